@@ -1,0 +1,112 @@
+"""Annotated text as the readers give it: documents, not yet cut into passages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headprobe.store.relation import Relation
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """A syntactic word. ``head`` is an index in its sentence; None for a root or without a tree."""
+
+    form: str
+    upos: str = ""
+    head: int | None = None
+    deprel: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """A stretch of text that holds the words ``first`` to ``last`` of a sentence (both included).
+
+    Most hold one word; a multiword token ("don't", "du") holds several.
+    """
+
+    form: str
+    first: int
+    last: int
+    space_after: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """Whole sentence: its words, the text that holds them, and where it stands (file:line)."""
+
+    words: tuple[Word, ...]
+    surfaces: tuple[Surface, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mention:
+    """A mention of an entity. ``words`` (ascending) and ``head`` are word indices in the document."""
+
+    entity: str
+    words: tuple[int, ...]
+    head: int
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """A link that the probe file itself declares, in word indices of the document."""
+
+    relation: Relation
+    query: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document: sentences in order and what is known across them.
+
+    ``cluster`` is what the document fold is hashed from: the id, or for generated probes the
+    template. ``annotated`` is False for plain text, which carries no relation at all.
+    """
+
+    id: str
+    domain: str
+    sentences: tuple[Sentence, ...]
+    source: str
+    mentions: tuple[Mention, ...] = ()
+    declared: tuple[Declared, ...] = ()
+    cluster: str = ""
+    annotated: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class PassageWord:
+    """A word in a passage; its characters are ``text[start:end]``, none where start == end."""
+
+    form: str
+    upos: str
+    sentence: int
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """An instance of a relation; ``targets`` ascend and all stand before ``query``."""
+
+    relation: Relation
+    query: int
+    targets: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A run of whole sentences of one document, its exact text, and every link within it.
+
+    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 1, 2).
+    """
+
+    id: str
+    document: str
+    domain: str
+    cluster: str
+    text: str
+    words: tuple[PassageWord, ...]
+    links: tuple[Link, ...]
+    classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
+    source: str = ""

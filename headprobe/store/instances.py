@@ -1,0 +1,191 @@
+"""The compact list of instances: what was asked, word by word, without any text of its own.
+
+Everything the judging wing needs of the probes stands here, in flat arrays, so that baselines and
+profiles are worked out without the model (METHOD section 4). Words of all passages lie one after
+another; a *word number* counts them through the run.
+"""
+
+import hashlib
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.axes import FOLDS
+from headprobe.store.relation import Relation
+
+Ints = NDArray[np.integer]
+
+FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
+
+
+def fold_of(text: str) -> int:
+    """The fold of a document id or of a word form: a stable hash, named in the manifest."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") % FOLDS
+
+
+@dataclass(frozen=True)
+class RelationInstances:
+    """The instances of one relation, in passage order.
+
+    ``query`` [I] and ``targets`` [K] are word numbers; those of instance i are
+    ``targets[first[i]:first[i + 1]]``, ascending. ``nearest`` [I] is the last of them.
+    """
+
+    relation: Relation
+    query: Ints
+    first: Ints
+    targets: Ints
+
+    def __len__(self) -> int:
+        return len(self.query)
+
+    @cached_property
+    def nearest(self) -> Ints:
+        return self.targets[self.first[1:] - 1]
+
+    @cached_property
+    def instance_of_target(self) -> Ints:
+        """[K]: which instance each entry of ``targets`` belongs to."""
+        return np.repeat(np.arange(len(self)), np.diff(self.first))
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Passages, words and links of a run.
+
+    ``passage_first`` [P+1] gives the word numbers at which passages start. Per word [W]:
+    ``sentence`` within its passage, ``upos`` (index into ``upos_names``), ``form`` (index into
+    ``forms``, as written), ``tokens`` (how many; 0 where unusable), ``usable``, ``space`` (whether a
+    space precedes it in the text). Links: ``link_relation``, ``link_query`` [J] and their targets
+    ``link_targets[link_first[j]:link_first[j + 1]]``, unusable ones already left out; sorted by
+    passage. ``word_classes`` [W] holds bit c where a word is of the class of ``relations[e]``, e the
+    c-th relation with ``every``. ``example_words`` [X] are the queries whose attention is shown.
+    """
+
+    relations: tuple[Relation, ...]
+    passage_ids: NDArray[np.str_]
+    passage_documents: NDArray[np.str_]
+    passage_domains: NDArray[np.str_]
+    passage_clusters: NDArray[np.str_]
+    passage_first: Ints
+    sentence: Ints
+    upos: Ints
+    upos_names: NDArray[np.str_]
+    form: Ints
+    forms: NDArray[np.str_]
+    tokens: Ints
+    usable: NDArray[np.bool_]
+    space: NDArray[np.bool_]
+    word_classes: Ints
+    link_relation: Ints
+    link_query: Ints
+    link_first: Ints
+    link_targets: Ints
+    example_words: Ints
+
+    @cached_property
+    def passage(self) -> Ints:
+        """[W]: the passage each word stands in."""
+        return np.repeat(np.arange(len(self.passage_ids)), np.diff(self.passage_first))
+
+    @cached_property
+    def place(self) -> Ints:
+        """[W]: the index of each word in its passage."""
+        return np.arange(len(self.form)) - self.passage_first[self.passage]
+
+    @cached_property
+    def sentence_first(self) -> Ints:
+        """[W]: the word number at which the sentence of each word starts."""
+        starts = np.flatnonzero(
+            np.diff(self.passage, prepend=-1).astype(bool)
+            | np.diff(self.sentence, prepend=-1).astype(bool)
+        )
+        return np.repeat(starts, np.diff(starts, append=len(self.form)))
+
+    @cached_property
+    def folded_form(self) -> Ints:
+        """[W]: a number for each word's lower-cased form; equal forms have equal numbers."""
+        _, folded = np.unique([form.lower() for form in self.forms], return_inverse=True)
+        return folded[self.form] if len(self.forms) else self.form
+
+    @cached_property
+    def document_fold(self) -> Ints:
+        """[P]: the fold of each passage's document (of its template, where one is named)."""
+        return np.array([fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64)
+
+    @cached_property
+    def form_fold(self) -> Ints:
+        """[W]: the fold of each word's lower-cased form."""
+        folds = np.array([fold_of(str(form).lower()) for form in self.forms], dtype=np.int64)
+        return folds[self.form] if len(self.forms) else self.form.astype(np.int64)
+
+    @cached_property
+    def cells(self) -> tuple[tuple[str, int], ...]:
+        """(domain, document fold) pairs that occur, sorted."""
+        pairs = zip(self.passage_domains.tolist(), self.document_fold.tolist(), strict=True)
+        return tuple(sorted(set(pairs)))
+
+    @cached_property
+    def cell(self) -> Ints:
+        """[P]: the index into ``cells`` of each passage."""
+        order = {pair: index for index, pair in enumerate(self.cells)}
+        pairs = zip(self.passage_domains.tolist(), self.document_fold.tolist(), strict=True)
+        return np.array([order[pair] for pair in pairs], dtype=np.int64)
+
+    @cached_property
+    def every(self) -> tuple[int, ...]:
+        """The relations whose queries are all words; bit c of ``word_classes`` is the c-th."""
+        return tuple(i for i, relation in enumerate(self.relations) if relation.every)
+
+    def of(self, relation: int) -> RelationInstances:
+        """All instances of ``relations[relation]``: usable query, at least one usable target."""
+        asked = self.relations[relation]
+        if asked.every:
+            return self._of_class(relation)
+        chosen = np.flatnonzero(self.link_relation == relation)
+        counts = np.diff(self.link_first)[chosen]
+        first = np.concatenate([[0], np.cumsum(counts)])
+        offsets = np.arange(first[-1]) - np.repeat(first[:-1], counts)
+        targets = self.link_targets[np.repeat(self.link_first[chosen], counts) + offsets]
+        return RelationInstances(asked, self.link_query[chosen], first, targets)
+
+    def _of_class(self, relation: int) -> RelationInstances:
+        bit = self.every.index(relation)
+        members = np.flatnonzero(self.usable & ((self.word_classes >> bit) & 1).astype(bool))
+        queries = np.flatnonzero(self.usable)
+        low = np.searchsorted(members, self.passage_first[self.passage[queries]])
+        high = np.searchsorted(members, queries)
+        queries, low, high = (array[high > low] for array in (queries, low, high))
+        first = np.concatenate([[0], np.cumsum(high - low)])
+        offsets = np.arange(first[-1]) - np.repeat(first[:-1], high - low)
+        return RelationInstances(
+            self.relations[relation],
+            queries,
+            first,
+            members[np.repeat(low, high - low) + offsets],
+        )
+
+    def save(self, path: Path) -> None:
+        """Write everything to one ``.npz`` file (no pickles)."""
+        arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relations"}
+        rows = [
+            (r.family, r.name, r.looks_to, r.scope, str(int(r.strict)), str(int(r.every)))
+            for r in self.relations
+        ]
+        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 6)
+        np.savez_compressed(path, **arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {f.name: archive[f.name] for f in fields(cls)}
+        arrays["relations"] = tuple(
+            Relation(family, name, looks_to, scope, strict == "1", every == "1")
+            for family, name, looks_to, scope, strict, every in arrays["relations"].tolist()
+        )
+        return cls(**arrays)

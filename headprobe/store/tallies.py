@@ -1,0 +1,85 @@
+"""The sums of a run: named arrays with named axes, which add."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+AXES: Mapping[str, str] = MappingProxyType(
+    {
+        # relations: sums over instances (METHOD section 2); hits by fold (section 4)
+        "mass": "RLH",
+        "kept": "RLH",
+        "share": "RLH",
+        "share_norm": "RLH",
+        "hits_by_document": "RFLH",
+        "hits_by_form": "RFLH",
+        # distance profiles: sums of stripped attention over usable pairs, index distance - 1
+        "profile": "LHD",
+        "profile_norm": "LHD",
+        "profile_pairs": "D",
+        # shape: sums over the rows of usable words, `distance` and `punctuation` over rows that
+        # have something left when stripped
+        "rows": "",
+        "rows_stripped": "LH",
+        "sink": "LH",
+        "self": "LH",
+        "previous": "LH",
+        "entropy": "LH",
+        "distance": "LH",
+        "punctuation": "LH",
+        # head outputs in coordinates whose plain norm is the norm after W_O
+        "output_rows": "C",
+        "output_sum": "CLHV",
+        "output_square": "CLH",
+        "residual_square": "CL",
+        # pairs of heads on sampled rows where both are active
+        "affinity": "NN",
+        "cosine": "NN",
+        "both_active": "NN",
+        "sampled_rows": "",
+        # attention that whole columns draw: by token id, and by position in the passage
+        "column_token": "LK",
+        "column_token_rows": "K",
+        "column_position": "LP",
+        "column_position_rows": "P",
+        # what the model makes of the text, on a sample of passages
+        "bits": "",
+        "characters": "",
+        # the words that example rows attend to most: index in the passage (-1: none), raw weight
+        "example_word": "XLHS",
+        "example_weight": "XLHS",
+    }
+)
+"""Every array and its axes (letters of ``headprobe.axes``; P position, S the strongest words)."""
+
+
+@dataclass(frozen=True)
+class Tallies:
+    """Sums with named axes, float64 and int64. ``a + b`` are the sums over both."""
+
+    arrays: Mapping[str, NDArray[np.generic]]
+
+    def __getitem__(self, name: str) -> NDArray[np.generic]:
+        return self.arrays[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.arrays
+
+    def __add__(self, other: "Tallies") -> "Tallies":
+        if self.arrays.keys() != other.arrays.keys():
+            raise ValueError("tallies of different statistics do not add")
+        return Tallies({name: array + other[name] for name, array in self.arrays.items()})
+
+    def save(self, path: Path) -> None:
+        """Write all arrays to one ``.npz`` file (no pickles)."""
+        np.savez_compressed(path, **self.arrays)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        with np.load(path, allow_pickle=False) as archive:
+            return cls({name: archive[name] for name in archive.files})
