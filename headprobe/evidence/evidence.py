@@ -1,0 +1,76 @@
+"""What the sums say, before anything is called by a name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.store.relation import Relation
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Head by relation, METHOD sections 2 to 4. Arrays are [L, H, R] unless said otherwise.
+
+    ``n`` [R] counts instances, ``forms`` [R] the different lower-cased forms of the nearest
+    targets, ``document_folds`` and ``form_folds`` [R] the effective numbers of folds.
+    ``baselines`` maps a baseline's name to its top1, [R] where it is the same for all heads;
+    ``best_offset`` [R] is the distance that ``offset`` chose, ``best_start`` [R] says in words what
+    ``start`` chose. ``baseline`` is an index into the names of ``baselines``. NaN: not computed.
+    """
+
+    relations: tuple[Relation, ...]
+    n: Ints
+    forms: Ints
+    document_folds: Floats
+    form_folds: Floats
+    mass: Floats
+    kept: Floats
+    share: Floats
+    share_norm: Floats
+    habit_share: Floats
+    habit_expected: Floats
+    top1: Floats
+    baselines: Mapping[str, Floats]
+    best_offset: Ints
+    best_start: tuple[str, ...]
+    baseline: Ints
+    baseline_top1: Floats
+    gain: Floats
+    gain_low: Floats
+    gain_high: Floats
+    gain_a: Floats
+    gain_b: Floats
+    gain_without_form: Floats
+    p: Floats
+    q: Floats
+    strength: Floats
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How each head attends and how loudly it speaks, whatever it looks for. Arrays [L, H].
+
+    The first six are means over rows as INTERFACE describes them under ``heads.csv``.
+    ``output_norm`` is the root mean square of the head's output through W_O, its mean over rows
+    removed, relative to the layer's median head; ``output_high`` [Domain, L, H] is the upper end of
+    its interval in each of ``domains``; ``residual_share`` the same norm relative to the residual
+    stream that enters the layer. ``profile`` [L, H, D] is the mean stripped attention at each word
+    distance (index distance - 1).
+    """
+
+    sink: Floats
+    self_attention: Floats
+    previous: Floats
+    entropy: Floats
+    distance: Floats
+    punctuation: Floats
+    output_norm: Floats
+    output_high: Floats
+    domains: tuple[str, ...]
+    residual_share: Floats
+    profile: Floats

@@ -1,0 +1,44 @@
+"""What a head is called, and why."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A role that a head has earned: by which relation (index into Evidence.relations), how strongly,
+    and the reason in numbers."""
+
+    role: str
+    relation: int | None
+    strength: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One head. ``claims`` are strongest first; ``role`` is ``redundant`` for an idle head or a
+    repeater, else the strongest claim's, else ``none`` (METHOD section 5). ``best_relation`` is the
+    relation with the best evidence, earned or not; ``repeater_of`` names the stronger head."""
+
+    layer: int
+    head: int
+    role: str
+    claims: tuple[Claim, ...]
+    strength: float | None
+    reason: str
+    idle: bool
+    repeater_of: str | None
+    cluster: int | None
+    best_relation: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two heads that attend and write alike (or, with a cosine near -1, oppose each other)."""
+
+    name_a: str
+    name_b: str
+    affinity: float
+    output_cosine: float
+    same_kv_group: bool
+    relation: str  # "repeats" or "opposes"
