@@ -118,9 +118,7 @@ class Batcher:
     ``sampled`` are word numbers whose rows enter the pair statistics, ascending.
     """
 
-    def __init__(
-        self, corpus: Corpus, device: torch.device, sampled: NDArray[np.integer]
-    ) -> None:
+    def __init__(self, corpus: Corpus, device: torch.device, sampled: NDArray[np.integer]) -> None:
         self._corpus, self._device = corpus, device
         self._sampled = sampled
         found = corpus.instances
@@ -186,9 +184,7 @@ class Batcher:
             pairs.append(np.stack([np.full(len(inside), row), inside], axis=1))
         return np.concatenate(pairs).astype(np.int64)
 
-    def _examples(
-        self, word_rows: Sequence[slice]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _examples(self, word_rows: Sequence[slice]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         words = self._corpus.instances.example_words
         places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
         return self._within(words, word_rows), np.concatenate(places).astype(np.int64)
@@ -268,5 +264,3 @@ def _stack(rows: Sequence[NDArray[np.generic]], fill: object) -> NDArray[np.gene
     for place, row in enumerate(rows):
         full[place, : len(row)] = row
     return full
-
-

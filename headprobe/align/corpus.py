@@ -154,9 +154,7 @@ def _add_links(
         note(Skipped(passage.source, "instance", reason, count))
 
 
-def _numbers(
-    known: dict[str, int], names: list[str], dtype: type[Number]
-) -> NDArray[Number]:
+def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=dtype)
 
 
@@ -216,7 +214,5 @@ def _edges(counts: list[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 
 
-def _joined(
-    parts: list[NDArray[Number]], dtype: type[Number]
-) -> NDArray[Number]:
+def _joined(parts: list[NDArray[Number]], dtype: type[Number]) -> NDArray[Number]:
     return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype, copy=False)

@@ -47,7 +47,9 @@ def check_source(source: Source) -> None:
     if folder is None:
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
         if looks_local or not source.name.strip("/"):
-            raise HeadprobeError(source.name, "no such folder", "Name a checkpoint's folder or Hub id")
+            raise HeadprobeError(
+                source.name, "no such folder", "Name a checkpoint's folder or Hub id"
+            )
         return
     if folder.is_file():
         raise HeadprobeError(source.name, "is a file", "Name the folder that holds it")
@@ -235,7 +237,11 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Connect to the network, or name a local folder",
     ),
     (
-        ("does not recognize this architecture", "Unrecognized model", "Should have a `model_type`"),
+        (
+            "does not recognize this architecture",
+            "Unrecognized model",
+            "Should have a `model_type`",
+        ),
         "this transformers does not know its model type",
         "Upgrade transformers, or add --trust-remote-code for a model with code of its own",
     ),

@@ -1,5 +1,6 @@
 """Passes of the model over the corpus."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -27,53 +28,38 @@ def run_batches(
     plan: Sequence[NDArray[np.int64]],
     observer: PassObserver,
     advance: Callable[[AlignedBatch], None],
-) -> None:
-    """One pass of the base model (no output layer) over each batch; the observer sees every layer."""
+    *,
+    score: bool = False,
+) -> float:
+    """One pass over each batch; the observer sees every layer.
+
+    The pass is the base model's, without output layer; with ``score`` it is the language model's,
+    and the bits that it needs for the batches' tokens, start tokens given, are returned (else 0).
+    """
+    model = grid.model if score else grid.model.base_model
+    bits = 0.0
     with torch.inference_mode(), grid.residuals(observer.residual):
         for passages in plan:
             batch = batcher.build(passages)
             observer.begin(batch)
-            grid.model.base_model(
+            result = model(
                 input_ids=batch.token_ids,
                 attention_mask=batch.real,
                 use_cache=False,
                 observe=observer,
             )
             observer.end()
-            advance(batch)
-
-
-def run_scored(
-    grid: HeadGrid,
-    batcher: Batcher,
-    plan: Sequence[NDArray[np.int64]],
-    observer: PassObserver,
-    advance: Callable[[AlignedBatch], None],
-) -> float:
-    """The same with the output layer: returns the bits that the model needs for the batches' tokens,
-    start tokens given. No passage goes through the model twice."""
-    bits = 0.0
-    with torch.inference_mode(), grid.residuals(observer.residual):
-        for passages in plan:
-            batch = batcher.build(passages)
-            observer.begin(batch)
-            logits = grid.model(
-                input_ids=batch.token_ids,
-                attention_mask=batch.real,
-                use_cache=False,
-                observe=observer,
-            ).logits
-            observer.end()
-            bits += _bits(logits, batch)
+            if score:
+                bits += _bits(result.logits, batch)
             advance(batch)
     return bits
 
 
 def _bits(logits: Tensor, batch: AlignedBatch) -> float:
-    given = slice(batch.starts - 1, -1)
-    told = slice(batch.starts, None)
+    """Cross-entropy of the text's tokens, in bits."""
+    given, told = slice(batch.starts - 1, -1), slice(batch.starts, None)
     real = batch.real[:, told].bool()
     nats = torch.nn.functional.cross_entropy(
         logits[:, given][real].float(), batch.token_ids[:, told][real], reduction="sum"
     )
-    return float(nats) / float(np.log(2))
+    return float(nats) / math.log(2)

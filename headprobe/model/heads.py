@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import NAME, Observer, register
+from headprobe.model.attention import NAME, register
 
 _ROW_SUM = {torch.float32: 1e-4, torch.float64: 1e-6}
 _HIDDEN = {torch.float32: 1e-3, torch.float64: 1e-6}
@@ -158,7 +158,9 @@ def _judge(
     expected = list(range(config.num_hidden_layers))
     called = [getattr(module, "layer_idx", None) for module in witness.modules]
     if not called:
-        raise _refusal(where, "none of its layers attends through transformers' attention functions")
+        raise _refusal(
+            where, "none of its layers attends through transformers' attention functions"
+        )
     if sorted(called, key=str) != sorted(expected, key=str):
         raise _refusal(where, f"{len(called)} of its {len(expected)} layers attend, not each once")
     if witness.future > 0:

@@ -116,7 +116,9 @@ class Instances:
     @cached_property
     def document_fold(self) -> Ints:
         """[P]: the fold of each passage's document (of its template, where one is named)."""
-        return np.array([fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64)
+        return np.array(
+            [fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64
+        )
 
     @cached_property
     def form_fold(self) -> Ints:

@@ -29,14 +29,18 @@ class ColumnStatistic:
         later = _later_rows(batch)
         columns = ((rows * later).sum(1) * batch.real).to(self._token.dtype)
         text = slice(batch.starts, None)
-        self._token[layer].index_add_(0, batch.token_column[:, text].flatten(), columns[:, text].flatten())
+        self._token[layer].index_add_(
+            0, batch.token_column[:, text].flatten(), columns[:, text].flatten()
+        )
         first = columns[:, batch.starts : batch.starts + POSITIONS].sum(0)
         self._position[layer, : len(first)] += first
 
     def finish(self, batch: AlignedBatch) -> None:
         counts = (_later_rows(batch).sum(1) * batch.real).to(torch.int64)
         text = slice(batch.starts, None)
-        self._token_rows.index_add_(0, batch.token_column[:, text].flatten(), counts[:, text].flatten())
+        self._token_rows.index_add_(
+            0, batch.token_column[:, text].flatten(), counts[:, text].flatten()
+        )
         first = counts[:, batch.starts : batch.starts + POSITIONS].sum(0)
         self._position_rows[: len(first)] += first
 
