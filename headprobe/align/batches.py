@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,10 +47,11 @@ class AlignedBatch:
 
     ``token_ids``, ``real`` [B, T]; ``word_of_token`` [B, T], -1 where a token belongs to no usable
     word; ``last_token`` [B, W] the query rows, 0 where ``usable`` [B, W] is false; ``sentence`` and
-    ``form`` [B, W]; ``classes`` [B, W, C] membership in the relations with ``every``; ``marks`` [B, W]
-    usable punctuation; ``cell`` [B]; ``token_column`` [B, T] into the run's distinct token ids;
-    ``sampled`` and ``example`` [S, 2] (passage, word) rows for pair statistics and examples,
-    ``example_row`` [S'] their places in the run's list. ``starts`` tokens stand before each text.
+    ``form`` [B, W]; ``classes`` [B, W, C] membership in the relations with ``every``; ``marks``
+    [B, W] usable punctuation; ``cell`` [B]; ``token_column`` [B, T] indexes the run's distinct
+    token ids; ``sampled`` and ``example`` [S, 2] (passage, word) rows for pair statistics and
+    examples, ``example_row`` [S'] their places in the run's list. ``starts`` tokens stand before
+    each text.
     """
 
     passages: NDArray[np.int64]
@@ -170,13 +172,13 @@ class Batcher:
             **{name: self._tensor(array) for name, array in arrays.items()},
         )
 
-    def _tensor(self, array: NDArray[np.generic]) -> Tensor:
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
         wide = array.astype(np.int64) if array.dtype.kind in "iu" else array
         return torch.from_numpy(np.ascontiguousarray(wide)).to(self._device, non_blocking=True)
 
     @staticmethod
     def _within(words: NDArray[np.integer], word_rows: Sequence[slice]) -> NDArray[np.int64]:
-        """[S, 2]: (passage of the batch, word of the passage) of the word numbers that lie in it."""
+        """[S, 2]: (passage of the batch, word of the passage) of the word numbers in it."""
         pairs = []
         for row, span in enumerate(word_rows):
             low, high = np.searchsorted(words, [span.start, span.stop])
@@ -195,7 +197,8 @@ class Batcher:
         found = self._corpus.instances
         bits = _stack([found.word_classes[rows] for rows in word_rows], 0)
         columns = np.arange(len(found.every))
-        return (((bits[:, :, None] >> columns) & 1) * usable[:, :, None]).astype(np.float32)
+        member = ((bits[:, :, None] >> columns) & 1).astype(bool) & usable[:, :, None]
+        return member.astype(np.float32)
 
     def _questions(
         self,
@@ -203,13 +206,13 @@ class Batcher:
         word_rows: Sequence[slice],
         folds: NDArray[np.integer],
         classes: NDArray[np.float32],
-    ) -> dict[str, NDArray[np.generic]]:
+    ) -> dict[str, NDArray[Any]]:
         found = self._corpus.instances
         links, rows = [], []
-        for row, passage in enumerate(passages):
-            low, high = np.searchsorted(self._link_passage, [passage, passage + 1])
+        for place, number in enumerate(passages):
+            low, high = np.searchsorted(self._link_passage, [number, number + 1])
             links.append(np.arange(low, high))
-            rows.append(np.full(high - low, row))
+            rows.append(np.full(high - low, place))
         link, row = np.concatenate(links), np.concatenate(rows).astype(np.int64)
         base = np.array([span.start for span in word_rows])
         counts = found.link_first[link + 1] - found.link_first[link]
@@ -257,7 +260,7 @@ class Batcher:
         }
 
 
-def _stack(rows: Sequence[NDArray[np.generic]], fill: object) -> NDArray[np.generic]:
+def _stack(rows: Sequence[NDArray[Any]], fill: object) -> NDArray[Any]:
     """Rows of different length as one array, the rest filled."""
     length = max((len(row) for row in rows), default=0)
     full = np.full((len(rows), length), fill, dtype=rows[0].dtype)

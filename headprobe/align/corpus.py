@@ -1,9 +1,9 @@
 """All passages of a run, aligned with their tokens, in flat arrays."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +26,9 @@ class Corpus:
     """Tokens of all passages one after another, and the instances that refer to them.
 
     ``token_ids`` and ``word_of_token`` [T] (word index in its passage, or -1); ``token_first``
-    [P+1] where passages start; ``last_token`` [W] the query row of a word within its passage, -1 if
-    unusable; ``characters`` [P] the length of each text; the first ``starts`` tokens of each passage
-    are the start tokens.
+    [P+1] where passages start; ``last_token`` [W] the query row of a word within its passage, -1
+    if unusable; ``characters`` [P] the length of each text; the first ``starts`` tokens of each
+    passage are the start tokens.
     """
 
     instances: Instances
@@ -214,5 +214,5 @@ def _edges(counts: list[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 
 
-def _joined(parts: list[NDArray[Number]], dtype: type[Number]) -> NDArray[Number]:
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[Number]) -> NDArray[Number]:
     return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype, copy=False)

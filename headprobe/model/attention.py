@@ -1,7 +1,7 @@
-"""The one attention function: transformers' own eager attention, handing its weights to an observer.
+"""The one attention function: transformers' eager attention, its weights handed to an observer.
 
-It is registered with transformers under NAME, together with the eager mask function: a name without
-a mask function would get no mask at all, and rows would see the future (METHOD, trap 1).
+It is registered with transformers under NAME, together with the eager mask function: a name
+without a mask function would get no mask at all, and rows would see the future (METHOD, trap 1).
 """
 
 from typing import Any, Protocol

@@ -107,7 +107,7 @@ def choose_device(asked: str) -> torch.device:
 
 
 def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on a CPU (its half-precision products are slow), else the checkpoint's own."""
+    """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's."""
     if asked == "auto":
         own = getattr(config.get_text_config(), "dtype", None)
         return torch.float32 if device.type == "cpu" or own is None else own
@@ -124,7 +124,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model, in evaluation mode, every weight present and a number."""
     with _mended(source), _quiet():
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
             dtype=dtype,
@@ -132,6 +132,7 @@ def load_model(
             output_loading_info=True,
             **source.options,
         )
+    model, report = loaded
     missing = sorted(report["missing_keys"])
     if missing:
         raise HeadprobeError(
@@ -147,7 +148,8 @@ def load_model(
                 f"weight {name} holds values that are not numbers",
                 "The checkpoint is damaged; get another copy or revision",
             )
-    return model.eval()  # type: ignore[no-any-return]
+    evaluated: PreTrainedModel = model.eval()
+    return evaluated
 
 
 @contextmanager

@@ -40,7 +40,7 @@ class Layer:
             return self.output_map
         generator = torch.Generator().manual_seed(seed)
         squeeze = torch.randn(width, size, generator=generator) / size**0.5
-        return self.output_map @ squeeze.to(self.output_map.device)
+        return torch.matmul(self.output_map, squeeze.to(self.output_map.device))
 
 
 @dataclass(frozen=True)
@@ -64,12 +64,11 @@ class HeadGrid:
 
     def index_of(self, module: nn.Module) -> int:
         """The layer that an attention module belongs to."""
-        index: int = module.layer_idx  # type: ignore[assignment]
-        return index
+        return int(module.layer_idx)  # type: ignore[arg-type]
 
     @contextmanager
     def residuals(self, receive: Any) -> Iterator[None]:
-        """While open, ``receive(layer, hidden)`` gets the residual stream [B, T, E] entering each."""
+        """While open, ``receive(layer, hidden)`` gets the residual stream [B, T, E] entering it."""
 
         def hook_for(layer: int) -> Any:
             def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -109,7 +108,7 @@ class _Witness:
 
 
 def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
-    """Switch the model to the observing attention function, and prove on ``ids`` [B, T] that it works.
+    """Switch the model to the observing attention function; prove on ``ids`` [B, T] that it works.
 
     The proof: every layer attends exactly once; no weight lies above the diagonal; rows sum to one
     (to less with learned sinks); each ``o_proj`` reads the heads' outputs as they are; the last
@@ -126,11 +125,11 @@ def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
     except (ValueError, KeyError, AttributeError) as error:
         raise _refusal(where, "its attention cannot be observed") from error
     handles = [
-        module.o_proj.register_forward_pre_hook(
+        o_proj.register_forward_pre_hook(
             lambda _, args, module=module: read.update({module: args[0]})
         )
         for module in model.modules()
-        if isinstance(getattr(module, "o_proj", None), nn.Module)
+        if isinstance(o_proj := getattr(module, "o_proj", None), nn.Module)
     ]
     try:
         with torch.inference_mode():

@@ -25,24 +25,12 @@ class ColumnStatistic:
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        rows = view.token_rows.mean(2)
-        later = _later_rows(batch)
-        columns = ((rows * later).sum(1) * batch.real).to(self._token.dtype)
-        text = slice(batch.starts, None)
-        self._token[layer].index_add_(
-            0, batch.token_column[:, text].flatten(), columns[:, text].flatten()
-        )
-        first = columns[:, batch.starts : batch.starts + POSITIONS].sum(0)
-        self._position[layer, : len(first)] += first
+        drawn = (view.token_rows.mean(2) * _later_rows(batch)).sum(1) * batch.real
+        _add_columns(batch, drawn, self._token[layer], self._position[layer])
 
     def finish(self, batch: AlignedBatch) -> None:
-        counts = (_later_rows(batch).sum(1) * batch.real).to(torch.int64)
-        text = slice(batch.starts, None)
-        self._token_rows.index_add_(
-            0, batch.token_column[:, text].flatten(), counts[:, text].flatten()
-        )
-        first = counts[:, batch.starts : batch.starts + POSITIONS].sum(0)
-        self._position_rows[: len(first)] += first
+        counts = _later_rows(batch).sum(1) * batch.real
+        _add_columns(batch, counts, self._token_rows, self._position_rows)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {
@@ -51,6 +39,14 @@ class ColumnStatistic:
             "column_position": self._position,
             "column_position_rows": self._position_rows,
         }
+
+
+def _add_columns(batch: AlignedBatch, values: Tensor, by_token: Tensor, by_place: Tensor) -> None:
+    """Add values [B, T] of the text's tokens to sums by token [K] and by place in the text [P]."""
+    text = values[:, batch.starts :].to(by_token.dtype)
+    by_token.index_add_(0, batch.token_column[:, batch.starts :].flatten(), text.flatten())
+    first = text[:, :POSITIONS].sum(0)
+    by_place[: len(first)] += first
 
 
 def _later_rows(batch: AlignedBatch) -> Tensor:

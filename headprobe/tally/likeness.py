@@ -62,13 +62,13 @@ class LikenessStatistic:
         if not len(batch.sampled):
             return
         self._rows += len(batch.sampled)
-        for kept, sums in (
+        for kept, total in (
             (self._attention, self._affinity),
             (self._written, self._cosine),
             (self._active, self._both),
         ):
             rows = torch.cat(kept)
-            sums += (rows @ rows.T).to(sums.dtype)
+            total.add_(rows @ rows.T)
             kept.clear()
 
     def sums(self) -> Mapping[str, Tensor]:

@@ -83,7 +83,7 @@ class LayerView:
         return self.at_words(self.output).float()
 
     def winners(self, candidates: Tensor) -> Tensor:
-        """[..., H] from [..., H, W]: the word that alone has the largest weight above zero, else -1."""
+        """[..., H] from [..., H, W]: the word that alone has the largest weight above 0, or -1."""
         best, word = candidates.max(-1)
         alone = (candidates == best[..., None]).sum(-1) == 1
         return torch.where(alone & (best > 0), word, -1)

@@ -73,7 +73,7 @@ def test_padding_does_not_matter(name: str) -> None:
 
 
 def test_special_rows_are_special() -> None:
-    """Windows cut, learned sinks take their part: the tiny models do exercise what they claim to."""
+    """Windows cut, learned sinks take their part: the tiny models exercise what they claim."""
     window, _ = observed(
         observe_heads(tiny_model("mistral-window"), "m", random_ids(1, 9)), random_ids(1, 19)
     )
