@@ -40,7 +40,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A mention of an entity. ``words`` (ascending) and ``head`` are word indices in the document."""
+    """A mention of an entity. ``words`` (ascending) and ``head`` are words of the document."""
 
     entity: str
     words: tuple[int, ...]
@@ -98,7 +98,7 @@ class Link:
 class Passage:
     """A run of whole sentences of one document, its exact text, and every link within it.
 
-    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 1, 2).
+    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 2).
     """
 
     id: str

@@ -60,11 +60,11 @@ class Instances:
 
     ``passage_first`` [P+1] gives the word numbers at which passages start. Per word [W]:
     ``sentence`` within its passage, ``upos`` (index into ``upos_names``), ``form`` (index into
-    ``forms``, as written), ``tokens`` (how many; 0 where unusable), ``usable``, ``space`` (whether a
-    space precedes it in the text). Links: ``link_relation``, ``link_query`` [J] and their targets
+    ``forms``, as written), ``tokens`` (how many; 0 where unusable), ``usable``, ``space`` (whether
+    a space precedes it in the text). Links: ``link_relation``, ``link_query`` [J] and their targets
     ``link_targets[link_first[j]:link_first[j + 1]]``, unusable ones already left out; sorted by
-    passage. ``word_classes`` [W] holds bit c where a word is of the class of ``relations[e]``, e the
-    c-th relation with ``every``. ``example_words`` [X] are the queries whose attention is shown.
+    passage. ``word_classes`` [W] holds bit c where a word is of the class of ``relations[e]``, e
+    the c-th relation with ``every``. ``example_words`` [X] are queries whose attention is shown.
     """
 
     relations: tuple[Relation, ...]
@@ -116,7 +116,9 @@ class Instances:
     @cached_property
     def document_fold(self) -> Ints:
         """[P]: the fold of each passage's document (of its template, where one is named)."""
-        return np.array([fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64)
+        return np.array(
+            [fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64
+        )
 
     @cached_property
     def form_fold(self) -> Ints:

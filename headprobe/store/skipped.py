@@ -1,10 +1,11 @@
 """What was left out, and why."""
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 
-class Skipped(NamedTuple):
-    """One thing left out: a row of ``skipped.csv``. ``count`` such things share source and reason."""
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """One thing left out: a row of ``skipped.csv``; ``count`` such share source and reason."""
 
     source: str
     what: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,9 +62,9 @@ AXES: Mapping[str, str] = MappingProxyType(
 class Tallies:
     """Sums with named axes, float64 and int64. ``a + b`` are the sums over both."""
 
-    arrays: Mapping[str, NDArray[np.generic]]
+    arrays: Mapping[str, NDArray[Any]]
 
-    def __getitem__(self, name: str) -> NDArray[np.generic]:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         return self.arrays[name]
 
     def __contains__(self, name: object) -> bool:
@@ -77,7 +77,7 @@ class Tallies:
 
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file (no pickles)."""
-        np.savez_compressed(path, **self.arrays)
+        np.savez_compressed(path, **dict(self.arrays))  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A role that a head has earned: by which relation (index into Evidence.relations), how strongly,
-    and the reason in numbers."""
+    """A role that a head has earned: by which relation (index into Evidence.relations), how
+    strongly, and the reason in numbers."""
 
     role: str
     relation: int | None

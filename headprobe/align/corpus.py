@@ -1,0 +1,218 @@
+"""All passages of a run, aligned with their tokens, in flat arrays."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.align.encoder import Encoder
+from headprobe.align.spans import locate_words
+from headprobe.probes.document import Passage
+from headprobe.store.instances import Instances
+from headprobe.store.relation import Relation
+from headprobe.store.skipped import Skipped
+
+Number = TypeVar("Number", bound=np.generic)
+
+EXAMPLES_PER_RELATION = 24
+"""Seeded instances per relation whose strongest attention is kept, for people to read."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens of all passages one after another, and the instances that refer to them.
+
+    ``token_ids`` and ``word_of_token`` [T] (word index in its passage, or -1); ``token_first``
+    [P+1] where passages start; ``last_token`` [W] the query row of a word within its passage, -1
+    if unusable; ``characters`` [P] the length of each text; the first ``starts`` tokens of each
+    passage are the start tokens.
+    """
+
+    instances: Instances
+    token_ids: NDArray[np.int32]
+    word_of_token: NDArray[np.int32]
+    token_first: NDArray[np.int64]
+    last_token: NDArray[np.int32]
+    characters: NDArray[np.int64]
+    starts: int
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[P]: tokens of each passage, the start tokens included."""
+        return np.diff(self.token_first)
+
+
+@dataclass
+class _Growing:
+    """The corpus while passages arrive."""
+
+    ids: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    clusters: list[str] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
+    word_counts: list[int] = field(default_factory=list)
+    token_counts: list[int] = field(default_factory=list)
+    token_ids: list[NDArray[np.int32]] = field(default_factory=list)
+    word_of_token: list[NDArray[np.int32]] = field(default_factory=list)
+    last_token: list[NDArray[np.int32]] = field(default_factory=list)
+    tokens: list[NDArray[np.int32]] = field(default_factory=list)
+    sentence: list[NDArray[np.int32]] = field(default_factory=list)
+    upos: list[NDArray[np.int16]] = field(default_factory=list)
+    form: list[NDArray[np.int32]] = field(default_factory=list)
+    space: list[NDArray[np.bool_]] = field(default_factory=list)
+    relations: dict[Relation, int] = field(default_factory=dict)
+    upos_numbers: dict[str, int] = field(default_factory=dict)
+    form_numbers: dict[str, int] = field(default_factory=dict)
+    link_relation: list[int] = field(default_factory=list)
+    link_query: list[int] = field(default_factory=list)
+    link_counts: list[int] = field(default_factory=list)
+    link_targets: list[int] = field(default_factory=list)
+    classes: dict[int, list[int]] = field(default_factory=dict)
+    words: int = 0
+
+
+def align(
+    passages: Iterable[Passage],
+    encoder: Encoder,
+    note: Callable[[Skipped], None],
+    *,
+    seed: int,
+) -> Corpus:
+    """Align passages with their tokens and keep the compact form only.
+
+    Unusable words and what is lost with them (instances without a usable query or target) are
+    counted through ``note``, by source and reason.
+    """
+    growing = _Growing()
+    for passage in passages:
+        _add(growing, passage, encoder, note)
+    return _finish(growing, encoder, seed)
+
+
+def _add(
+    growing: _Growing, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
+) -> None:
+    encoded = encoder.encode([passage.text])[0]
+    starts = np.array([word.start for word in passage.words], dtype=np.int32)
+    ends = np.array([word.end for word in passage.words], dtype=np.int32)
+    located = locate_words(starts, ends, encoded.offsets)
+    usable = located.last_token >= 0
+    shift = len(encoder.start)
+
+    growing.ids.append(passage.id)
+    growing.documents.append(passage.document)
+    growing.domains.append(passage.domain)
+    growing.clusters.append(passage.cluster)
+    growing.characters.append(len(passage.text))
+    growing.word_counts.append(len(passage.words))
+    growing.token_counts.append(shift + len(encoded.ids))
+    growing.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
+    growing.word_of_token.append(
+        np.concatenate([np.full(shift, -1, np.int32), located.word_of_token])
+    )
+    growing.last_token.append(np.where(usable, located.last_token + shift, -1).astype(np.int32))
+    growing.tokens.append(located.tokens)
+    growing.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
+    growing.upos.append(_numbers(growing.upos_numbers, [w.upos for w in passage.words], np.int16))
+    growing.form.append(_numbers(growing.form_numbers, [w.form for w in passage.words], np.int32))
+    previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    growing.space.append(starts > previous_end)
+
+    for reason, count in Counter(located.reasons.values()).items():
+        note(Skipped(passage.source, "word", reason, count))
+    _add_links(growing, passage, usable, note)
+    growing.words += len(passage.words)
+
+
+def _add_links(
+    growing: _Growing,
+    passage: Passage,
+    usable: NDArray[np.bool_],
+    note: Callable[[Skipped], None],
+) -> None:
+    lost: Counter[str] = Counter()
+    for relation, members in passage.classes.items():
+        number = growing.relations.setdefault(relation, len(growing.relations))
+        growing.classes.setdefault(number, []).extend(growing.words + word for word in members)
+    for link in passage.links:
+        number = growing.relations.setdefault(link.relation, len(growing.relations))
+        targets = [target for target in link.targets if usable[target]]
+        if not usable[link.query]:
+            lost["its query word is unusable"] += 1
+        elif not targets:
+            lost["its target words are unusable"] += 1
+        else:
+            growing.link_relation.append(number)
+            growing.link_query.append(growing.words + link.query)
+            growing.link_counts.append(len(targets))
+            growing.link_targets.extend(growing.words + target for target in targets)
+    for reason, count in lost.items():
+        note(Skipped(passage.source, "instance", reason, count))
+
+
+def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
+    return np.array([known.setdefault(name, len(known)) for name in names], dtype=dtype)
+
+
+def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
+    order = sorted(growing.relations, key=lambda relation: relation)
+    rank = {growing.relations[relation]: place for place, relation in enumerate(order)}
+    every = [growing.relations[relation] for relation in order if relation.every]
+    word_classes = np.zeros(growing.words, dtype=np.int64)
+    for bit, number in enumerate(every):
+        word_classes[np.array(growing.classes.get(number, []), dtype=np.int64)] |= 1 << bit
+    last_token = _joined(growing.last_token, np.int32)
+    instances = Instances(
+        relations=tuple(order),
+        passage_ids=np.array(growing.ids, dtype=np.str_),
+        passage_documents=np.array(growing.documents, dtype=np.str_),
+        passage_domains=np.array(growing.domains, dtype=np.str_),
+        passage_clusters=np.array(growing.clusters, dtype=np.str_),
+        passage_first=_edges(growing.word_counts),
+        sentence=_joined(growing.sentence, np.int32),
+        upos=_joined(growing.upos, np.int16),
+        upos_names=np.array(list(growing.upos_numbers), dtype=np.str_),
+        form=_joined(growing.form, np.int32),
+        forms=np.array(list(growing.form_numbers), dtype=np.str_),
+        tokens=_joined(growing.tokens, np.int32),
+        usable=last_token >= 0,
+        space=_joined(growing.space, np.bool_),
+        word_classes=word_classes,
+        link_relation=np.array([rank[n] for n in growing.link_relation], dtype=np.int64),
+        link_query=np.array(growing.link_query, dtype=np.int64),
+        link_first=_edges(growing.link_counts),
+        link_targets=np.array(growing.link_targets, dtype=np.int64),
+        example_words=np.zeros(0, dtype=np.int64),
+    )
+    return Corpus(
+        instances=with_examples(instances, seed),
+        token_ids=_joined(growing.token_ids, np.int32),
+        word_of_token=_joined(growing.word_of_token, np.int32),
+        token_first=_edges(growing.token_counts),
+        last_token=last_token,
+        characters=np.array(growing.characters, dtype=np.int64),
+        starts=len(encoder.start),
+    )
+
+
+def with_examples(instances: Instances, seed: int) -> Instances:
+    """Choose the queries whose attention is kept to be read: a seeded few of every relation."""
+    chosen: set[int] = set()
+    for number in range(len(instances.relations)):
+        queries = instances.of(number).query
+        size = min(EXAMPLES_PER_RELATION, len(queries))
+        picked = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
+        chosen.update(picked.tolist())
+    return replace(instances, example_words=np.array(sorted(chosen), dtype=np.int64))
+
+
+def _edges(counts: list[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[Number]) -> NDArray[Number]:
+    return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype, copy=False)

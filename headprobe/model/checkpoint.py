@@ -1,0 +1,270 @@
+"""Loading a checkpoint: configuration, tokenizer, weights; and every way in which that can fail."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import errors as hub_errors
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from headprobe.align.encoder import Encoder
+from headprobe.errors import HeadprobeError
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a checkpoint comes from: a Hub id or a local folder, and a revision of a Hub id."""
+
+    name: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None for a Hub id."""
+        path = Path(self.name).expanduser()
+        return path if path.exists() else None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    @property
+    def place(self) -> str:
+        return str(self.folder or self.name)
+
+
+def check_source(source: Source) -> None:
+    """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
+    folder = source.folder
+    if folder is None:
+        looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
+        if looks_local or not source.name.strip("/"):
+            raise HeadprobeError(
+                source.name, "no such folder", "Name a checkpoint's folder or Hub id"
+            )
+        return
+    if folder.is_file():
+        raise HeadprobeError(source.name, "is a file", "Name the folder that holds it")
+    if not any(folder.iterdir()):
+        raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
+    if not (folder / "config.json").is_file():
+        raise HeadprobeError(
+            source.name, "has no config.json", "Name a folder made by save_pretrained"
+        )
+
+
+def load_config(source: Source) -> Any:
+    """The text decoder's configuration; HeadprobeError for what is not one."""
+    check_source(source)
+    with _mended(source), _quiet():
+        config = AutoConfig.from_pretrained(source.place, **source.options)
+    if getattr(config, "is_encoder_decoder", False):
+        raise HeadprobeError(
+            source.name,
+            f"is an encoder-decoder ({config.model_type})",
+            "headprobe reads decoders; name a Llama-style checkpoint",
+        )
+    return config
+
+
+def load_encoder(source: Source) -> Encoder:
+    """The tokenizer, which must be a fast one."""
+    folder = source.folder
+    if folder is not None and not any(
+        (folder / name).is_file()
+        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+    ):
+        raise HeadprobeError(
+            source.name, "has no tokenizer", "Save the tokenizer beside the weights"
+        )
+    with _mended(source), _quiet():
+        tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
+    return Encoder(tokenizer, source.name)
+
+
+def choose_device(asked: str) -> torch.device:
+    """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for."""
+    if asked == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HeadprobeError(
+            f"--device {asked}", "no such device here", "Try --device auto or --device cpu"
+        ) from error
+    return device
+
+
+def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
+    """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's."""
+    if asked == "auto":
+        own = getattr(config.get_text_config(), "dtype", None)
+        return torch.float32 if device.type == "cpu" or own is None else own
+    dtype = getattr(torch, asked, None)
+    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        raise HeadprobeError(
+            f"--dtype {asked}", "no such number format", "Use auto, float32, bfloat16 or float16"
+        )
+    return dtype
+
+
+def load_model(
+    source: Source, config: Any, device: torch.device, dtype: torch.dtype
+) -> PreTrainedModel:
+    """The causal language model, in evaluation mode, every weight present and a number."""
+    with _mended(source), _quiet():
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            source.place,
+            config=config,
+            dtype=dtype,
+            device_map={"": device},
+            output_loading_info=True,
+            **source.options,
+        )
+    model, report = loaded
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise HeadprobeError(
+            source.name,
+            f"{len(missing)} weights of {type(model).__name__} are missing, {missing[0]} first",
+            "The weights belong to another model or are incomplete; download them again",
+        )
+    for name, weight in model.named_parameters():
+        low, high = torch.aminmax(weight.detach())
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            raise HeadprobeError(
+                source.name,
+                f"weight {name} holds values that are not numbers",
+                "The checkpoint is damaged; get another copy or revision",
+            )
+    evaluated: PreTrainedModel = model.eval()
+    return evaluated
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep transformers' own advice and bars off the screen: what matters, we say ourselves."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+@contextmanager
+def _mended(source: Source) -> Iterator[None]:
+    """Turn what goes wrong while loading into one line with a remedy."""
+    try:
+        yield
+    except HeadprobeError:
+        raise
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
+        raise _explain(source, error) from error
+
+
+def _explain(source: Source, error: BaseException) -> HeadprobeError:
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__cause__ or link.__context__
+    message = " ".join(str(part) for part in chain)
+    for kinds, what, remedy in _HUB_FAULTS:
+        if any(isinstance(part, kinds) for part in chain):
+            return HeadprobeError(source.name, what, remedy)
+    for words, what, remedy in _LOCAL_FAULTS:
+        if any(word in message for word in words):
+            return HeadprobeError(source.name, what, remedy)
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return HeadprobeError(
+        source.name, f"cannot be loaded ({first.rstrip('.')})", "Check the checkpoint and its name"
+    )
+
+
+_HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    (
+        (hub_errors.GatedRepoError,),
+        "its licence must be accepted on the Hub first",
+        "Accept it on the model's page, then log in with `hf auth login`",
+    ),
+    (
+        (hub_errors.RevisionNotFoundError,),
+        "has no such revision",
+        "Check --revision against the model's page",
+    ),
+    (
+        (hub_errors.RepositoryNotFoundError,),
+        "no such folder here and no such model on the Hub",
+        "Check the spelling; for a private model log in with `hf auth login`",
+    ),
+    (
+        (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError),
+        "not in the local cache, and the Hub cannot be reached",
+        "Connect to the network, or name a local folder",
+    ),
+    (
+        (SafetensorError,),
+        "its weights cannot be read: the safetensors file is truncated or damaged",
+        "Download it again",
+    ),
+)
+
+_LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (
+        ("trust_remote_code",),
+        "needs Python code of its own",
+        "If you trust its author, add --trust-remote-code",
+    ),
+    (
+        ("couldn't connect", "Cannot reach", "outgoing traffic has been disabled"),
+        "not in the local cache, and the Hub cannot be reached",
+        "Connect to the network, or name a local folder",
+    ),
+    (
+        (
+            "does not recognize this architecture",
+            "Unrecognized model",
+            "Should have a `model_type`",
+        ),
+        "this transformers does not know its model type",
+        "Upgrade transformers, or add --trust-remote-code for a model with code of its own",
+    ),
+    (
+        ("Unrecognized configuration class",),
+        "is no causal language model",
+        "headprobe reads decoders; name a Llama-style checkpoint",
+    ),
+    (
+        ("size mismatch", "mismatched", "shape"),
+        "its weights do not have the shapes its config.json names",
+        "The weights belong to another configuration; get both from one place",
+    ),
+    (
+        ("no file named", "does not appear to have a file named"),
+        "holds no weights that can be read (model.safetensors)",
+        "Save them with save_pretrained, or download the whole repository",
+    ),
+    (
+        ("JSON", "valid json", "Expecting value"),
+        "its config.json is no valid JSON",
+        "Get another copy",
+    ),
+)

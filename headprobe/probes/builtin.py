@@ -1,0 +1,19 @@
+"""The probe sets that come with the program."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent.parent
+
+
+def configs_folder() -> Path:
+    """Where the configs lie: in the installed package, or at the root of the source tree."""
+    installed = _PACKAGE / "configs"
+    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
+
+
+def builtin_files() -> dict[str, Path]:
+    """Built-in probe set -> its file, by name."""
+    folder = configs_folder() / "probes"
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.is_file()}

@@ -1,0 +1,112 @@
+"""What probes there are, and how each kind of file is read."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from headprobe.errors import HeadprobeError
+from headprobe.probes.builtin import builtin_files
+from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.document import Document
+from headprobe.probes.nearest import nearest
+from headprobe.probes.probe_file import Advance, Note, ProbeFile, Reader, keep_still, reading
+from headprobe.probes.text_reader import read_text
+from headprobe.probes.yaml_reader import read_probe_set
+
+READERS: dict[str, Reader] = {
+    ".conllu": read_conllu,
+    ".yaml": read_probe_set,
+    ".yml": read_probe_set,
+    ".txt": read_text,
+}
+"""Extension point: the reader of each kind of file, by its suffix in lower case."""
+
+_PLAIN = ".txt"
+
+
+def resolve(names: Sequence[str]) -> tuple[ProbeFile, ...]:
+    """The files that names mean: built-in sets, files, folders; all built-in sets for no name.
+
+    A folder stands for all files in it that can be read, sorted by path; plain text only where
+    there is nothing annotated (a README.txt beside a treebank is no probe). Files named twice count
+    once. Raises HeadprobeError where a name means nothing.
+    """
+    found: dict[Path, ProbeFile] = {}
+    for name in names or builtin_files():
+        for file in _files_of(name):
+            found.setdefault(file.path.resolve(), file)
+    return tuple(found.values())
+
+
+def read(
+    files: Iterable[ProbeFile], note: Note, advance: Advance = keep_still
+) -> Iterator[Document]:
+    """The documents of files, one at a time, each with an id of its own.
+
+    A document whose id was there before is numbered (``id~2``) and stays in the same cluster.
+    Raises HeadprobeError where a file is malformed or holds no sentence.
+    """
+    seen: dict[str, int] = {}
+    for file in files:
+        empty = True
+        for document in READERS[file.path.suffix.lower()](file, note, advance):
+            empty = False
+            yield _renamed(document, seen)
+        if empty:
+            raise HeadprobeError(str(file.path), "holds no sentence", "Name a file with probes")
+
+
+def _renamed(document: Document, seen: dict[str, int]) -> Document:
+    name = document.id
+    while name in seen:
+        seen[document.id] += 1
+        name = f"{document.id}~{seen[document.id]}"
+    seen[name] = 1
+    return document if name == document.id else replace(document, id=name)
+
+
+def _files_of(name: str) -> Iterator[ProbeFile]:
+    builtin = builtin_files()
+    path = Path(name).expanduser()
+    if name in builtin:
+        yield ProbeFile(builtin[name], name)
+    elif path.is_dir():
+        yield from _files_in(path)
+    elif path.is_file():
+        if path.suffix.lower() not in READERS:
+            raise HeadprobeError(
+                name, f"no reader for {path.suffix or 'a file without suffix'!r}", _known_kinds()
+            )
+        yield ProbeFile(path, path.name)
+    else:
+        beside = _names_in(path.parent) if path.parent.is_dir() else []
+        raise HeadprobeError(
+            f"probes {name!r}",
+            "neither a built-in set nor a file or folder",
+            nearest(path.name, [*builtin, *beside]),
+        )
+
+
+def _files_in(folder: Path) -> Iterator[ProbeFile]:
+    with reading(folder):
+        paths = sorted(
+            path
+            for path in folder.rglob("*")
+            if path.suffix.lower() in READERS
+            and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+            and path.is_file()
+        )
+    annotated = [path for path in paths if path.suffix.lower() != _PLAIN]
+    if not paths:
+        raise HeadprobeError(str(folder), "holds no probe file", _known_kinds())
+    for path in annotated or paths:
+        yield ProbeFile(path, path.relative_to(folder).as_posix())
+
+
+def _names_in(folder: Path) -> list[str]:
+    with reading(folder):
+        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _known_kinds() -> str:
+    return f"Probe files end in {', '.join(READERS)}"

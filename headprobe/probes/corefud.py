@@ -1,0 +1,154 @@
+"""Entity brackets (GUM, CorefUD) to mentions.
+
+``(e5-person-1-`` opens a mention of entity e5, ``e5)`` closes it, ``(e5-person-1-)`` does both on
+one word; ``e5[1/2]`` is the first of two parts of a discontinuous one. What stands between the
+hyphens is declared by a ``# global.Entity`` comment.
+https://ufal.mff.cuni.cz/corefud, https://wiki.gucorpling.org/gum/tsv2conllu
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from headprobe.probes.document import Mention
+from headprobe.probes.probe_file import Note
+from headprobe.store.skipped import Skipped
+
+DEFAULT_ORDER = ("eid", "etype", "head", "other")
+
+_BRACKETS = re.compile(
+    r"\((?P<opens>[^()]*)(?P<closed>\)?)|(?P<closes>[^()]+)\)|(?P<stray>[^()]+|\))"
+)
+_PART = re.compile(r"(?P<entity>.*)\[(?P<part>\d{1,4})/(?P<parts>\d{1,4})\]")
+_ENTITY_FIELDS = ("eid", "GRP", "id")
+
+
+def field_order(comment: str) -> tuple[str, ...]:
+    """The fields of an opening bracket, from the value of a ``# global.Entity`` comment."""
+    return tuple(comment.strip().split("-"))
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A mention, or the last opened part of one, that waits for its end."""
+
+    entity: str
+    start: int
+    fields: dict[str, str]
+    source: str
+    part: int = 1
+    parts: int = 1
+    nodes: tuple[int, ...] = ()
+
+
+class MentionReader:
+    """Reads the brackets of one document in order; what does not pair is noted, never fatal.
+
+    A *node* is a word, given as its index in the document, or an empty node (None): an empty node
+    counts where a field counts positions in a mention, but is no word of it.
+    """
+
+    def __init__(self, order: Sequence[str], note: Note) -> None:
+        self._order = tuple(order)
+        self._note = note
+        self._nodes: list[int | None] = []
+        self._open: dict[str, list[_Opened]] = {}
+        self._awaited: dict[str, list[_Opened]] = {}
+        self._mentions: list[Mention] = []
+
+    def add_nodes(self, nodes: Sequence[int | None]) -> int:
+        """Append the nodes of a sentence; gives the place of its first one."""
+        place = len(self._nodes)
+        self._nodes.extend(nodes)
+        return place
+
+    def read(self, brackets: str, place: int, source: str) -> None:
+        """Read the brackets of the node at ``place``, which stands at ``source`` (file:line)."""
+        for found in _BRACKETS.finditer(brackets):
+            if found["stray"] is not None:
+                self._skip(source, f"brackets {found['stray']!r} are malformed")
+            elif found["closes"] is not None:
+                self._close(found["closes"], place, source)
+            else:
+                key = self._open_bracket(found["opens"], place, source)
+                if key is not None and found["closed"]:
+                    self._close(key, place, source)
+
+    def finish(self) -> tuple[Mention, ...]:
+        """All mentions, by their head words; brackets that never closed are noted."""
+        for waiting in self._open.values():
+            for opened in waiting:
+                self._skip(opened.source, f"the bracket of {opened.entity!r} never closes")
+        for waiting in self._awaited.values():
+            for opened in waiting:
+                self._skip(
+                    opened.source,
+                    f"{opened.entity!r} ends after part {opened.part} of {opened.parts}",
+                )
+        return tuple(sorted(self._mentions, key=lambda m: (m.head, m.words, m.entity)))
+
+    def _skip(self, source: str, reason: str) -> None:
+        self._note(Skipped(source, "mention", reason))
+
+    def _open_bracket(self, text: str, place: int, source: str) -> str | None:
+        values = text.split("-", max(len(self._order) - 1, 0))
+        fields = dict(zip(self._order, values, strict=False))
+        key = next((fields[name] for name in _ENTITY_FIELDS if name in fields), values[0])
+        if not key:
+            self._skip(source, f"the bracket {text!r} names no entity")
+            return None
+        opened = _Opened(key, place, fields, source)
+        split = _PART.fullmatch(key)
+        if split:
+            opened.entity = split["entity"]
+            opened.part, opened.parts = int(split["part"]), int(split["parts"])
+            if opened.part > 1 and not self._continue(opened):
+                return None
+        self._open.setdefault(key, []).append(opened)
+        return key
+
+    def _continue(self, opened: _Opened) -> bool:
+        """Join a later part to the latest mention whose next part it is."""
+        waiting = self._awaited.get(opened.entity, [])
+        for index in reversed(range(len(waiting))):
+            earlier = waiting[index]
+            if (earlier.part + 1, earlier.parts) == (opened.part, opened.parts):
+                del waiting[index]
+                opened.nodes, opened.fields = earlier.nodes, earlier.fields
+                return True
+        self._skip(opened.source, f"part {opened.part} of {opened.entity!r} has no part before it")
+        return False
+
+    def _close(self, key: str, place: int, source: str) -> None:
+        waiting = self._open.get(key)
+        if not waiting:
+            self._skip(source, f"the bracket of {key!r} was never opened")
+            return
+        opened = waiting.pop()
+        opened.nodes += tuple(range(opened.start, place + 1))
+        if opened.part < opened.parts:
+            self._awaited.setdefault(opened.entity, []).append(opened)
+        else:
+            self._complete(opened)
+
+    def _complete(self, opened: _Opened) -> None:
+        nodes = [self._nodes[place] for place in opened.nodes]
+        words = tuple(sorted({node for node in nodes if node is not None}))
+        if not words:
+            self._skip(opened.source, "it covers empty nodes only")
+            return
+        head = self._head(opened, nodes)
+        self._mentions.append(Mention(opened.entity, words, words[-1] if head is None else head))
+
+    def _head(self, opened: _Opened, nodes: Sequence[int | None]) -> int | None:
+        """The declared head word (METHOD section 2); None where none is declared."""
+        declared = opened.fields.get("minspan") or opened.fields.get("head")
+        if not declared:
+            return None
+        first = declared.split(",")[0]
+        if not (first.isascii() and first.isdigit() and 1 <= int(first[:6]) <= len(nodes)):
+            self._skip(
+                opened.source, f"head {declared!r} of {opened.entity!r}: the last word is used"
+            )
+            return None
+        return nodes[int(first) - 1]

@@ -1,0 +1,94 @@
+"""Documents to passages: runs of whole sentences under a token budget (METHOD section 1)."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+from headprobe.probes.document import Document, Passage, PassageWord, Sentence
+from headprobe.probes.excerpt import Excerpt, Excerpts
+from headprobe.probes.probe_file import Note
+from headprobe.probes.relations import Made, make
+from headprobe.store.skipped import Skipped
+
+CountTokens = Callable[[Sequence[str]], Sequence[int]]
+"""Tokens of each text, without special ones."""
+
+
+def cut(
+    document: Document, count_tokens: CountTokens, budget: int, note: Note
+) -> Iterator[Passage]:
+    """The passages of a document, in order, each of at most ``budget`` tokens.
+
+    A sentence that is longer by itself is noted and left out; no passage reaches across the gap.
+    """
+    texts = [sentence_text(sentence) for sentence in document.sentences]
+    counts = count_tokens(texts)
+    excerpts = Excerpts(document)
+    number = 0
+    for first, last in _runs(texts, counts, count_tokens, budget):
+        if last == first:
+            note(
+                Skipped(
+                    document.sentences[first].source,
+                    "sentence",
+                    f"longer than the budget of {budget} tokens",
+                )
+            )
+            continue
+        number += 1
+        yield _passage(document, excerpts.take(first, last), number)
+
+
+def sentence_text(sentence: Sentence) -> str:
+    """The exact text of a sentence, without a space after its last word."""
+    return "".join(
+        surface.form + " " * surface.space_after for surface in sentence.surfaces[:-1]
+    ) + "".join(surface.form for surface in sentence.surfaces[-1:])
+
+
+def _runs(
+    texts: Sequence[str], counts: Sequence[int], count_tokens: CountTokens, budget: int
+) -> Iterator[tuple[int, int]]:
+    """(first, last + 1) sentence of each passage; first twice for a sentence over the budget."""
+    first = 0
+    while first < len(texts):
+        last, total = first, 0
+        while last < len(texts) and total + counts[last] <= budget:
+            total += counts[last]
+            last += 1
+        # Tokens may split otherwise where sentences meet, so the whole is counted as well.
+        while last - first > 1 and count_tokens([" ".join(texts[first:last])])[0] > budget:
+            last -= 1
+        yield first, last
+        first = max(last, first + 1)
+
+
+def _passage(document: Document, excerpt: Excerpt, number: int) -> Passage:
+    words: list[PassageWord] = []
+    start = 0
+    for index, sentence in enumerate(excerpt.sentences):
+        words.extend(_placed(sentence, index, start))
+        start += len(sentence_text(sentence)) + 1
+    made = make(excerpt) if document.annotated else Made()
+    return Passage(
+        id=f"{document.id}-{number}",
+        document=document.id,
+        domain=document.domain,
+        cluster=document.cluster or document.id,
+        text=" ".join(sentence_text(sentence) for sentence in excerpt.sentences),
+        words=tuple(words),
+        links=made.links,
+        classes=made.classes,
+        source=excerpt.sentences[0].source,
+    )
+
+
+def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]:
+    """The words of a sentence with their characters, the sentence starting at ``start``."""
+    for surface in sentence.surfaces:
+        words = sentence.words[surface.first : surface.last + 1]
+        own = "".join(word.form for word in words) == surface.form
+        place = start
+        for word in words:
+            end = place + len(word.form) * own
+            yield PassageWord(word.form, word.upos, index, place, end)
+            place = end
+        start += len(surface.form) + surface.space_after

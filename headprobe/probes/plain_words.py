@@ -1,0 +1,56 @@
+"""Plain text to words, for probes that come without a tokenisation.
+
+A word is a run of letters, digits and their combining marks; an apostrophe or a hyphen between two
+of them belongs to it, and a point or a comma between two digits. A Chinese or Japanese character is
+a word by itself. Anything else that is not a space is one mark each, with UPOS PUNCT.
+"""
+
+import re
+import unicodedata
+from functools import cache
+
+from headprobe.probes.document import Sentence, Surface, Word
+
+_IDEOGRAPHS = (
+    "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+_INNER = "'’\\-‐‑"
+_MARKS_END = 0x1F000
+
+
+def plain_sentence(text: str, source: str) -> Sentence:
+    """The words of a text, without a tree; runs of white space become single spaces."""
+    words: list[Word] = []
+    surfaces: list[Surface] = []
+    for found in _pattern().finditer(text):
+        form = found.group()
+        space_after = found.end() < len(text) and text[found.end()].isspace()
+        surfaces.append(Surface(form, len(words), len(words), space_after))
+        words.append(Word(form, "PUNCT" if found.lastgroup == "mark" else ""))
+    return Sentence(tuple(words), tuple(surfaces), source)
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    joining = _combining_marks() + "\u200c\u200d"
+    letter = rf"(?:[^\W{_IDEOGRAPHS}]|[{joining}])"
+    word = rf"[^\W{_IDEOGRAPHS}]{letter}*"
+    return re.compile(
+        rf"\d+(?:[.,]\d+)+(?!{letter})"
+        rf"|{word}(?:[{_INNER}]{word})*"
+        rf"|[{_IDEOGRAPHS}][{joining}]*"
+        rf"|(?P<mark>\S[{joining}]*)"
+    )
+
+
+def _combining_marks() -> str:
+    """A character class (without brackets) of all characters that modify the one before them."""
+    ranges: list[list[int]] = []
+    for code in range(0x300, _MARKS_END):
+        if unicodedata.category(chr(code))[0] != "M":
+            continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)

@@ -1,0 +1,179 @@
+"""Probe sets in YAML, in which a person writes a sentence, marks words and names a relation.
+
+    - text: The animal didn't cross the street because it was too tired.
+      relation: pronoun
+      link: it -> animal
+
+An item is a document of its own. ``sentences`` (a list) stands for ``text`` where there are more;
+``links`` for ``link``: a list, or a mapping from relation to link or list. A link goes from a word
+to one or more earlier ones, divided by commas; ``it#2`` is the second *it*, and a mark stands in
+double quotes. Beside them may stand ``domain`` and ``document`` (items that name the same one, say
+all that come from one template, fall into one fold). A set may also be a mapping with ``items``
+and, for all of them, ``name``, ``about``, ``domain``, ``family``, ``looks_to``, ``scope`` and
+``relation``.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
+from types import MappingProxyType
+
+from headprobe.probes.document import Declared, Document, Sentence
+from headprobe.probes.nearest import nearest
+from headprobe.probes.plain_words import plain_sentence
+from headprobe.probes.probe_file import Advance, Note, ProbeFile, keep_still
+from headprobe.probes.yaml_links import find_words, split_link
+from headprobe.probes.yaml_nodes import List, Mapping, Node, Text, read_yaml
+from headprobe.probes.yaml_relation import declared_relation
+
+_SHARED = ("domain", "family", "looks_to", "scope", "relation")
+_HEADER = ("name", "about", "items", *_SHARED)
+_ITEM = ("text", "sentences", "link", "links", "document", *_SHARED)
+
+
+def read_probe_set(
+    file: ProbeFile, note: Note, advance: Advance = keep_still
+) -> Iterator[Document]:
+    """The items of a probe set, each a document with the links it declares.
+
+    Raises HeadprobeError with file:line where the set is malformed, a word is not in its text, or a
+    link looks forward.
+    """
+    del note  # a set is right or refused
+    root = read_yaml(file, advance)
+    header: dict[str, Node] = {}
+    if isinstance(root, Mapping):
+        _check_keys(file, root, _HEADER)
+        header = dict(root.items)
+        root = header.pop("items", None)
+        if root is None:
+            raise file.error(
+                1, "a mapping without 'items'", "Put the probes in a list under 'items'"
+            )
+    if not isinstance(root, List):
+        raise file.error(
+            root.line if root else 1, "not a list of probes", "Begin every probe with '- text: '"
+        )
+    defaults = _texts(file, header)
+    name = defaults["name"].text if "name" in defaults else PurePath(file.name).stem
+    for number, node in enumerate(root.items, start=1):
+        if not isinstance(node, Mapping):
+            raise file.error(node.line, "not a probe", "Begin every probe with '- text: '")
+        _check_keys(file, node, _ITEM)
+        yield _Item(file, node, defaults).document(f"{name}-{number}")
+
+
+def _check_keys(file: ProbeFile, node: Mapping, known: Sequence[str]) -> None:
+    for key, line in node.lines.items():
+        if key not in known:
+            raise file.error(line, f"the key {key[:40]!r} is unknown", nearest(key, known))
+
+
+def _texts(file: ProbeFile, nodes: dict[str, Node]) -> dict[str, Text]:
+    return {key: _text(file, key, node) for key, node in nodes.items()}
+
+
+def _text(file: ProbeFile, key: str, node: Node) -> Text:
+    if not isinstance(node, Text) or not node.text.strip():
+        raise file.error(node.line, f"{key!r} is not a text", f"Write '{key}: ...' in one line")
+    return node
+
+
+@dataclass(frozen=True)
+class _Item:
+    file: ProbeFile
+    node: Mapping
+    defaults: dict[str, Text]
+
+    def document(self, name: str) -> Document:
+        sentences = self._sentences()
+        domain = self._setting("domain")
+        cluster = self._setting("document")
+        return Document(
+            id=name,
+            domain=domain.text if domain else PurePath(self.file.name).stem,
+            sentences=sentences,
+            source=self.file.at(self.node.line),
+            declared=tuple(self._declared(sentences)),
+            cluster=cluster.text if cluster else name,
+        )
+
+    def _setting(self, key: str) -> Text | None:
+        if key in self.node.items:
+            return _text(self.file, key, self.node.items[key])
+        return self.defaults.get(key)
+
+    def _sentences(self) -> tuple[Sentence, ...]:
+        nodes = [self.node.items[key] for key in ("text", "sentences") if key in self.node.items]
+        if len(nodes) != 1:
+            raise self.file.error(
+                self.node.line,
+                "both 'text' and 'sentences'" if nodes else "a probe without 'text'",
+                "Write one 'text', or a list under 'sentences'",
+            )
+        listed: list[Node] = nodes
+        if "sentences" in self.node.items:
+            listed = nodes[0].items if isinstance(nodes[0], List) else []
+        if not listed:
+            raise self.file.error(
+                nodes[0].line, "'sentences' is not a list", "Write each sentence after '- '"
+            )
+        sentences = []
+        for node in listed:
+            text = _text(self.file, "text", node)
+            sentence = plain_sentence(text.text, self.file.at(text.line))
+            if not sentence.words:
+                raise self.file.error(text.line, "a sentence without words", "Write some")
+            sentences.append(sentence)
+        return tuple(sentences)
+
+    def _declared(self, sentences: Sequence[Sentence]) -> Iterator[Declared]:
+        forms = [word.form for sentence in sentences for word in sentence.words]
+        sentence_of = [i for i, sentence in enumerate(sentences) for _ in sentence.words]
+        settings = {key: self._setting(key) for key in ("family", "looks_to", "scope")}
+        for name, link in self._links():
+            relation = declared_relation(self.file, name, MappingProxyType(settings))
+            query, *targets = find_words(self.file, split_link(self.file, link), forms, link.line)
+            for target in targets:
+                if target >= query:
+                    raise self.file.error(
+                        link.line,
+                        f"the link looks forward: {forms[target]!r} does not stand before "
+                        f"{forms[query]!r}",
+                        "A decoder sees only earlier words; link the later word to the earlier one",
+                    )
+                if relation.scope == "sentence" and sentence_of[target] != sentence_of[query]:
+                    raise self.file.error(
+                        link.line,
+                        f"{forms[target]!r} stands in another sentence than {forms[query]!r}",
+                        "Give the relation the scope 'passage', or keep to one sentence",
+                    )
+            yield Declared(relation, query, tuple(sorted(set(targets))))
+
+    def _links(self) -> Iterator[tuple[Text, Text]]:
+        """(relation's name, link) of the item."""
+        if "link" in self.node.items:
+            yield self._relation(), _text(self.file, "link", self.node.items["link"])
+        links = self.node.items.get("links")
+        if isinstance(links, Mapping):
+            for name, node in links.items.items():
+                named = Text(name, links.lines[name])
+                for link in node.items if isinstance(node, List) else [node]:
+                    yield named, _text(self.file, "links", link)
+        elif isinstance(links, List):
+            for link in links.items:
+                yield self._relation(), _text(self.file, "links", link)
+        elif links is not None:
+            raise self.file.error(links.line, "'links' is not a list", "Write one 'link' without s")
+        elif "link" not in self.node.items and "relation" in self.node.items:
+            raise self.file.error(
+                self.node.line, "a relation without a link", "Write 'link: later -> earlier'"
+            )
+
+    def _relation(self) -> Text:
+        name = self._setting("relation")
+        if name is None:
+            raise self.file.error(
+                self.node.line, "a link without a relation", "Name it: 'relation: pronoun'"
+            )
+        return name

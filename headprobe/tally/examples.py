@@ -1,0 +1,39 @@
+"""Where heads look in the rows that are kept to be read."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from headprobe.align.batches import AlignedBatch
+from headprobe.tally.view import LayerView
+
+STRONGEST = 5
+"""How many attended words of an example row are kept."""
+
+
+class ExampleStatistic:
+    """The strongest earlier words of every example row, and the raw attention they get."""
+
+    def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
+        shape = (rows, layers, heads, STRONGEST)
+        # zero is "not seen yet", so that parts of a run add; the word index is moved by one
+        self._word = torch.zeros(shape, dtype=torch.int16, device=device)
+        self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
+
+    def add(self, view: LayerView) -> None:
+        batch, layer = view.batch, view.layer.index
+        if not len(batch.example):
+            return
+        passage, query = batch.example.unbind(1)
+        rows = view.earlier[passage, query]
+        weight, word = rows.topk(min(STRONGEST, rows.shape[-1]), dim=-1)
+        found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
+        self._word[batch.example_row, layer, :, : word.shape[-1]] = found
+        self._weight[batch.example_row, layer, :, : word.shape[-1]] = weight
+
+    def finish(self, batch: AlignedBatch) -> None:
+        """Nothing spans layers."""
+
+    def sums(self) -> Mapping[str, Tensor]:
+        return {"example_word": self._word, "example_weight": self._weight}

@@ -1,0 +1,167 @@
+"""The capture is transformers' own eager attention, whatever the architecture."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AttentionMaskInterface
+
+from headprobe.errors import HeadprobeError
+from headprobe.model.attention import register
+from headprobe.model.heads import HeadGrid, observe_heads
+from tests.model.tiny import ARCHITECTURES, build, random_ids, tiny_model
+
+
+class Recorder:
+    """Keeps everything, as a test may."""
+
+    def __init__(self) -> None:
+        self.weights: dict[int, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}
+
+    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
+        assert module.layer_idx not in self.weights
+        self.weights[module.layer_idx] = weights
+        self.outputs[module.layer_idx] = output
+
+
+def observed(grid: HeadGrid, ids: Tensor, mask: Tensor | None = None) -> tuple[Recorder, Tensor]:
+    recorder = Recorder()
+    with torch.inference_mode():
+        hidden = grid.model.base_model(
+            input_ids=ids, attention_mask=mask, use_cache=False, observe=recorder
+        )[0]
+    return recorder, hidden
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_weights_and_hidden_states_equal_eager(name: str) -> None:
+    model = tiny_model(name)
+    ids = random_ids(2, 19)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = eager.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+
+    grid = observe_heads(model, name, random_ids(2, 12, seed=1))
+    recorder, hidden = observed(grid, ids)
+
+    assert sorted(recorder.weights) == [0, 1, 2]
+    for layer, weights in enumerate(expected.attentions):
+        torch.testing.assert_close(recorder.weights[layer], weights, atol=1e-5, rtol=0)
+    torch.testing.assert_close(hidden, expected.last_hidden_state, atol=1e-5, rtol=1e-5)
+    assert grid.n_heads == model.config.num_attention_heads
+    assert grid.n_kv_heads == model.config.num_key_value_heads
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_padding_does_not_matter(name: str) -> None:
+    grid = observe_heads(tiny_model(name), name, random_ids(1, 12, seed=1))
+    short, long = random_ids(1, 11, seed=2), random_ids(1, 17, seed=3)
+    padded = torch.zeros_like(long)
+    padded[:, :11] = short
+    real = torch.ones(2, 17, dtype=torch.long)
+    real[0, 11:] = 0
+    together, _ = observed(grid, torch.cat([padded, long]), real)
+    alone, _ = observed(grid, short)
+    for layer, weights in alone.weights.items():
+        torch.testing.assert_close(
+            together.weights[layer][:1, :, :11, :11], weights, atol=1e-5, rtol=0
+        )
+        assert together.weights[layer][0, :, :11, 11:].abs().max() == 0
+
+
+def test_special_rows_are_special() -> None:
+    """Windows cut, learned sinks take their part: the tiny models exercise what they claim."""
+    window, _ = observed(
+        observe_heads(tiny_model("mistral-window"), "m", random_ids(1, 9)), random_ids(1, 19)
+    )
+    assert float(window.weights[0][..., 15, 3].abs().max()) == 0
+    full, _ = observed(observe_heads(tiny_model("llama"), "m", random_ids(1, 9)), random_ids(1, 19))
+    assert float(full.weights[0][..., 15, 3].abs().max()) > 0
+    grid = observe_heads(tiny_model("gpt_oss"), "m", random_ids(1, 9))
+    sinks, _ = observed(grid, random_ids(1, 19))
+    assert grid.learned_sinks
+    assert float(sinks.weights[0].sum(-1).max()) < 1
+    assert not observe_heads(tiny_model("llama"), "m", random_ids(1, 9)).learned_sinks
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "olmo2", "gpt_oss"])
+def test_norm_map_gives_the_norm_after_the_output_projection(name: str) -> None:
+    model = tiny_model(name)
+    grid = observe_heads(model, name, random_ids(1, 9))
+    for layer in grid.layers:
+        weight = layer.module.o_proj.weight.T.reshape(grid.n_heads, grid.head_dim, -1)
+        z = torch.randn(5, grid.n_heads, grid.head_dim)
+        expected = torch.einsum("nhv,hve->nhe", z, weight).norm(dim=-1)
+        found = torch.einsum("nhv,hvu->nhu", z, layer.norm_map).norm(dim=-1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        # few dimensions: no projection, cosines are exact
+        assert layer.projection(128, seed=0).shape[-1] == model.config.hidden_size
+        assert layer.projection(16, seed=0).shape[-1] == 16
+
+
+def test_latent_attention_is_served_or_refused_not_wrongly_measured() -> None:
+    model = build(
+        "deepseek_v3",
+        {
+            "num_key_value_heads": 4,
+            "q_lora_rank": 16,
+            "kv_lora_rank": 16,
+            "qk_rope_head_dim": 8,
+            "qk_nope_head_dim": 8,
+            "v_head_dim": 12,
+            "n_routed_experts": 4,
+            "num_experts_per_tok": 2,
+            "n_group": 1,
+            "topk_group": 1,
+            "moe_intermediate_size": 16,
+            "first_k_dense_replace": 1,
+        },
+    )
+    ids = random_ids(1, 14)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = eager.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+    grid = observe_heads(model, "mla", random_ids(1, 9))
+    recorder, _ = observed(grid, ids)
+    assert grid.head_dim == 12
+    for layer, weights in enumerate(expected.attentions):
+        torch.testing.assert_close(recorder.weights[layer], weights, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("bert", {}, "later tokens"),
+        ("mamba", {"state_size": 4}, "none of its layers"),
+        ("gpt2", {"n_embd": 48, "n_head": 4, "n_layer": 2}, "o_proj"),
+        (
+            "qwen3_next",
+            {"layer_types": ["linear_attention", "linear_attention", "full_attention"]}
+            | {"num_experts": 2, "num_experts_per_tok": 1, "head_dim": 16}
+            | {"linear_num_value_heads": 2, "linear_num_key_heads": 2}
+            | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "moe_intermediate_size": 16}
+            | {"shared_expert_intermediate_size": 16},
+            "attend",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str) -> None:
+    model = build(kind, options)
+    with pytest.raises(HeadprobeError, match=reason) as refused:
+        observe_heads(model, "some/model", random_ids(1, 9))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METHOD, trap 1: without a registered mask function rows see the future."""
+    register()
+    monkeypatch.setattr("headprobe.model.heads.register", lambda: None)
+    mapping = AttentionMaskInterface._global_mapping
+    observe_heads(tiny_model("llama"), "m", random_ids(1, 9))
+    monkeypatch.delitem(mapping, "headprobe")
+    with pytest.raises(HeadprobeError, match="later tokens"):
+        observe_heads(tiny_model("llama"), "m", random_ids(1, 9))
