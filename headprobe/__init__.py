@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
 
 __all__ = ["__version__", "load", "scan"]
+__version__ = "0.1.0"
 
 
 def scan(
@@ -69,11 +70,3 @@ def load(run: str | os.PathLike[str]) -> Run:
     from headprobe.store.run_folder import Run
 
     return Run.load(Path(run))
-
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("headprobe")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
