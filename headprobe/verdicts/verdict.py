@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A role that a head has earned: by which relation (index into Evidence.relations), how strongly,
-    and the reason in numbers."""
+    """A role that a head has earned: by which relation (index into Evidence.relations), how
+    strongly, and the reason in numbers."""
 
     role: str
     relation: int | None
@@ -30,6 +30,12 @@ class Verdict:
     repeater_of: str | None
     cluster: int | None
     best_relation: int | None
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles that hold: ``redundant`` first, then the claims', strongest first."""
+        redundant = ("redundant",) if self.role == "redundant" else ()
+        return (*redundant, *(claim.role for claim in self.claims))
 
 
 @dataclass(frozen=True, slots=True)
