@@ -1,0 +1,79 @@
+"""headprobe says what each attention head of a Llama-style checkpoint is for, with evidence.
+
+>>> import headprobe
+>>> run = headprobe.scan("path/to/model", probes=["treebank.conllu"])  # doctest: +SKIP
+>>> run.heads, run.relations, run.pairs  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Sequence
+
+    from headprobe.report.progress import Progress
+    from headprobe.store.run_folder import Run
+
+__all__ = ["__version__", "load", "scan"]
+
+
+def scan(
+    model: str | os.PathLike[str] | None = None,
+    probes: Sequence[str | os.PathLike[str]] = (),
+    *,
+    out: str | os.PathLike[str] | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    max_passages: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
+
+    ``model`` is a Hub id or a folder, ``probes`` are built-in sets, files or folders. Raises
+    HeadprobeError where the user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs``
+    are DataFrames.
+    """
+    import os
+    from pathlib import Path
+
+    from headprobe.report.progress import SilentProgress
+    from headprobe.workflows.scan import ScanRequest
+    from headprobe.workflows.scan import scan as work
+
+    request = ScanRequest(
+        model=None if model is None else os.fspath(model),
+        probes=tuple(os.fspath(each) for each in probes),
+        out=None if out is None else Path(out),
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        max_passages=max_passages,
+        seed=seed,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        budget=None,
+    )
+    return work(request, SilentProgress() if progress is None else progress)
+
+
+def load(run: str | os.PathLike[str]) -> Run:
+    """The run in a folder, without the model; HeadprobeError where there is none."""
+    from pathlib import Path
+
+    from headprobe.store.run_folder import Run
+
+    return Run.load(Path(run))
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("headprobe")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -86,7 +86,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
     with clock("judge"):
         progress.stage("judging")
         evidence = weigh(corpus.instances, tallies, rules)
-        shapes = shape(corpus.instances, tallies)
+        shapes = shape(corpus.instances, tallies, rules.confidence)
         verdicts, pairs = judge(evidence, shapes, tallies, grid.n_kv_heads, rules)
 
     with new_run(target, request.overwrite) as folder:

@@ -1,0 +1,288 @@
+"""The commands. What they need is imported inside them, so that ``--help`` stays quick."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from headprobe.store.run_folder import Run
+    from headprobe.workflows.scan import ScanRequest
+
+app = typer.Typer(
+    name="headprobe",
+    help="Says what each attention head of a Llama-style checkpoint is for, with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+probes_app = typer.Typer(help="List the built-in probe sets, or print from one.")
+app.add_typer(probes_app, name="probes")
+
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+RunOption = Annotated[
+    Path | None, typer.Option("--run", "-r", metavar="RUN", help="Run folder [newest].")
+]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from headprobe import __version__
+
+        print(f"headprobe {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command("scan")
+def _scan(
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Hub id or folder [the bundled demo].")
+    ] = None,
+    probes: Annotated[
+        list[str] | None,
+        typer.Option("--probes", "-p", help="Built-in set, file or folder; repeatable."),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="RUN", help="[headprobe-runs/<model>-<time>]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "auto",
+    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16")] = "auto",
+    revision: Annotated[str | None, typer.Option(help="Of a Hub model.")] = None,
+    max_passages: Annotated[
+        int | None, typer.Option(min=1, help="Stop reading after so many.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    overwrite: Overwrite = False,
+    seed: Annotated[int, typer.Option(help="Of every sample that is drawn.")] = 0,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
+    ] = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure every head of a model on probe sentences, and say what each is for."""
+    from headprobe.workflows.export import check_export, export
+
+    if csv is not None:
+        check_export(csv, overwrite)
+    from headprobe.report.progress import progress_for
+    from headprobe.workflows.scan import ScanRequest, scan
+
+    request = ScanRequest(
+        model=model,
+        probes=tuple(probes or ()),
+        out=out,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        max_passages=max_passages,
+        seed=seed,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        budget=None,
+    )
+    if dry_run:
+        _plan(request, quiet, as_json)
+        return
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        run = scan(request, progress)
+    finally:
+        progress.finish()
+    if csv is not None:
+        export(run, csv, overwrite)
+    _print_run(run, quiet, as_json)
+
+
+def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from headprobe.report.plan_view import draw_plan
+    from headprobe.report.progress import progress_for
+    from headprobe.workflows.scan import plan
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        planned = plan(request, progress)
+    finally:
+        progress.finish()
+    if as_json:
+        _print_json(asdict(planned))
+    elif not quiet:
+        draw_plan(planned, _stdout())
+
+
+def _print_run(run: "Run", quiet: bool, as_json: bool) -> None:
+    from headprobe.report.plain import plain
+
+    if as_json:
+        from headprobe.report.machine import run_values
+
+        _print_json(run_values(run))
+    elif quiet:
+        print(plain(str(run.path)))
+    else:
+        from headprobe.report.summary import draw_summary
+
+        draw_summary(run, _stdout())
+
+
+@app.command("show-head")
+def _show_head(
+    head: Annotated[str, typer.Argument(metavar="HEAD", help="L12H5, 12.5 or 12-5.")],
+    run: RunOption = None,
+    text: Annotated[str | None, typer.Option(help="Run the model on this text instead.")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show one head: its role and why, its numbers, its reach, and its sentences."""
+    from headprobe.axes import parse_head
+    from headprobe.workflows.show_head import check_head, show_head
+
+    layer, number = parse_head(head)
+    found = _find(run, quiet)
+    check_head(found, layer, number)
+    if text is not None:
+        _show_text(found, layer, number, text, as_json)
+        return
+    view = show_head(found, layer, number)
+    if as_json:
+        from headprobe.report.machine import head_values
+
+        _print_json(head_values(view))
+    else:
+        from headprobe.report.head_view import draw_head
+
+        draw_head(view, _stdout())
+
+
+def _show_text(run: "Run", layer: int, head: int, text: str, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from headprobe.workflows.show_text import show_text
+
+    view = show_text(run, layer, head, text)
+    if as_json:
+        _print_json(asdict(view))
+    else:
+        from headprobe.report.text_view import draw_text
+
+        draw_text(view, _stdout())
+
+
+@app.command("export")
+def _export(
+    csv: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="Run folder [newest].")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Copy the tables of a run as CSV files."""
+    from headprobe.report.plain import plain
+    from headprobe.workflows.export import export
+
+    written = [str(path) for path in export(_find(run, quiet), csv, overwrite)]
+    if as_json:
+        _print_json(written)
+    elif not quiet:
+        print("\n".join(plain(path) for path in written))
+
+
+@app.command("runs")
+def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
+    """List the runs under ./headprobe-runs, newest first."""
+    from headprobe.report.plain import plain
+    from headprobe.store.run_folder import RUNS
+    from headprobe.workflows.runs import runs
+
+    found, broken = runs()
+    for error in broken:
+        print(plain(f"warning: {error}"), file=sys.stderr)
+    if as_json:
+        from headprobe.report.machine import manifest_values
+
+        _print_json([manifest_values(run) for run in found])
+    elif quiet:
+        print("".join(plain(str(run.path)) + "\n" for run in found), end="")
+    elif found:
+        from headprobe.report.runs_view import draw_runs
+
+        draw_runs(found, _stdout())
+    else:
+        print(f"no runs under {RUNS} yet: headprobe scan makes one", file=sys.stderr)
+
+
+@probes_app.callback(invoke_without_command=True)
+def _probes(context: typer.Context, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from headprobe.workflows.probe_sets import list_probe_sets
+
+    sets = list_probe_sets()
+    if as_json:
+        from dataclasses import asdict
+
+        _print_json([asdict(each) for each in sets])
+    elif sets:
+        from headprobe.report.probes_view import draw_probe_sets
+
+        draw_probe_sets(sets, _stdout())
+    else:
+        print("no built-in probe sets: give files with -p", file=sys.stderr)
+
+
+@probes_app.command("show")
+def _probes_show(
+    name: Annotated[str, typer.Argument(help="Built-in set, file or folder.")],
+    most: Annotated[int, typer.Option("-n", help="Documents to print.")] = 3,
+) -> None:
+    """Print some of a probe set, readable."""
+    from headprobe.report.probes_view import draw_documents
+    from headprobe.workflows.probe_sets import some_documents
+
+    draw_documents(some_documents(name, most), _stdout())
+
+
+def _find(named: Path | None, quiet: bool) -> "Run":
+    from headprobe.report.plain import plain
+    from headprobe.workflows.runs import find_run
+
+    def note(line: str) -> None:
+        if not quiet:
+            print(plain(line), file=sys.stderr)
+
+    return find_run(named, note)
+
+
+def _stdout() -> "Console":
+    from headprobe.report.console import console
+
+    return console(sys.stdout)
+
+
+def _print_json(values: Any) -> None:
+    import json
+
+    print(json.dumps(values, indent=2, default=str))

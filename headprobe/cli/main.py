@@ -1,0 +1,69 @@
+"""The console entry point: what becomes of errors, interrupts and readers that leave early."""
+
+import os
+import signal
+import sys
+from types import FrameType
+from typing import NoReturn
+
+import typer
+from typer.main import get_command
+
+from headprobe.cli.commands import app
+from headprobe.errors import HeadprobeError
+
+INTERRUPTED, TERMINATED, USER = 130, 143, 2
+
+# What typer raises for options it cannot read; it exports only this subclass of it.
+_UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
+
+
+def main() -> NoReturn:
+    """Run the command line. Exit code 0: fine; 2: the user can mend it, said in one line on stderr;
+    130: interrupted. A bug keeps its traceback and exits with 1."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its escape
+            stream.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        code = _run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
+    # not app(): it would draw bugs in its own way and turn interrupts into exit code 1
+    try:
+        with get_command(app).make_context("headprobe", arguments) as context:
+            context.command.invoke(context)
+    except typer.Exit as leave:
+        return leave.exit_code
+    except HeadprobeError as error:
+        return _say(str(error), USER)
+    except KeyboardInterrupt:
+        return _say("interrupted: nothing was written. Run the same command again.", INTERRUPTED)
+    except _UsageProblem as problem:
+        return _say(_one_line(problem), USER)
+    return 0
+
+
+def _one_line(problem: BaseException) -> str:
+    context = getattr(problem, "ctx", None)
+    command = context.command_path if context is not None else "headprobe"
+    message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
+    return f"{command}: {message.strip().rstrip('.')}. Type {command} --help."
+
+
+def _say(line: str, code: int) -> int:
+    from headprobe.report.plain import plain
+
+    print(plain(line), file=sys.stderr)
+    return code
+
+
+def _terminate(_: int, __: FrameType | None) -> NoReturn:
+    # as an exception, so that half-written folders are removed on the way out
+    raise SystemExit(TERMINATED)

@@ -1,0 +1,168 @@
+"""The tables of a run as DataFrames, columns named and ordered as INTERFACE says."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from headprobe.axes import head_name
+from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.store.relation import Relation
+from headprobe.store.skipped import Skipped
+from headprobe.verdicts.verdict import Pair, Verdict
+
+BASELINES = ("offset", "start", "chance", "uniform", "habit")
+"""The order of the baselines' columns; others follow in the order of the evidence."""
+
+
+def relation_name(relation: Relation) -> str:
+    """The relation's name, with the suffix ``-strict`` where it is strict (METHOD section 2)."""
+    strict = relation.strict and not relation.name.endswith("-strict")
+    return f"{relation.name}-strict" if strict else relation.name
+
+
+def heads(
+    evidence: Evidence, shape: Shape, verdicts: Sequence[Verdict], n_kv_heads: Sequence[int]
+) -> pd.DataFrame:
+    """``heads.csv``: one row per head, by layer and head. ``n_kv_heads`` [L]."""
+    n_layers, n_heads = shape.sink.shape
+    order = sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head))
+    layer, head = (axis.ravel().tolist() for axis in np.indices((n_layers, n_heads)))
+    if [(v.layer, v.head) for v in order] != list(zip(layer, head, strict=True)):
+        raise ValueError("one verdict for every head expected")
+    best = np.array([-1 if v.best_relation is None else v.best_relation for v in order])
+    groups = np.array([n_heads // n_kv_heads[number] for number in layer])
+    columns: dict[str, Any] = {
+        "layer": layer,
+        "head": head,
+        "name": [head_name(v.layer, v.head) for v in order],
+        "kv_group": np.array(head) // groups,
+        "role": [v.role for v in order],
+        "roles": [";".join(dict.fromkeys(claim.role for claim in v.claims)) for v in order],
+        "strength": [np.nan if v.strength is None else v.strength for v in order],
+        "reason": [v.reason for v in order],
+        "sink": shape.sink.ravel(),
+        "self": shape.self_attention.ravel(),
+        "previous": shape.previous.ravel(),
+        "entropy": shape.entropy.ravel(),
+        "distance": shape.distance.ravel(),
+        "punctuation": shape.punctuation.ravel(),
+        "output_norm": shape.output_norm.ravel(),
+        "residual_share": shape.residual_share.ravel(),
+        "idle": [v.idle for v in order],
+        "repeater_of": [v.repeater_of or "" for v in order],
+        "cluster": pd.array([v.cluster for v in order], dtype="Int64"),
+        "best_relation": _names([relation_name(r) for r in evidence.relations], best),
+        "best_looks_to": _names([r.looks_to for r in evidence.relations], best),
+        "top1": _of_best(evidence.top1, best),
+        "baseline": _names(list(evidence.baselines), _of_best(evidence.baseline, best, -1)),
+    }
+    for name in ("baseline_top1", "gain", "gain_low", "gain_high", "q"):
+        columns[name] = _of_best(getattr(evidence, name), best)
+    columns["beats"] = _beats(columns["gain_low"])
+    return _frame(columns)
+
+
+def relations(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
+    """``relations.csv``: one row per head and relation, by layer, head and relation.
+
+    ``role`` is the role that the head earned by this relation, empty where it earned none.
+    """
+    layer, head, relation = (axis.ravel() for axis in np.indices(evidence.top1.shape))
+    asked = evidence.relations
+    columns: dict[str, Any] = {
+        "layer": layer,
+        "head": head,
+        "name": [head_name(*pair) for pair in zip(layer.tolist(), head.tolist(), strict=True)],
+        "family": _names([r.family for r in asked], relation),
+        "relation": _names([relation_name(r) for r in asked], relation),
+        "looks_to": _names([r.looks_to for r in asked], relation),
+        "role": _earned(verdicts, evidence.top1.shape),
+        "n": evidence.n[relation],
+    }
+    for name in ("mass", "kept", "share", "share_norm", "habit_share", "top1"):
+        columns[name] = getattr(evidence, name).ravel()
+    columns |= _baseline_columns(evidence)
+    columns["habit_expected"] = evidence.habit_expected.ravel()
+    columns["baseline"] = _names(list(evidence.baselines), evidence.baseline.ravel())
+    for name in ("baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b", "p", "q"):
+        columns[name] = getattr(evidence, name).ravel()
+    columns["beats"] = _beats(columns["gain_low"])
+    return _frame(columns)
+
+
+def pairs(found: Iterable[Pair]) -> pd.DataFrame:
+    """``pairs.csv``: one row per pair of heads that repeat or oppose each other."""
+    rows = list(found)
+    return _frame(
+        {
+            "name_a": [pair.name_a for pair in rows],
+            "name_b": [pair.name_b for pair in rows],
+            "affinity": np.array([pair.affinity for pair in rows], dtype=np.float64),
+            "output_cosine": np.array([pair.output_cosine for pair in rows], dtype=np.float64),
+            "same_kv_group": np.array([pair.same_kv_group for pair in rows], dtype=np.bool_),
+            "relation": [pair.relation for pair in rows],
+        }
+    )
+
+
+def skipped(left_out: Iterable[Skipped]) -> pd.DataFrame:
+    """``skipped.csv``: one row per source and reason, with how many such things there were."""
+    rows = list(left_out)
+    return _frame(
+        {
+            "source": [row.source for row in rows],
+            "what": [row.what for row in rows],
+            "reason": [row.reason for row in rows],
+            "count": np.array([row.count for row in rows], dtype=np.int64),
+        }
+    )
+
+
+def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({name: _column(values) for name, values in columns.items()})
+
+
+def _column(values: Any) -> Any:
+    """Text is missing where it is empty; everything else keeps its dtype."""
+    if isinstance(values, list) and (not values or isinstance(values[0], str)):
+        return pd.Series([value or None for value in values], dtype="str" if not values else None)
+    return values
+
+
+def _names(names: Sequence[str], index: Any) -> list[str]:
+    """The name at each index, empty where that is negative."""
+    return [names[number] if number >= 0 else "" for number in np.asarray(index, dtype=int)]
+
+
+def _of_best(array: Any, best: Any, missing: float = np.nan) -> Any:
+    """[L*H]: from an [L, H, R] array each head's best relation, ``missing`` where it has none."""
+    flat = array.reshape(len(best), -1)
+    if not flat.shape[1]:
+        return np.full(len(best), missing)
+    return np.where(best >= 0, flat[np.arange(len(best)), best], missing)
+
+
+def _beats(gain_low: Any) -> list[str]:
+    """What the interval of the gain lies wholly above: every baseline that knows distance only."""
+    return ["distance" if above else "" for above in np.asarray(gain_low) > 0]
+
+
+def _baseline_columns(evidence: Evidence) -> dict[str, Any]:
+    ordered = [name for name in BASELINES if name in evidence.baselines]
+    ordered += [name for name in evidence.baselines if name not in BASELINES]
+    return {
+        f"{name}_top1": np.broadcast_to(evidence.baselines[name], evidence.top1.shape).ravel()
+        for name in ordered
+    }
+
+
+def _earned(verdicts: Sequence[Verdict], dimensions: tuple[int, ...]) -> list[str]:
+    earned = np.full(dimensions, "", dtype=object)
+    for verdict in verdicts:
+        for claim in verdict.claims:
+            if claim.relation is not None:
+                earned[verdict.layer, verdict.head, claim.relation] = claim.role
+    roles: list[str] = earned.ravel().tolist()
+    return roles

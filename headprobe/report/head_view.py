@@ -1,0 +1,156 @@
+"""One head: what it is called and why, its numbers, its reach, and its sentences."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from headprobe.report import numbers
+from headprobe.report.excerpts import KEY, draw_excerpt
+from headprobe.report.palette import LABEL, kind_of, marks
+from headprobe.report.plain import clip, plain
+from headprobe.report.summary import relation_words
+from headprobe.store.tables import Row
+
+SHOWN = 10
+"""Relations shown; all of them are in ``relations.csv``."""
+
+BAR = 40
+"""Characters of a full bar."""
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+@dataclass(frozen=True)
+class HeadView:
+    """What a run knows of one head. ``profile`` gives ranges of word distance (``1``, ``9–16``) and
+    the share of the head's stripped attention that goes there."""
+
+    run: Path
+    head: Row
+    relations: tuple[Row, ...]
+    profile: tuple[tuple[str, float], ...]
+    examples: tuple[Mapping[str, Any], ...]
+
+
+def draw_head(view: HeadView, console: Console) -> None:
+    """Print everything about the head, widest things cut to the console's width."""
+    console.print(_name(view.head))
+    console.print(Padding(Text(plain(view.head.text("reason"))), (0, 0, 0, 2)))
+    console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
+    for part in _relations(view.relations, console.width):
+        console.print(part)
+    for part in _profile(view.profile):
+        console.print(part)
+    for part in _sentences(view.examples):
+        console.print(part)
+
+
+def _title(text: str, note: str = "") -> Text:
+    return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
+
+
+def _name(head: Row) -> Text:
+    kind = kind_of(head)
+    line = Text.assemble(
+        (head.text("name"), "bold"), "  ", (plain(kind), marks([kind])[kind].style)
+    )
+    if head.number("strength") is not None:
+        line.append(f", strength {numbers.fraction(head.number('strength'))}")
+    others = [role for role in head.text("roles").split(";") if role and role != kind]
+    if others:
+        line.append(f"   also {plain(', '.join(others))}")
+    if head.text("repeater_of"):
+        line.append(f"   repeats {plain(head.text('repeater_of'))}")
+    return line.append(f"   KV group {head.whole('kv_group')}", style=LABEL)
+
+
+def _shape(head: Row) -> Text:
+    parts = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
+    parts += [
+        ("marks", numbers.fraction(head.number("punctuation"))),
+        ("entropy", f"{numbers.decimal(head.number('entropy'))} nats"),
+        ("distance", f"{numbers.decimal(head.number('distance'), 1)} words"),
+        ("output", f"{numbers.decimal(head.number('output_norm'))} x the layer's median"),
+    ]
+    line = Text()
+    for name, value in parts:
+        line.append("   " if line else "").append(f"{name} ", style=LABEL).append(value)
+    return line
+
+
+def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    known = [row for row in rows if row.whole("n")]
+    ordered = sorted(known, key=lambda row: (not row.text("role"), -(row.number("gain") or 0.0)))
+    more = len(ordered) - SHOWN
+    yield _title("what it looks for", f"and {more} more: relations.csv" if more > 0 else "")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=max(width - 50, 16))
+    for name in ("n", "top1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("gain", justify="right", no_wrap=True)
+    table.add_column("95 %", no_wrap=True)
+    table.add_column("q", justify="right", no_wrap=True)
+    for row in ordered[:SHOWN]:
+        role = row.text("role")
+        table.add_row(
+            Text(relation_words(row), style=marks([role])[role].style if role else ""),
+            f"{row.whole('n'):,}",
+            numbers.fraction(row.number("top1")),
+            f"{numbers.fraction(row.number('baseline_top1'))} {clip(row.text('baseline'), 9)}",
+            Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
+            numbers.span(row.number("gain_low"), row.number("gain_high")),
+            numbers.chance_of(row.number("q")),
+        )
+    yield Padding(table, (0, 0, 0, 2))
+
+
+def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
+    if not profile:
+        return
+    yield _title("how far back", "share of its attention by distance in words")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style=LABEL, no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for distance, share in profile:
+        table.add_row(distance, numbers.fraction(share), Text(bar(share), style="cyan"))
+    yield Padding(table, (0, 0, 0, 2))
+
+
+def bar(share: float, width: int = BAR) -> str:
+    """A bar of ``width`` characters for 1, to an eighth of a character."""
+    eighths = round(max(0.0, min(share, 1.0)) * width * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    def asked(example: Mapping[str, Any]) -> tuple[str, str]:
+        return str(example["relation"]), str(example["looks_to"])
+
+    for (relation, looks_to), group in groupby(examples, key=asked):
+        found = list(group)
+        yield _title(f"{plain(relation)} → {plain(looks_to)}", "its most telling sentences")
+        for hit, note in ((True, ""), (False, "and where it misses")):
+            chosen = [example for example in found if example["hit"] is hit]
+            if chosen and note:
+                yield Padding(Text(note, style=LABEL), (0, 0, 0, 2))
+            for example in chosen:
+                yield _item(draw_excerpt(example), "•" if hit else "×")
+    if examples:
+        yield Text.assemble("\n", KEY)
+
+
+def _item(text: Text, bullet: str) -> Padding:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style=LABEL)
+    table.add_column(overflow="fold")
+    table.add_row(bullet, text)
+    return Padding(table, (0, 0, 0, 2))

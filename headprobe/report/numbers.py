@@ -1,0 +1,60 @@
+"""Numbers as people read them."""
+
+MISSING = "–"
+
+
+def fraction(value: float | None) -> str:
+    """A share or a probability: ``.80``, ``1.00``."""
+    if value is None:
+        return MISSING
+    text = f"{value:.2f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def signed(value: float | None) -> str:
+    """A gain: ``+.40``, ``-.03``."""
+    if value is None:
+        return MISSING
+    text = fraction(abs(value))
+    return f"{'-' if value < 0 and text != '.00' else '+'}{text}"
+
+
+def span(low: float | None, high: float | None) -> str:
+    """An interval: ``+.35 to +.45``."""
+    return MISSING if low is None or high is None else f"{signed(low)} to {signed(high)}"
+
+
+def chance_of(value: float | None) -> str:
+    """A p or q: ``.03``, ``<.001``."""
+    if value is None:
+        return MISSING
+    return "<.001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+
+
+def decimal(value: float | None, digits: int = 2) -> str:
+    """A number that is no share: ``1.24``."""
+    return MISSING if value is None else f"{value:.{digits}f}"
+
+
+def count(value: int, one: str, many: str | None = None) -> str:
+    """``1 head``, ``1,024 heads``."""
+    return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``38 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def memory(mebibytes: float | None) -> str:
+    """``512 MiB``, ``14.2 GiB``."""
+    if mebibytes is None:
+        return MISSING
+    return f"{mebibytes:,.0f} MiB" if mebibytes < 10_000 else f"{mebibytes / 1024:.1f} GiB"

@@ -1,0 +1,58 @@
+"""What a scan would do, told before it does it (``--dry-run``)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from headprobe.report import numbers
+from headprobe.report.palette import LABEL
+from headprobe.report.plain import clip, plain
+from headprobe.store.manifest import ProbeNote
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The model's shape from its config alone, the probes as they would be read, the folder that
+    would be written. ``relations`` gives the name of each relation (``obj → head``) and its n."""
+
+    model: str
+    architecture: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: tuple[int, ...]
+    device: str
+    dtype: str
+    target: Path
+    probes: tuple[ProbeNote, ...]
+    passages: int
+    tokens: int
+    skipped: int
+    relations: tuple[tuple[str, int], ...]
+
+
+def draw_plan(plan: Plan, console: Console) -> None:
+    """Print the plan."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("model", Text(plain(plan.model), style="bold"))
+    layers = numbers.count(plan.n_layers, "layer")
+    heads = numbers.count(plan.n_heads, "head")
+    where = f"{plain(plan.dtype)} on {plain(plan.device)}"
+    table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
+    for place, probe in enumerate(plan.probes):
+        words = numbers.count(probe.words, "word")
+        sentences = numbers.count(probe.sentences, "sentence")
+        table.add_row("" if place else "probes", f"{clip(probe.name, 40)}: {sentences}, {words}")
+    passages = numbers.count(plan.passages, "passage")
+    table.add_row("text", f"{passages}, {numbers.count(plan.tokens, 'token')}")
+    if plan.skipped:
+        table.add_row("skipped", f"{plan.skipped:,}")
+    asked = ", ".join(f"{plain(name)} {n:,}" for name, n in plan.relations)
+    table.add_row("relations", asked or "none: shape and redundancy only")
+    table.add_row("run", plain(str(plan.target)))
+    console.print(table)
+    console.print(Text("\nnothing was measured: this was a dry run", style=LABEL))

@@ -1,0 +1,212 @@
+"""What a scan found, on one page."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from headprobe.report import numbers
+from headprobe.report.grid import legend, parts_groups, role_grid
+from headprobe.report.palette import LABEL, marks
+from headprobe.report.plain import clip, clip_start, plain
+from headprobe.store import run_folder
+from headprobe.store.manifest import STAGES, Manifest
+from headprobe.store.run_folder import Run
+from headprobe.store.tables import Row
+
+BEST = 5
+"""Heads shown per role, each the best for another relation."""
+
+LISTED = 8
+"""Names listed before the rest is counted."""
+
+
+def draw_summary(run: Run, console: Console, next_steps: Sequence[str] = ()) -> None:
+    """Print the summary, the roles by layer, the best heads, what was skipped, and what to type
+    next."""
+    manifest = run.manifest
+    heads = run.rows(run_folder.HEADS)
+    relations = run.rows(run_folder.RELATIONS)
+    console.print(_facts(manifest, console.width))
+    console.print(_title("roles by layer"))
+    for line in _grid(manifest, heads, console.width):
+        console.print(line, no_wrap=True, overflow="ignore", crop=False)
+    for part in [*_best(relations, console.width), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+        console.print(part)
+    for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
+        console.print(part)
+    console.print(_end(run, next_steps))
+
+
+def relation_words(row: Row, relation: str = "relation", looks_to: str = "looks_to") -> str:
+    """``obj → head``: the relation, and what it looks to."""
+    return f"{plain(row.text(relation))} → {plain(row.text(looks_to))}"
+
+
+def _title(text: str, note: str = "") -> Text:
+    return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
+
+
+def _pairs() -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def _facts(manifest: Manifest, width: int) -> Table:
+    model = manifest.model
+    table = _pairs()
+    table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
+    groups = sorted(set(model.n_kv_heads))
+    kv = numbers.count(groups[0], "KV group") if len(groups) == 1 else f"{groups} KV groups"
+    table.add_row(
+        "",
+        f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
+        f"{numbers.count(model.n_heads, 'head')}, {kv}; {plain(model.dtype)} on "
+        f"{plain(model.device)}",
+    )
+    for place, probe in enumerate(manifest.probes[:LISTED]):
+        amounts = (
+            f"{numbers.count(probe.documents, 'document')}, "
+            f"{numbers.count(probe.sentences, 'sentence')}, {numbers.count(probe.words, 'word')}"
+        )
+        table.add_row("" if place else "probes", f"{clip(probe.name, 40)}: {amounts}")
+    if len(manifest.probes) > LISTED:
+        table.add_row("", f"and {numbers.count(len(manifest.probes) - LISTED, 'more file')}")
+    table.add_row("text", _text(manifest))
+    stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
+    total = numbers.duration(sum(manifest.seconds.values()))
+    table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)
+    table.add_row("memory", f"{numbers.memory(manifest.peak_memory_mib)} at most")
+    return table
+
+
+def _stages(manifest: Manifest) -> list[str]:
+    return [*(name for name in STAGES if name in manifest.seconds)]
+
+
+def _text(manifest: Manifest) -> str:
+    parts = [numbers.count(manifest.passages, "passage"), numbers.count(manifest.tokens, "token")]
+    if manifest.bits_per_character is not None:
+        parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
+    if manifest.unusable_words:
+        parts.append(f"{manifest.unusable_words:.1%} of words unusable")
+    return ", ".join(parts)
+
+
+def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text]:
+    model = manifest.model
+    group = model.n_heads // max(min(model.n_kv_heads, default=1), 1)
+    yield from role_grid(heads, group, width)
+    yield Text()
+    yield from legend(heads, width)
+    if parts_groups(model.n_heads, group, width, model.n_layers):
+        yield Text("down: layers, across: heads, gaps between KV groups", style=LABEL)
+    else:
+        yield Text("down: layers, across: heads", style=LABEL)
+
+
+def _best(relations: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    earned = [row for row in relations if row.text("role")]
+    if not earned:
+        yield _title("no head earned a named role", "the best evidence there was:")
+        yield _best_table([("", row) for row in _best_by_relation(relations)], width)
+        return
+    yield _title("best heads", "chosen on half of the documents; gain: on the other half")
+    roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
+    shown = []
+    for role in roles:
+        of_role = [row for row in earned if row.text("role") == role]
+        shown += [(role, row) for row in _best_by_relation(of_role)]
+    yield _best_table(shown, width)
+
+
+def _best_by_relation(rows: Sequence[Row]) -> list[Row]:
+    """The head with the largest ``gain_a`` for each relation, the largest first."""
+    best: dict[tuple[str, str, str], Row] = {}
+    for row in sorted(rows, key=lambda row: -(row.number("gain_a") or 0.0)):
+        best.setdefault((row.text("family"), row.text("relation"), row.text("looks_to")), row)
+    return list(best.values())[:BEST]
+
+
+def _best_table(rows: Sequence[tuple[str, Row]], width: int) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("role", no_wrap=True)
+    table.add_column("head", no_wrap=True)
+    table.add_column("looks for", overflow="ellipsis", no_wrap=True, max_width=max(width - 50, 16))
+    for name in ("n", "top1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("gain", justify="right", no_wrap=True)
+    chosen = marks(role for role, _ in rows)
+    before = ""
+    for role, row in rows:
+        table.add_row(
+            Text(
+                "" if role == before else clip(role, 12), style=chosen[role].style if role else ""
+            ),
+            row.text("name"),
+            relation_words(row),
+            f"{row.whole('n'):,}",
+            numbers.fraction(row.number("top1")),
+            f"{numbers.fraction(row.number('baseline_top1'))} {clip(row.text('baseline'), 10)}",
+            Text(numbers.signed(row.number("gain_b")), style="bold"),
+        )
+        before = role
+    return table
+
+
+def _redundant(heads: Sequence[Row], pairs: Sequence[Row]) -> Iterator[RenderableType]:
+    table = _pairs()
+    idle = [row.text("name") for row in heads if row.flag("idle")]
+    if idle:
+        table.add_row("idle", _listed(idle))
+    repeats = [
+        f"{r.text('name')} of {r.text('repeater_of')}" for r in heads if r.text("repeater_of")
+    ]
+    if repeats:
+        table.add_row("repeaters", _listed(repeats))
+    opposes = [
+        f"{row.text('name_a')} and {row.text('name_b')}"
+        for row in pairs
+        if row.text("relation") == "opposes"
+    ]
+    if opposes:
+        table.add_row("opposed", _listed(opposes))
+    if table.row_count:
+        yield _title("redundant")
+        yield table
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
+    return ", ".join(plain(name) for name in names[:LISTED]) + more
+
+
+def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    if not rows:
+        return
+    yield _title("skipped", "all of it: skipped.csv" if len(rows) > LISTED else "")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold", style=LABEL)
+    ordered = sorted(rows, key=lambda row: -row.whole("count"))
+    for row in ordered[:LISTED]:
+        source = clip_start(row.text("source"), max(width // 3, 20))
+        what = f"{clip(row.text('what'), width // 3)}: {clip(row.text('reason'), width // 2)}"
+        table.add_row(f"{row.whole('count'):,}", what, source)
+    yield table
+
+
+def _end(run: Run, next_steps: Sequence[str]) -> RenderableType:
+    table = _pairs()
+    table.add_row("run", Text(plain(str(run.path)), style="bold"))
+    for place, step in enumerate(next_steps):
+        table.add_row("" if place else "next", plain(step))
+    framed = Table.grid()
+    framed.add_row("")
+    framed.add_row(table)
+    return framed

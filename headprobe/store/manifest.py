@@ -1,0 +1,161 @@
+"""What a run was made from: enough to trust it, and to make it again."""
+
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from headprobe.errors import HeadprobeError
+
+SCHEMA_VERSION = 1
+"""Rises when a file or a column changes its name or its meaning (INTERFACE)."""
+
+METHOD_VERSION = 1
+"""Rises whenever a number could change (METHOD)."""
+
+STAGES = ("read", "load", "measure", "judge")
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelNote:
+    """The checkpoint. ``asked`` is what the user wrote; ``kind`` what that turned out to be:
+    ``folder``, ``hub`` or ``bundled``. ``n_kv_heads`` counts key/value heads layer by layer;
+    ``weights_sha256`` is the hash of the weight files; ``context`` the longest text in tokens."""
+
+    asked: str
+    kind: str
+    revision: str | None
+    weights_sha256: str
+    architecture: str
+    dtype: str
+    device: str
+    n_layers: int
+    n_heads: int
+    n_kv_heads: tuple[int, ...]
+    head_dim: int
+    context: int | None
+
+
+@dataclass(frozen=True)
+class TokenizerNote:
+    """``start_token`` stands at position 0 of every passage; ``start_prepended`` says whether we
+    put it there because the tokenizer does not."""
+
+    name: str
+    start_token: str | None
+    start_prepended: bool
+
+
+@dataclass(frozen=True)
+class ProbeNote:
+    """A probe file as it was read. ``path`` is as given, ``sha256`` of its bytes."""
+
+    name: str
+    path: str
+    sha256: str
+    documents: int
+    passages: int
+    sentences: int
+    words: int
+
+
+@dataclass(frozen=True)
+class BitsNote:
+    """Bits per character on a seeded sample of passages: does the model know such text?"""
+
+    value: float
+    passages: int
+    characters: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``manifest.json``. Keys that this version does not know are ignored on loading.
+
+    ``sinks_removed`` names the keys taken out of every row, ``sinks_flagged`` those that draw
+    attention whatever the text and were left in (METHOD section 1). ``used`` counts instances,
+    ``skipped`` things left out (rows of ``skipped.csv`` by their counts); ``unusable_words`` is a
+    share of all words. ``started`` is ISO 8601 in UTC, ``seconds`` go by stage (``STAGES``).
+    """
+
+    model: ModelNote
+    tokenizer: TokenizerNote
+    sinks_removed: tuple[str, ...]
+    sinks_flagged: tuple[str, ...]
+    probes: tuple[ProbeNote, ...]
+    passages: int
+    tokens: int
+    used: int
+    skipped: int
+    unusable_words: float
+    bits_per_character: BitsNote | None
+    seed: int
+    versions: Mapping[str, str]
+    started: str
+    seconds: Mapping[str, float]
+    peak_memory_mib: float | None
+    rules_sha256: str
+    fold_hash: str
+    schema_version: int = field(default=SCHEMA_VERSION)
+    method_version: int = field(default=METHOD_VERSION)
+
+    def save(self, path: Path) -> None:
+        """Write it as indented JSON, keys in the order of the fields."""
+        text = json.dumps(asdict(self), ensure_ascii=True, indent=2)
+        path.write_text(text + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read it back; HeadprobeError where it is missing, damaged or from a newer headprobe."""
+        remedy = "Scan again, or take the run folder from where it was copied"
+        try:
+            read = json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise HeadprobeError(str(path), "no such manifest", remedy) from None
+        except (OSError, ValueError) as error:
+            raise HeadprobeError(str(path), f"not a readable manifest ({error})", remedy) from None
+        version = read.get("schema_version") if isinstance(read, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise HeadprobeError(
+                str(path),
+                f"written by a newer headprobe (schema {version}, this one reads {SCHEMA_VERSION})",
+                "Upgrade headprobe",
+            )
+        try:
+            manifest: Self = _build(cls, read)
+        except (KeyError, TypeError, ValueError) as error:
+            raise HeadprobeError(str(path), f"not a manifest of a run ({error})", remedy) from None
+        return manifest
+
+
+def _build(kind: Any, value: Any) -> Any:
+    """``value`` as JSON gave it, as the type ``kind``; TypeError or KeyError where it cannot be."""
+    if is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        _expect(isinstance(value, dict), kind, value)
+        known = [f.name for f in fields(kind) if f.name in value]
+        return typing.cast(Any, kind)(**{name: _build(hints[name], value[name]) for name in known})
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is types.UnionType:
+        return None if value is None else _build(arguments[0], value)
+    if origin is tuple:
+        _expect(isinstance(value, list), kind, value)
+        return tuple(_build(arguments[0], item) for item in value)
+    if origin is not None:  # the mappings
+        _expect(isinstance(value, dict), kind, value)
+        return {key: _build(arguments[1], item) for key, item in value.items()}
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _expect(isinstance(value, kind), kind, value)
+    return value
+
+
+def _expect(holds: bool, kind: Any, value: Any) -> None:
+    if not holds:
+        name = getattr(kind, "__name__", str(kind))
+        raise TypeError(f"{name} expected, {type(value).__name__} found")

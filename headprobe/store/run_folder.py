@@ -1,0 +1,210 @@
+"""Run folders: written whole or not at all, found again, read piece by piece."""
+
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from headprobe.errors import HeadprobeError
+from headprobe.store.manifest import Manifest
+from headprobe.store.tables import Row, read_frame, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+
+    from headprobe.store.instances import Instances
+    from headprobe.store.tallies import Tallies
+
+RUNS = Path("headprobe-runs")
+"""Where runs go and are looked for, under the current folder."""
+
+MANIFEST = "manifest.json"
+HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
+TABLES = (HEADS, RELATIONS, PAIRS, SKIPPED)
+EXAMPLES = "examples.jsonl"
+TALLIES, INSTANCES = "tallies.npz", "instances.npz"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run. Everything but the manifest is read when it is first asked for."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """The run in folder ``path``; HeadprobeError where there is none."""
+        if not (path / MANIFEST).is_file():
+            what = "not a run folder (no manifest.json)" if path.is_dir() else "no such folder"
+            raise HeadprobeError(str(path), what, "headprobe runs lists the runs there are")
+        return cls(path, Manifest.load(path / MANIFEST))
+
+    @cached_property
+    def heads(self) -> "pd.DataFrame":
+        """One row per head (INTERFACE, ``heads.csv``)."""
+        return read_frame(self.path / HEADS)
+
+    @cached_property
+    def relations(self) -> "pd.DataFrame":
+        """One row per head and relation (INTERFACE, ``relations.csv``)."""
+        return read_frame(self.path / RELATIONS)
+
+    @cached_property
+    def pairs(self) -> "pd.DataFrame":
+        """One row per pair of heads that are alike (INTERFACE, ``pairs.csv``)."""
+        return read_frame(self.path / PAIRS)
+
+    @cached_property
+    def skipped(self) -> "pd.DataFrame":
+        """One row per kind of thing left out (INTERFACE, ``skipped.csv``)."""
+        return read_frame(self.path / SKIPPED)
+
+    @cached_property
+    def instances(self) -> "Instances":
+        from headprobe.store.instances import Instances
+
+        return Instances.load(self.path / INSTANCES)
+
+    @cached_property
+    def tallies(self) -> "Tallies":
+        from headprobe.store.tallies import Tallies
+
+        return Tallies.load(self.path / TALLIES)
+
+    def tally(self, name: str) -> "NDArray[Any]":
+        """One array of the tallies, the others left on disk."""
+        import numpy as np
+
+        with np.load(self.path / TALLIES, allow_pickle=False) as archive:
+            array: NDArray[Any] = archive[name]
+        return array
+
+    def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+        """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
+        return read_rows(self.path / table, head)
+
+
+def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
+    """``headprobe-runs/<model>-<timestamp>``, a name that no folder there has yet."""
+    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-")[:64] or "model"
+    target = folder / f"{stem}-{now:%Y%m%d-%H%M%S}"
+    number = 2
+    while target.exists():
+        target = folder / f"{stem}-{now:%Y%m%d-%H%M%S}-{number}"
+        number += 1
+    return target
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """HeadprobeError unless a run may and can be written to ``target``; leaves nothing behind.
+
+    With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else.
+    """
+    target = target.absolute()
+    if target.exists() or target.is_symlink():
+        _check_existing(target, overwrite)
+    parent = target.parent
+    while not parent.exists():
+        parent = parent.parent
+    attempt = parent / f".headprobe-{secrets.token_hex(4)}"
+    try:
+        attempt.mkdir()
+        attempt.rmdir()
+    except OSError as error:
+        raise HeadprobeError(
+            str(target), f"cannot be written ({error.strerror})", "Name another folder with -o"
+        ) from None
+
+
+def _check_existing(target: Path, overwrite: bool) -> None:
+    if not target.is_dir():
+        raise HeadprobeError(str(target), "exists and is no folder", "Name another one with -o")
+    replaceable = (target / MANIFEST).is_file() or not any(target.iterdir())
+    if not replaceable:
+        raise HeadprobeError(
+            str(target), "exists and holds something else than a run", "Name another one with -o"
+        )
+    if not overwrite:
+        raise HeadprobeError(
+            str(target), "exists already", "Name another one with -o, or replace it: --overwrite"
+        )
+
+
+@contextmanager
+def new_run(target: Path, overwrite: bool = False) -> Iterator[Path]:
+    """A temporary folder beside ``target`` that takes its place when the block ends well.
+
+    On any exception it is removed, and whatever stood at ``target`` stays as it was. Raises
+    HeadprobeError as ``check_target`` does.
+    """
+    check_target(target, overwrite)
+    target = target.absolute()
+    target.parent.mkdir(parents=True, exist_ok=True)
+    mark = secrets.token_hex(4)
+    temporary = target.with_name(f".{target.name}.partial-{mark}")
+    temporary.mkdir()
+    try:
+        yield temporary
+        for path in [*temporary.rglob("*"), temporary]:
+            _flush(path)
+        check_target(target, overwrite)
+        _put(temporary, target, target.with_name(f".{target.name}.old-{mark}"))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, target: Path, aside: Path) -> None:
+    if target.exists() or target.is_symlink():
+        target.rename(aside)
+    try:
+        temporary.rename(target)
+    except BaseException:
+        if aside.exists():
+            aside.rename(target)
+        raise
+    _flush(target.parent)
+    if aside.is_symlink():
+        aside.unlink()
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt":  # pragma: no cover - folders cannot be opened there
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def list_runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
+    """The runs in ``folder``, newest first, and what is wrong with those that cannot be read."""
+    runs, broken = [], []
+    for manifest in sorted(folder.glob("[!.]*/" + MANIFEST)):
+        try:
+            runs.append(Run.load(manifest.parent))
+        except HeadprobeError as error:
+            broken.append(error)
+    runs.sort(key=lambda run: (run.manifest.started, run.path.name), reverse=True)
+    return runs, broken
+
+
+def newest_run(folder: Path = RUNS) -> Run:
+    """The run in ``folder`` that started last; HeadprobeError where there is none."""
+    runs, _ = list_runs(folder)
+    if not runs:
+        raise HeadprobeError(
+            str(folder), "no run here", "Make one with headprobe scan, or name one with -r"
+        )
+    return runs[0]

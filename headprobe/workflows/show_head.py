@@ -1,0 +1,60 @@
+"""Everything a run knows of one head, without the model."""
+
+from headprobe.axes import head_name
+from headprobe.errors import HeadprobeError
+from headprobe.report.examples import read_examples
+from headprobe.report.head_view import HeadView
+from headprobe.store import run_folder
+from headprobe.store.run_folder import Run
+
+NEAR = 8
+"""Distances up to here are shown one by one, longer ones in doubling ranges."""
+
+
+def show_head(run: Run, layer: int, head: int) -> HeadView:
+    """The view of one head; HeadprobeError, with the range, where the model has no such head."""
+    check_head(run, layer, head)
+    rows = run.rows(run_folder.HEADS, (layer, head))
+    if not rows:
+        raise HeadprobeError(
+            str(run.path / run_folder.HEADS), f"no row for {head_name(layer, head)}", "Scan again"
+        )
+    return HeadView(
+        run=run.path,
+        head=rows[0],
+        relations=tuple(run.rows(run_folder.RELATIONS, (layer, head))),
+        profile=_profile(run, layer, head),
+        examples=tuple(read_examples(run.path / run_folder.EXAMPLES, (layer, head))),
+    )
+
+
+def check_head(run: Run, layer: int, head: int) -> None:
+    """HeadprobeError unless the run's model has this head."""
+    model = run.manifest.model
+    if layer >= model.n_layers or head >= model.n_heads:
+        raise HeadprobeError(
+            head_name(layer, head),
+            f"the model has {model.n_layers} layers of {model.n_heads} heads",
+            f"Name one from {head_name(0, 0)} "
+            f"to {head_name(model.n_layers - 1, model.n_heads - 1)}",
+        )
+
+
+def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
+    sums = run.tally("profile")[layer, head]
+    total = float(sums.sum())
+    if total <= 0:
+        return ()
+    ranges = [(distance, distance) for distance in range(1, min(NEAR, len(sums)) + 1)]
+    first = NEAR + 1
+    while first <= len(sums) and sums[first - 1 :].sum() > 0:
+        last = min(2 * (first - 1), len(sums))
+        ranges.append((first, last))
+        first = last + 1
+    return tuple(
+        (
+            str(first) if first == last else f"{first}–{last}",
+            float(sums[first - 1 : last].sum()) / total,
+        )
+        for first, last in ranges
+    )
