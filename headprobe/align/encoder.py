@@ -41,6 +41,7 @@ class Encoder:
         tokenizer.backend_tokenizer.no_truncation()
         self._recent: OrderedDict[str, Encoded] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
+        self.name = type(tokenizer).__name__
 
     def _find_start(self, where: str) -> tuple[tuple[int, ...], bool]:
         probe = "a"

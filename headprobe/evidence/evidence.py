@@ -20,7 +20,10 @@ class Evidence:
     targets, ``document_folds`` and ``form_folds`` [R] the effective numbers of folds.
     ``baselines`` maps a baseline's name to its top1, [R] where it is the same for all heads;
     ``best_offset`` [R] is the distance that ``offset`` chose, ``best_start`` [R] says in words what
-    ``start`` chose. ``baseline`` is an index into the names of ``baselines``. NaN: not computed.
+    ``start`` chose. ``baseline`` is an index into the names of ``baselines`` (-1 where a relation
+    has no instance). ``gain_low`` is the lowest of the lower ends over all baselines, ``gain_high``
+    the upper end against the one named, ``gain_without_form`` the smallest gain with any one form
+    fold left out (NaN where the forms are many enough to be in the interval). NaN: not computed.
     """
 
     relations: tuple[Relation, ...]
@@ -59,8 +62,8 @@ class Shape:
     ``output_norm`` is the root mean square of the head's output through W_O, its mean over rows
     removed, relative to the layer's median head; ``output_high`` [Domain, L, H] is the upper end of
     its interval in each of ``domains``; ``residual_share`` the same norm relative to the residual
-    stream that enters the layer. ``profile`` [L, H, D] is the mean stripped attention at each word
-    distance (index distance - 1).
+    stream that enters the layer, ``residual_by_domain`` [Domain, L, H] in each domain.
+    ``profile`` [L, H, D] is the mean stripped attention at each word distance (index distance - 1).
     """
 
     sink: Floats
@@ -73,4 +76,5 @@ class Shape:
     output_high: Floats
     domains: tuple[str, ...]
     residual_share: Floats
+    residual_by_domain: Floats
     profile: Floats

@@ -1,5 +1,7 @@
 """Loading a checkpoint: configuration, tokenizer, weights; and every way in which that can fail."""
 
+import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -12,6 +14,7 @@ import torch
 from huggingface_hub import errors as hub_errors
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME, cached_file
 from transformers.utils import logging as transformers_logging
 
 from headprobe.align.encoder import Encoder
@@ -150,6 +153,40 @@ def load_model(
             )
     evaluated: PreTrainedModel = model.eval()
     return evaluated
+
+
+def hash_weights(source: Source) -> str:
+    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name."""
+    digest = hashlib.sha256()
+    for path in sorted(_weight_files(source), key=lambda path: path.name):
+        with path.open("rb") as stream:
+            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _weight_files(source: Source) -> list[Path]:
+    """The files that transformers takes weights from: safetensors first, whole before shards."""
+    for stem in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME):
+        whole, index = _stored(source, stem), _stored(source, f"{stem}.index.json")
+        if whole is not None:
+            return [whole]
+        if index is not None:
+            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+            return [path for shard in shards if (path := _stored(source, shard)) is not None]
+    return []
+
+
+def _stored(source: Source, name: str) -> Path | None:
+    """A file of the checkpoint on this machine."""
+    found = cached_file(
+        source.place,
+        name,
+        revision=source.revision,
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
 
 
 @contextmanager

@@ -31,6 +31,12 @@ class Verdict:
     cluster: int | None
     best_relation: int | None
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """All roles that hold: ``redundant`` first, then the claims', strongest first."""
+        redundant = ("redundant",) if self.role == "redundant" else ()
+        return (*redundant, *(claim.role for claim in self.claims))
+
 
 @dataclass(frozen=True, slots=True)
 class Pair:

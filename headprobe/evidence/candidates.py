@@ -1,0 +1,106 @@
+"""Which words compete for a query, and where its targets stand, by word distance."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.axes import LONGEST
+from headprobe.store.instances import Instances, RelationInstances
+from headprobe.store.relation import Scope
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """The words that compete for each of some query words: the usable earlier words of its sentence
+    or passage and, with ``strict``, none that has the query's lower-cased form (METHOD section 2).
+    ``query`` [Q] holds word numbers."""
+
+    instances: Instances
+    query: Ints
+    scope: Scope
+    strict: bool
+
+    @cached_property
+    def low(self) -> Ints:
+        """[Q]: the first word of the scope."""
+        if self.scope == "sentence":
+            return np.asarray(self.instances.sentence_first[self.query], dtype=np.int64)
+        firsts = self.instances.passage_first[self.instances.passage[self.query]]
+        return np.asarray(firsts, dtype=np.int64)
+
+    @cached_property
+    def extent(self) -> Ints:
+        """[Q]: how many words, candidates or not, stand before the query in its scope."""
+        return self.query - self.low
+
+    def contain(self, words: Ints) -> Bools:
+        """[Q, ...]: whether each of some word numbers, none negative, is a candidate of its row."""
+        row = (slice(None), *[None] * (words.ndim - 1))
+        allowed = self.instances.usable[words] & (words >= self.low[row])
+        if self.strict:
+            form = self.instances.folded_form
+            allowed &= form[words] != form[self.query][row]
+        return np.asarray(allowed & (words < self.query[row]))
+
+    def count(self, among: Bools) -> Ints:
+        """[Q]: how many candidates are ``among`` [W] some words."""
+        counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
+        total = counted[self.query] - counted[self.low]
+        return np.asarray(total - self._same_form(among) if self.strict else total)
+
+    def _same_form(self, among: Bools) -> Ints:
+        """[Q]: how many words of the scope are usable, ``among`` these, and of the query's form."""
+        form = self.instances.folded_form
+        members = np.flatnonzero(among & self.instances.usable)
+        keys = np.sort(form[members] * len(form) + members)
+        base = form[self.query] * len(form)
+        return np.searchsorted(keys, base + self.query) - np.searchsorted(keys, base + self.low)
+
+    def by_distance(self) -> Floats:
+        """[Q, D']: the number of candidates at each word distance (index distance - 1), the last of
+        ``LONGEST`` columns counting all from there on; as many columns as the longest row needs."""
+        width = int(min(self.extent.max(initial=1), LONGEST))
+        words = self.query[:, None] - np.arange(1, width + 1)
+        counts = self.contain(np.maximum(words, 0)) & (words >= 0)
+        table = counts.astype(np.float64)
+        if width == LONGEST:
+            table[:, -1] = self.count(np.ones_like(self.instances.usable)) - table[:, :-1].sum(1)
+        return table
+
+    def nearest_beyond(self) -> Ints:
+        """[Q]: the distance of the nearest candidate at least ``LONGEST`` words away; 0: none."""
+        distance = np.zeros_like(self.query)
+        pending = np.flatnonzero(self.extent >= LONGEST)
+        step = LONGEST
+        while len(pending):
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            found = rows.contain(rows.query - step)
+            distance[pending[found]] = step
+            step += 1
+            pending = pending[~found & (rows.extent >= step)]
+        return distance
+
+
+def candidates_of(instances: Instances, asked: RelationInstances) -> Candidates:
+    """The candidates of every instance of a relation, Q = I."""
+    query = np.asarray(asked.query, dtype=np.int64)
+    return Candidates(instances, query, asked.relation.scope, asked.relation.strict)
+
+
+def target_table(asked: RelationInstances, chosen: Ints, width: int) -> Bools:
+    """[I', width]: whether the word at each distance (index distance - 1) is a target, for the
+    instances ``chosen`` [I'] of a relation; no target may be farther than ``width``."""
+    counts = np.diff(asked.first)[chosen]
+    of = np.repeat(np.arange(len(chosen)), counts)
+    starts = np.asarray(asked.first[:-1], dtype=np.int64)[chosen]
+    within = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
+    distance = asked.query[chosen][of] - asked.targets[starts[of] + within]
+    table = np.zeros((len(chosen), width), dtype=np.bool_)
+    table[of, distance - 1] = True
+    return table

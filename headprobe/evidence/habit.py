@@ -1,0 +1,195 @@
+"""What a head would score by distance alone (METHOD section 3, ``habit``).
+
+A head's profile is its mean stripped attention at each word distance. ``habit`` chooses the
+candidate with the largest value; of equally large ones, and among the words that share the last
+bin of the profile, the nearer word.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.axes import FOLDS, LONGEST
+from headprobe.evidence.candidates import Bools, Candidates, Floats, Ints, target_table
+from headprobe.store.instances import Instances, RelationInstances
+
+ROOM = 4_000_000
+"""Entries of the largest temporary array: rows by distances, or rows by heads."""
+
+
+@dataclass(frozen=True)
+class Habit:
+    """``by_document`` and ``by_form`` [R, F, N] are sums of hits; ``expected`` and ``share`` [R, N]
+    the profile's mass on the targets: among the candidates, and (norm-weighted) among all usable
+    earlier words of the passage. NaN where a relation has no instance."""
+
+    by_document: Floats
+    by_form: Floats
+    expected: Floats
+    share: Floats
+
+
+@dataclass(frozen=True)
+class FoldedInstances:
+    """A relation's instances with the document fold and the form fold [I] of each."""
+
+    asked: RelationInstances
+    document: Ints
+    form: Ints
+
+
+def habit(
+    instances: Instances, relations: Sequence[FoldedInstances], profile: Floats, norm: Floats
+) -> Habit:
+    """Judge every head by its mean attention and mean norm-weighted attention per distance alone.
+
+    ``profile`` and ``norm`` are [N, D]. What wins depends on the head, the query word and the
+    candidates' rule only, so relations that share the rule share the work.
+    """
+    heads = len(profile)
+    shape = (len(relations), FOLDS, heads)
+    result = Habit(
+        np.zeros(shape), np.zeros(shape), np.zeros((shape[0], heads)), np.zeros((shape[0], heads))
+    )
+    alike = defaultdict(list)
+    for index, folded in enumerate(relations):
+        if len(folded.asked):
+            alike[folded.asked.relation.scope, folded.asked.relation.strict].append(index)
+    profiles = _Profiles(profile, norm, _leaders(profile))
+    for (scope, strict), members in alike.items():
+        queries = np.unique(np.concatenate([relations[index].asked.query for index in members]))
+        every = Candidates(instances, queries.astype(np.int64), scope, strict)
+        order = {
+            index: np.argsort(relations[index].asked.query, kind="stable") for index in members
+        }
+        for rows in _chunks(every, heads):
+            judged = _judge_rows(rows, profiles)
+            for index in members:
+                asked = relations[index].asked
+                ordered = asked.query[order[index]]
+                low, high = np.searchsorted(ordered, [rows.query[0], rows.query[-1] + 1])
+                if high > low:
+                    chosen = order[index][low:high]
+                    _add(result, index, relations[index], chosen, judged)
+    sizes = np.array([len(folded.asked) for folded in relations], dtype=np.float64)[:, None]
+    sizes[sizes == 0] = np.nan
+    return Habit(result.by_document, result.by_form, result.expected / sizes, result.share / sizes)
+
+
+class _Profiles(NamedTuple):
+    """Mean attention, norm-weighted attention [N, D], and the first one's ``_leaders``."""
+
+    mass: Floats
+    norm: Floats
+    leaders: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Rows of query words: ``distance`` [Q, N] of the word each head's habit chooses, and the
+    reciprocals [Q, N] of the profile's mass on all candidates (0 where it has none)."""
+
+    rows: Candidates
+    profiles: _Profiles
+    distance: Ints
+    per_mass: Floats
+    per_norm: Floats
+
+
+def _chunks(every: Candidates, heads: int) -> Iterator[Candidates]:
+    """Rows in order, so many at a time that no temporary array outgrows ROOM."""
+    widest = int(every.extent.max(initial=1))
+    if every.scope == "sentence":
+        widest = max(widest, LONGEST)
+    size = max(1, ROOM // max(widest, heads))
+    for first in range(0, len(every.query), size):
+        yield Candidates(
+            every.instances, every.query[first : first + size], every.scope, every.strict
+        )
+
+
+def _leaders(profile: Floats) -> NDArray[np.intp]:
+    """[D, N]: the index of the largest value among the first d + 1; of equal ones, the nearest."""
+    highest = np.maximum.accumulate(profile, axis=1)
+    rises = profile[:, 1:] > highest[:, :-1]
+    indices = np.where(rises, np.arange(1, profile.shape[1]), 0)
+    padded = np.pad(indices, ((0, 0), (1, 0)))
+    return np.ascontiguousarray(np.maximum.accumulate(padded, axis=1).T)
+
+
+def _judge_rows(rows: Candidates, profiles: _Profiles) -> _Judged:
+    counts = rows.by_distance()
+    distance = _favourites(rows, counts, profiles)
+    everything = counts
+    if rows.strict or rows.scope == "sentence":
+        everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
+    per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
+    return _Judged(rows, profiles, distance, per_mass, per_norm)
+
+
+def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
+    """[Q, N]: the distance of the candidate that each head's profile prefers.
+
+    Most rows take the largest value of all distances within their extent; only where that word is
+    no candidate are the others looked at.
+    """
+    width = counts.shape[1]
+    bins = profiles.leaders[np.clip(rows.extent, 1, width) - 1]
+    wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
+    for first in range(0, len(wrong_row), max(1, ROOM // width)):
+        some = slice(first, first + max(1, ROOM // width))
+        row, head = wrong_row[some], wrong_head[some]
+        values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
+        bins[row, head] = values.argmax(1)
+    distance = bins.astype(np.int64) + 1
+    if width == LONGEST:
+        beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
+        distance = np.where(distance == LONGEST, beyond, distance)
+    return distance
+
+
+def _per_mass(counts: Floats, profile: Floats) -> Floats:
+    """[Q, N]: one over the profile's sum over the counted words; 0 where that sum is zero."""
+    mass = counts @ profile[:, : counts.shape[1]].T
+    return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
+
+
+def _add(
+    result: Habit,
+    index: int,
+    folded: FoldedInstances,
+    chosen: NDArray[np.intp],
+    judged: _Judged,
+) -> None:
+    """Add the instances ``chosen`` [I'] of relation ``index``, whose queries are among the rows."""
+    row = np.searchsorted(judged.rows.query, folded.asked.query[chosen])
+    width = int(judged.rows.extent.max(initial=1))
+    targets = target_table(folded.asked, chosen, width)
+    hits = np.take_along_axis(targets, judged.distance[row] - 1, axis=1).astype(np.float32)
+    result.by_document[index] += _one_hot(folded.document[chosen]) @ hits
+    result.by_form[index] += _one_hot(folded.form[chosen]) @ hits
+    for per_mass, values, sums in (
+        (judged.per_mass, judged.profiles.mass, result.expected),
+        (judged.per_norm, judged.profiles.norm, result.share),
+    ):
+        by_distance = _binned(targets).T @ per_mass[row]
+        sums[index] += (by_distance * values[:, : len(by_distance)].T).sum(0)
+
+
+def _one_hot(fold: Ints) -> NDArray[np.float32]:
+    """[F, I]: 1 where the instance is of the fold."""
+    members = np.zeros((FOLDS, len(fold)), dtype=np.float32)
+    members[fold, np.arange(len(fold))] = 1
+    return members
+
+
+def _binned(targets: Bools) -> Floats:
+    """[I, D']: targets by profile bin, the last of LONGEST counting all from there on."""
+    binned = targets[:, :LONGEST].astype(np.float64)
+    if targets.shape[1] > LONGEST:
+        binned[:, -1] += targets[:, LONGEST:].sum(1)
+    return binned

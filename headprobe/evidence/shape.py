@@ -1,0 +1,124 @@
+"""How each head attends, and how loudly it speaks (METHOD section 5, *idle*)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import stdtrit
+
+from headprobe.evidence.candidates import Floats, Ints
+from headprobe.evidence.evidence import Shape
+from headprobe.evidence.intervals import effective_folds
+from headprobe.evidence.sums import divide, floats, mean_profile
+from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
+
+
+def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
+    """Means over rows, and norms of outputs with their mean removed exactly.
+
+    ``output_high`` in a domain is ``ratio * exp(t * error)`` with the error of the logarithm of the
+    ratio by a delete-one-cell jackknife over the whole run, scaled to the domain's effective number
+    of cells: most domains have too few documents for an interval of their own, and a head that is
+    loud in one domain only widens all its bounds. A head that writes nothing has bound 0; otherwise
+    fewer than two effective cells in the run give none (NaN).
+    """
+    layers, heads, _ = tallies["profile"].shape
+    rows, stripped = floats(tallies, "rows"), floats(tallies, "rows_stripped")
+    outputs = _Outputs(
+        floats(tallies, "output_rows"),
+        floats(tallies, "output_sum"),
+        floats(tallies, "output_square"),
+        floats(tallies, "residual_square"),
+    )
+    everywhere = np.arange(len(outputs.rows))
+    cell_domains = np.array([domain for domain, _ in instances.cells], dtype=np.str_)
+    domains = tuple(sorted(set(cell_domains.tolist())))
+    members = [np.flatnonzero(cell_domains == domain) for domain in domains]
+    overall = _norms(outputs, everywhere)
+    return Shape(
+        sink=divide(floats(tallies, "sink"), rows),
+        self_attention=divide(floats(tallies, "self"), rows),
+        previous=divide(floats(tallies, "previous"), rows),
+        entropy=divide(floats(tallies, "entropy"), rows),
+        distance=divide(floats(tallies, "distance"), stripped),
+        punctuation=divide(floats(tallies, "punctuation"), stripped),
+        output_norm=_relative(overall),
+        output_high=_upper_ends(outputs, members, confidence).reshape(-1, layers, heads),
+        domains=domains,
+        residual_share=overall / _residual(outputs, everywhere),
+        residual_by_domain=np.array(
+            [_norms(outputs, cells) / _residual(outputs, cells) for cells in members]
+        ).reshape(-1, layers, heads),
+        profile=mean_profile(tallies, "profile").reshape(layers, heads, -1),
+    )
+
+
+class _Outputs(NamedTuple):
+    """Sums over the rows of each cell: [C], [C, L, H, V], [C, L, H], [C, L]."""
+
+    rows: Floats
+    sums: Floats
+    squares: Floats
+    residual: Floats
+
+
+def _norms(outputs: _Outputs, cells: Ints) -> Floats:
+    """[L, H]: root mean square of the outputs of some cells, their mean removed:
+    ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
+    rows = outputs.rows[cells].sum()
+    total = outputs.sums[cells].sum(0)
+    return _spread(outputs.squares[cells].sum(0), np.square(total).sum(-1), rows)
+
+
+def _spread(squares: Floats, total_squared: Floats, rows: Floats) -> Floats:
+    if not np.all(rows > 0):
+        return np.full_like(squares, np.nan)
+    return np.asarray(np.sqrt(np.maximum(squares - total_squared / rows, 0) / rows))
+
+
+def _relative(norms: Floats) -> Floats:
+    """[..., L, H] against the layer's median head; 0 for silent heads even where that is silent."""
+    median = np.median(norms, axis=-1, keepdims=True)
+    against = np.divide(norms, median, out=np.full_like(norms, np.inf), where=median != 0)
+    return np.where(norms == 0, 0.0, against)
+
+
+def _residual(outputs: _Outputs, cells: Ints) -> Floats:
+    """[L, 1]: root mean square of the residual stream that enters each layer."""
+    mean = divide(outputs.residual[cells].sum(0), outputs.rows[cells].sum())
+    return np.asarray(np.sqrt(mean)[:, None])
+
+
+def _upper_ends(outputs: _Outputs, members: list[Ints], confidence: float) -> Floats:
+    """[Domain, L, H]: upper ends of the relative norms in the domains with such cells."""
+    relative = np.array([_relative(_norms(outputs, cells)) for cells in members])
+    effective = effective_folds(outputs.rows)
+    degrees = effective - 1
+    if degrees < 1:
+        return np.where(relative == 0, 0.0, np.nan)
+    error = _log_error(outputs)
+    reach = stdtrit(degrees, (1 + confidence) / 2) * error
+    folds = np.array([effective_folds(outputs.rows[cells]) for cells in members])
+    scale = np.sqrt(effective / folds)[:, None, None]
+    return np.where(relative == 0, 0.0, relative * np.exp(reach * scale))
+
+
+def _log_error(outputs: _Outputs) -> Floats:
+    """[L, H]: standard error of the logarithm of the relative norm, by leaving out each cell.
+
+    ``SE^2 = g/(g-1) * sum_j (1 - w_j)^2 (theta_(j) - theta)^2``, the form that METHOD section 4
+    takes where theta is no mean: theta_(j) leaves cell j out.
+    """
+    filled = np.flatnonzero(outputs.rows > 0)
+    rows, total = outputs.rows[filled], outputs.rows.sum()
+    sums, squares = outputs.sums.sum(0), outputs.squares.sum(0)
+    crossed = np.einsum("clhv,lhv->clh", outputs.sums[filled], sums)
+    own = np.einsum("clhv,clhv->clh", outputs.sums[filled], outputs.sums[filled])
+    rest = np.square(sums).sum(-1) - 2 * crossed + own
+    left = (total - rows)[:, None, None]
+    without = _relative(_spread(squares - outputs.squares[filled], rest, left))
+    overall = _relative(_spread(squares, np.square(sums).sum(-1), total))
+    shares = (rows / total)[:, None, None]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shifts = (1 - shares) * (np.log(without) - np.log(overall))
+    return np.asarray(np.sqrt(len(filled) / (len(filled) - 1) * np.square(shifts).sum(0)))

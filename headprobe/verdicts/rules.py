@@ -1,0 +1,180 @@
+"""The rules by which evidence becomes roles: typed, from YAML, known by a hash."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from headprobe.errors import HeadprobeError
+
+RESERVED = ("redundant", "mixed", "unnamed", "none")
+"""Roles that are no matter of one relation; rules may not define them."""
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRule:
+    """A role is earned by relations of ``family``: of all, or with ``strict`` of those without the
+    query's own form; with ``norm_above_habit`` share_norm must be above habit_share as well."""
+
+    family: str
+    strict: bool = False
+    norm_above_habit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class IdleRule:
+    output_norm: float
+    residual_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RepeaterRule:
+    affinity: float
+    cosine: float
+    within_group: float
+    min_groups: int
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRule:
+    weight: float
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every threshold of METHOD section 5; ``configs/roles.yaml`` says what each means."""
+
+    confidence: float
+    margin: float
+    min_n: int
+    min_mass: float
+    max_q: float
+    min_forms: int
+    min_form_folds: float
+    mixed: float
+    roles: Mapping[str, RoleRule]
+    idle: IdleRule
+    repeater: RepeaterRule
+    sinks: SinkRule
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the values, so that comments and the order of keys do not matter."""
+        values = {
+            **asdict(self),
+            "roles": {name: asdict(role) for name, role in self.roles.items()},
+        }
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def configs_folder() -> Path:
+    """Where the packaged configuration lies: inside the wheel, or beside the package."""
+    package = Path(__file__).resolve().parents[1]
+    inside = package / "configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def load_rules(path: Path | None = None) -> Rules:
+    """The packaged rules, with what ``path`` changes. HeadprobeError for what is not a rule."""
+    default = configs_folder() / "roles.yaml"
+    values = _read(default)
+    if path is not None:
+        values = _overlay(values, _read(path))
+    return _rules(values, str(path or default))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise HeadprobeError(str(path), reason, "Name a readable rules file") from error
+    except UnicodeDecodeError as error:
+        raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "malformed"
+        raise HeadprobeError(where, f"not YAML: {problem}", "Mend the line") from error
+    if not isinstance(values, dict):
+        raise HeadprobeError(str(path), "holds no rules", "Write lines such as 'margin: 0.10'")
+    return values
+
+
+def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _overlay(base[key], value) if nested else value
+    return merged
+
+
+def _rules(values: dict[str, Any], where: str) -> Rules:
+    given = dict(values)
+    parts: dict[str, Any] = {}
+    for name, kind in (("idle", IdleRule), ("repeater", RepeaterRule), ("sinks", SinkRule)):
+        parts[name] = _typed(kind, _mapping(given, name, where), where, f"{name}.")
+    roles = _mapping(given, "roles", where)
+    for name in roles:
+        if name in RESERVED or not isinstance(name, str):
+            raise HeadprobeError(where, f"role {name!r} cannot be defined", "Choose another name")
+    parts["roles"] = {
+        name: _typed(RoleRule, _mapping(roles, name, where), where, f"roles.{name}.")
+        for name in roles
+    }
+    return _typed(Rules, given | parts, where, "")
+
+
+def _mapping(values: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    part = values.get(name, {})
+    if not isinstance(part, dict):
+        raise HeadprobeError(
+            where, f"{name!r} is not a group of rules", "Indent its rules below it"
+        )
+    return part
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -> _Kind:
+    """A dataclass from a mapping that must fit it key by key."""
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in known:
+            raise HeadprobeError(where, f"unknown rule '{prefix}{name}'", _nearest(name, known))
+        _check(known[name].type, value, where, f"{prefix}{name}")
+    try:
+        return kind(**values)
+    except TypeError as error:
+        missing = [name for name in known if name not in values]
+        what = f"lacks '{prefix}{missing[0]}'"
+        raise HeadprobeError(where, what, "Give it a value") from error
+
+
+def _check(kind: Any, value: object, where: str, name: str) -> None:
+    """Numbers are not negative, and fractions (all that is no count) at most 1."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = {
+        bool: (isinstance(value, bool), "true or false"),
+        str: (isinstance(value, str), "text"),
+        int: (isinstance(value, int) and number and value >= 0, "a whole number, 0 or more"),
+        float: (number and value >= 0, "a number, 0 or more"),  # type: ignore[operator]
+    }
+    fits, remedy = wanted.get(kind, (True, ""))
+    if not fits:
+        raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")
+    if name == "confidence" and not 0 < float(value) < 1:  # type: ignore[arg-type]
+        raise HeadprobeError(where, f"'{name}' is {value!r}", "Give a number between 0 and 1")
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    close = get_close_matches(str(name), list(known))
+    return "Did you mean " + " or ".join(f"'{each}'" for each in close or known)

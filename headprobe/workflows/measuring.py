@@ -1,0 +1,86 @@
+"""A loaded model and an aligned corpus to sums: one pass for each passage."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headprobe.align.batches import AlignedBatch, Batcher, plan_batches
+from headprobe.align.corpus import Corpus
+from headprobe.axes import LONGEST
+from headprobe.model.forward import run_batches
+from headprobe.model.heads import HeadGrid
+from headprobe.store.tallies import Tallies
+from headprobe.tally.tallier import Sample, Tallier, count_profile_pairs, sample_rows
+
+SAMPLED_ROWS = 2048
+"""Rows of the run that enter the statistics of head pairs."""
+
+SCORED_PASSAGES = 32
+"""Passages of the run whose text the output layer is asked about (bits per character)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The sums, the distinct token ids that ``column_token`` counts, and the scored passages."""
+
+    tallies: Tallies
+    token_numbers: NDArray[np.int32]
+    scored_passages: int
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """A batch holds at most so many padded tokens, and attention weights of one layer."""
+
+    tokens: int
+    scores: int
+
+    @classmethod
+    def of(cls, device: torch.device) -> "BatchLimits":
+        """Small enough for a CPU's caches, large enough to fill an accelerator."""
+        if device.type == "cpu":
+            return cls(tokens=4096, scores=1 << 22)
+        return cls(tokens=32768, scores=1 << 27)
+
+
+def measure(
+    grid: HeadGrid,
+    corpus: Corpus,
+    *,
+    seed: int,
+    idle_line: float,
+    limits: BatchLimits,
+    advance: Callable[[int], None],
+) -> Measured:
+    """Run every passage through the model once and add everything up."""
+    found = corpus.instances
+    sample = Sample(sample_rows(found, SAMPLED_ROWS, seed), seed, idle_line)
+    batcher = Batcher(corpus, grid.device, sample.words)
+    tallier = Tallier(grid, found, len(batcher.token_numbers), sample)
+    passages = np.arange(len(corpus.lengths))
+    scored = np.sort(
+        np.random.default_rng(seed).choice(
+            passages, min(SCORED_PASSAGES, len(passages)), replace=False
+        )
+    )
+
+    def told(batch: AlignedBatch) -> None:
+        advance(len(batch.passages))
+
+    bits = 0.0
+    for chosen, score in ((scored, True), (np.setdiff1d(passages, scored), False)):
+        plan = plan_batches(
+            corpus.lengths[chosen], grid.n_heads, tokens=limits.tokens, scores=limits.scores
+        )
+        numbers = [chosen[places] for places in plan]
+        bits += run_batches(grid, batcher, numbers, tallier, told, score=score)
+    beside = {
+        "profile_pairs": count_profile_pairs(found, LONGEST),
+        "rows": np.array(found.usable.sum(), dtype=np.int64),
+        "bits": np.array(bits),
+        "characters": corpus.characters[scored].sum(),
+    }
+    return Measured(tallier.tallies(beside), batcher.token_numbers, len(scored))

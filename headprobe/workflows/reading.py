@@ -1,0 +1,124 @@
+"""Probe files to an aligned corpus."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from headprobe.align.corpus import Corpus, align
+from headprobe.align.encoder import Encoder
+from headprobe.errors import HeadprobeError
+from headprobe.probes.catalog import read
+from headprobe.probes.document import Passage
+from headprobe.probes.passages import cut
+from headprobe.probes.probe_file import ProbeFile
+from headprobe.report.progress import Progress
+from headprobe.store.manifest import ProbeNote
+from headprobe.store.skipped import Skipped
+
+PASSAGE_TOKENS = 512
+"""Passages are filled up to so many tokens, or to the model's context if that is smaller."""
+
+LOUD = 0.20
+"""A larger share of unusable words than this is said loudly (METHOD section 1)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The corpus, what each file gave to it, and what was left out."""
+
+    corpus: Corpus
+    probes: tuple[ProbeNote, ...]
+    skipped: tuple[Skipped, ...]
+
+    @property
+    def unusable_words(self) -> float:
+        """The share of words without a token of their own."""
+        usable = self.corpus.instances.usable
+        return float(1 - usable.mean()) if len(usable) else 0.0
+
+
+class _Skips:
+    """What was left out, added up by source, kind and reason; sources by file."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def __call__(self, skipped: Skipped) -> None:
+        self._counts[skipped.source, skipped.what, skipped.reason] += skipped.count
+
+    def all(self) -> tuple[Skipped, ...]:
+        return tuple(Skipped(*place, count) for place, count in self._counts.items())
+
+
+def read_corpus(
+    files: Sequence[ProbeFile],
+    encoder: Encoder,
+    *,
+    context: int | None,
+    budget: int | None,
+    max_passages: int | None,
+    seed: int,
+    progress: Progress,
+) -> Reading:
+    """Read, cut and align every probe file; HeadprobeError where nothing is left of them.
+
+    ``budget`` (tokens of a passage, start tokens included) defaults to the smaller of
+    ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` only the first so many are
+    read.
+    """
+    room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - len(encoder.start)
+    if room < 1:
+        raise HeadprobeError(
+            f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
+        )
+    skips, counts = _Skips(), {file: Counter[str]() for file in files}
+
+    def passages() -> Iterator[Passage]:
+        for file in files:
+            tally = counts[file]
+            for document in read([file], skips, progress.advance):
+                tally["documents"] += 1
+                for passage in cut(document, encoder.count, room, skips):
+                    tally["passages"] += 1
+                    tally["sentences"] += passage.words[-1].sentence + 1
+                    tally["words"] += len(passage.words)
+                    yield passage
+
+    progress.stage("reading probes", sum(file.size for file in files), "bytes")
+    corpus = align(islice(passages(), max_passages), encoder, skips, seed=seed)
+    reading = Reading(
+        corpus,
+        tuple(
+            ProbeNote(
+                name=file.name,
+                path=str(file.path),
+                sha256=file.sha256,
+                documents=counts[file]["documents"],
+                passages=counts[file]["passages"],
+                sentences=counts[file]["sentences"],
+                words=counts[file]["words"],
+            )
+            for file in files
+        ),
+        skips.all(),
+    )
+    if not corpus.instances.usable.any():
+        raise HeadprobeError(
+            ", ".join(file.name for file in files),
+            f"nothing is left of the probes ({_reasons(reading.skipped)})",
+            "Give probes that fit the model's tokenizer and context",
+        )
+    if reading.unusable_words > LOUD:
+        progress.warn(
+            f"{reading.unusable_words:.0%} of the words have no token of their own: this "
+            "tokenizer hardly fits these probes, and what is measured speaks for the rest only"
+        )
+    return reading
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    totals: Counter[str] = Counter()
+    for skip in skipped:
+        totals[f"{skip.what} {skip.reason}"] += skip.count
+    return "; ".join(f"{count} x {reason}" for reason, count in totals.most_common(3)) or "empty"

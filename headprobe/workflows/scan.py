@@ -1,0 +1,198 @@
+"""``headprobe scan``: from a checkpoint and probes to a run folder."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headprobe.align.encoder import Encoder
+from headprobe.errors import HeadprobeError
+from headprobe.evidence.shape import shape
+from headprobe.evidence.weigh import weigh
+from headprobe.model.checkpoint import (
+    Source,
+    choose_device,
+    choose_dtype,
+    load_config,
+    load_encoder,
+    load_model,
+)
+from headprobe.model.heads import observe_heads
+from headprobe.probes.catalog import resolve
+from headprobe.report.plan_view import Plan
+from headprobe.report.progress import Progress
+from headprobe.report.run_files import write_manifest, write_results, write_sums
+from headprobe.store.run_folder import Run, check_target, default_target, new_run
+from headprobe.verdicts.roles import judge
+from headprobe.verdicts.rules import load_rules
+from headprobe.workflows.measuring import BatchLimits, measure
+from headprobe.workflows.provenance import describe_run
+from headprobe.workflows.reading import Reading, read_corpus
+
+
+@dataclass(frozen=True)
+class ScanRequest:
+    """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
+    context by default; ``out``: the run folder, named by model and time by default."""
+
+    model: str | None = None
+    probes: tuple[str, ...] = ()
+    out: Path | None = None
+    device: str = "auto"
+    dtype: str = "auto"
+    revision: str | None = None
+    max_passages: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+    trust_remote_code: bool = False
+    budget: int | None = None
+
+
+def scan(request: ScanRequest, progress: Progress) -> Run:
+    """Measure every head, judge it, and write the run folder; HeadprobeError for what a user can
+    mend, in which case nothing is left behind."""
+    started, clock = datetime.now(UTC), _Clock()
+    rules = load_rules()
+    source = _source(request)
+    target = request.out or default_target(source.name, datetime.now())  # noqa: DTZ005
+    check_target(target, request.overwrite)
+    config, encoder, reading = _read(request, source, progress, clock)
+    corpus = reading.corpus
+
+    with clock("load"):
+        progress.stage("loading the model")
+        device = choose_device(request.device)
+        dtype = choose_dtype(request.dtype, config, device)
+        model = load_model(source, config, device, dtype)
+        grid = observe_heads(model, source.name, _proof_text(reading, device))
+
+    with clock("measure"):
+        progress.stage("measuring", len(corpus.lengths), "passages")
+        measured = measure(
+            grid,
+            corpus,
+            seed=request.seed,
+            idle_line=rules.idle.output_norm,
+            limits=BatchLimits.of(device),
+            advance=progress.advance,
+        )
+    tallies = measured.tallies
+
+    with clock("judge"):
+        progress.stage("judging")
+        evidence = weigh(corpus.instances, tallies, rules)
+        shapes = shape(corpus.instances, tallies, rules.confidence)
+        verdicts, pairs = judge(evidence, shapes, tallies, grid.n_kv_heads, rules)
+
+    with new_run(target, request.overwrite) as folder:
+        write_sums(folder, corpus.instances, tallies)
+        write_results(
+            folder,
+            corpus.instances,
+            tallies,
+            evidence,
+            shapes,
+            verdicts,
+            pairs,
+            reading.skipped,
+            (grid.n_kv_heads,) * len(grid.layers),
+        )
+        manifest = describe_run(
+            source,
+            grid,
+            encoder,
+            reading,
+            measured,
+            rules,
+            used=int(evidence.n.sum()),
+            seed=request.seed,
+            started=started,
+            seconds=clock.seconds,
+        )
+        write_manifest(folder, manifest)
+    return Run.load(target)
+
+
+def plan(request: ScanRequest, progress: Progress) -> Plan:
+    """What ``scan`` would do: everything up to loading the weights."""
+    source = _source(request)
+    target = request.out or default_target(source.name, datetime.now())  # noqa: DTZ005
+    check_target(target, request.overwrite)
+    config, _, reading = _read(request, source, progress, _Clock())
+    text, found = config.get_text_config(), reading.corpus.instances
+    heads = text.num_attention_heads
+    device = choose_device(request.device)
+    return Plan(
+        model=source.name,
+        architecture=(config.architectures or [config.model_type])[0],
+        n_layers=text.num_hidden_layers,
+        n_heads=heads,
+        n_kv_heads=(getattr(text, "num_key_value_heads", None) or heads,) * text.num_hidden_layers,
+        device=str(device),
+        dtype=str(choose_dtype(request.dtype, config, device)).removeprefix("torch."),
+        target=target,
+        probes=reading.probes,
+        passages=len(reading.corpus.lengths),
+        tokens=int(reading.corpus.lengths.sum()),
+        skipped=sum(skip.count for skip in reading.skipped),
+        relations=tuple(
+            (f"{relation.name} → {relation.looks_to}", len(found.of(number)))
+            for number, relation in enumerate(found.relations)
+        ),
+    )
+
+
+class _Clock:
+    """Seconds spent in each stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def _source(request: ScanRequest) -> Source:
+    if request.model is None:
+        raise HeadprobeError(
+            "scan", "no demo model is bundled yet", "Name a checkpoint: headprobe scan FOLDER-OR-ID"
+        )
+    return Source(request.model, request.revision, request.trust_remote_code)
+
+
+def _read(
+    request: ScanRequest, source: Source, progress: Progress, clock: _Clock
+) -> tuple[Any, Encoder, Reading]:
+    with clock("read"):
+        files = resolve(request.probes)
+        if not files:
+            raise HeadprobeError(
+                "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
+            )
+        progress.stage("reading the model's configuration")
+        config = load_config(source)
+        encoder = load_encoder(source)
+        reading = read_corpus(
+            files,
+            encoder,
+            context=getattr(config.get_text_config(), "max_position_embeddings", None),
+            budget=request.budget,
+            max_passages=request.max_passages,
+            seed=request.seed,
+            progress=progress,
+        )
+    return config, encoder, reading
+
+
+def _proof_text(reading: Reading, device: torch.device) -> torch.Tensor:
+    """[1, T]: the start of the first passage, on which the capture is proved."""
+    end = min(int(reading.corpus.token_first[1]), 64)
+    return torch.from_numpy(reading.corpus.token_ids[:end]).long()[None].to(device)

@@ -1,0 +1,94 @@
+"""The habit baseline against a loop over heads, instances and candidates."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from headprobe.axes import FOLDS, LONGEST
+from headprobe.evidence import habit as module
+from headprobe.evidence.habit import FoldedInstances, habit
+from headprobe.store.instances import Instances
+
+from .factory import (
+    OBJ,
+    PRONOUN,
+    PRONOUN_STRICT,
+    STOPS,
+    candidates_by_hand,
+    instances_by_hand,
+    random_instances,
+)
+
+PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
+    "smooth": lambda rng: rng.random((4, LONGEST)),
+    "tied": lambda rng: rng.integers(0, 3, size=(4, LONGEST)).astype(float),
+    "far": lambda rng: np.sort(rng.random((4, LONGEST)), axis=1),
+    "silent": lambda rng: np.zeros((4, LONGEST)),
+}
+
+
+def folded(instances: Instances) -> list[FoldedInstances]:
+    found = []
+    for index in range(len(instances.relations)):
+        asked = instances.of(index)
+        documents = instances.document_fold[instances.passage[asked.query]]
+        found.append(FoldedInstances(asked, documents, instances.form_fold[asked.nearest]))
+    return found
+
+
+def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.ndarray):
+    """hits [I, N], expected [N], share [N]."""
+    rule = instances.relations[relation]
+    hits, expected, share = [], [], []
+    for query, targets in instances_by_hand(instances, relation):
+        words = candidates_by_hand(instances, rule, query)[::-1]
+        anywhere = candidates_by_hand(instances, PRONOUN, query)
+        bins = [min(query - word, LONGEST) - 1 for word in words]
+        hits.append([words[int(np.argmax(head[bins]))] in targets for head in profile])
+        expected.append([mass_on(head, query, targets, words) for head in profile])
+        share.append([mass_on(head, query, targets, anywhere) for head in norm])
+    return np.array(hits), np.mean(expected, axis=0), np.mean(share, axis=0)
+
+
+def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -> float:
+    total = sum(head[min(query - word, LONGEST) - 1] for word in words)
+    on_targets = sum(head[min(query - word, LONGEST) - 1] for word in targets)
+    return on_targets / total if total else 0.0
+
+
+@pytest.mark.parametrize("kind", PROFILES)
+@pytest.mark.parametrize(
+    ("lengths", "relations", "asked"),
+    [
+        ([3, 17, 40, 1, 25], (OBJ, PRONOUN, PRONOUN_STRICT, STOPS), 0.3),
+        ([640, 515], (PRONOUN, PRONOUN_STRICT), 0.03),
+    ],
+    ids=["short", "beyond the profile"],
+)
+def test_equals_a_loop_over_candidates(
+    kind: str, lengths: list[int], relations: tuple, asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(len(lengths))
+    instances = random_instances(rng, lengths, relations, asked=asked, usable=0.7)
+    profile, norm = PROFILES[kind](rng), rng.random((4, LONGEST))
+    monkeypatch.setattr(module, "ROOM", 20_000)
+    found = habit(instances, folded(instances), profile, norm)
+    for index, each in enumerate(folded(instances)):
+        hits, expected, share = by_hand(instances, index, profile, norm)
+        for fold in range(FOLDS):
+            np.testing.assert_array_equal(
+                found.by_document[index, fold], hits[each.document == fold].sum(0)
+            )
+            np.testing.assert_array_equal(
+                found.by_form[index, fold], hits[each.form == fold].sum(0)
+            )
+        np.testing.assert_allclose(found.expected[index], expected)
+        np.testing.assert_allclose(found.share[index], share)
+
+
+def test_a_relation_without_instances_has_no_habit() -> None:
+    instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
+    found = habit(instances, folded(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST)))
+    assert not found.by_document.any()
+    assert np.isnan(found.expected).all() and np.isnan(found.share).all()
