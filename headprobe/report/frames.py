@@ -39,7 +39,7 @@ def heads(
         "name": [head_name(v.layer, v.head) for v in order],
         "kv_group": np.array(head) // groups,
         "role": [v.role for v in order],
-        "roles": [";".join(dict.fromkeys(claim.role for claim in v.claims)) for v in order],
+        "roles": [";".join(dict.fromkeys(v.roles)) for v in order],
         "strength": [np.nan if v.strength is None else v.strength for v in order],
         "reason": [v.reason for v in order],
         "sink": shape.sink.ravel(),

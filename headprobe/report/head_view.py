@@ -63,7 +63,7 @@ def _name(head: Row) -> Text:
     )
     if head.number("strength") is not None:
         line.append(f", strength {numbers.fraction(head.number('strength'))}")
-    others = [role for role in head.text("roles").split(";") if role and role != kind]
+    others = [role for role in head.text("roles").split(";") if role not in ("", kind, "redundant")]
     if others:
         line.append(f"   also {plain(', '.join(others))}")
     if head.text("repeater_of"):
