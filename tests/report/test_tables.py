@@ -10,16 +10,16 @@ from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run
 from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, evidence, shape, verdicts
 
-HEADS = (
-    "layer, head, name, kv_group, role, roles, strength, reason, sink, self, previous, entropy, "
-    "distance, punctuation, output_norm, idle, repeater_of, cluster, best_relation, best_looks_to, "
-    "top1, baseline, baseline_top1, gain, gain_low, gain_high, q, beats"
-).split(", ")
-RELATIONS = (
-    "layer, head, name, family, relation, looks_to, n, mass, kept, share, share_norm, habit_share, "
-    "top1, offset_top1, start_top1, chance_top1, uniform_top1, habit_top1, habit_expected, "
-    "baseline, baseline_top1, gain, gain_low, gain_high, gain_a, gain_b, p, q, beats"
-).split(", ")
+HEADS = """
+    layer, head, name, kv_group, role, roles, strength, reason, sink, self, previous, entropy,
+    distance, punctuation, output_norm, idle, repeater_of, cluster, best_relation, best_looks_to,
+    top1, baseline, baseline_top1, gain, gain_low, gain_high, q, beats
+""".replace(",", " ").split()
+RELATIONS = """
+    layer, head, name, family, relation, looks_to, n, mass, kept, share, share_norm, habit_share,
+    top1, offset_top1, start_top1, chance_top1, uniform_top1, habit_top1, habit_expected,
+    baseline, baseline_top1, gain, gain_low, gain_high, gain_a, gain_b, p, q, beats
+""".replace(",", " ").split()
 PAIR_COLUMNS = ["name_a", "name_b", "affinity", "output_cosine", "same_kv_group"]
 
 
