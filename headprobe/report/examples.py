@@ -12,7 +12,7 @@ import numpy as np
 
 from headprobe.axes import head_name
 from headprobe.evidence.evidence import Evidence
-from headprobe.report.frames import relation_name
+from headprobe.report.names import relation_name
 from headprobe.store.instances import Instances, Ints
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.verdict import Verdict
@@ -50,17 +50,12 @@ def write_examples(
     evidence: Evidence,
     verdicts: Sequence[Verdict],
 ) -> None:
-    """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head."""
+    """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
+
+    Lines begin with layer and head, by which ``Run.examples`` finds them."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in examples(instances, tallies, evidence, verdicts):
             file.write(_visible(json.dumps(row, ensure_ascii=False)) + "\n")
-
-
-def read_examples(path: Path, head: tuple[int, int]) -> list[Example]:
-    """The rows of one (layer, head); the others are passed over unread."""
-    start = f'{{"layer": {head[0]}, "head": {head[1]}, '
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in lines if line.startswith(start)]
 
 
 def examples(

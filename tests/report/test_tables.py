@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from headprobe.report import frames
+from headprobe.report.names import relation_name
 from headprobe.store import run_folder
 from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run
@@ -91,10 +92,8 @@ def test_an_empty_model_of_the_world_still_makes_tables() -> None:
 
 
 def test_strict_relations_carry_their_suffix_once() -> None:
-    assert frames.relation_name(Relation("c", "pronoun", "a", strict=True)) == "pronoun-strict"
-    assert (
-        frames.relation_name(Relation("c", "pronoun-strict", "a", strict=True)) == "pronoun-strict"
-    )
+    assert relation_name(Relation("c", "pronoun", "a", strict=True)) == "pronoun-strict"
+    assert relation_name(Relation("c", "pronoun-strict", "a", strict=True)) == "pronoun-strict"
 
 
 @pytest.mark.parametrize("table", run_folder.TABLES)
