@@ -116,6 +116,11 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     yield Padding(table, (0, 0, 0, 2))
 
 
+def _rank(row: Row) -> tuple[bool, float]:
+    """Earned relations first, then by what the gain is at least."""
+    return not row.text("role"), -(row.number("gain_low") or 0.0)
+
+
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
     if not profile:
         return
