@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "load", "scan"]
 
+__version__ = "0.1.0"
+
 
 def scan(
     model: str | os.PathLike[str] | None = None,
@@ -69,11 +71,3 @@ def load(run: str | os.PathLike[str]) -> Run:
     from headprobe.store.run_folder import Run
 
     return Run.load(Path(run))
-
-
-def __getattr__(name: str) -> str:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("headprobe")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

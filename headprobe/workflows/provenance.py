@@ -8,6 +8,7 @@ from importlib import metadata
 
 import torch
 
+import headprobe
 from headprobe.align.encoder import Encoder
 from headprobe.evidence.sinks import FlaggedSink, flagged_sinks
 from headprobe.model.checkpoint import Source, hash_weights
@@ -18,7 +19,7 @@ from headprobe.verdicts.rules import Rules
 from headprobe.workflows.measuring import Measured
 from headprobe.workflows.reading import Reading
 
-_PACKAGES = ("headprobe", "torch", "transformers", "tokenizers", "numpy")
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 def describe_run(
@@ -58,6 +59,7 @@ def describe_run(
         ),
         seed=seed,
         versions={
+            "headprobe": headprobe.__version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _PACKAGES},
         },
