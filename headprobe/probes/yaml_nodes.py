@@ -78,7 +78,7 @@ def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
         raise file.error(
             mark.line + 1 if mark else 1,
             f"not YAML ({fault.problem or fault.context})",
-            "Put texts with ': ' or ' #' between quotes",
+            "Check the indentation, and put texts with ': ' or ' #' between quotes",
         ) from None
     except yaml.YAMLError:
         found = Reader.NON_PRINTABLE.search(text)

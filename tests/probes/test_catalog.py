@@ -17,6 +17,7 @@ def builtin_sets(tmp_path, monkeypatch):
     folder = tmp_path / "configs" / "probes"
     folder.mkdir(parents=True)
     (folder / "pronouns.yaml").write_text("- text: a\n")
+    (folder / "README.md").write_text("no set")
     monkeypatch.setattr(builtin, "configs_folder", lambda: tmp_path / "configs")
 
 
@@ -52,6 +53,8 @@ def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
     [
         ("pronuons", "neither a built-in set nor a file", "Nearest: pronouns"),
         ("{}/bank/a.conlu", "neither a built-in set nor a file", "Nearest: a.conllu"),
+        ("", "neither a built-in set nor a file", "pronouns"),
+        ("x" * 5000, "cannot be read", "Check the path"),
         ("{}/nowhere/a", "neither a built-in set nor a file", "pronouns"),
         ("{}/bank/x.json", "no reader for '.json'", ".conllu"),
         ("{}/bank/README", "no reader for 'a file without suffix'", ".conllu"),

@@ -123,7 +123,8 @@ def test_progress_adds_up_to_the_file(write, notes):
         (rows("1 a 0", "x b 0"), 2, "'x' is not a valid ID"),
         (rows("1 a 0", "2-1 b 0"), 2, "'2-1' is not a valid ID"),
         (rows("_ a 0"), 1, "'_' is not a valid ID"),
-        (rows("1 a 0", "9" * 5000 + " b 0"), 2, "a number of thousands of digits"),
+        (rows("1 a 0", "2\x1b b 0"), 2, r"'2\x1b' is not a valid ID"),
+        (rows("1 a 0", "9" * 5000 + " b 0"), 2, "is not a valid ID"),
         ("\n\n# c\n" + rows("1 a 0") + rows("1 a 2"), 6, "HEAD 2 is out of range"),
         (rows("1 a -1"), 1, "HEAD '-1' is not an integer"),
         (rows("1 a two"), 1, "HEAD 'two' is not an integer"),
@@ -132,7 +133,7 @@ def test_progress_adds_up_to_the_file(write, notes):
         (rows("1-3 ab _", "1 a 0", "2 b 1"), 1, "the range 1-3 does not fit"),
         (rows("1-2 ab _", "2-3 bc _", "1 a 0", "2 b 1", "3 c 1"), 2, "the range 2-3 does not fit"),
         ("1 |  | _ | X | _ | _ | 0 | root | _ | _\n", 1, "an empty FORM"),
-        ("just some text\n", 1, "must contain either tabs or two spaces"),
+        ("just some text\n", 1, "no columns"),
         ("# global.columns = FORM\na\n", 1, "declares no ID"),
         (b"# ok\n1\tcaf\xe9\n", 2, "not UTF-8 (byte 0xe9)"),
         ("1 | a".encode("utf-16"), 1, "not UTF-8"),
@@ -144,4 +145,4 @@ def test_errors_name_their_line(write, notes, text, line, what):
         list(read_conllu(file, notes.append))
     assert caught.value.where == f"{file.path}:{line}"
     assert what in caught.value.what
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()

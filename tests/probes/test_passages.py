@@ -1,6 +1,6 @@
 """Passages: exact text, exact characters, every sentence once and in order."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headprobe.probes.document import Declared, Document, Mention, Sentence, Surface, Word
@@ -64,6 +64,7 @@ def count_joins_dearly(texts):
     return [2 * len(text.split(" ")) + text.count(" ") for text in texts]
 
 
+@settings(deadline=None)
 @given(documents(), st.integers(1, 60), st.sampled_from([count_characters, count_joins_dearly]))
 def test_passages_hold_every_sentence_in_order_within_the_budget(document, budget, count):
     notes = []
@@ -79,6 +80,7 @@ def test_passages_hold_every_sentence_in_order_within_the_budget(document, budge
     assert [word.form for passage in passages for word in passage.words] == kept
 
 
+@settings(deadline=None)
 @given(documents(), st.integers(1, 60))
 def test_characters_spell_the_words_they_belong_to(document, budget):
     for passage in cut(document, count_characters, budget, lambda note: None):
@@ -92,6 +94,7 @@ def test_characters_spell_the_words_they_belong_to(document, budget):
         assert set(numbers) == set(range(numbers[-1] + 1))
 
 
+@settings(deadline=None)
 @given(documents(), st.integers(1, 60))
 def test_every_target_stands_before_its_query(document, budget):
     for passage in cut(document, count_characters, budget, lambda note: None):

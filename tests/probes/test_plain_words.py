@@ -1,7 +1,7 @@
 """Text without annotation: words, sentences, documents."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headprobe.errors import HeadprobeError
@@ -34,6 +34,7 @@ def test_marks_are_punctuation_and_signs_are_not():
     assert {w.upos for w in words} == {"", "PUNCT"}
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_the_text_is_kept_but_for_its_spacing(text):
     assert sentence_text(plain_sentence(text, "f:1")) == " ".join(text.split())

@@ -101,6 +101,7 @@ def test_what_a_name_implies(write, notes, lines, relation):
         ("- text: a b\n  relation: x\n  link: a -> a", 3, "looks forward", "later word"),
         ("- text: the cat\n  relation: x\n  link: cat -> teh", 3, "'teh' is not in",
          "Nearest: the"),
+        ('- text: "\\e[b"\n  relation: x\n  link: b -> x', 3, "'x' is not in", r"'\x1b', [, b"),
         ("- text: a b\n  relation: x\n  link: b -> a#2", 3, "no 'a#2'", "stands 1 times"),
         ("- text: a b\n  relation: x\n  link: b a", 3, "'b a' is not a link", "->"),
         ("- text: a b\n  relation: x\n  link: b -> ", 3, "is not a link", "->"),
@@ -148,4 +149,4 @@ def test_errors_name_their_line(write, text, line, what, remedy):
     assert caught.value.where == f"{file.path}:{line}"
     assert what in caught.value.what
     assert remedy in caught.value.remedy
-    assert "\n" not in str(caught.value)
+    assert str(caught.value).isprintable()
