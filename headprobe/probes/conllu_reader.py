@@ -42,9 +42,8 @@ def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> I
         columns = block.declared_columns() or columns
         tokens = block.parse(columns)
         comments = tokens.metadata
-        order = (
-            field_order(comments["global.Entity"] or "") if "global.Entity" in comments else order
-        )
+        if "global.Entity" in comments:
+            order = field_order(comments["global.Entity"] or "")
         newdoc = next((key for key in comments if key.split(" ", 1)[0] == "newdoc"), None)
         documents_are_marked |= newdoc is not None
         if draft is None or newdoc is not None or not documents_are_marked:

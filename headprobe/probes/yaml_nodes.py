@@ -48,7 +48,7 @@ def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
     """What a YAML file holds, None where that is nothing; lines count from 1.
 
     Raises HeadprobeError with file:line where it is no YAML, names a key twice, nests deeper than
-    20 levels, or uses anchors.
+    20 levels, or uses aliases.
     """
     text = "\n".join(file.lines(advance))
     open_nodes: list[List | Mapping] = []

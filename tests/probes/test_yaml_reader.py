@@ -102,7 +102,7 @@ def test_what_a_name_implies(write, notes, lines, relation):
         ("- text: the cat\n  relation: x\n  link: cat -> teh", 3, "'teh' is not in",
          "Nearest: the"),
         ('- text: "\\e[b"\n  relation: x\n  link: b -> x', 3, "'x' is not in", r"'\x1b', [, b"),
-        ("- text: a b\n  relation: x\n  link: b -> a#2", 3, "no 'a#2'", "stands 1 times"),
+        ("- text: a b\n  relation: x\n  link: b -> a#2", 3, "no 'a#2'", "has 1 of 'a'"),
         ("- text: a b\n  relation: x\n  link: b a", 3, "'b a' is not a link", "->"),
         ("- text: a b\n  relation: x\n  link: b -> ", 3, "is not a link", "->"),
         ("- text: a b\n  relation: x\n  link: b -> a -> a", 3, "is not a link", "->"),
