@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
 
 __all__ = ["__version__", "load", "scan"]
+__version__ = "0.1.0"
 
 __version__ = "0.1.0"
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from headprobe import __version__
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,11 +17,13 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="headprobe",
     help="Says what each attention head of a Llama-style checkpoint is for, with evidence.",
-    no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-probes_app = typer.Typer(help="List the built-in probe sets, or print from one.")
+probes_app = typer.Typer(
+    rich_markup_mode=None, help="List the built-in probe sets, or print from one."
+)
 app.add_typer(probes_app, name="probes")
 
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
@@ -32,8 +36,6 @@ RunOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        from headprobe import __version__
-
         print(f"headprobe {__version__}")
         raise typer.Exit
 
@@ -55,7 +57,9 @@ def _scan(
     ] = None,
     probes: Annotated[
         list[str] | None,
-        typer.Option("--probes", "-p", help="Built-in set, file or folder; repeatable."),
+        typer.Option(
+            "--probes", "-p", help="Built-in set, file or folder; repeatable [all built-in sets]."
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -79,7 +83,7 @@ def _scan(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every head of a model on probe sentences, and say what each is for."""
+    """Measure every head of a model, and say what each is for."""
     from headprobe.workflows.export import check_export, export
 
     if csv is not None:
@@ -154,7 +158,7 @@ def _show_head(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one head: its role and why, its numbers, its reach, and its sentences."""
+    """Show one head: its role, its numbers, its sentences."""
     from headprobe.axes import parse_head
     from headprobe.workflows.show_head import check_head, show_head
 

@@ -37,7 +37,7 @@ def main() -> NoReturn:
 def _run(arguments: list[str]) -> int:
     # not app(): it would draw bugs in its own way and turn interrupts into exit code 1
     try:
-        with get_command(app).make_context("headprobe", arguments) as context:
+        with get_command(app).make_context("headprobe", arguments or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as leave:
         return leave.exit_code

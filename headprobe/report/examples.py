@@ -172,7 +172,8 @@ def _excerpt(
     weight: float,
 ) -> Example:
     """The words around query, targets and attended words; ``gaps`` are the places in ``words``
-    before which some were left out, ``glued`` those without a space before them."""
+    before which some were left out (their number: after the last), ``glued`` those without a space
+    before them."""
     query = int(asked.query[i])
     strongest = np.argsort(-weights[i], kind="stable")
     attended = [
@@ -197,7 +198,7 @@ def _excerpt(
         "passage": str(instances.passage_ids[passage]),
         "words": [str(instances.forms[instances.form[number]]) for number in shown],
         "glued": [j for j, number in enumerate(shown) if j and not instances.space[number]],
-        "gaps": ([0] if shown[0] > low else []) + jumps,
+        "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
         "targets": [place[target] for target in asked.targets[i] if target in place],
         "attended": [[place[number], _rounded(amount)] for number, amount in attended],

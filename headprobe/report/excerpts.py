@@ -39,7 +39,7 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
         elif place and place not in glued:
             line.append(" ")
         line.append_text(_word(clip(form, LONGEST_WORD), place, query, seen, missed))
-    return line
+    return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
 
 
 def _word(

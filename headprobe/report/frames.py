@@ -86,6 +86,8 @@ def relations(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.DataFr
     columns |= _baseline_columns(evidence)
     columns["habit_expected"] = evidence.habit_expected.ravel()
     columns["baseline"] = _names(list(evidence.baselines), evidence.baseline.ravel())
+    columns["best_offset"] = evidence.best_offset[relation]
+    columns["best_start"] = _names(evidence.best_start, relation)
     for name in ("baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b", "p", "q"):
         columns[name] = getattr(evidence, name).ravel()
     columns["beats"] = _beats(columns["gain_low"])

@@ -14,8 +14,8 @@ from rich.text import Text
 from headprobe.report import numbers
 from headprobe.report.excerpts import KEY, draw_excerpt
 from headprobe.report.palette import LABEL, kind_of, marks
-from headprobe.report.plain import clip, plain
-from headprobe.report.summary import relation_words
+from headprobe.report.plain import plain
+from headprobe.report.summary import baseline_words, relation_words
 from headprobe.store.tables import Row
 
 SHOWN = 10
@@ -72,17 +72,19 @@ def _name(head: Row) -> Text:
 
 
 def _shape(head: Row) -> Text:
-    parts = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
-    parts += [
-        ("marks", numbers.fraction(head.number("punctuation"))),
+    attends = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
+    attends.append(("marks", numbers.fraction(head.number("punctuation"))))
+    speaks = [
         ("entropy", f"{numbers.decimal(head.number('entropy'))} nats"),
         ("distance", f"{numbers.decimal(head.number('distance'), 1)} words"),
         ("output", f"{numbers.decimal(head.number('output_norm'))} x the layer's median"),
     ]
-    line = Text()
-    for name, value in parts:
-        line.append("   " if line else "").append(f"{name} ", style=LABEL).append(value)
-    return line
+    lines = Text()
+    for parts in (attends, speaks):
+        lines.append("\n" if lines else "")
+        for place, (name, value) in enumerate(parts):
+            lines.append("   " if place else "").append(f"{name} ", style=LABEL).append(value)
+    return lines
 
 
 def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
@@ -91,7 +93,7 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     more = len(ordered) - SHOWN
     yield _title("what it looks for", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=max(width - 50, 16))
+    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=max(width - 57, 14))
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
@@ -104,7 +106,7 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
             Text(relation_words(row), style=marks([role])[role].style if role else ""),
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
-            f"{numbers.fraction(row.number('baseline_top1'))} {clip(row.text('baseline'), 9)}",
+            baseline_words(row),
             Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
             numbers.span(row.number("gain_low"), row.number("gain_high")),
             numbers.chance_of(row.number("q")),

@@ -20,8 +20,8 @@ def signed(value: float | None) -> str:
 
 
 def span(low: float | None, high: float | None) -> str:
-    """An interval: ``+.35 to +.45``."""
-    return MISSING if low is None or high is None else f"{signed(low)} to {signed(high)}"
+    """An interval: ``+.35 +.45``."""
+    return MISSING if low is None or high is None else f"{signed(low)} {signed(high)}"
 
 
 def chance_of(value: float | None) -> str:

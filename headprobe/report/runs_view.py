@@ -24,7 +24,7 @@ def draw_runs(runs: Sequence[Run], console: Console) -> None:
         names = ", ".join(clip(probe.name, 24) for probe in run.manifest.probes[:2])
         more = len(run.manifest.probes) - 2
         table.add_row(
-            plain(str(run.path)),
+            plain(run.path.name),
             plain(model.asked),
             f"{model.n_layers} x {model.n_heads}",
             names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else ""),

@@ -1,5 +1,6 @@
 """What a scan found, on one page."""
 
+import shlex
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
@@ -22,7 +23,7 @@ LISTED = 8
 """Names listed before the rest is counted."""
 
 
-def draw_summary(run: Run, console: Console, next_steps: Sequence[str] = ()) -> None:
+def draw_summary(run: Run, console: Console) -> None:
     """Print the summary, the roles by layer, the best heads, what was skipped, and what to type
     next."""
     manifest = run.manifest
@@ -36,12 +37,20 @@ def draw_summary(run: Run, console: Console, next_steps: Sequence[str] = ()) -> 
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
-    console.print(_end(run, next_steps))
+    console.print(_end(run, relations))
 
 
 def relation_words(row: Row, relation: str = "relation", looks_to: str = "looks_to") -> str:
     """``obj → head``: the relation, and what it looks to."""
     return f"{plain(row.text(relation))} → {plain(row.text(looks_to))}"
+
+
+def baseline_words(row: Row) -> str:
+    """``.40 offset -2``: the best baseline's top1, its name, for an offset which one."""
+    name = clip(row.text("baseline"), 12)
+    if name == "offset" and row.text("best_offset"):
+        name += f" -{row.whole('best_offset')}"
+    return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
 
 
 def _title(text: str, note: str = "") -> Text:
@@ -92,7 +101,7 @@ def _text(manifest: Manifest) -> str:
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:
-        parts.append(f"{manifest.unusable_words:.1%} of words unusable")
+        parts.append(f"{manifest.unusable_words:.1%} unusable")
     return ", ".join(parts)
 
 
@@ -135,7 +144,7 @@ def _best_table(rows: Sequence[tuple[str, Row]], width: int) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("role", no_wrap=True)
     table.add_column("head", no_wrap=True)
-    table.add_column("looks for", overflow="ellipsis", no_wrap=True, max_width=max(width - 50, 16))
+    table.add_column("looks for", overflow="ellipsis", no_wrap=True, max_width=max(width - 53, 16))
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
@@ -151,7 +160,7 @@ def _best_table(rows: Sequence[tuple[str, Row]], width: int) -> Table:
             relation_words(row),
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
-            f"{numbers.fraction(row.number('baseline_top1'))} {clip(row.text('baseline'), 10)}",
+            baseline_words(row),
             Text(numbers.signed(row.number("gain_b")), style="bold"),
         )
         before = role
@@ -191,20 +200,30 @@ def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     yield _title("skipped", "all of it: skipped.csv" if len(rows) > LISTED else "")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold", style=LABEL)
+    table.add_column(overflow="fold")
     ordered = sorted(rows, key=lambda row: -row.whole("count"))
     for row in ordered[:LISTED]:
-        source = clip_start(row.text("source"), max(width // 3, 20))
-        what = f"{clip(row.text('what'), width // 3)}: {clip(row.text('reason'), width // 2)}"
-        table.add_row(f"{row.whole('count'):,}", what, source)
+        what = f"{clip(row.text('what'), width)}: {clip(row.text('reason'), width)}"
+        source = clip_start(row.text("source"), width // 2)
+        table.add_row(f"{row.whole('count'):,}", Text.assemble(what, (f"   {source}", LABEL)))
     yield table
 
 
-def _end(run: Run, next_steps: Sequence[str]) -> RenderableType:
+def next_steps(run: Run, relations: Sequence[Row]) -> list[str]:
+    """Commands worth typing now, ``-r`` only where the run would not be found without it."""
+    path = shlex.quote(str(run.path))
+    found = run.path.absolute().parent == run_folder.RUNS.absolute()
+    best = _best_by_relation([row for row in relations if row.text("role")] or relations)
+    steps = [f"headprobe show-head {best[0].text('name')}{'' if found else f' -r {path}'}"] * bool(
+        best
+    )
+    return [*steps, f"headprobe export{'' if found else f' {path}'} --csv tables"]
+
+
+def _end(run: Run, relations: Sequence[Row]) -> RenderableType:
     table = _pairs()
     table.add_row("run", Text(plain(str(run.path)), style="bold"))
-    for place, step in enumerate(next_steps):
+    for place, step in enumerate(next_steps(run, relations)):
         table.add_row("" if place else "next", plain(step))
     framed = Table.grid()
     framed.add_row("")

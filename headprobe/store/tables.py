@@ -16,7 +16,7 @@ from headprobe.errors import HeadprobeError
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTS = ("layer", "head", "kv_group", "n", "count")
+COUNTS = ("layer", "head", "kv_group", "n", "best_offset", "count")
 """Columns of whole numbers, in whichever table they stand."""
 
 GAPPED_COUNTS = ("cluster",)
@@ -27,7 +27,7 @@ FLAGS = ("idle", "same_kv_group")
 
 TEXTS = (
     "name", "role", "roles", "reason", "repeater_of", "best_relation", "best_looks_to", "baseline",
-    "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
+    "best_start", "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
 

@@ -10,6 +10,9 @@ from headprobe.store.run_folder import Run
 NEAR = 8
 """Distances up to here are shown one by one, longer ones in doubling ranges."""
 
+REST = 0.01
+"""The share below which all that is left goes into one last range."""
+
 
 def show_head(run: Run, layer: int, head: int) -> HeadView:
     """The view of one head; HeadprobeError, with the range, where the model has no such head."""
@@ -47,14 +50,13 @@ def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
         return ()
     ranges = [(distance, distance) for distance in range(1, min(NEAR, len(sums)) + 1)]
     first = NEAR + 1
-    while first <= len(sums) and sums[first - 1 :].sum() > 0:
+    while first <= len(sums) and sums[first - 1 :].sum() > REST * total:
         last = min(2 * (first - 1), len(sums))
         ranges.append((first, last))
         first = last + 1
-    return tuple(
-        (
-            str(first) if first == last else f"{first}–{last}",
-            float(sums[first - 1 : last].sum()) / total,
-        )
-        for first, last in ranges
-    )
+    shares = [
+        (str(low) if low == high else f"{low}–{high}", float(sums[low - 1 : high].sum()) / total)
+        for low, high in ranges
+    ]
+    rest = float(sums[first - 1 :].sum()) / total
+    return (*shares, (f"{first}+", rest)) if rest > 0 else tuple(shares)

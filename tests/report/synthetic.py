@@ -1,0 +1,299 @@
+"""A run made by hand: small, plausible, and hostile where asked."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.report.run_files import write_manifest, write_results, write_sums
+from headprobe.store.instances import FOLD_HASH, Instances
+from headprobe.store.manifest import (
+    BitsNote,
+    Manifest,
+    ModelNote,
+    ProbeNote,
+    TokenizerNote,
+)
+from headprobe.store.relation import Relation
+from headprobe.store.run_folder import Run, new_run
+from headprobe.store.skipped import Skipped
+from headprobe.store.tallies import Tallies
+from headprobe.verdicts.verdict import Claim, Pair, Verdict
+
+HOSTILE = '=cmd|"/c calc"!A1 [bold red]x[/] \x1b[31m\u202eevil\x00\r\n\t:smile:'
+"""A formula, markup, an ANSI escape, a bidi override, control characters, an emoji code."""
+
+SENTENCES = (
+    "The animal did n't cross the street because it was too tired .",
+    "Anna gave the book to her brother , who thanked her .",
+    '" Where is the key ? " asked the old man .',
+)
+
+RELATIONS = (
+    Relation("coreference", "pronoun-strict", "antecedent", strict=True),
+    Relation("syntax", "nsubj", "dependent", scope="sentence"),
+    Relation("syntax", "obj", "head", scope="sentence"),
+    Relation("syntax", "det", "dependent", scope="sentence"),
+    Relation("punctuation", "any", "mark", every=True),
+)
+
+LINKS = (
+    (0, 8, (1,)),
+    (1, 4, (1,)),
+    (2, 6, (4,)),
+    (2, 17, (15,)),
+    (3, 1, (0,)),
+    (3, 6, (5,)),
+    (0, 23, (14,)),
+)
+"""(relation, query, targets) in word numbers."""
+
+
+def manifest(n_layers: int = 4, n_heads: int = 8, n_kv_heads: int = 4, name: str = "") -> Manifest:
+    return Manifest(
+        model=ModelNote(
+            asked=name or "models/tiny",
+            kind="folder",
+            revision=None,
+            weights_sha256="ab" * 32,
+            architecture="LlamaForCausalLM",
+            dtype="float32",
+            device="cpu",
+            n_layers=n_layers,
+            n_heads=n_heads,
+            n_kv_heads=(n_kv_heads,) * n_layers,
+            head_dim=8,
+            context=512,
+        ),
+        tokenizer=TokenizerNote(
+            name="LlamaTokenizerFast", start_token="<s>", start_prepended=False
+        ),
+        sinks_removed=("<s>", "position 0"),
+        sinks_flagged=(),
+        probes=(
+            ProbeNote(name or "en_gum-ud-dev.conllu", "dev.conllu", "cd" * 32, 30, 76, 1341, 24005),
+        ),
+        passages=76,
+        tokens=39210,
+        used=20114,
+        skipped=143,
+        unusable_words=0.013,
+        bits_per_character=BitsNote(2.41, 32, 31842),
+        seed=0,
+        versions={"headprobe": "0.1.0", "torch": "2.13.0", "python": "3.11.7"},
+        started="2026-11-22T15:13:00+00:00",
+        seconds={"read": 2.1, "load": 0.4, "measure": 8.93, "judge": 0.9},
+        peak_memory_mib=512.4,
+        rules_sha256="ef" * 32,
+        fold_hash=FOLD_HASH,
+    )
+
+
+def instances(relations: tuple[Relation, ...] = RELATIONS, hostile: bool = False) -> Instances:
+    words = [sentence.split() for sentence in SENTENCES]
+    flat = [word for sentence in words for word in sentence]
+    forms = sorted(set(flat))
+    index = [forms.index(word) for word in flat]
+    if hostile:
+        forms[forms.index("animal")] = HOSTILE
+    sentence = np.concatenate([np.full(len(each), i) for i, each in enumerate(words)])
+    marks = np.array([word in '".,?' for word in flat])
+    return Instances(
+        relations=relations,
+        passage_ids=np.array([HOSTILE.replace("\x00", "") if hostile else "story:1"]),
+        passage_documents=np.array(["story"]),
+        passage_domains=np.array(["fiction"]),
+        passage_clusters=np.array(["story"]),
+        passage_first=np.array([0, len(flat)]),
+        sentence=sentence,
+        upos=np.zeros(len(flat), dtype=np.int64),
+        upos_names=np.array(["X"]),
+        form=np.array(index),
+        forms=np.array(forms),
+        tokens=np.ones(len(flat), dtype=np.int64),
+        usable=np.ones(len(flat), dtype=np.bool_),
+        space=np.array([word not in {"n't", ".", ",", "?"} for word in flat]),
+        word_classes=marks.astype(np.int64),
+        link_relation=np.array([link[0] for link in LINKS]),
+        link_query=np.array([link[1] for link in LINKS]),
+        link_first=np.cumsum([0, *(len(link[2]) for link in LINKS)]),
+        link_targets=np.array([target for link in LINKS for target in link[2]]),
+        example_words=np.array([1, 4, 6, 8, 17, 23, 26, 30]),
+    )
+
+
+def tallies(n_layers: int, n_heads: int, asked: Instances) -> Tallies:
+    """Heads whose number is even look straight at the first target, the others elsewhere."""
+    rows = len(asked.example_words)
+    word = np.full((rows, n_layers, n_heads, 5), -1, dtype=np.int16)
+    weight = np.zeros((rows, n_layers, n_heads, 5), dtype=np.float32)
+    for row, query in enumerate(asked.example_words.tolist()):
+        target = next((link[2][0] for link in LINKS if link[1] == query), max(query - 2, 0))
+        other = query - 1
+        for place, (number, amount) in enumerate(((target, 0.62), (other, 0.2), (0, 0.05))):
+            word[row, :, :, place] = number
+            weight[row, :, :, place] = amount - row / 100
+        weight[row, :, 1::2, 0] = 0.1
+    distance = np.arange(1, 512)
+    profile = np.broadcast_to(np.exp(-distance / 6.0), (n_layers, n_heads, 511)).copy()
+    return Tallies({"example_word": word, "example_weight": weight, "profile": profile})
+
+
+def evidence(
+    n_layers: int, n_heads: int, relations: tuple[Relation, ...] = RELATIONS, seed: int = 0
+) -> Evidence:
+    random = np.random.default_rng(seed)
+    shape = (n_layers, n_heads, len(relations))
+    top1 = random.beta(1.5, 3, shape)
+    baseline_top1 = np.broadcast_to(random.uniform(0.1, 0.5, len(relations)), shape)
+    gain = top1 - baseline_top1
+    half = random.normal(0, 0.02, shape)
+    n = random.integers(0, 900, len(relations)) + 60
+    flat = {
+        name: random.uniform(0, 1, shape)
+        for name in ("mass", "kept", "share", "share_norm", "habit_share", "habit_expected")
+    }
+    return Evidence(
+        relations=relations,
+        n=n,
+        forms=n // 3,
+        document_folds=np.full(len(relations), 20.0),
+        form_folds=np.full(len(relations), 30.0),
+        top1=top1,
+        baselines={
+            "offset": baseline_top1[0, 0],
+            "start": baseline_top1[0, 0] / 2,
+            "chance": baseline_top1[0, 0] / 3,
+            "uniform": baseline_top1[0, 0] / 3,
+            "habit": baseline_top1 * 0.9,
+        },
+        best_offset=np.full(len(relations), 2),
+        best_start=("first word of the sentence",) * len(relations),
+        baseline=np.zeros(shape, dtype=np.int64),
+        baseline_top1=baseline_top1.copy(),
+        gain=gain,
+        gain_low=gain - 0.06,
+        gain_high=gain + 0.06,
+        gain_a=gain + half,
+        gain_b=gain - half,
+        gain_without_form=gain - 0.01,
+        p=np.clip(0.3 - gain, 1e-9, 1),
+        q=np.clip(0.4 - gain, 1e-8, 1),
+        strength=gain / (1 - baseline_top1),
+        **flat,
+    )
+
+
+def shape(n_layers: int, n_heads: int, seed: int = 1) -> Shape:
+    random = np.random.default_rng(seed)
+    dimensions = (n_layers, n_heads)
+    return Shape(
+        sink=random.beta(2, 2, dimensions),
+        self_attention=random.beta(1, 8, dimensions),
+        previous=random.beta(1, 5, dimensions),
+        entropy=random.uniform(0.2, 4, dimensions),
+        distance=random.uniform(1, 40, dimensions),
+        punctuation=random.beta(1, 5, dimensions),
+        output_norm=random.uniform(0.1, 2, dimensions),
+        output_high=random.uniform(0.1, 2, (1, *dimensions)),
+        domains=("fiction",),
+        residual_share=random.uniform(0, 0.2, dimensions),
+        profile=np.zeros((*dimensions, 511)),
+    )
+
+
+def verdicts(found: Evidence, user_role: str = "") -> list[Verdict]:
+    """Roles where the gain is clear, one head in eight idle, one in eleven a repeater."""
+    n_layers, n_heads, _ = found.top1.shape
+    made = []
+    for layer in range(n_layers):
+        for head in range(n_heads):
+            number = layer * n_heads + head
+            gains = found.gain[layer, head]
+            best = int(gains.argmax())
+            claims = []
+            for relation in np.argsort(-gains):
+                if found.gain_low[layer, head, relation] > 0.2:
+                    asked = found.relations[relation]
+                    reason = (
+                        f"{asked.name} looks to {asked.looks_to}: "
+                        f"top1 {found.top1[layer, head, relation]:.2f} against "
+                        f"{found.baseline_top1[layer, head, relation]:.2f} (offset 2), "
+                        f"gain {gains[relation]:+.2f} over {found.n[relation]} instances"
+                    )
+                    role = asked.family if asked.family != "user" else user_role
+                    claims.append(Claim(role, int(relation), float(gains[relation]), reason))
+            idle, repeater = number % 8 == 5, number % 11 == 7 and number % 8 != 5
+            role = claims[0].role if claims else "none"
+            reason = claims[0].reason if claims else "no relation beats its baselines by the margin"
+            if idle:
+                role, reason = "redundant", "idle: output at most 0.21 of the layer's median head"
+            if repeater:
+                role, reason = "redundant", "repeats L0H1: affinity 0.95, cosine 0.97"
+            made.append(
+                Verdict(
+                    layer=layer,
+                    head=head,
+                    role=role,
+                    claims=tuple(claims),
+                    strength=claims[0].strength if claims else None,
+                    reason=reason,
+                    idle=idle,
+                    repeater_of="L0H1" if repeater else None,
+                    cluster=1 if repeater else None,
+                    best_relation=best,
+                )
+            )
+    return made
+
+
+PAIRS = (
+    Pair("L0H1", "L0H7", 0.95, 0.97, False, "repeats"),
+    Pair("L1H2", "L1H3", 0.93, -0.98, True, "opposes"),
+)
+
+SKIPPED = (
+    Skipped("dev.conllu:120", "link", "its query shares a token with another word", 131),
+    Skipped("dev.conllu:988", "sentence", "longer than the context of 512 tokens", 2),
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    n_layers: int = 4
+    n_heads: int = 8
+    n_kv_heads: int = 4
+
+
+def write_run(
+    target: Path, size: Size | None = None, hostile: bool = False, overwrite: bool = False
+) -> Run:
+    """A whole run folder, through the same functions that a scan uses."""
+    size = size or Size()
+    relations = RELATIONS
+    skipped = SKIPPED
+    made = manifest(size.n_layers, size.n_heads, size.n_kv_heads)
+    if hostile:
+        relations = (*RELATIONS, Relation("user", HOSTILE.replace("\x00", ""), "=2+3"))
+        skipped = (*SKIPPED, Skipped("@" + HOSTILE, HOSTILE, "-" + HOSTILE, 3))
+        made = manifest(size.n_layers, size.n_heads, size.n_kv_heads, HOSTILE)
+        made = replace(made, tokenizer=replace(made.tokenizer, start_token=HOSTILE))
+    asked = instances(relations, hostile)
+    sums = tallies(size.n_layers, size.n_heads, asked)
+    found = evidence(size.n_layers, size.n_heads, relations)
+    with new_run(target, overwrite) as folder:
+        write_sums(folder, asked, sums)
+        write_results(
+            folder,
+            asked,
+            sums,
+            found,
+            shape(size.n_layers, size.n_heads),
+            verdicts(found, HOSTILE),
+            PAIRS,
+            skipped,
+            made.model.n_kv_heads,
+        )
+        write_manifest(folder, made)
+    return Run.load(target)
