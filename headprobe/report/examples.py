@@ -116,7 +116,7 @@ def _choose(
     words = tallies["example_word"][asked.row, verdict.layer, verdict.head].astype(np.int64)
     weights = tallies["example_weight"][asked.row, verdict.layer, verdict.head].astype(np.float64)
     start = instances.passage_first[instances.passage[asked.query]]
-    numbers = np.where(words >= 0, words + start[:, None], asked.query[:, None])
+    numbers = np.where(words > 0, words - 1 + start[:, None], asked.query[:, None])
     is_target = np.isin(
         np.arange(len(asked.row))[:, None] * len(instances.form) + numbers, asked.keys
     )

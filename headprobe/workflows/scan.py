@@ -59,7 +59,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
     started, clock = datetime.now(UTC), _Clock()
     rules = load_rules()
     source = _source(request)
-    target = request.out or default_target(source.name, datetime.now())  # noqa: DTZ005
+    target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
     config, encoder, reading = _read(request, source, progress, clock)
     corpus = reading.corpus
@@ -121,7 +121,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
 def plan(request: ScanRequest, progress: Progress) -> Plan:
     """What ``scan`` would do: everything up to loading the weights."""
     source = _source(request)
-    target = request.out or default_target(source.name, datetime.now())  # noqa: DTZ005
+    target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
     config, _, reading = _read(request, source, progress, _Clock())
     text, found = config.get_text_config(), reading.corpus.instances

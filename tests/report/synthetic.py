@@ -126,13 +126,13 @@ def instances(relations: tuple[Relation, ...] = RELATIONS, hostile: bool = False
 def tallies(n_layers: int, n_heads: int, asked: Instances) -> Tallies:
     """Heads whose number is even look straight at the first target, the others elsewhere."""
     rows = len(asked.example_words)
-    word = np.full((rows, n_layers, n_heads, 5), -1, dtype=np.int16)
+    word = np.zeros((rows, n_layers, n_heads, 5), dtype=np.int16)
     weight = np.zeros((rows, n_layers, n_heads, 5), dtype=np.float32)
     for row, query in enumerate(asked.example_words.tolist()):
         target = next((link[2][0] for link in LINKS if link[1] == query), max(query - 2, 0))
         other = query - 1
         for place, (number, amount) in enumerate(((target, 0.62), (other, 0.2), (0, 0.05))):
-            word[row, :, :, place] = number
+            word[row, :, :, place] = number + 1
             weight[row, :, :, place] = amount - row / 100
         weight[row, :, 1::2, 0] = 0.1
     distance = np.arange(1, 512)

@@ -64,8 +64,8 @@ def test_a_chain_is_not_a_cluster() -> None:
 
 
 def test_clusters_are_complete_link() -> None:
-    from scipy.cluster.hierarchy import fcluster, linkage  # noqa: PLC0415
-    from scipy.spatial.distance import squareform  # noqa: PLC0415
+    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.spatial.distance import squareform
 
     rng = np.random.default_rng(0)
     heads = 40
