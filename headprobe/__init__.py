@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load", "scan"]
 __version__ = "0.1.0"
 
+__version__ = "0.1.0"
+
 
 def scan(
     model: str | os.PathLike[str] | None = None,

@@ -263,10 +263,10 @@ def _probes_show(
     most: Annotated[int, typer.Option("-n", help="Documents to print.")] = 3,
 ) -> None:
     """Print some of a probe set, readable."""
-    from headprobe.report.probes_view import draw_documents
-    from headprobe.workflows.probe_sets import some_documents
+    from headprobe.report.probes_view import draw_samples
+    from headprobe.workflows.probe_sets import some_samples
 
-    draw_documents(some_documents(name, most), _stdout())
+    draw_samples(some_samples(name, most), _stdout())
 
 
 def _find(named: Path | None, quiet: bool) -> "Run":

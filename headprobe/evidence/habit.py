@@ -17,7 +17,7 @@ from headprobe.axes import FOLDS, LONGEST
 from headprobe.evidence.candidates import Bools, Candidates, Floats, Ints, target_table
 from headprobe.store.instances import Instances, RelationInstances
 
-ROOM = 4_000_000
+ROOM = 1_000_000
 """Entries of the largest temporary array: rows by distances, or rows by heads."""
 
 
@@ -51,31 +51,34 @@ def habit(
     candidates' rule only, so relations that share the rule share the work.
     """
     heads = len(profile)
-    shape = (len(relations), FOLDS, heads)
-    result = Habit(
-        np.zeros(shape), np.zeros(shape), np.zeros((shape[0], heads)), np.zeros((shape[0], heads))
-    )
-    alike = defaultdict(list)
-    for index, folded in enumerate(relations):
-        if len(folded.asked):
-            alike[folded.asked.relation.scope, folded.asked.relation.strict].append(index)
+    folded = (len(relations), FOLDS, heads)
+    plain = (len(relations), heads)
+    result = Habit(np.zeros(folded), np.zeros(folded), np.zeros(plain), np.zeros(plain))
     profiles = _Profiles(profile, norm, _leaders(profile))
+    alike = defaultdict(list)
+    for index, relation in enumerate(relations):
+        if len(relation.asked):
+            alike[relation.asked.relation.scope, relation.asked.relation.strict].append(index)
     for (scope, strict), members in alike.items():
         queries = np.unique(np.concatenate([relations[index].asked.query for index in members]))
         every = Candidates(instances, queries.astype(np.int64), scope, strict)
-        order = {
-            index: np.argsort(relations[index].asked.query, kind="stable") for index in members
-        }
-        for rows in _chunks(every, heads):
+        by_extent = np.argsort(every.extent, kind="stable")
+        every = Candidates(instances, every.query[by_extent], scope, strict)
+        rank = np.empty_like(by_extent)
+        rank[by_extent] = np.arange(len(by_extent))
+        asking = []
+        for index in members:
+            row = rank[np.searchsorted(queries, relations[index].asked.query)]
+            order = np.argsort(row, kind="stable")
+            asking.append((index, order, row[order]))
+        for first, rows in _chunks(every, heads):
             judged = _judge_rows(rows, profiles)
-            for index in members:
-                asked = relations[index].asked
-                ordered = asked.query[order[index]]
-                low, high = np.searchsorted(ordered, [rows.query[0], rows.query[-1] + 1])
+            for index, order, row in asking:
+                low, high = np.searchsorted(row, [first, first + len(rows.query)])
                 if high > low:
-                    chosen = order[index][low:high]
-                    _add(result, index, relations[index], chosen, judged)
-    sizes = np.array([len(folded.asked) for folded in relations], dtype=np.float64)[:, None]
+                    some = _Some(relations[index], order[low:high], row[low:high] - first)
+                    _add(result, index, some, judged)
+    sizes = np.array([len(relation.asked) for relation in relations], dtype=np.float64)[:, None]
     sizes[sizes == 0] = np.nan
     return Habit(result.by_document, result.by_form, result.expected / sizes, result.share / sizes)
 
@@ -100,16 +103,21 @@ class _Judged:
     per_norm: Floats
 
 
-def _chunks(every: Candidates, heads: int) -> Iterator[Candidates]:
-    """Rows in order, so many at a time that no temporary array outgrows ROOM."""
-    widest = int(every.extent.max(initial=1))
-    if every.scope == "sentence":
-        widest = max(widest, LONGEST)
+class _Some(NamedTuple):
+    """Instances ``chosen`` [I'] of a relation, and their places [I'] among the rows at hand."""
+
+    relation: FoldedInstances
+    chosen: NDArray[np.intp]
+    row: NDArray[np.intp]
+
+
+def _chunks(every: Candidates, heads: int) -> Iterator[tuple[int, Candidates]]:
+    """Rows, so many at a time that no temporary array outgrows ROOM, and the first one's number."""
+    widest = max(int(every.extent.max(initial=1)), LONGEST)
     size = max(1, ROOM // max(widest, heads))
     for first in range(0, len(every.query), size):
-        yield Candidates(
-            every.instances, every.query[first : first + size], every.scope, every.strict
-        )
+        some = every.query[first : first + size]
+        yield first, Candidates(every.instances, some, every.scope, every.strict)
 
 
 def _leaders(profile: Floats) -> NDArray[np.intp]:
@@ -158,15 +166,9 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(
-    result: Habit,
-    index: int,
-    folded: FoldedInstances,
-    chosen: NDArray[np.intp],
-    judged: _Judged,
-) -> None:
-    """Add the instances ``chosen`` [I'] of relation ``index``, whose queries are among the rows."""
-    row = np.searchsorted(judged.rows.query, folded.asked.query[chosen])
+def _add(result: Habit, index: int, some: _Some, judged: _Judged) -> None:
+    """Add what some instances of relation ``index`` give."""
+    folded, chosen, row = some
     width = int(judged.rows.extent.max(initial=1))
     targets = target_table(folded.asked, chosen, width)
     hits = np.take_along_axis(targets, judged.distance[row] - 1, axis=1).astype(np.float32)

@@ -38,8 +38,8 @@ def fold_variance(sums: Floats, sizes: Floats) -> Floats:
     if filled < 2:
         return np.full(sums.shape[1], np.nan)
     total = sizes.sum()
-    mean = sums.sum(0) / total
-    scatter = np.square(sums - sizes[:, None] * mean).sum(0)
+    deviations = sums - sizes[:, None] * (sums.sum(0) / total)
+    scatter = np.einsum("fn,fn->n", deviations, deviations)
     return np.asarray(scatter * filled / (filled - 1) / total**2)
 
 

@@ -60,7 +60,7 @@ def weigh_on(
     tested = np.where((n >= demands.min_n)[:, None], p, np.nan)
     q = false_discovery(tested, [relation.family for relation in instances.relations])
     means = {
-        name: divide(floats(tallies, name), n[:, None, None]).reshape(len(n), -1)
+        name: divide(floats(tallies, name), n[:, None, None]).reshape(len(n), layers * heads)
         for name in ("mass", "kept", "share", "share_norm")
     }
     baselines = {
@@ -116,8 +116,10 @@ class _Column:
 
 
 def _weigh_relation(footing: Footing, tallies: Tallies, index: int, demands: Demands) -> _Column:
-    by_document = floats(tallies, "hits_by_document")[index].reshape(FOLDS, -1)
-    by_form = floats(tallies, "hits_by_form")[index].reshape(FOLDS, -1)
+    by_document, by_form = (
+        tallies[name][index].astype(np.float64).reshape(FOLDS, -1)
+        for name in ("hits_by_document", "hits_by_form")
+    )
     document_sizes, form_sizes = footing.sizes_by_document[index], footing.sizes_by_form[index]
     total = document_sizes.sum()
     if not total:
@@ -134,20 +136,16 @@ def _weigh_relation(footing: Footing, tallies: Tallies, index: int, demands: Dem
         )
         for name in footing.by_document
     ]
-    rivals = [
-        np.broadcast_to(sums[index], by_document.shape) for sums in footing.by_document.values()
-    ]
-    named = np.array([rival.sum(0) for rival in rivals]).argmax(0)
+    rivals = [sums[index] for sums in footing.by_document.values()]
+    named = np.array(np.broadcast_arrays(*[rival.sum(0) for rival in rivals])).argmax(0)
 
     def of_named(arrays: list[Floats]) -> Floats:
         return np.asarray(np.choose(named, arrays))
 
     def half(parity: int) -> Floats:
-        gains = [
-            divide((by_document - rival)[parity::2].sum(0), document_sizes[parity::2].sum())
-            for rival in rivals
-        ]
-        return of_named(gains)
+        folds = slice(parity, None, 2)
+        theirs = of_named([rival[folds].sum(0) for rival in rivals])
+        return divide(by_document[folds].sum(0) - theirs, document_sizes[folds].sum())
 
     return _Column(
         top1=by_document.sum(0) / total,

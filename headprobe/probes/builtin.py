@@ -1,5 +1,6 @@
 """The probe sets that come with the program."""
 
+from collections.abc import Container
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -11,9 +12,9 @@ def configs_folder() -> Path:
     return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
-def builtin_files() -> dict[str, Path]:
-    """Built-in probe set -> its file, by name."""
+def builtin_files(suffixes: Container[str]) -> dict[str, Path]:
+    """Built-in probe set -> its file, by name; ``suffixes`` are those that can be read."""
     folder = configs_folder() / "probes"
     if not folder.is_dir():
         return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.is_file()}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}

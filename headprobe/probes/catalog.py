@@ -32,7 +32,7 @@ def resolve(names: Sequence[str]) -> tuple[ProbeFile, ...]:
     once. Raises HeadprobeError where a name means nothing.
     """
     found: dict[Path, ProbeFile] = {}
-    for name in names or builtin_files():
+    for name in names or builtin_files(READERS):
         for file in _files_of(name):
             found.setdefault(file.path.resolve(), file)
     return tuple(found.values())
@@ -66,13 +66,15 @@ def _renamed(document: Document, seen: dict[str, int]) -> Document:
 
 
 def _files_of(name: str) -> Iterator[ProbeFile]:
-    builtin = builtin_files()
-    path = Path(name).expanduser()
+    builtin = builtin_files(READERS)
+    path = Path(name)
+    with reading(path):
+        is_folder, is_file = bool(name) and path.is_dir(), path.is_file()
     if name in builtin:
         yield ProbeFile(builtin[name], name)
-    elif path.is_dir():
+    elif is_folder:
         yield from _files_in(path)
-    elif path.is_file():
+    elif is_file:
         if path.suffix.lower() not in READERS:
             raise HeadprobeError(
                 name, f"no reader for {path.suffix or 'a file without suffix'!r}", _known_kinds()

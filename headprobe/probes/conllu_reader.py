@@ -42,9 +42,8 @@ def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> I
         columns = block.declared_columns() or columns
         tokens = block.parse(columns)
         comments = tokens.metadata
-        order = (
-            field_order(comments["global.Entity"] or "") if "global.Entity" in comments else order
-        )
+        if "global.Entity" in comments:
+            order = field_order(comments["global.Entity"] or "")
         newdoc = next((key for key in comments if key.split(" ", 1)[0] == "newdoc"), None)
         documents_are_marked |= newdoc is not None
         if draft is None or newdoc is not None or not documents_are_marked:
@@ -87,9 +86,8 @@ class _Block:
             return parse_token_and_metadata(
                 "\n".join(self.lines), columns, dict(_COLUMN_PARSERS), _COMMENT_PARSERS
             )
-        except (ParseException, ValueError) as fault:
-            self._find_malformed(columns)
-            raise self.file.error(self.first_line, str(fault), "Mend this sentence") from None
+        except (ParseException, ValueError):
+            self._fail_where_malformed(columns)
 
     def fail(self, node: int, what: str) -> NoReturn:
         """Raise the error of a malformed node (by its index in the block)."""
@@ -101,15 +99,16 @@ class _Block:
         """The line number of each node: comments may stand between them."""
         return [self.first_line + i for i, line in enumerate(self.lines) if line.strip()[0] != "#"]
 
-    def _find_malformed(self, columns: Sequence[str]) -> None:
+    def _fail_where_malformed(self, columns: Sequence[str]) -> NoReturn:
         rows = [line.strip() for line in self.lines]
-        for node, row in enumerate(row for row in rows if row[0] != "#"):
+        nodes = [row for row in rows if row[0] != "#"]
+        for node, row in enumerate(nodes):
             try:
                 parse_line(row, columns, dict(_COLUMN_PARSERS))
-            except ParseException as fault:
-                self.fail(node, str(fault).removeprefix("Failed parsing field 'id': ").rstrip("."))
-            except ValueError:
-                self.fail(node, "a number of thousands of digits")
+            except (ParseException, ValueError):
+                start = row.partition("\t")[0][:20]
+                self.fail(node, f"{start!r} is not a valid ID" if "\t" in row else "no columns")
+        raise AssertionError("the sentence is malformed, its lines are not")
 
 
 def _blocks(file: ProbeFile, advance: Advance) -> Iterator[_Block]:

@@ -13,8 +13,8 @@ from headprobe.probes.document import Declared, Document, Mention, Sentence, Wor
 class Excerpt:
     """Whole sentences of a document; word indices count from the first of their words.
 
-    ``mentions`` are those whose head word is inside, by head word; such a mention may begin before
-    the excerpt (a negative index) or end after it.
+    ``mentions`` are those whose head word is inside, by head word; ``declared`` are the links whose
+    query is. Their other words may lie before the excerpt (a negative index) or after it.
     """
 
     sentences: tuple[Sentence, ...]

@@ -8,7 +8,7 @@ _SHOWN = 12
 
 def nearest(name: str, names: Iterable[str]) -> str:
     """A remedy that lists the names nearest to a mistyped one; all of them where none is near."""
-    known = list(dict.fromkeys(names))
+    known = [each if each.isprintable() else repr(each) for each in dict.fromkeys(names)]
     lower = {candidate.lower(): candidate for candidate in reversed(known)}
     close = [lower[match] for match in get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     if close:

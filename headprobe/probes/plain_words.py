@@ -2,7 +2,7 @@
 
 A word is a run of letters, digits and their combining marks; an apostrophe or a hyphen between two
 of them belongs to it, and a point or a comma between two digits. A Chinese or Japanese character is
-a word by itself. Anything else that is not a space is one mark each, with UPOS PUNCT.
+a word by itself. Anything else that is not a space stands alone, punctuation with UPOS PUNCT.
 """
 
 import re
@@ -15,7 +15,9 @@ _IDEOGRAPHS = (
     "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _INNER = "'’\\-‐‑"
-_MARKS_END = 0x1F000
+_SIGNS = "#%&@§_"
+_ACCENTS_AS_QUOTES = "`´"
+_LAST_COMBINING = 0x1F000
 
 
 def plain_sentence(text: str, source: str) -> Sentence:
@@ -26,8 +28,15 @@ def plain_sentence(text: str, source: str) -> Sentence:
         form = found.group()
         space_after = found.end() < len(text) and text[found.end()].isspace()
         surfaces.append(Surface(form, len(words), len(words), space_after))
-        words.append(Word(form, "PUNCT" if found.lastgroup == "mark" else ""))
+        words.append(Word(form, "PUNCT" if _is_punctuation(form[0]) else ""))
     return Sentence(tuple(words), tuple(surfaces), source)
+
+
+def _is_punctuation(character: str) -> bool:
+    """Punctuation by Unicode, less the signs that stand for words, as in Universal Dependencies."""
+    if character in _SIGNS:
+        return False
+    return unicodedata.category(character)[0] == "P" or character in _ACCENTS_AS_QUOTES
 
 
 @cache
@@ -39,14 +48,14 @@ def _pattern() -> re.Pattern[str]:
         rf"\d+(?:[.,]\d+)+(?!{letter})"
         rf"|{word}(?:[{_INNER}]{word})*"
         rf"|[{_IDEOGRAPHS}][{joining}]*"
-        rf"|(?P<mark>\S[{joining}]*)"
+        rf"|\S[{joining}]*"
     )
 
 
 def _combining_marks() -> str:
     """A character class (without brackets) of all characters that modify the one before them."""
     ranges: list[list[int]] = []
-    for code in range(0x300, _MARKS_END):
+    for code in range(0x300, _LAST_COMBINING):
         if unicodedata.category(chr(code))[0] != "M":
             continue
         if ranges and ranges[-1][1] == code - 1:

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -83,18 +84,12 @@ class ProbeFile:
         advance(unreported)
 
 
-class reading:  # noqa: N801 - reads as a clause in "with reading(path)"
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
     """Turns the operating system's refusal to open ``path`` into a HeadprobeError."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, _kind: object, fault: BaseException | None, _trace: object) -> None:
-        if isinstance(fault, OSError):
-            raise HeadprobeError(
-                str(self.path),
-                f"cannot be read ({fault.strerror})",
-                "Check the path and its rights",
-            ) from None
+    try:
+        yield
+    except OSError as fault:
+        raise HeadprobeError(
+            str(path), f"cannot be read ({fault.strerror})", "Check the path and its rights"
+        ) from None

@@ -78,9 +78,10 @@ def declared(excerpt: Excerpt) -> Made:
     """The links that the probe file declares; of coreference the strict version too."""
     links: list[tuple[Relation, int, Iterable[int]]] = []
     for link in excerpt.declared:
-        links.append((link.relation, link.query, link.targets))
+        inside = [target for target in link.targets if target >= 0]
+        links.append((link.relation, link.query, inside))
         if link.relation.family == "coreference":
-            mentions = [Mention("", (target,), target) for target in link.targets]
+            mentions = [Mention("", (target,), target) for target in inside]
             forms = _other_forms(excerpt.words, link.query, mentions)
             links.append((strict(link.relation), link.query, forms))
     return Made(_links(links))

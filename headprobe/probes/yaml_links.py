@@ -44,6 +44,6 @@ def _find(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> int:
         raise file.error(
             line,
             f"there is no {word[:40]!r}",
-            f"{form!r} stands {len(places)} times in the text; count from 1",
+            f"The text has {len(places)} of {form!r}, counted from 1",
         )
     return places[number - 1]

@@ -48,7 +48,7 @@ def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
     """What a YAML file holds, None where that is nothing; lines count from 1.
 
     Raises HeadprobeError with file:line where it is no YAML, names a key twice, nests deeper than
-    20 levels, or uses anchors.
+    20 levels, or uses aliases.
     """
     text = "\n".join(file.lines(advance))
     open_nodes: list[List | Mapping] = []
@@ -78,7 +78,7 @@ def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
         raise file.error(
             mark.line + 1 if mark else 1,
             f"not YAML ({fault.problem or fault.context})",
-            "Put texts with ': ' or ' #' between quotes",
+            "Check the indentation, and put texts with ': ' or ' #' between quotes",
         ) from None
     except yaml.YAMLError:
         found = Reader.NON_PRINTABLE.search(text)

@@ -43,6 +43,8 @@ def read_probe_set(
     root = read_yaml(file, advance)
     header: dict[str, Node] = {}
     if isinstance(root, Mapping):
+        if root.items.keys() & {"text", "sentences"}:
+            raise file.error(root.line, "a probe outside a list", "Begin it with '- text: '")
         _check_keys(file, root, _HEADER)
         header = dict(root.items)
         root = header.pop("items", None)

@@ -1,37 +1,50 @@
 """Probe sets as people read them."""
 
 from collections.abc import Iterable, Sequence
-from typing import Protocol
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from headprobe.probes.document import Document, Sentence
-from headprobe.probes.passages import sentence_text
 from headprobe.report.palette import LABEL
 from headprobe.report.plain import clip, plain
 
 
-class Counted(Protocol):
-    """A probe set and how much it holds (``workflows.probe_sets.ProbeSet``)."""
+@dataclass(frozen=True)
+class ProbeSet:
+    """A probe file and how much it holds."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def domains(self) -> tuple[str, ...]: ...
-    @property
-    def documents(self) -> int: ...
-    @property
-    def sentences(self) -> int: ...
-    @property
-    def words(self) -> int: ...
-    @property
-    def mentions(self) -> int: ...
+    name: str
+    domains: tuple[str, ...]
+    documents: int
+    sentences: int
+    words: int
+    mentions: int
 
 
-def draw_probe_sets(sets: Sequence[Counted], console: Console) -> None:
+@dataclass(frozen=True)
+class SampleSentence:
+    """A sentence's text and its edges (relation, dependent, head)."""
+
+    text: str
+    edges: tuple[tuple[str, str, str], ...]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A document to be read: its sentences, the mentions of each entity, and the links that the
+    file declares (relation, query, targets)."""
+
+    id: str
+    domain: str
+    sentences: tuple[SampleSentence, ...]
+    chains: tuple[tuple[str, ...], ...]
+    declared: tuple[tuple[str, str, tuple[str, ...]], ...]
+
+
+def draw_probe_sets(sets: Sequence[ProbeSet], console: Console) -> None:
     """Print one line per set."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("set", overflow="fold", style="bold")
@@ -45,47 +58,23 @@ def draw_probe_sets(sets: Sequence[Counted], console: Console) -> None:
     console.print(table)
 
 
-def draw_documents(documents: Iterable[Document], console: Console) -> None:
+def draw_samples(samples: Iterable[Sample], console: Console) -> None:
     """Print sentences with their relations under them, then who is who in each document."""
-    for document in documents:
-        domain = f"   {plain(document.domain)}" if document.domain else ""
-        console.print(Text.assemble((plain(document.id), "bold"), (domain, LABEL)))
-        for sentence in document.sentences:
-            console.print(Padding(Text(plain(sentence_text(sentence))), (0, 0, 0, 2)))
-            edges = _edges(sentence)
+    for sample in samples:
+        domain = f"   {plain(sample.domain)}" if sample.domain else ""
+        console.print(Text.assemble((plain(sample.id), "bold"), (domain, LABEL)))
+        for sentence in sample.sentences:
+            console.print(Padding(Text(plain(sentence.text)), (0, 0, 0, 2)))
+            edges = "   ".join(
+                f"{plain(name)} {plain(word)} → {plain(head)}"
+                for name, word, head in sentence.edges
+            )
             if edges:
                 console.print(Padding(Text(edges, style=LABEL), (0, 0, 0, 4)))
-        for line in [*_chains(document), *_declared(document)]:
-            console.print(Padding(line, (0, 0, 0, 2)))
+        for mentions in sample.chains:
+            same = " = ".join(clip(mention, 40) for mention in mentions)
+            console.print(Padding(Text.assemble(("same: ", LABEL), same), (0, 0, 0, 2)))
+        for name, query, targets in sample.declared:
+            link = f"{clip(query, 40)} → {', '.join(clip(target, 40) for target in targets)}"
+            console.print(Padding(Text.assemble((f"{plain(name)}: ", LABEL), link), (0, 0, 0, 2)))
         console.print()
-
-
-def _edges(sentence: Sentence) -> str:
-    return "   ".join(
-        f"{plain(word.deprel)} {plain(word.form)} → {plain(sentence.words[word.head].form)}"
-        for word in sentence.words
-        if word.head is not None and word.deprel != "punct"
-    )
-
-
-def _forms(document: Document) -> list[str]:
-    return [word.form for sentence in document.sentences for word in sentence.words]
-
-
-def _chains(document: Document) -> Iterable[Text]:
-    forms = _forms(document)
-    chains: dict[str, list[str]] = {}
-    for mention in sorted(document.mentions, key=lambda mention: mention.words):
-        words = " ".join(forms[place] for place in mention.words)
-        chains.setdefault(mention.entity, []).append(clip(words, 40))
-    for mentions in chains.values():
-        if len(mentions) > 1:
-            yield Text.assemble(("same: ", LABEL), " = ".join(mentions))
-
-
-def _declared(document: Document) -> Iterable[Text]:
-    forms = _forms(document)
-    for link in document.declared:
-        targets = ", ".join(clip(forms[place], 40) for place in link.targets)
-        name = f"{plain(link.relation.name)}: "
-        yield Text.assemble((name, LABEL), f"{clip(forms[link.query], 40)} → {targets}")

@@ -50,8 +50,8 @@ AXES: Mapping[str, str] = MappingProxyType(
         # what the model makes of the text, on a sample of passages
         "bits": "",
         "characters": "",
-        # the words that example rows attend to most: their place in the passage from 1 (0: none,
-        # so that parts of a run add), raw weight
+        # the words that example rows attend to most: place in the passage counted from 1 (0: none),
+        # so that parts of a run add, and the raw weight
         "example_word": "XLHS",
         "example_weight": "XLHS",
     }

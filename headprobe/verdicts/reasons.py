@@ -43,6 +43,8 @@ def why_none(
     evidence: Evidence, rules: Rules, asked: Sequence[Requirement], at: Seat | None
 ) -> str:
     """The best evidence of a head and the first thing that it lacks; None: there is no evidence."""
+    if not evidence.relations:
+        return "the probes ask for no relation"
     if at is None:
         return f"no relation has {rules.min_n} instances in more than one document"
     earning = [rule for rule in rules.roles.values() if belongs(evidence.relations[at[2]], rule)]

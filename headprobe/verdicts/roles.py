@@ -96,8 +96,11 @@ def _best_relations(evidence: Evidence, rules: Rules) -> list[int | None]:
     """For each head [N] the relation with the highest gain_low, if any has enough instances."""
     usable = (evidence.n >= rules.min_n) & ~np.isnan(evidence.gain_low)
     lows = np.where(usable, evidence.gain_low, -np.inf)
-    rows = lows.reshape(-1, lows.shape[-1])
-    return [int(row.argmax()) if row.max(initial=-np.inf) > -np.inf else None for row in rows]
+    return [
+        int(row.argmax()) if row.max(initial=-np.inf) > -np.inf else None
+        for of_layer in lows
+        for row in of_layer
+    ]
 
 
 def _rank(number: int, claims: list[tuple[Claim, ...]], shape: Shape) -> tuple[float, float, int]:

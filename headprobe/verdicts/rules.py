@@ -151,8 +151,11 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         if name not in known:
             raise HeadprobeError(where, f"unknown rule '{prefix}{name}'", _nearest(name, known))
         _check(known[name].type, value, where, f"{prefix}{name}")
+    exact = {
+        name: float(value) if known[name].type is float else value for name, value in values.items()
+    }
     try:
-        return kind(**values)
+        return kind(**exact)
     except TypeError as error:
         missing = [name for name in known if name not in values]
         what = f"lacks '{prefix}{missing[0]}'"

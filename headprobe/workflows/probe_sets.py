@@ -1,24 +1,13 @@
 """The probe sets there are, and what stands in them."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from headprobe.errors import HeadprobeError
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Document
+from headprobe.probes.passages import sentence_text
+from headprobe.report.probes_view import ProbeSet, Sample, SampleSentence
 from headprobe.store.skipped import Skipped
-
-
-@dataclass(frozen=True)
-class ProbeSet:
-    """A probe file and how much it holds."""
-
-    name: str
-    domains: tuple[str, ...]
-    documents: int
-    sentences: int
-    words: int
-    mentions: int
 
 
 def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
@@ -39,13 +28,41 @@ def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
     return tuple(sets)
 
 
-def some_documents(name: str, most: int) -> Iterator[Document]:
+def some_samples(name: str, most: int) -> Iterator[Sample]:
     """Documents spread evenly over a set, at most ``most``."""
     if most < 1:
         raise HeadprobeError(f"-n {most}", "nothing to show", "Ask for at least one")
     documents = list(read(resolve([name]), _unheard))
     step = max(1, len(documents) // most)
-    yield from documents[::step][:most]
+    for document in documents[::step][:most]:
+        yield _sample(document)
+
+
+def _sample(document: Document) -> Sample:
+    forms = [word.form for sentence in document.sentences for word in sentence.words]
+    chains: dict[str, list[str]] = {}
+    for mention in sorted(document.mentions, key=lambda mention: mention.words):
+        chains.setdefault(mention.entity, []).append(" ".join(forms[w] for w in mention.words))
+    return Sample(
+        id=document.id,
+        domain=document.domain,
+        sentences=tuple(
+            SampleSentence(
+                sentence_text(sentence),
+                tuple(
+                    (word.deprel, word.form, sentence.words[word.head].form)
+                    for word in sentence.words
+                    if word.head is not None and word.deprel != "punct"
+                ),
+            )
+            for sentence in document.sentences
+        ),
+        chains=tuple(tuple(chain) for chain in chains.values() if len(chain) > 1),
+        declared=tuple(
+            (link.relation.name, forms[link.query], tuple(forms[w] for w in link.targets))
+            for link in document.declared
+        ),
+    )
 
 
 def _unheard(_: Skipped) -> None:

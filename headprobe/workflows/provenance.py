@@ -8,7 +8,7 @@ from importlib import metadata
 
 import torch
 
-from headprobe import __version__
+import headprobe
 from headprobe.align.encoder import Encoder
 from headprobe.evidence.sinks import FlaggedSink, flagged_sinks
 from headprobe.model.checkpoint import Source, hash_weights
@@ -59,7 +59,7 @@ def describe_run(
         ),
         seed=seed,
         versions={
-            "headprobe": __version__,
+            "headprobe": headprobe.__version__,
             "python": platform.python_version(),
             **{name: metadata.version(name) for name in _PACKAGES},
         },

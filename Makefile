@@ -1,0 +1,42 @@
+# Two commands do everything on a machine with Python 3.11 and make: `make scan`, `make test`.
+
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+# A range that admits a newer torch would pull the CUDA build: the pinned one goes in first.
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+
+.PHONY: scan test bench format clean
+
+scan: $(VENV)/installed
+	$(BIN)/headprobe scan $(MODEL) $(if $(PROBES),--probes $(PROBES)) $(ARGS)
+
+test: $(VENV)/tested
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+bench: $(VENV)/tested
+	$(BIN)/python -m tests.bench $(ARGS)
+
+format: $(VENV)/tested
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
+	$(INSTALL) torch
+	$(INSTALL) --editable .
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed
+	$(INSTALL) --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)

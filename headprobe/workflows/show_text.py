@@ -1,0 +1,99 @@
+"""``show-head --text``: one head of a run's model on a text that the user typed."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headprobe.align.batches import AlignedBatch, Batcher
+from headprobe.align.corpus import Corpus, align
+from headprobe.align.encoder import Encoder
+from headprobe.axes import head_name
+from headprobe.errors import HeadprobeError
+from headprobe.model.checkpoint import (
+    Source,
+    choose_device,
+    load_config,
+    load_encoder,
+    load_model,
+)
+from headprobe.model.forward import run_batches
+from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.probes.document import Document
+from headprobe.probes.passages import cut
+from headprobe.probes.plain_words import plain_sentence
+from headprobe.report.text_view import TextView
+from headprobe.store.run_folder import Run
+from headprobe.store.skipped import Skipped
+from headprobe.tally.view import LayerView
+
+
+def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
+    """Load the model that the run measured and show what the head does on ``text``.
+
+    HeadprobeError where the text holds no word or does not fit the model's context, and for what
+    keeps a checkpoint from loading.
+    """
+    note = run.manifest.model
+    source = Source(note.asked, note.revision if note.kind == "hub" else None)
+    config = load_config(source)
+    corpus = _align_text(text, load_encoder(source), note.context)
+    device = choose_device("auto")
+    model = load_model(source, config, device, getattr(torch, note.dtype))
+    ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
+    grid = observe_heads(model, source.name, ids)
+    look = _Look(grid, layer)
+    batcher = Batcher(corpus, device, np.zeros(0, dtype=np.int64))
+    run_batches(grid, batcher, [np.array([0])], look, lambda _: None)
+
+    found = corpus.instances
+    return TextView(
+        name=head_name(layer, head),
+        words=tuple(str(found.forms[form]) for form in found.form),
+        weights=tuple(
+            tuple(look.words[word, head, : word + 1].tolist()) if usable else ()
+            for word, usable in enumerate(found.usable)
+        ),
+        sink=tuple(look.sink[:, head].tolist()),
+        usable=tuple(found.usable.tolist()),
+    )
+
+
+def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
+    sentence = plain_sentence(text, "--text")
+    if not sentence.words:
+        raise HeadprobeError("--text", "holds no word", "Give a sentence")
+    document = Document("text", "", (sentence,), "--text", annotated=False)
+    skipped: list[Skipped] = []
+    room = (context or 1 << 20) - len(encoder.start)
+    passages = list(cut(document, encoder.count, room, skipped.append))
+    if not passages:
+        raise HeadprobeError(
+            "--text", f"is longer than the {context} tokens that the model reads", "Shorten it"
+        )
+    return align(passages, encoder, skipped.append, seed=0)
+
+
+class _Look:
+    """Keeps one layer's attention on one text: to words [W, H, W] and to the sinks [W, H]."""
+
+    words: Tensor
+    sink: Tensor
+
+    def __init__(self, grid: HeadGrid, layer: int) -> None:
+        self._layer = grid.layers[layer]
+        self._batch: AlignedBatch
+
+    def begin(self, batch: AlignedBatch) -> None:
+        self._batch = batch
+
+    def residual(self, layer: int, hidden: Tensor) -> None:
+        """Of no interest here."""
+
+    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
+        if module is self._layer.module:
+            view = LayerView(self._batch, self._layer, weights, value, output, output)
+            self.words = view.word_rows[0].cpu()
+            self.sink = view.token_rows[0, ..., : self._batch.starts].sum(-1).cpu()
+
+    def end(self) -> None:
+        """Nothing spans layers."""

@@ -1,0 +1,156 @@
+"""Evidence end to end: from hits per instance to gains, p and q."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from headprobe.evidence.baselines import BASELINES, question_of
+from headprobe.evidence.weigh import weigh
+from headprobe.store.instances import Instances
+
+from .factory import (
+    MARKS,
+    OBJ,
+    PRONOUN,
+    PRONOUN_STRICT,
+    RELATIONS,
+    candidates_by_hand,
+    instances_by_hand,
+    random_instances,
+    tallies_of,
+)
+
+
+@dataclass(frozen=True)
+class Demands:
+    confidence: float = 0.95
+    min_n: int = 20
+    min_form_folds: float = 5
+
+
+@pytest.fixture(scope="module")
+def instances() -> Instances:
+    return random_instances(np.random.default_rng(0), [30] * 30)
+
+
+def noise(rng: np.random.Generator, instances: Instances, relation: int, heads: int) -> np.ndarray:
+    """Hits [I, N] of heads that choose a candidate blindly."""
+    rows = []
+    for query, targets in instances_by_hand(instances, relation):
+        candidates = candidates_by_hand(instances, instances.relations[relation], query)
+        rows.append(rng.random(heads) < len(targets) / len(candidates))
+    return np.array(rows)
+
+
+def test_numbers_are_means_over_instances(instances: Instances) -> None:
+    rng = np.random.default_rng(1)
+    hits = {index: noise(rng, instances, index, 6) for index in range(len(RELATIONS))}
+    evidence = weigh(instances, tallies_of(instances, hits, 2, 3, mass=0.3), Demands())
+    names = list(evidence.baselines)
+    compared = 0
+    assert names == ["offset", "start", "chance", "uniform", "habit"]
+    for index, hit in hits.items():
+        assert evidence.n[index] == len(hit)
+        np.testing.assert_allclose(evidence.top1[..., index].ravel(), hit.mean(0))
+        np.testing.assert_allclose(evidence.mass[..., index], 0.3)
+        folds = instances.document_fold[instances.passage[instances.of(index).query]]
+        rivals = np.stack(
+            [np.broadcast_to(each, (2, 3, 5))[..., index] for each in evidence.baselines.values()]
+        )
+        np.testing.assert_allclose(evidence.baseline_top1[..., index], rivals.max(0))
+        np.testing.assert_array_equal(evidence.baseline[..., index], rivals.argmax(0))
+        asked = question_of(instances, instances.of(index))
+        for head, named in enumerate(evidence.baseline[..., index].ravel()):
+            if names[named] in BASELINES:
+                gains = hit[:, head] - BASELINES[names[named]](asked).hits
+                for half, parity in ((evidence.gain_a, 0), (evidence.gain_b, 1)):
+                    expected = gains[folds % 2 == parity].mean()
+                    assert half[..., index].flat[head] == pytest.approx(expected)
+                compared += 1
+    assert compared > 6
+    np.testing.assert_allclose(evidence.gain, evidence.top1 - evidence.baseline_top1, atol=1e-12)
+    np.testing.assert_allclose(evidence.strength, evidence.gain / (1 - evidence.baseline_top1))
+    assert (evidence.gain_low <= evidence.gain).all() and (
+        evidence.gain <= evidence.gain_high
+    ).all()
+
+
+def test_blind_heads_are_no_discovery(instances: Instances) -> None:
+    rng = np.random.default_rng(2)
+    hits = {index: noise(rng, instances, index, 400) for index in range(len(RELATIONS))}
+    evidence = weigh(instances, tallies_of(instances, hits, 20, 20), Demands())
+    for level in (0.01, 0.05, 0.2):
+        error = np.sqrt(level * (1 - level) / 400)
+        assert ((evidence.p <= level).mean((0, 1)) <= level + 3 * error).all()
+    assert (evidence.q > 0.05).all()
+
+
+def test_heads_on_the_first_words_gain_nothing(instances: Instances) -> None:
+    """What leaks from the sink falls on the first candidates, and stories begin with their hero."""
+    hits = {
+        index: np.array(
+            [
+                [candidates_by_hand(instances, relation, query)[0] in targets]
+                for query, targets in instances_by_hand(instances, index)
+            ]
+        )
+        for index, relation in enumerate(RELATIONS)
+    }
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
+    assert (evidence.q > 0.05).all()
+
+
+def test_a_perfect_head_is_found(instances: Instances) -> None:
+    relation = RELATIONS.index(PRONOUN_STRICT)
+    hits = {relation: np.ones((len(instances.of(relation)), 1))}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
+    assert evidence.gain_low[0, 0, relation] > 0.3 and evidence.q[0, 0, relation] < 1e-5
+    strictless = RELATIONS.index(PRONOUN)
+    assert evidence.q[0, 0, strictless] == evidence.q[0, 0, relation]
+    assert evidence.q[0, 0, RELATIONS.index(OBJ)] > 0.5
+
+
+def test_choosing_the_largest_baseline_costs_nothing(instances: Instances) -> None:
+    """The interval holds against every baseline, not only against the one named."""
+    relation = RELATIONS.index(MARKS)
+    hits = {relation: noise(np.random.default_rng(3), instances, relation, 1)}
+    tallies = tallies_of(instances, hits, 1, 1)
+    evidence = weigh(instances, tallies, Demands())
+    others = [
+        float(np.broadcast_to(each, (1, 1, 5))[0, 0, relation])
+        for each in evidence.baselines.values()
+    ]
+    at = (0, 0, relation)
+    half = (evidence.gain_high[at] - evidence.gain[at]) * 0.5
+    assert evidence.gain_low[at] < evidence.top1[at] - max(others) - half
+    assert evidence.p[at] > 0.5
+
+
+def test_one_document_gives_gains_but_no_certainty() -> None:
+    rng = np.random.default_rng(4)
+    alone = random_instances(rng, [40, 40], documents=["same", "same"])
+    hits = {index: noise(rng, alone, index, 1) for index in range(len(RELATIONS))}
+    evidence = weigh(alone, tallies_of(alone, hits, 1, 1), Demands())
+    assert not np.isnan(evidence.gain).any()
+    assert np.isnan(evidence.gain_low).all() and np.isnan(evidence.q).all()
+
+
+def test_few_instances_are_not_tested(instances: Instances) -> None:
+    hits = {0: np.ones((len(instances.of(0)), 1))}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands(min_n=10**6))
+    assert not np.isnan(evidence.p).any()
+    assert np.isnan(evidence.q).all()
+
+
+def test_relations_without_instances_say_nothing() -> None:
+    empty = random_instances(np.random.default_rng(5), [9, 9], (OBJ, MARKS), asked=0.0)
+    evidence = weigh(empty, tallies_of(empty, {}, 2, 2), Demands())
+    assert evidence.n[0] == 0 and np.isnan(evidence.gain[..., 0]).all()
+    assert (evidence.baseline[..., 0] == -1).all() and evidence.best_start[0] == ""
+
+
+def test_text_without_relations() -> None:
+    plain = random_instances(np.random.default_rng(6), [9, 9], ())
+    evidence = weigh(plain, tallies_of(plain, {}, 2, 3), Demands())
+    assert evidence.gain.shape == (2, 3, 0)

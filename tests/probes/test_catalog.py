@@ -1,0 +1,105 @@
+"""Which files a name means, and that every document has an id of its own."""
+
+import hashlib
+
+import pytest
+
+from headprobe.errors import HeadprobeError
+from headprobe.probes import builtin
+from headprobe.probes.catalog import READERS, read, resolve
+from headprobe.probes.probe_file import ProbeFile
+
+ROW = "1 | a | _ | X | _ | _ | 0 | root | _ | _\n"
+
+
+@pytest.fixture(autouse=True)
+def builtin_sets(tmp_path, monkeypatch):
+    folder = tmp_path / "configs" / "probes"
+    folder.mkdir(parents=True)
+    (folder / "pronouns.yaml").write_text("- text: a\n")
+    (folder / "README.md").write_text("no set")
+    monkeypatch.setattr(builtin, "configs_folder", lambda: tmp_path / "configs")
+
+
+def test_configs_lie_in_the_source_tree(monkeypatch):
+    monkeypatch.undo()
+    assert (builtin.configs_folder() / "roles.yaml").is_file()
+
+
+def test_a_built_in_set_a_file_and_a_folder(write, tmp_path):
+    write(ROW, "bank/b.CONLLU")
+    write(ROW, "bank/sub/a.conllu")
+    write("- text: a", "bank/c.yml")
+    write("notes", "bank/LICENSE.txt")
+    write(ROW, "bank/.hidden/x.conllu")
+    write("{}", "bank/x.json")
+    assert [file.name for file in resolve(["pronouns"])] == ["pronouns"]
+    assert [file.name for file in resolve([])] == ["pronouns"]
+    folder = resolve([str(tmp_path / "bank")])
+    assert [file.name for file in folder] == ["b.CONLLU", "c.yml", "sub/a.conllu"]
+    one = str(tmp_path / "bank" / "c.yml")
+    twice = resolve([one, one, str(tmp_path / "bank")])
+    assert [file.name for file in twice] == ["c.yml", "b.CONLLU", "sub/a.conllu"]
+
+
+def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
+    write("Hello.", "plain/a.txt")
+    assert [file.name for file in resolve([str(tmp_path / "plain")])] == ["a.txt"]
+    assert [file.name for file in resolve([str(tmp_path / "plain" / "a.txt")])] == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "remedy"),
+    [
+        ("pronuons", "neither a built-in set nor a file", "Nearest: pronouns"),
+        ("{}/bank/a.conlu", "neither a built-in set nor a file", "Nearest: a.conllu"),
+        ("", "neither a built-in set nor a file", "pronouns"),
+        ("x" * 5000, "cannot be read", "Check the path"),
+        ("{}/nowhere/a", "neither a built-in set nor a file", "pronouns"),
+        ("{}/bank/x.json", "no reader for '.json'", ".conllu"),
+        ("{}/bank/README", "no reader for 'a file without suffix'", ".conllu"),
+        ("{}/empty", "holds no probe file", ".conllu"),
+    ],
+)
+def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
+    for path in ("bank/a.conllu", "bank/x.json", "bank/README"):
+        write(ROW, path)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(HeadprobeError) as caught:
+        resolve([name.format(tmp_path)])
+    assert what in caught.value.what
+    assert remedy in caught.value.remedy
+
+
+def test_ids_are_made_unique_and_stay_in_their_cluster(write, notes):
+    first = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d~2\n{ROW}", "a.conllu")
+    second = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d\n{ROW}", "b.conllu")
+    found = [(d.id, d.cluster) for d in read([first, second], notes.append)]
+    assert found == [("d", "d"), ("d~2", "d~2"), ("d~3", "d"), ("d~4", "d")]
+
+
+@pytest.mark.parametrize("name", ["a.conllu", "a.txt"])
+def test_a_file_without_sentences_is_refused(write, notes, name):
+    with pytest.raises(HeadprobeError, match="holds no sentence"):
+        list(read([write("\n", name)], notes.append))
+
+
+def test_a_reader_can_be_added(write, notes, monkeypatch):
+    monkeypatch.setitem(READERS, ".json", READERS[".txt"])
+    file = write("Hello.", "a.json")
+    assert [d.id for d in read(resolve([str(file.path)]), notes.append)] == ["a.json"]
+
+
+def test_hash_size_and_a_file_that_is_gone(write):
+    file = write(b"abc", "a.txt")
+    assert file.sha256 == hashlib.sha256(b"abc").hexdigest()
+    assert file.size == 3
+    gone = ProbeFile(file.path.with_name("gone.txt"), "gone.txt")
+    for read_it in (lambda: gone.sha256, lambda: gone.size, lambda: list(gone.lines())):
+        with pytest.raises(HeadprobeError, match="cannot be read"):
+            read_it()
+
+
+def test_a_folder_is_no_file(tmp_path):
+    with pytest.raises(HeadprobeError, match="cannot be read"):
+        list(ProbeFile(tmp_path, "x.conllu").lines())

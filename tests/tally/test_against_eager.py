@@ -1,0 +1,146 @@
+"""Every sum, reproduced by an independent slow computation from eager attention."""
+
+import copy
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headprobe.align.corpus import align
+from headprobe.align.encoder import Encoder
+from headprobe.evidence.shape import shape
+from headprobe.model.checkpoint import Source, load_config, load_encoder, load_model
+from headprobe.model.heads import observe_heads
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.passages import cut
+from headprobe.workflows.measuring import BatchLimits, measure
+from tests.checkpoints import SHARED, toy_tokenizer
+from tests.model.tiny import random_ids, tiny_model
+from tests.tally.slow import Slow, measure_slowly
+
+PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
+SMALL = BatchLimits(tokens=64, scores=1 << 12)
+LARGE = BatchLimits(tokens=4096, scores=1 << 24)
+
+
+def passages_of(path: Path, encoder: Encoder, budget: int, most: int = 10**6):
+    ignore = lambda _: None  # noqa: E731
+    documents = read(resolve([str(path)]), ignore)
+    cuts = (p for document in documents for p in cut(document, encoder.count, budget, ignore))
+    return list(islice(cuts, most))
+
+
+def run(model, passages, encoder, limits=LARGE):
+    corpus = align(passages, encoder, lambda _: None, seed=0)
+    grid = observe_heads(model, "tiny", random_ids(1, 9))
+    measured = measure(grid, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None)
+    return corpus.instances, measured.tallies
+
+
+def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
+    counts = {r: len(instances.of(i)) for i, r in enumerate(instances.relations)}
+    assert {relation: n for relation, n in counts.items() if n} == dict(slow.n)
+    layers, heads = tallies["sink"].shape
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    for number, relation in enumerate(instances.relations):
+        n = max(slow.n[relation], 1)
+        for at in every:
+            for name in ("mass", "kept", "share", "share_norm"):
+                found = tallies[name][(number, *at)] / n
+                assert found == pytest.approx(slow.sums[name, relation, at] / n, abs=tolerance), (
+                    name,
+                    relation,
+                    at,
+                )
+            for name in ("hits_by_document", "hits_by_form"):
+                found = tallies[name][number, :, *at].sum()
+                assert found == slow.sums["hits", relation, at], (name, relation, at)
+    for at in every:
+        for name in ("sink", "self", "previous", "entropy", "distance", "punctuation"):
+            assert tallies[name][at] / slow.rows == pytest.approx(
+                slow.heads[name, at] / slow.rows, abs=tolerance * 50
+            ), (name, at)
+        assert tallies["rows_stripped"][at] == slow.heads["rows_stripped", at]
+        for name in ("profile", "profile_norm"):
+            expected = [slow.profile[name, at, d] for d in range(1, 512)]
+            np.testing.assert_allclose(tallies[name][at], expected, atol=tolerance * slow.rows)
+    assert tallies["profile_pairs"].tolist() == [slow.pairs[d] for d in range(1, 512)]
+    assert int(tallies["rows"]) == slow.rows
+
+
+def outputs_agree(instances, tallies, slow: Slow) -> None:
+    """Relative norms, the mean over all rows removed."""
+    norms = {}
+    for at, rows in slow.outputs.items():
+        written = torch.stack(rows)
+        norms[at] = float((written - written.mean(0)).square().sum(-1).mean().sqrt())
+    layers = {layer for layer, _ in norms}
+    found = shape(instances, tallies, 0.95).output_norm
+    for (layer, head), norm in norms.items():
+        median = np.median([norms[at] for at in norms if at[0] == layer])
+        assert found[layer, head] == pytest.approx(norm / median, rel=1e-4)
+    assert layers == set(range(found.shape[0]))
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "qwen3", "gpt_oss", "gemma2"])
+@pytest.mark.parametrize("budget", [40, 100])
+def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
+    tokenizer = toy_tokenizer()
+    encoder = Encoder(tokenizer, "toy")
+    passages = passages_of(PROBES, encoder, budget)
+    assert len(passages) > 1
+    model = tiny_model(name)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    instances, tallies = run(model, passages, encoder)
+    assert len(instances.relations) > 25
+    compare(instances, tallies, slow, tolerance=1e-5)
+    outputs_agree(instances, tallies, slow)
+    assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
+def test_batches_do_not_matter(name: str) -> None:
+    """METHOD section 4: counts exactly, hits to 1e-4 of n, sums to 1e-6, whatever the batches."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 45)
+    _, small = run(tiny_model(name), passages, encoder, SMALL)
+    instances, large = run(tiny_model(name), passages, encoder, LARGE)
+    rng = np.random.default_rng(0)
+    shuffled = [passages[i] for i in rng.permutation(len(passages))]
+    other, mixed = run(tiny_model(name), shuffled, encoder, LARGE)
+    assert {r: len(instances.of(i)) for i, r in enumerate(instances.relations)} == {
+        r: len(other.of(i)) for i, r in enumerate(other.relations)
+    }
+    order_free = {"profile", "sink", "entropy", "mass", "share", "share_norm", "kept"}
+    for key, array in large.arrays.items():
+        if array.dtype.kind == "i":
+            assert np.array_equal(array, small[key]), key
+        else:
+            np.testing.assert_allclose(array, small[key], rtol=1e-6, atol=1e-5, err_msg=key)
+        if key in order_free:
+            np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
+    assert np.array_equal(large["hits_by_document"], mixed["hits_by_document"])
+
+
+def test_real_model_on_real_text() -> None:
+    folder = SHARED / "models" / "stories260K"
+    probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"
+    if not folder.is_dir() or not probes.is_file():
+        pytest.skip("../shared is not here")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = Source(str(folder))
+    encoder = load_encoder(source)
+    passages = passages_of(probes, encoder, 160, most=6)
+    eager = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    model = load_model(source, load_config(source), torch.device("cpu"), torch.float32)
+    instances, tallies = run(model, passages, encoder)
+    compare(instances, tallies, slow, tolerance=1e-4)
+    outputs_agree(instances, tallies, slow)
+    assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-4)

@@ -1,0 +1,85 @@
+"""Rules files, good and bad."""
+
+from pathlib import Path
+
+import pytest
+
+from headprobe.errors import HeadprobeError
+from headprobe.verdicts.rules import RoleRule, configs_folder, load_rules
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def written(text: str | bytes) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return written
+
+
+def test_the_packaged_rules_are_those_of_the_method() -> None:
+    rules = load_rules()
+    assert (rules.margin, rules.min_n, rules.min_mass, rules.max_q) == (0.10, 50, 0.05, 0.05)
+    assert (rules.min_forms, rules.min_form_folds, rules.mixed) == (3, 10, 0.20)
+    assert rules.idle.output_norm == 0.30
+    assert (rules.repeater.within_group, rules.repeater.min_groups) == (0.95, 8)
+    assert rules.sinks.weight == 0.30
+    assert rules.roles["coreference"] == RoleRule("coreference", strict=True)
+    assert rules.roles["punctuation"].norm_above_habit and not rules.roles["syntax"].strict
+    assert (configs_folder() / "roles.yaml").is_file()
+
+
+def test_a_file_names_only_what_it_changes(write) -> None:
+    mine = load_rules(write("margin: 0.2\nidle:\n  output_norm: 0.1\n"))
+    assert (mine.margin, mine.idle.output_norm, mine.min_n) == (0.2, 0.1, 50)
+    assert mine.idle.residual_share == load_rules().idle.residual_share
+
+
+def test_a_role_of_ones_own(write) -> None:
+    mine = load_rules(write("roles: {denier: {family: negation}}"))
+    assert mine.roles["denier"] == RoleRule("negation") and "syntax" in mine.roles
+
+
+def test_the_hash_is_of_the_values(write) -> None:
+    default = load_rules().sha256
+    assert load_rules(write("# nothing new\nmargin: 0.10\n")).sha256 == default
+    assert load_rules(write("min_form_folds: 10.0")).sha256 == default
+    assert load_rules(write("margin: 0.11")).sha256 != default
+    assert load_rules(write("roles: {denier: {family: negation}}")).sha256 != default
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean 'margin'\.$"),
+        ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean 'output_norm'"),
+        ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean 'family'"),
+        ("roles: {denier: {strict: true}}", "lacks 'roles.denier.family'"),
+        ("roles: {mixed: {family: x}}", "role 'mixed' cannot be defined"),
+        ("roles: {3: {family: x}}", "role 3 cannot be defined"),
+        ("roles: {denier: negation}", "'denier' is not a group of rules"),
+        ("idle: 0.3", "'idle' is not a group of rules"),
+        ("min_n: 2.5", "'min_n' is 2.5. Give a whole number"),
+        ("min_n: true", "'min_n' is True"),
+        ("margin: lots", "'margin' is 'lots'. Give a number"),
+        ("margin: .nan", "'margin' is nan"),
+        ("margin:", "'margin' is None"),
+        ("max_q: -1", "'max_q' is -1"),
+        ("confidence: 95", "'confidence' is 95. Give a number between 0 and 1"),
+        ("roles: {syntax: {strict: 1}}", "'roles.syntax.strict' is 1. Give true or false"),
+        ("- 1", "holds no rules"),
+        ("", "holds no rules"),
+        ("a: [1", r"mine.yaml:1: not YAML"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+    ],
+)
+def test_mistakes_are_one_line(write, text: str | bytes, message: str) -> None:
+    with pytest.raises(HeadprobeError, match=message) as raised:
+        load_rules(write(text))
+    assert "\n" not in str(raised.value) and "mine.yaml" in str(raised.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
+        load_rules(tmp_path / "nowhere.yaml")
