@@ -20,6 +20,9 @@ from headprobe.store.tables import Row
 BEST = 5
 """Heads shown per role, each the best for another relation."""
 
+LONGEST = 24
+"""Characters of a name after which it is cut."""
+
 LISTED = 8
 """Names listed before the rest is counted."""
 
@@ -34,16 +37,16 @@ def draw_summary(run: Run, console: Console) -> None:
     console.print(_title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in [*_best(relations, console.width), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+    for part in [*_best(relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
     console.print(_end(run, relations))
 
 
-def relation_words(row: Row, relation: str = "relation", looks_to: str = "looks_to") -> str:
+def relation_words(row: Row) -> str:
     """``obj → head``: the relation, and what it looks to."""
-    return f"{plain(row.text(relation))} → {plain(row.text(looks_to))}"
+    return f"{clip(row.text('relation'), LONGEST)} → {clip(row.text('looks_to'), LONGEST)}"
 
 
 def baseline_words(row: Row) -> str:
@@ -118,14 +121,14 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
         yield Text("down: layers, across: heads", style=LABEL)
 
 
-def _best(relations: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _best(relations: Sequence[Row]) -> Iterator[RenderableType]:
     shown = best_heads(relations)
     if shown and not shown[0][0]:
         yield _title("no head earned a named role", "the best evidence there was:")
     elif shown:
         yield _title("best heads", "chosen on half of the documents; gain: on the other half")
     if shown:
-        yield _best_table(shown, width)
+        yield _best_table(shown)
 
 
 def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -156,11 +159,11 @@ def _best_rows(rows: Sequence[Row]) -> list[Row]:
     return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
 
 
-def _best_table(rows: Sequence[tuple[str, Row]], width: int) -> Table:
+def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("role", no_wrap=True)
     table.add_column("head", no_wrap=True)
-    table.add_column("looks for", overflow="ellipsis", no_wrap=True, max_width=max(width - 53, 16))
+    table.add_column("looks for", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
