@@ -124,7 +124,10 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
 def _best(relations: Sequence[Row]) -> Iterator[RenderableType]:
     shown = best_heads(relations)
     if shown and not shown[0][0]:
-        yield _title("no head earned a named role", "the best evidence there was:")
+        yield _title(
+            "no head earned a named role",
+            "its best evidence; gain: on the other half of the documents",
+        )
     elif shown:
         yield _title("best heads", "chosen on half of the documents; gain: on the other half")
     if shown:
@@ -136,7 +139,8 @@ def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
     each relation before the second best. Where no role was earned, the best without one."""
     earned = [row for row in relations if row.text("role")]
     if not earned:
-        return [("", row) for row in _best_rows([row for row in relations if row.whole("n")])]
+        judged = [row for row in relations if row.number("q") is not None]
+        return [("", row) for row in _best_rows(judged)]
     roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
     return [
         (role, row)
