@@ -124,10 +124,7 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
 def _best(relations: Sequence[Row]) -> Iterator[RenderableType]:
     shown = best_heads(relations)
     if shown and not shown[0][0]:
-        yield _title(
-            "no head earned a named role",
-            "its best evidence; gain: on the other half of the documents",
-        )
+        yield _title("no head earned a named role", "the best evidence there was")
     elif shown:
         yield _title("best heads", "chosen on half of the documents; gain: on the other half")
     if shown:
