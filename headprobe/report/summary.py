@@ -162,20 +162,23 @@ def _best_rows(rows: Sequence[Row]) -> list[Row]:
 
 def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("role", no_wrap=True)
+    named = any(role for role, _ in rows)
+    if named:
+        table.add_column("role", no_wrap=True)
     table.add_column("head", no_wrap=True)
     table.add_column("looks for", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
-    chosen = marks(role for role, _ in rows)
+    chosen = marks(role for role, _ in rows if role)
     before = ""
     for role, row in rows:
+        first = (
+            [Text("" if role == before else clip(role, 12), chosen[role].style)] if named else []
+        )
         table.add_row(
-            Text(
-                "" if role == before else clip(role, 12), style=chosen[role].style if role else ""
-            ),
+            *first,
             row.text("name"),
             relation_words(row),
             f"{row.whole('n'):,}",
