@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.axes import FOLDS, LONGEST
-from headprobe.evidence.candidates import Bools, Candidates, Floats, Ints, target_table
+from headprobe.evidence.arrays import Bools, Floats, Ints
+from headprobe.evidence.candidates import Candidates, target_table
 from headprobe.store.instances import Instances, RelationInstances
 
 ROOM = 1_000_000

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from headprobe.axes import FOLDS
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 from headprobe.evidence.evidence import Evidence
 from headprobe.evidence.footing import Footing, find_footing
 from headprobe.evidence.intervals import effective_folds, interval
