@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,10 +47,12 @@ class Source:
 
 def check_source(source: Source) -> None:
     """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
+    if not source.name.strip():
+        raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
     folder = source.folder
     if folder is None:
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
-        if looks_local or not source.name.strip("/"):
+        if looks_local:
             raise HeadprobeError(
                 source.name, "no such folder", "Name a checkpoint's folder or Hub id"
             )
@@ -68,7 +70,7 @@ def check_source(source: Source) -> None:
 def load_config(source: Source) -> Any:
     """The text decoder's configuration; HeadprobeError for what is not one."""
     check_source(source)
-    with _mended(source), _quiet():
+    with _mended(source), quietly():
         config = AutoConfig.from_pretrained(source.place, **source.options)
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
@@ -89,7 +91,7 @@ def load_encoder(source: Source) -> Encoder:
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer beside the weights"
         )
-    with _mended(source), _quiet():
+    with _mended(source, "its tokenizer cannot be loaded"), quietly():
         tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
     return Encoder(tokenizer, source.name)
 
@@ -124,10 +126,15 @@ def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
 
 
 def load_model(
-    source: Source, config: Any, device: torch.device, dtype: torch.dtype
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    warn: Callable[[str], None],
 ) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, every weight present and a number."""
-    with _mended(source), _quiet():
+    """The causal language model, in evaluation mode, every weight present and a number; told of
+    through ``warn``: weights that the model has no use for."""
+    with _mended(source), quietly():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
@@ -143,6 +150,12 @@ def load_model(
             source.name,
             f"{len(missing)} weights of {type(model).__name__} are missing, {missing[0]} first",
             "The weights belong to another model or are incomplete; download them again",
+        )
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        warn(
+            f"{source.name}: {len(unused)} of its weights are not used by "
+            f"{type(model).__name__}, {unused[0]} first; does its config.json belong to it?"
         )
     for name, weight in model.named_parameters():
         low, high = torch.aminmax(weight.detach())
@@ -191,10 +204,13 @@ def _stored(source: Source, name: str) -> Path | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own advice and bars off the screen: what matters, we say ourselves."""
+def quietly() -> Iterator[None]:
+    """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hub.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
@@ -203,22 +219,23 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
 
 
 @contextmanager
-def _mended(source: Source) -> Iterator[None]:
+def _mended(source: Source, what: str = "cannot be loaded") -> Iterator[None]:
     """Turn what goes wrong while loading into one line with a remedy."""
     try:
         yield
     except HeadprobeError:
         raise
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise _explain(source, error) from error
+        raise _explain(source, error, what) from error
 
 
-def _explain(source: Source, error: BaseException) -> HeadprobeError:
+def _explain(source: Source, error: BaseException, otherwise: str) -> HeadprobeError:
     chain: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in chain:
@@ -233,7 +250,7 @@ def _explain(source: Source, error: BaseException) -> HeadprobeError:
             return HeadprobeError(source.name, what, remedy)
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return HeadprobeError(
-        source.name, f"cannot be loaded ({first.rstrip('.')})", "Check the checkpoint and its name"
+        source.name, f"{otherwise} ({first.rstrip('.')})", "Check the checkpoint's files"
     )
 
 
@@ -291,7 +308,7 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "headprobe reads decoders; name a Llama-style checkpoint",
     ),
     (
-        ("size mismatch", "mismatched", "shape"),
+        ("size mismatch", "mismatched"),
         "its weights do not have the shapes its config.json names",
         "The weights belong to another configuration; get both from one place",
     ),
