@@ -1,6 +1,5 @@
 """Tables as CSV files: UTF-8, one header row, one line per row, nothing a spreadsheet would run."""
 
-import csv
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +17,31 @@ DIGITS = 6
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
     """Write ``frame`` without its index; what is missing becomes an empty cell."""
     columns = [_cells(frame[name]) for name in frame.columns]
+    header = ",".join(_text(str(name)) for name in frame.columns)
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([guard(plain(str(name))) for name in frame.columns])
-        writer.writerows(zip(*columns, strict=True))
+        file.write(header + "\n")
+        file.writelines(",".join(row) + "\n" for row in zip(*columns, strict=True))
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
     if pd.api.types.is_bool_dtype(column.dtype):
-        return ["true" if value else "false" for value in column]
+        return ["true" if value else "false" for value in column.tolist()]
     if pd.api.types.is_float_dtype(column.dtype):
         return _numbers(column.to_numpy(dtype=np.float64, na_value=np.nan))
     if pd.api.types.is_integer_dtype(column.dtype):
-        return ["" if pd.isna(value) else str(value) for value in column.tolist()]
-    known: dict[Any, str] = {}
-    for value in column.unique():
-        known[value] = "" if pd.isna(value) else guard(plain(str(value)))
-    return ["" if pd.isna(value) else known[value] for value in column]
+        return ["" if value is pd.NA else str(value) for value in column.tolist()]
+    places, values = pd.factorize(column)
+    texts = [*(_text(str(value)) for value in values), ""]  # a missing one has place -1
+    return [texts[place] for place in places.tolist()]
 
 
-def _numbers(values: "NDArray[np.float64]") -> list[str]:
+def _text(value: str) -> str:
+    cell = guard(plain(value))
+    quoted = '"' in cell or "," in cell
+    return '"' + cell.replace('"', '""') + '"' if quoted else cell
+
+
+def _numbers(values: NDArray[np.float64]) -> list[str]:
     # one formatting call for the whole column; adding zero turns -0 into 0
     texts = (f"%.{DIGITS}g\n" * len(values) % tuple((values + 0.0).tolist())).split("\n")[:-1]
     return ["" if text == "nan" else text for text in texts]

@@ -12,7 +12,7 @@ import numpy as np
 
 from headprobe.axes import head_name
 from headprobe.evidence.evidence import Evidence
-from headprobe.report.frames import relation_name
+from headprobe.report.names import relation_name
 from headprobe.store.instances import Instances, Ints
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.verdict import Verdict
@@ -34,7 +34,8 @@ Example = dict[str, Any]
 
 @dataclass(frozen=True)
 class _Asked:
-    """The instances of a relation among the example rows: which row [J], query [J], targets."""
+    """The instances of a relation among the example rows: which row [J], query [J], targets;
+    ``keys`` names each pair of instance and target by one number, ascending."""
 
     relation: int
     row: Ints
@@ -50,17 +51,12 @@ def write_examples(
     evidence: Evidence,
     verdicts: Sequence[Verdict],
 ) -> None:
-    """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head."""
+    """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
+
+    Lines begin with layer and head, by which ``Run.examples`` finds them."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in examples(instances, tallies, evidence, verdicts):
             file.write(_visible(json.dumps(row, ensure_ascii=False)) + "\n")
-
-
-def read_examples(path: Path, head: tuple[int, int]) -> list[Example]:
-    """The rows of one (layer, head); the others are passed over unread."""
-    start = f'{{"layer": {head[0]}, "head": {head[1]}, '
-    with path.open(encoding="utf-8", newline="\n") as lines:
-        return [json.loads(line) for line in lines if line.startswith(start)]
 
 
 def examples(
@@ -117,9 +113,8 @@ def _choose(
     weights = tallies["example_weight"][asked.row, verdict.layer, verdict.head].astype(np.float64)
     start = instances.passage_first[instances.passage[asked.query]]
     numbers = np.where(words > 0, words - 1 + start[:, None], asked.query[:, None])
-    is_target = np.isin(
-        np.arange(len(asked.row))[:, None] * len(instances.form) + numbers, asked.keys
-    )
+    keys = np.arange(len(asked.row))[:, None] * len(instances.form) + numbers
+    is_target = asked.keys[np.searchsorted(asked.keys, keys).clip(max=len(asked.keys) - 1)] == keys
     is_other = _candidates(instances, asked, numbers) & ~is_target
     on_target = np.where(is_target, weights, 0).max(axis=1, initial=0)
     on_other = np.where(is_other, weights, 0).max(axis=1, initial=0)
@@ -196,8 +191,8 @@ def _excerpt(
         "hit": hit,
         "weight": _rounded(weight),
         "passage": str(instances.passage_ids[passage]),
-        "words": [str(instances.forms[instances.form[number]]) for number in shown],
-        "glued": [j for j, number in enumerate(shown) if j and not instances.space[number]],
+        "words": instances.forms[instances.form[shown]].tolist(),
+        "glued": [int(j) for j in np.flatnonzero(~instances.space[shown]) if j],
         "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
         "targets": [place[target] for target in asked.targets[i] if target in place],

@@ -1,6 +1,6 @@
 """Sentences with the attended words marked, readable without colour."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from rich.text import Text
@@ -12,12 +12,15 @@ from headprobe.report.plain import clip
 LONGEST_WORD = 40
 """Characters after which a word is cut."""
 
-QUERY, SEEN, MISSED = "bold reverse", "bold green", "bold red"
+FAINT = ".00"
+"""A weight that is not worth a mark."""
+
+QUERY, FOUND, SEEN, MISSED = "bold reverse", "bold green", "yellow", "bold red"
 
 KEY = Text.assemble(
     ("‹word›", QUERY),
     (" asks   ", LABEL),
-    ("[word .62]", SEEN),
+    ("[word .62]", FOUND),
     (" is looked at, with its weight   ", LABEL),
     ("{word}", MISSED),
     (" should have been", LABEL),
@@ -27,30 +30,24 @@ KEY = Text.assemble(
 
 def draw_excerpt(example: Mapping[str, Any]) -> Text:
     """One example row (``report.examples``) as running text."""
-    query = int(example["query"])
-    seen = {int(place): float(weight) for place, weight in example["attended"]}
-    targets = [int(place) for place in example["targets"]]
-    missed = targets[-1:] if not example["hit"] else []
+    query, targets = int(example["query"]), set(example["targets"])
+    missed = max(targets, default=-1) if not example["hit"] else -1
+    weights = {int(place): fraction(float(weight)) for place, weight in example["attended"]}
     glued, gaps = set(example["glued"]), set(example["gaps"])
     line = Text()
-    for place, form in enumerate(example["words"]):
+    for place, word in enumerate(example["words"]):
         if place in gaps:
             line.append("… " if place == 0 else " … ", style=LABEL)
         elif place and place not in glued:
             line.append(" ")
-        line.append_text(_word(clip(form, LONGEST_WORD), place, query, seen, missed))
+        form, weight = clip(word, LONGEST_WORD), weights.get(place, FAINT)
+        weighed = form if weight == FAINT else f"{form} {weight}"
+        if place == query:
+            line.append(f"‹{form}›", style=QUERY)
+        elif place == missed:
+            line.append(f"{{{weighed}}}", style=MISSED)
+        elif weighed != form:
+            line.append(f"[{weighed}]", style=FOUND if place in targets else SEEN)
+        else:
+            line.append(form)
     return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
-
-
-def _word(
-    form: str, place: int, query: int, seen: Mapping[int, float], missed: Sequence[int]
-) -> Text:
-    if place == query:
-        return Text(f"‹{form}›", style=QUERY)
-    if place in missed and place not in seen:
-        return Text(f"{{{form}}}", style=MISSED)
-    if place in missed:
-        return Text(f"{{{form} {fraction(seen[place])}}}", style=MISSED)
-    if place in seen:
-        return Text(f"[{form} {fraction(seen[place])}]", style=SEEN)
-    return Text(form)

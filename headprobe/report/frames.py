@@ -8,18 +8,12 @@ import pandas as pd
 
 from headprobe.axes import head_name
 from headprobe.evidence.evidence import Evidence, Shape
-from headprobe.store.relation import Relation
+from headprobe.report.names import relation_name
 from headprobe.store.skipped import Skipped
 from headprobe.verdicts.verdict import Pair, Verdict
 
 BASELINES = ("offset", "start", "chance", "uniform", "habit")
 """The order of the baselines' columns; others follow in the order of the evidence."""
-
-
-def relation_name(relation: Relation) -> str:
-    """The relation's name, with the suffix ``-strict`` where it is strict (METHOD section 2)."""
-    strict = relation.strict and not relation.name.endswith("-strict")
-    return f"{relation.name}-strict" if strict else relation.name
 
 
 def heads(
@@ -39,7 +33,7 @@ def heads(
         "name": [head_name(v.layer, v.head) for v in order],
         "kv_group": np.array(head) // groups,
         "role": [v.role for v in order],
-        "roles": [";".join(dict.fromkeys(claim.role for claim in v.claims)) for v in order],
+        "roles": [";".join(dict.fromkeys(v.roles)) for v in order],
         "strength": [np.nan if v.strength is None else v.strength for v in order],
         "reason": [v.reason for v in order],
         "sink": shape.sink.ravel(),

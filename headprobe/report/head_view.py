@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def draw_head(view: HeadView, console: Console) -> None:
     console.print(_name(view.head))
     console.print(Padding(Text(plain(view.head.text("reason"))), (0, 0, 0, 2)))
     console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
-    for part in _relations(view.relations, console.width):
+    for part in _relations(view.relations):
         console.print(part)
     for part in _profile(view.profile):
         console.print(part)
@@ -63,7 +64,7 @@ def _name(head: Row) -> Text:
     )
     if head.number("strength") is not None:
         line.append(f", strength {numbers.fraction(head.number('strength'))}")
-    others = [role for role in head.text("roles").split(";") if role and role != kind]
+    others = [role for role in head.text("roles").split(";") if role not in ("", kind, "redundant")]
     if others:
         line.append(f"   also {plain(', '.join(others))}")
     if head.text("repeater_of"):
@@ -87,13 +88,15 @@ def _shape(head: Row) -> Text:
     return lines
 
 
-def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
     known = [row for row in rows if row.whole("n")]
-    ordered = sorted(known, key=lambda row: (not row.text("role"), -(row.number("gain") or 0.0)))
+    ordered = sorted(
+        known, key=lambda row: (not row.text("role"), -(row.number("gain_low") or 0.0))
+    )
     more = len(ordered) - SHOWN
     yield _title("what it looks for", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("", no_wrap=True, overflow="ellipsis", max_width=max(width - 57, 14))
+    table.add_column("", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
@@ -112,6 +115,12 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
             numbers.chance_of(row.number("q")),
         )
     yield Padding(table, (0, 0, 0, 2))
+
+
+def _rank(row: Row) -> tuple[bool, float]:
+    """Earned relations first, then by what the gain is at least."""
+    at_least = row.number("gain_low")
+    return not row.text("role"), inf if at_least is None else -at_least
 
 
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:

@@ -20,11 +20,15 @@ class _Amount(TextColumn):
 
     def render(self, task: Task) -> Text:
         unit = task.fields["unit"]
-        if task.total is None:
-            done = f"{task.completed:,.0f} {unit}" if task.completed else ""
-        else:
-            done = f"{task.completed:,.0f}/{task.total:,.0f} {unit}"
-        rate = f"{task.speed:,.{0 if task.speed >= 10 else 1}f}/s" if task.speed else ""
+        scale = 1.0
+        if unit == "bytes":
+            scale, unit = 1e6, "MB"
+        done = f"{task.completed / scale:,.0f}" if task.completed else ""
+        if task.total is not None:
+            done = f"{task.completed / scale:,.0f} of {task.total / scale:,.0f}"
+        done = f"{done} {unit}" if done else ""
+        speed = (task.speed or 0) / scale
+        rate = f"{speed:,.{0 if speed >= 10 else 1}f}/s" if speed else ""
         left = f"{duration(task.time_remaining)} left" if task.time_remaining else ""
         elapsed = "" if left or not task.elapsed else duration(task.elapsed)
         return Text("   ".join(filter(None, (done.strip(), rate, left, elapsed))), style=LABEL)
@@ -40,7 +44,7 @@ class LiveProgress:
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         self.finish()
         self._bar = Bar(
-            TextColumn("{task.description:<10}", markup=False),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             _Amount(),
             console=self._console,

@@ -1,6 +1,7 @@
 """What a scan found, on one page."""
 
 import shlex
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console, RenderableType
@@ -19,6 +20,9 @@ from headprobe.store.tables import Row
 BEST = 5
 """Heads shown per role, each the best for another relation."""
 
+LONGEST = 24
+"""Characters of a name after which it is cut."""
+
 LISTED = 8
 """Names listed before the rest is counted."""
 
@@ -33,16 +37,16 @@ def draw_summary(run: Run, console: Console) -> None:
     console.print(_title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in [*_best(relations, console.width), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+    for part in [*_best(relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
     console.print(_end(run, relations))
 
 
-def relation_words(row: Row, relation: str = "relation", looks_to: str = "looks_to") -> str:
+def relation_words(row: Row) -> str:
     """``obj → head``: the relation, and what it looks to."""
-    return f"{plain(row.text(relation))} → {plain(row.text(looks_to))}"
+    return f"{clip(row.text('relation'), LONGEST)} → {clip(row.text('looks_to'), LONGEST)}"
 
 
 def baseline_words(row: Row) -> str:
@@ -117,34 +121,50 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
         yield Text("down: layers, across: heads", style=LABEL)
 
 
-def _best(relations: Sequence[Row], width: int) -> Iterator[RenderableType]:
+def _best(relations: Sequence[Row]) -> Iterator[RenderableType]:
+    shown = best_heads(relations)
+    if shown and not shown[0][0]:
+        yield _title("no head earned a named role", "the best evidence there was")
+    elif shown:
+        yield _title("best heads", "chosen on half of the documents; gain: on the other half")
+    if shown:
+        yield _best_table(shown)
+
+
+def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
+    """(role, row) of the best heads, chosen by ``gain_a``: per role at most ``BEST``, the best for
+    each relation before the second best. Where no role was earned, the best without one."""
     earned = [row for row in relations if row.text("role")]
     if not earned:
-        yield _title("no head earned a named role", "the best evidence there was:")
-        yield _best_table([("", row) for row in _best_by_relation(relations)], width)
-        return
-    yield _title("best heads", "chosen on half of the documents; gain: on the other half")
+        judged = [row for row in relations if row.number("q") is not None]
+        return [("", row) for row in _best_rows(judged)]
     roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
-    shown = []
-    for role in roles:
-        of_role = [row for row in earned if row.text("role") == role]
-        shown += [(role, row) for row in _best_by_relation(of_role)]
-    yield _best_table(shown, width)
+    return [
+        (role, row)
+        for role in roles
+        for row in _best_rows([row for row in earned if row.text("role") == role])
+    ]
 
 
-def _best_by_relation(rows: Sequence[Row]) -> list[Row]:
-    """The head with the largest ``gain_a`` for each relation, the largest first."""
-    best: dict[tuple[str, str, str], Row] = {}
-    for row in sorted(rows, key=lambda row: -(row.number("gain_a") or 0.0)):
-        best.setdefault((row.text("family"), row.text("relation"), row.text("looks_to")), row)
-    return list(best.values())[:BEST]
+def _best_rows(rows: Sequence[Row]) -> list[Row]:
+    def gain(row: Row) -> float:
+        return row.number("gain_a") or 0.0
+
+    ranked: list[tuple[int, Row]] = []
+    met: Counter[tuple[str, str, str]] = Counter()
+    for row in sorted(rows, key=gain, reverse=True):
+        asked = (row.text("family"), row.text("relation"), row.text("looks_to"))
+        ranked.append((met[asked], row))
+        met[asked] += 1
+    ranked.sort(key=lambda each: each[0])
+    return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
 
 
-def _best_table(rows: Sequence[tuple[str, Row]], width: int) -> Table:
+def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("role", no_wrap=True)
     table.add_column("head", no_wrap=True)
-    table.add_column("looks for", overflow="ellipsis", no_wrap=True, max_width=max(width - 53, 16))
+    table.add_column("looks for", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
@@ -197,15 +217,21 @@ def _listed(names: Sequence[str]) -> str:
 def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     if not rows:
         return
-    yield _title("skipped", "all of it: skipped.csv" if len(rows) > LISTED else "")
+    kinds: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        kinds.setdefault((row.text("what"), row.text("reason")), []).append(row)
+    totals = {kind: sum(row.whole("count") for row in found) for kind, found in kinds.items()}
+    ordered = sorted(kinds, key=lambda kind: -totals[kind])
+    yield _title("skipped", "all of it: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    ordered = sorted(rows, key=lambda row: -row.whole("count"))
-    for row in ordered[:LISTED]:
-        what = f"{clip(row.text('what'), width)}: {clip(row.text('reason'), width)}"
-        source = clip_start(row.text("source"), width // 2)
-        table.add_row(f"{row.whole('count'):,}", Text.assemble(what, (f"   {source}", LABEL)))
+    for kind in ordered[:LISTED]:
+        words = f"{clip(kind[0], width)}: {clip(kind[1], width)}"
+        places = len(kinds[kind])
+        source = clip_start(kinds[kind][0].text("source"), width // 2)
+        where = source if places == 1 else f"in {places:,} places"
+        table.add_row(f"{totals[kind]:,}", Text.assemble(words, (f"   {where}", LABEL)))
     yield table
 
 
@@ -213,10 +239,10 @@ def next_steps(run: Run, relations: Sequence[Row]) -> list[str]:
     """Commands worth typing now, ``-r`` only where the run would not be found without it."""
     path = shlex.quote(str(run.path))
     found = run.path.absolute().parent == run_folder.RUNS.absolute()
-    best = _best_by_relation([row for row in relations if row.text("role")] or relations)
-    steps = [f"headprobe show-head {best[0].text('name')}{'' if found else f' -r {path}'}"] * bool(
-        best
-    )
+    best = best_heads(relations)
+    steps = [
+        f"headprobe show-head {best[0][1].text('name')}{'' if found else f' -r {path}'}"
+    ] * bool(best)
     return [*steps, f"headprobe export{'' if found else f' {path}'} --csv tables"]
 
 

@@ -1,5 +1,6 @@
 """Run folders: written whole or not at all, found again, read piece by piece."""
 
+import json
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
+from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
 from headprobe.store.manifest import Manifest
@@ -84,13 +86,27 @@ class Run:
         """One array of the tallies, the others left on disk."""
         import numpy as np
 
-        with np.load(self.path / TALLIES, allow_pickle=False) as archive:
-            array: NDArray[Any] = archive[name]
+        path = self.path / TALLIES
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                array: NDArray[Any] = archive[name]
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
+            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
         return array
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
         return read_rows(self.path / table, head)
+
+    def examples(self, head: tuple[int, int]) -> list[dict[str, Any]]:
+        """The sentences of one (layer, head), those of others passed over unread."""
+        start = f'{{"layer": {head[0]}, "head": {head[1]}, '
+        path = self.path / EXAMPLES
+        try:
+            with path.open(encoding="utf-8", newline="\n") as lines:
+                return [json.loads(line) for line in lines if line.startswith(start)]
+        except (OSError, ValueError) as error:
+            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
 
 
 def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:

@@ -2,7 +2,6 @@
 
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
-from headprobe.report.examples import read_examples
 from headprobe.report.head_view import HeadView
 from headprobe.store import run_folder
 from headprobe.store.run_folder import Run
@@ -27,7 +26,7 @@ def show_head(run: Run, layer: int, head: int) -> HeadView:
         head=rows[0],
         relations=tuple(run.rows(run_folder.RELATIONS, (layer, head))),
         profile=_profile(run, layer, head),
-        examples=tuple(read_examples(run.path / run_folder.EXAMPLES, (layer, head))),
+        examples=tuple(run.examples((layer, head))),
     )
 
 

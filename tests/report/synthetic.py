@@ -199,6 +199,7 @@ def shape(n_layers: int, n_heads: int, seed: int = 1) -> Shape:
         output_high=random.uniform(0.1, 2, (1, *dimensions)),
         domains=("fiction",),
         residual_share=random.uniform(0, 0.2, dimensions),
+        residual_by_domain=random.uniform(0, 0.2, (1, *dimensions)),
         profile=np.zeros((*dimensions, 511)),
     )
 

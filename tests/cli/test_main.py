@@ -1,0 +1,177 @@
+"""What becomes of errors, interrupts and bugs."""
+
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headprobe
+from headprobe.cli.main import main
+from headprobe.errors import HeadprobeError
+from headprobe.report.progress import Progress
+from headprobe.store.run_folder import RUNS, Run
+from tests.report.synthetic import write_run
+
+Scan = Callable[[Any, Progress], Run]
+
+
+@pytest.fixture(autouse=True)
+def kept_handler() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture
+def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan], list[Any]]:
+    """Puts another function in the place of the scan; what it was asked is in the list."""
+    monkeypatch.chdir(tmp_path)
+
+    def put(scan: Scan) -> list[Any]:
+        asked = []
+
+        def listening(request: Any, progress: Progress) -> Run:
+            asked.append(request)
+            return scan(request, progress)
+
+        stand_in: Any = types.ModuleType("headprobe.workflows.scan")
+        stand_in.scan = stand_in.plan = listening
+        stand_in.ScanRequest = types.SimpleNamespace
+        monkeypatch.setitem(sys.modules, "headprobe.workflows.scan", stand_in)
+        return asked
+
+    return put
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    monkeypatch.setattr(sys, "argv", ["headprobe", *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
+def finished(request: Any, progress: Progress) -> Run:
+    progress.stage("measure", 2, "passages")
+    progress.warn("odd")
+    return write_run(RUNS / "made")
+
+
+def test_a_scan_prints_its_page(
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = scan_with(finished)
+    code = type_in(
+        monkeypatch,
+        "scan",
+        "some/model",
+        "-p",
+        "a.conllu",
+        "-p",
+        "b",
+        "--csv",
+        "out",
+        "--seed",
+        "7",
+    )
+    output, errors = capsys.readouterr()
+    assert code == 0
+    assert asked[0].probes == ("a.conllu", "b")
+    assert (asked[0].model, asked[0].seed, asked[0].out) == ("some/model", 7, None)
+    assert "roles by layer" in output
+    assert "next  headprobe show-head L" in output
+    assert errors == "measure (2 passages)\nwarning: odd\n"
+    assert Path("out/heads.csv").is_file()
+
+
+def test_quiet_prints_the_folder_alone(
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scan_with(finished)
+    assert type_in(monkeypatch, "scan", "m", "--quiet") == 0
+    assert capsys.readouterr() == (f"{RUNS / 'made'}\n", "warning: odd\n")
+
+
+def test_a_taken_csv_folder_is_refused_before_any_work(
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = scan_with(finished)
+    Path("heads.csv").write_text("mine")
+    assert type_in(monkeypatch, "scan", "m", "--csv", ".") == 2
+    assert asked == []
+    assert "--overwrite" in capsys.readouterr().err
+    assert Path("heads.csv").read_text() == "mine"
+
+
+def test_interrupts_are_one_line_and_130(
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(request: Any, progress: Progress) -> Run:
+        raise KeyboardInterrupt
+
+    scan_with(interrupted)
+    assert type_in(monkeypatch, "scan", "m") == 130
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_termination_unwinds(
+    scan_with: Callable[[Scan], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwound = []
+
+    def terminated(request: Any, progress: Progress) -> Run:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            unwound.append(True)
+        raise AssertionError
+
+    scan_with(terminated)
+    assert type_in(monkeypatch, "scan", "m") == 143
+    assert unwound
+
+
+def test_errors_of_the_user_are_one_plain_line(
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def refused(request: Any, progress: Progress) -> Run:
+        raise HeadprobeError("a\nb\x1b[31m.conllu:3", "not UTF-8", "Save it as UTF-8")
+
+    scan_with(refused)
+    assert type_in(monkeypatch, "scan", "m") == 2
+    assert capsys.readouterr().err == "a\\nb\\x1b[31m.conllu:3: not UTF-8. Save it as UTF-8.\n"
+
+
+def test_bugs_keep_their_traceback(
+    scan_with: Callable[[Scan], list[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(request: Any, progress: Progress) -> Run:
+        raise ZeroDivisionError
+
+    scan_with(broken)
+    monkeypatch.setattr(sys, "argv", ["headprobe", "scan", "m"])
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+def test_three_lines_of_python(scan_with: Callable[[Scan], list[Any]]) -> None:
+    asked = scan_with(lambda request, progress: write_run(RUNS / "made"))
+    run = headprobe.scan(Path("folder"), probes=[Path("a.conllu")], out="x")
+    assert (asked[0].model, asked[0].probes, asked[0].out) == ("folder", ("a.conllu",), Path("x"))
+    assert len(run.heads) == 32
+    assert set(run.relations["family"]) == {"coreference", "syntax", "punctuation"}
+    assert len(run.pairs) == 2
+    assert len(headprobe.load(RUNS / "made").skipped) == 2

@@ -1,0 +1,123 @@
+"""The tables carry what INTERFACE promises, and come back as they went."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from headprobe.report import frames
+from headprobe.report.names import relation_name
+from headprobe.store import run_folder
+from headprobe.store.relation import Relation
+from headprobe.store.run_folder import Run
+from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, evidence, shape, verdicts
+
+HEADS = """
+    layer, head, name, kv_group, role, roles, strength, reason, sink, self, previous, entropy,
+    distance, punctuation, output_norm, idle, repeater_of, cluster, best_relation, best_looks_to,
+    top1, baseline, baseline_top1, gain, gain_low, gain_high, q, beats
+""".replace(",", " ").split()
+RELATIONS = """
+    layer, head, name, family, relation, looks_to, n, mass, kept, share, share_norm, habit_share,
+    top1, offset_top1, start_top1, chance_top1, uniform_top1, habit_top1, habit_expected,
+    baseline, baseline_top1, gain, gain_low, gain_high, gain_a, gain_b, p, q, beats
+""".replace(",", " ").split()
+PAIR_COLUMNS = ["name_a", "name_b", "affinity", "output_cosine", "same_kv_group"]
+
+
+def in_order(promised: list[str], columns: pd.Index) -> bool:
+    places = [list(columns).index(name) for name in promised]
+    return places == sorted(places)
+
+
+def test_columns_stand_in_the_order_of_the_interface(run: Run) -> None:
+    assert in_order(HEADS, run.heads.columns)
+    assert in_order(RELATIONS, run.relations.columns)
+    assert in_order(PAIR_COLUMNS, run.pairs.columns)
+    assert in_order(["source", "what", "reason"], run.skipped.columns)
+
+
+def test_a_column_not_built_yet_is_absent(run: Run) -> None:
+    later = {"nearest_mention_top1", "same_form_top1", "last_subject_top1", "category_top1"}
+    assert not later & set(run.relations.columns)
+
+
+def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
+    found = evidence(4, 8)
+    made = {
+        "heads": frames.heads(found, shape(4, 8), verdicts(found), (4,) * 4),
+        "relations": frames.relations(found, verdicts(found)),
+        "pairs": frames.pairs(PAIRS),
+        "skipped": frames.skipped(SKIPPED),
+    }
+    for name, frame in made.items():
+        read = getattr(run, name)
+        pd.testing.assert_frame_equal(read, frame, rtol=1e-5, atol=1e-9, check_dtype=True)
+
+
+def test_heads_name_groups_and_roles() -> None:
+    found = evidence(2, 8)
+    heads = frames.heads(found, shape(2, 8), verdicts(found), (4, 2))
+    assert heads["kv_group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 0, 0, 1, 1, 1, 1]
+    assert heads["name"].tolist()[:2] == ["L0H0", "L0H1"]
+    best = found.gain.argmax(axis=2).ravel()
+    assert np.allclose(heads["gain"], found.gain.reshape(16, -1)[np.arange(16), best])
+    for roles, role in zip(heads["roles"], heads["role"], strict=True):
+        assert (roles.split(";")[0] if pd.notna(roles) else "none") == role
+
+
+def test_relations_say_which_role_they_earned() -> None:
+    found = evidence(2, 8)
+    judged = verdicts(found)
+    relations = frames.relations(found, judged)
+    earned = {(v.layer, v.head, claim.relation): claim.role for v in judged for claim in v.claims}
+    assert relations["role"].notna().sum() == len(earned) > 0
+    asked = len(found.relations)
+    for place, role in relations["role"].dropna().items():
+        row = relations.loc[place]
+        assert earned[row["layer"], row["head"], place % asked] == role
+
+
+def test_an_empty_model_of_the_world_still_makes_tables() -> None:
+    found = evidence(1, 2, ())
+    judged = [
+        v.__class__(v.layer, v.head, "none", (), None, "no relation", False, None, None, None)
+        for v in verdicts(evidence(1, 2))
+    ]
+    heads = frames.heads(found, shape(1, 2), judged, (2,))
+    assert heads["gain"].isna().all()
+    assert heads["best_relation"].isna().all()
+    assert len(frames.relations(found, judged)) == 0
+    assert frames.pairs(()).columns.tolist()[:5] == PAIR_COLUMNS
+    assert len(frames.skipped(())) == 0
+
+
+def test_strict_relations_carry_their_suffix_once() -> None:
+    assert relation_name(Relation("c", "pronoun", "a", strict=True)) == "pronoun-strict"
+    assert relation_name(Relation("c", "pronoun-strict", "a", strict=True)) == "pronoun-strict"
+
+
+@pytest.mark.parametrize("table", run_folder.TABLES)
+def test_no_cell_of_a_hostile_run_starts_a_formula(hostile_run: Run, table: str) -> None:
+    rows = hostile_run.rows(table)
+    assert rows
+    for row in rows:
+        for column, cell in row.cells.items():
+            if not cell.lstrip("-").replace(".", "").replace("e-", "").isdigit():
+                assert not cell.startswith(("=", "+", "-", "@", "\t", "\r")), column
+            assert "\x1b" not in cell
+            assert "\u202e" not in cell
+
+
+def test_hostile_names_come_back_readable(hostile_run: Run) -> None:
+    assert hostile_run.relations["looks_to"].eq("=2+3").any()
+    assert any(str(role).startswith("=cmd") for role in hostile_run.relations["role"])
+    assert HOSTILE[:4] == "=cmd"
+
+
+def test_one_heads_rows_are_found_without_the_others(run: Run) -> None:
+    rows = run.rows(run_folder.RELATIONS, (1, 2))
+    assert {(row.whole("layer"), row.whole("head")) for row in rows} == {(1, 2)}
+    everything = run.rows(run_folder.RELATIONS)
+    assert [row.cells for row in rows] == [
+        row.cells for row in everything if row.text("name") == "L1H2"
+    ]

@@ -1,0 +1,239 @@
+"""A run folder appears whole or not at all."""
+
+import os
+import signal
+import subprocess
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from headprobe.errors import HeadprobeError
+from headprobe.store.run_folder import (
+    MANIFEST,
+    Run,
+    check_target,
+    default_target,
+    list_runs,
+    new_run,
+    newest_run,
+)
+from tests.report.synthetic import manifest, write_run
+
+
+def names(folder: Path) -> list[str]:
+    """Everything in a folder, hidden things too."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+def old_run(target: Path) -> Path:
+    target.mkdir()
+    (target / MANIFEST).write_text("old")
+    return target
+
+
+def test_a_run_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "run"
+    with new_run(target) as folder:
+        (folder / MANIFEST).write_text("new")
+        assert not target.exists()
+        assert folder.parent == target.parent
+    assert (target / MANIFEST).read_text() == "new"
+    assert names(target.parent) == ["run"]
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, SystemExit, HeadprobeError])
+def test_a_failed_run_leaves_nothing(tmp_path: Path, fault: type[BaseException]) -> None:
+    thrown = fault("a", "b", "c") if fault is HeadprobeError else fault()
+    with pytest.raises(fault), new_run(tmp_path / "run") as folder:
+        (folder / "heads.csv").write_text("half")
+        raise thrown
+    assert names(tmp_path) == []
+
+
+def test_an_existing_run_is_refused_and_untouched(tmp_path: Path) -> None:
+    target = old_run(tmp_path / "run")
+    with pytest.raises(HeadprobeError, match="--overwrite"), new_run(target):
+        pytest.fail("nothing may be written")
+    assert (target / MANIFEST).read_text() == "old"
+    assert names(tmp_path) == ["run"]
+
+
+def test_overwriting_replaces_only_after_the_new_one_is_complete(tmp_path: Path) -> None:
+    target = old_run(tmp_path / "run")
+    (target / "stale.csv").write_text("")
+    with new_run(target, overwrite=True) as folder:
+        (folder / MANIFEST).write_text("new")
+        assert (target / MANIFEST).read_text() == "old"
+    assert names(target) == [MANIFEST]
+    assert (target / MANIFEST).read_text() == "new"
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_failed_overwrite_keeps_the_old_run(tmp_path: Path) -> None:
+    target = old_run(tmp_path / "run")
+    with pytest.raises(RuntimeError), new_run(target, overwrite=True):
+        raise RuntimeError
+    assert (target / MANIFEST).read_text() == "old"
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_failed_exchange_puts_the_old_run_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = old_run(tmp_path / "run")
+    rename = Path.rename
+
+    def fail(path: Path, to: Path) -> Path:
+        if ".partial-" in path.name:
+            raise OSError("disk gone")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="disk gone"), new_run(target, overwrite=True) as folder:
+        (folder / MANIFEST).write_text("new")
+    assert (target / MANIFEST).read_text() == "old"
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    with pytest.raises(HeadprobeError, match="exists already"), new_run(target) as folder:
+        (folder / MANIFEST).write_text("ours")
+        old_run(target)
+    assert (target / MANIFEST).read_text() == "old"
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(HeadprobeError, match="something else"):
+        check_target(tmp_path / "thesis", overwrite=True)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HeadprobeError, match="no folder"):
+        check_target(tmp_path / "file", overwrite=True)
+    with pytest.raises(HeadprobeError, match="cannot be written"):
+        check_target(tmp_path / "file" / "run", overwrite=False)
+
+
+def test_an_unwritable_folder_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)  # a mode would not stop root
+    with pytest.raises(HeadprobeError, match=r"cannot be written \(Permission denied\)"):
+        check_target(tmp_path / "a" / "b", overwrite=False)
+
+
+def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+    check_target(tmp_path / "a" / "b", overwrite=False)
+    assert names(tmp_path) == []
+
+
+def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(HeadprobeError, match="exists"):
+        check_target(tmp_path / "link", overwrite=True)
+
+
+SLEEPER = """
+import sys, time
+from pathlib import Path
+from headprobe.store.run_folder import new_run
+with new_run(Path(sys.argv[1]), overwrite=True) as folder:
+    (folder / "heads.csv").write_text("half")
+    print("ready", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_a_killed_scan_leaves_the_old_run_and_no_half_one(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    target = old_run(tmp_path / "run")
+    child = subprocess.Popen(
+        [sys.executable, "-c", SLEEPER, str(target)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert child.stdout is not None
+    assert child.stdout.readline() == "ready\n"
+    child.send_signal(sent)
+    child.wait(timeout=20)
+    child.stdout.close()
+    assert (target / MANIFEST).read_text() == "old"
+    visible = [name for name in names(tmp_path) if not name.startswith(".")]
+    assert visible == ["run"]
+    if sent == signal.SIGINT:
+        assert names(tmp_path) == ["run"]
+
+
+@pytest.mark.parametrize(
+    ("model", "stem"),
+    [
+        ("meta-llama/Llama-3.1-8B", "Llama-3.1-8B"),
+        ("/models/stories260K/", "stories260K"),
+        ("..", "model"),
+        ("../../etc\x00/pass wd\n", "pass-wd"),
+        ("", "model"),
+        ("猫", "model"),
+    ],
+)
+def test_default_names_stay_in_their_folder(tmp_path: Path, model: str, stem: str) -> None:
+    now = datetime(2026, 11, 22, 15, 13)
+    target = default_target(model, now, tmp_path)
+    assert target == tmp_path / f"{stem}-20261122-151300"
+    target.mkdir()
+    assert default_target(model, now, tmp_path) == tmp_path / f"{stem}-20261122-151300-2"
+
+
+def test_runs_are_listed_newest_first_and_broken_ones_named(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    for day in (3, 9, 5):
+        folder = tmp_path / f"run{day}"
+        folder.mkdir()
+        replace(manifest(), started=f"2026-11-0{day}T00:00:00+00:00").save(folder / MANIFEST)
+    old_run(tmp_path / "broken")
+    (tmp_path / "not-a-run").mkdir()
+    old_run(tmp_path / ".run.partial-abcd")
+    runs, broken = list_runs(tmp_path)
+    assert [run.path.name for run in runs] == ["run9", "run5", "run3"]
+    assert len(broken) == 1
+    assert "broken" in str(broken[0])
+    assert newest_run(tmp_path).path.name == "run9"
+
+
+def test_no_run_is_said_in_one_line(tmp_path: Path) -> None:
+    for ask in (
+        lambda: newest_run(tmp_path),
+        lambda: Run.load(tmp_path),
+        lambda: Run.load(tmp_path / "x"),
+    ):
+        with pytest.raises(HeadprobeError) as caught:
+            ask()
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_run_reads_its_parts_when_asked(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    assert len(run.heads) == 32
+    assert run.tally("profile").shape == (4, 8, 511)
+    assert "example_word" in run.tallies
+    assert len(run.instances.of(0)) == 2
+
+
+def test_files_get_the_users_permissions(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        with new_run(tmp_path / "run") as folder:
+            (folder / MANIFEST).write_text("")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "run").stat().st_mode & 0o777 == 0o755
