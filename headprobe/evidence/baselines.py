@@ -11,7 +11,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.evidence.candidates import Candidates, Floats, candidates_of
+from headprobe.evidence.arrays import Floats
+from headprobe.evidence.candidates import Candidates, candidates_of
 from headprobe.store.instances import Instances, RelationInstances
 
 

@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headprobe.axes import LONGEST
+from headprobe.evidence.arrays import Bools, Floats, Ints
 from headprobe.store.instances import Instances, RelationInstances
 from headprobe.store.relation import Scope
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)

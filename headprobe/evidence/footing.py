@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headprobe.axes import FOLDS
+from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.baselines import BASELINES, question_of
-from headprobe.evidence.candidates import Floats, Ints
 from headprobe.evidence.habit import FoldedInstances, habit
 from headprobe.evidence.sums import mean_profile
 from headprobe.store.instances import Instances

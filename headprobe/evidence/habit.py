@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.axes import FOLDS, LONGEST
-from headprobe.evidence.candidates import Bools, Candidates, Floats, Ints, target_table
+from headprobe.evidence.arrays import Bools, Floats, Ints
+from headprobe.evidence.candidates import Candidates, target_table
 from headprobe.store.instances import Instances, RelationInstances
 
 ROOM = 1_000_000
@@ -174,11 +175,12 @@ def _add(result: Habit, index: int, some: _Some, judged: _Judged) -> None:
     hits = np.take_along_axis(targets, judged.distance[row] - 1, axis=1).astype(np.float32)
     result.by_document[index] += _one_hot(folded.document[chosen]) @ hits
     result.by_form[index] += _one_hot(folded.form[chosen]) @ hits
+    binned = _binned(targets)
     for per_mass, values, sums in (
         (judged.per_mass, judged.profiles.mass, result.expected),
         (judged.per_norm, judged.profiles.norm, result.share),
     ):
-        by_distance = _binned(targets).T @ per_mass[row]
+        by_distance = binned.T @ per_mass[row]
         sums[index] += (by_distance * values[:, : len(by_distance)].T).sum(0)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 
 
 @dataclass(frozen=True)

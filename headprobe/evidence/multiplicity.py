@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 
 
 def simes(p: Floats) -> Floats:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from headprobe.evidence.candidates import Floats, Ints
+from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.evidence import Shape
 from headprobe.evidence.intervals import effective_folds
 from headprobe.evidence.sums import divide, floats, mean_profile
@@ -32,7 +32,7 @@ def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
     )
     everywhere = np.arange(len(outputs.rows))
     cell_domains = np.array([domain for domain, _ in instances.cells], dtype=np.str_)
-    domains = tuple(sorted(set(cell_domains.tolist())))
+    domains = tuple(sorted(set(cell_domains[outputs.rows > 0].tolist())))
     members = [np.flatnonzero(cell_domains == domain) for domain in domains]
     overall = _norms(outputs, everywhere)
     return Shape(

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 from headprobe.evidence.sums import divide, floats
 from headprobe.store.tallies import Tallies
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 from headprobe.store.tallies import Tallies
 
 

@@ -6,7 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from headprobe.axes import FOLDS
-from headprobe.evidence.candidates import Floats
+from headprobe.evidence.arrays import Floats
 from headprobe.evidence.evidence import Evidence
 from headprobe.evidence.footing import Footing, find_footing
 from headprobe.evidence.intervals import effective_folds, interval
@@ -14,6 +14,12 @@ from headprobe.evidence.multiplicity import false_discovery
 from headprobe.evidence.sums import divide, floats
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
+
+_SPREAD = (
+    *("top1", "baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b"),
+    *("gain_without_form", "p"),
+)
+"""What stands in Evidence as each relation's column gives it."""
 
 
 class Demands(Protocol):
@@ -56,8 +62,7 @@ def weigh_on(
         return np.moveaxis(rows.reshape(len(columns), layers, heads), 0, -1)
 
     n = footing.sizes_by_document.sum(1)
-    p = stack("p")
-    tested = np.where((n >= demands.min_n)[:, None], p, np.nan)
+    tested = np.where((n >= demands.min_n)[:, None], stack("p"), np.nan)
     q = false_discovery(tested, [relation.family for relation in instances.relations])
     means = {
         name: divide(floats(tallies, name), n[:, None, None]).reshape(len(n), layers * heads)
@@ -66,7 +71,6 @@ def weigh_on(
     baselines = {
         name: divide(sums.sum(1), n[:, None]) for name, sums in footing.by_document.items()
     }
-    gain, baseline_top1 = stack("gain"), stack("baseline_top1")
     return Evidence(
         relations=instances.relations,
         n=n.astype(np.int64),
@@ -76,7 +80,6 @@ def weigh_on(
         **{name: spread(values) for name, values in means.items()},
         habit_share=spread(footing.habit_share),
         habit_expected=spread(footing.habit_expected),
-        top1=spread(stack("top1")),
         baselines={
             name: values[:, 0] if values.shape[1] == 1 else spread(values)
             for name, values in baselines.items()
@@ -86,16 +89,9 @@ def weigh_on(
         ),
         best_start=footing.choices["start"],
         baseline=spread(stack("baseline")).astype(np.int64),
-        baseline_top1=spread(baseline_top1),
-        gain=spread(gain),
-        gain_low=spread(stack("gain_low")),
-        gain_high=spread(stack("gain_high")),
-        gain_a=spread(stack("gain_a")),
-        gain_b=spread(stack("gain_b")),
-        gain_without_form=spread(stack("gain_without_form")),
-        p=spread(p),
+        **{name: spread(stack(name)) for name in _SPREAD},
         q=spread(q),
-        strength=spread(divide(gain, 1 - baseline_top1)),
+        strength=spread(divide(stack("gain"), 1 - stack("baseline_top1"))),
     )
 
 

@@ -4,15 +4,13 @@ import hashlib
 import json
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import errors as hub_errors
-from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
@@ -20,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
+from headprobe.model.faults import mended
 
 
 @dataclass(frozen=True)
@@ -47,10 +46,12 @@ class Source:
 
 def check_source(source: Source) -> None:
     """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
+    if not source.name.strip():
+        raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
     folder = source.folder
     if folder is None:
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
-        if looks_local or not source.name.strip("/"):
+        if looks_local:
             raise HeadprobeError(
                 source.name, "no such folder", "Name a checkpoint's folder or Hub id"
             )
@@ -68,7 +69,7 @@ def check_source(source: Source) -> None:
 def load_config(source: Source) -> Any:
     """The text decoder's configuration; HeadprobeError for what is not one."""
     check_source(source)
-    with _mended(source), _quiet():
+    with mended(source.name), quietly():
         config = AutoConfig.from_pretrained(source.place, **source.options)
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
@@ -89,7 +90,7 @@ def load_encoder(source: Source) -> Encoder:
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer beside the weights"
         )
-    with _mended(source), _quiet():
+    with mended(source.name, "its tokenizer cannot be loaded"), quietly():
         tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
     return Encoder(tokenizer, source.name)
 
@@ -124,10 +125,15 @@ def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
 
 
 def load_model(
-    source: Source, config: Any, device: torch.device, dtype: torch.dtype
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    warn: Callable[[str], None],
 ) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, every weight present and a number."""
-    with _mended(source), _quiet():
+    """The causal language model, in evaluation mode, every weight present and a number; told of
+    through ``warn``: weights that the model has no use for."""
+    with mended(source.name), quietly():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
@@ -143,6 +149,12 @@ def load_model(
             source.name,
             f"{len(missing)} weights of {type(model).__name__} are missing, {missing[0]} first",
             "The weights belong to another model or are incomplete; download them again",
+        )
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        warn(
+            f"{source.name}: {len(unused)} of its weights are not used by "
+            f"{type(model).__name__}, {unused[0]} first; does its config.json belong to it?"
         )
     for name, weight in model.named_parameters():
         low, high = torch.aminmax(weight.detach())
@@ -191,10 +203,13 @@ def _stored(source: Source, name: str) -> Path | None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' own advice and bars off the screen: what matters, we say ourselves."""
+def quietly() -> Iterator[None]:
+    """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
+    hub = logging.getLogger("huggingface_hub")
+    hub_level = hub.level
+    hub.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
@@ -203,106 +218,6 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(level)
+        hub.setLevel(hub_level)
         if bars:
             transformers_logging.enable_progress_bar()
-
-
-@contextmanager
-def _mended(source: Source) -> Iterator[None]:
-    """Turn what goes wrong while loading into one line with a remedy."""
-    try:
-        yield
-    except HeadprobeError:
-        raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise _explain(source, error) from error
-
-
-def _explain(source: Source, error: BaseException) -> HeadprobeError:
-    chain: list[BaseException] = []
-    link: BaseException | None = error
-    while link is not None and link not in chain:
-        chain.append(link)
-        link = link.__cause__ or link.__context__
-    message = " ".join(str(part) for part in chain)
-    for kinds, what, remedy in _HUB_FAULTS:
-        if any(isinstance(part, kinds) for part in chain):
-            return HeadprobeError(source.name, what, remedy)
-    for words, what, remedy in _LOCAL_FAULTS:
-        if any(word in message for word in words):
-            return HeadprobeError(source.name, what, remedy)
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return HeadprobeError(
-        source.name, f"cannot be loaded ({first.rstrip('.')})", "Check the checkpoint and its name"
-    )
-
-
-_HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
-    (
-        (hub_errors.GatedRepoError,),
-        "its licence must be accepted on the Hub first",
-        "Accept it on the model's page, then log in with `hf auth login`",
-    ),
-    (
-        (hub_errors.RevisionNotFoundError,),
-        "has no such revision",
-        "Check --revision against the model's page",
-    ),
-    (
-        (hub_errors.RepositoryNotFoundError,),
-        "no such folder here and no such model on the Hub",
-        "Check the spelling; for a private model log in with `hf auth login`",
-    ),
-    (
-        (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError),
-        "not in the local cache, and the Hub cannot be reached",
-        "Connect to the network, or name a local folder",
-    ),
-    (
-        (SafetensorError,),
-        "its weights cannot be read: the safetensors file is truncated or damaged",
-        "Download it again",
-    ),
-)
-
-_LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
-    (
-        ("trust_remote_code",),
-        "needs Python code of its own",
-        "If you trust its author, add --trust-remote-code",
-    ),
-    (
-        ("couldn't connect", "Cannot reach", "outgoing traffic has been disabled"),
-        "not in the local cache, and the Hub cannot be reached",
-        "Connect to the network, or name a local folder",
-    ),
-    (
-        (
-            "does not recognize this architecture",
-            "Unrecognized model",
-            "Should have a `model_type`",
-        ),
-        "this transformers does not know its model type",
-        "Upgrade transformers, or add --trust-remote-code for a model with code of its own",
-    ),
-    (
-        ("Unrecognized configuration class",),
-        "is no causal language model",
-        "headprobe reads decoders; name a Llama-style checkpoint",
-    ),
-    (
-        ("size mismatch", "mismatched", "shape"),
-        "its weights do not have the shapes its config.json names",
-        "The weights belong to another configuration; get both from one place",
-    ),
-    (
-        ("no file named", "does not appear to have a file named"),
-        "holds no weights that can be read (model.safetensors)",
-        "Save them with save_pretrained, or download the whole repository",
-    ),
-    (
-        ("JSON", "valid json", "Expecting value"),
-        "its config.json is no valid JSON",
-        "Get another copy",
-    ),
-)

@@ -17,7 +17,7 @@ def describe(evidence: Evidence, at: Seat) -> str:
     return (
         f"{relation.name} -> {relation.looks_to}: top1 {evidence.top1[at]:.2f} "
         f"against {baseline} {evidence.baseline_top1[at]:.2f}, "
-        f"gain {evidence.gain[at]:.2f} [{low:.2f}, {high:.2f}], n {n}, q {evidence.q[at]:.0e}"
+        f"gain {evidence.gain[at]:.2f} [{low:.2f}, {high:.2f}], n {n}, q {evidence.q[at]:.1g}"
     )
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headprobe.axes import head_name
-from headprobe.evidence.candidates import Bools, Floats, Ints
+from headprobe.evidence.arrays import Bools, Floats, Ints
 from headprobe.evidence.evidence import Shape
 from headprobe.evidence.sums import divide, floats
 from headprobe.store.tallies import Tallies

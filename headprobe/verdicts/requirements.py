@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.evidence.candidates import Bools
+from headprobe.evidence.arrays import Bools
 from headprobe.evidence.evidence import Evidence
 from headprobe.store.relation import Relation
 from headprobe.verdicts.rules import RoleRule, Rules
@@ -63,9 +63,8 @@ def belongs(relation: Relation, rule: RoleRule) -> bool:
 
 def writes_it_too(evidence: Evidence) -> Requirement:
     """What reaches the output, not the attention alone, favours the targets more than by habit."""
+    written, expected = evidence.share_norm, evidence.habit_share
     return Requirement(
-        evidence.share_norm > evidence.habit_share,
-        lambda at: (
-            f"share_norm {evidence.share_norm[at]:.2f} against habit {evidence.habit_share[at]:.2f}"
-        ),
+        written > expected,
+        lambda at: f"share_norm {written[at]:.2f} against habit_share {expected[at]:.2f}",
     )

@@ -21,6 +21,7 @@ from headprobe.model.checkpoint import (
     load_config,
     load_encoder,
     load_model,
+    quietly,
 )
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
@@ -61,24 +62,22 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
     source = _source(request)
     target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
-    config, encoder, reading = _read(request, source, progress, clock)
-    corpus = reading.corpus
+    found = _read(request, source, progress, clock)
+    reading, corpus = found.reading, found.reading.corpus
 
-    with clock("load"):
+    with clock("load"), quietly():
         progress.stage("loading the model")
-        device = choose_device(request.device)
-        dtype = choose_dtype(request.dtype, config, device)
-        model = load_model(source, config, device, dtype)
-        grid = observe_heads(model, source.name, _proof_text(reading, device))
+        model = load_model(source, found.config, found.device, found.dtype, progress.warn)
+        grid = observe_heads(model, source.name, _proof_text(reading, found.device))
 
-    with clock("measure"):
+    with clock("measure"), quietly():
         progress.stage("measuring", len(corpus.lengths), "passages")
         measured = measure(
             grid,
             corpus,
             seed=request.seed,
             idle_line=rules.idle.output_norm,
-            limits=BatchLimits.of(device),
+            limits=BatchLimits.of(found.device),
             advance=progress.advance,
         )
     tallies = measured.tallies
@@ -105,7 +104,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
         manifest = describe_run(
             source,
             grid,
-            encoder,
+            found.encoder,
             reading,
             measured,
             rules,
@@ -123,26 +122,25 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
     source = _source(request)
     target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
-    config, _, reading = _read(request, source, progress, _Clock())
-    text, found = config.get_text_config(), reading.corpus.instances
-    heads = text.num_attention_heads
-    device = choose_device(request.device)
+    found = _read(request, source, progress, _Clock())
+    text, reading = found.config.get_text_config(), found.reading
+    instances, heads = reading.corpus.instances, text.num_attention_heads
     return Plan(
         model=source.name,
-        architecture=(config.architectures or [config.model_type])[0],
+        architecture=(found.config.architectures or [found.config.model_type])[0],
         n_layers=text.num_hidden_layers,
         n_heads=heads,
         n_kv_heads=(getattr(text, "num_key_value_heads", None) or heads,) * text.num_hidden_layers,
-        device=str(device),
-        dtype=str(choose_dtype(request.dtype, config, device)).removeprefix("torch."),
+        device=str(found.device),
+        dtype=str(found.dtype).removeprefix("torch."),
         target=target,
         probes=reading.probes,
         passages=len(reading.corpus.lengths),
         tokens=int(reading.corpus.lengths.sum()),
         skipped=sum(skip.count for skip in reading.skipped),
         relations=tuple(
-            (f"{relation.name} → {relation.looks_to}", len(found.of(number)))
-            for number, relation in enumerate(found.relations)
+            (f"{relation.name} → {relation.looks_to}", len(instances.of(number)))
+            for number, relation in enumerate(instances.relations)
         ),
     )
 
@@ -160,6 +158,17 @@ class _Clock:
         self.seconds[stage] = round(time.perf_counter() - start, 3)
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What a scan works with, before the weights are there."""
+
+    config: Any
+    encoder: Encoder
+    device: torch.device
+    dtype: torch.dtype
+    reading: Reading
+
+
 def _source(request: ScanRequest) -> Source:
     if request.model is None:
         raise HeadprobeError(
@@ -168,9 +177,8 @@ def _source(request: ScanRequest) -> Source:
     return Source(request.model, request.revision, request.trust_remote_code)
 
 
-def _read(
-    request: ScanRequest, source: Source, progress: Progress, clock: _Clock
-) -> tuple[Any, Encoder, Reading]:
+def _read(request: ScanRequest, source: Source, progress: Progress, clock: _Clock) -> _Found:
+    """Everything that can be known without the weights: what is wrong there is said first."""
     with clock("read"):
         files = resolve(request.probes)
         if not files:
@@ -179,6 +187,8 @@ def _read(
             )
         progress.stage("reading the model's configuration")
         config = load_config(source)
+        device = choose_device(request.device)
+        dtype = choose_dtype(request.dtype, config, device)
         encoder = load_encoder(source)
         reading = read_corpus(
             files,
@@ -189,7 +199,7 @@ def _read(
             seed=request.seed,
             progress=progress,
         )
-    return config, encoder, reading
+    return _Found(config, encoder, device, dtype, reading)
 
 
 def _proof_text(reading: Reading, device: torch.device) -> torch.Tensor:

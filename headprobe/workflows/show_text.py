@@ -38,7 +38,7 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
     config = load_config(source)
     corpus = _align_text(text, load_encoder(source), note.context)
     device = choose_device("auto")
-    model = load_model(source, config, device, getattr(torch, note.dtype))
+    model = load_model(source, config, device, getattr(torch, note.dtype), lambda _: None)
     ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
     grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)

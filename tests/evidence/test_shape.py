@@ -80,6 +80,15 @@ def test_one_document_has_no_bounds_but_for_silence() -> None:
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
 
+def test_a_domain_without_rows_decides_nothing() -> None:
+    instances, tallies, _ = speaking(np.random.default_rng(6), np.array([1.0, 0.1, 1.0]))
+    letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]
+    for name in ("output_rows", "output_sum", "output_square", "residual_square"):
+        tallies[name][letter] = 0
+    found = shape(instances, tallies, 0.95)
+    assert found.domains == ("prose", "talk") and not np.isnan(found.output_high).any()
+
+
 def test_a_layer_that_is_mostly_silent() -> None:
     instances, tallies, _ = speaking(np.random.default_rng(4), np.array([0.0, 0.0, 1.0]), mean=0)
     found = shape(instances, tallies, 0.95)

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
 
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.redundancy import find_clusters, find_idle, find_likeness, find_pairs
@@ -64,9 +66,6 @@ def test_a_chain_is_not_a_cluster() -> None:
 
 
 def test_clusters_are_complete_link() -> None:
-    from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import squareform
-
     rng = np.random.default_rng(0)
     heads = 40
     centre = rng.integers(8, size=heads)

@@ -43,7 +43,7 @@ def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
     assert verdict_of(rules, [OBJ]).reason == (
         "obj -> head: top1 0.80 against habit 0.40, gain 0.40 [0.34, 0.46], n 400, q 2e-09"
     )
-    assert verdict_of(rules, [MARKS]).reason.endswith("share_norm 0.60 against habit 0.30")
+    assert verdict_of(rules, [MARKS]).reason.endswith("share_norm 0.60 against habit_share 0.30")
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_coreference_needs_a_relation_without_the_own_form(rules: Rules) -> None
 
 def test_punctuation_must_reach_the_output(rules: Rules) -> None:
     found = verdict_of(rules, [MARKS], share_norm=0.30, habit_share=0.30)
-    assert found.role == "none" and "share_norm 0.30 against habit 0.30" in found.reason
+    assert found.role == "none" and "share_norm 0.30 against habit_share 0.30" in found.reason
     assert verdict_of(rules, [OBJ], share_norm=0.0).role == "syntax"
 
 
