@@ -23,6 +23,9 @@ BEST = 5
 LONGEST = 24
 """Characters of a name after which it is cut."""
 
+FLAGGED = 3
+"""Keys shown that draw attention whatever the text; all of them are in the manifest."""
+
 LISTED = 8
 """Names listed before the rest is counted."""
 
@@ -89,6 +92,10 @@ def _facts(manifest: Manifest, width: int) -> Table:
     if len(manifest.probes) > LISTED:
         table.add_row("", f"and {numbers.count(len(manifest.probes) - LISTED, 'more file')}")
     table.add_row("text", _text(manifest))
+    for place, sink in enumerate(manifest.sinks_flagged[:FLAGGED]):
+        more = len(manifest.sinks_flagged) - FLAGGED
+        rest = f"   and {more:,} more" if place == FLAGGED - 1 and more > 0 else ""
+        table.add_row("" if place else "sinks", clip(sink, width - 30) + rest)
     stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
     total = numbers.duration(sum(manifest.seconds.values()))
     table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)

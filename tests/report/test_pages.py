@@ -105,7 +105,14 @@ def test_the_summary_says_what_was_found(run: Run) -> None:
     text = printed(summary, run)
     for expected in ("models/tiny", "4 layers of 8 heads", "4 KV groups", "1,341 sentences"):
         assert expected in text
-    for expected in ("2.41 bits per character", "512 MiB", "131", "headprobe show-head L", "-r "):
+    for expected in (
+        "2.41 bits per character",
+        "sinks   token",
+        "512 MiB",
+        "131",
+        "headprobe show-head L",
+        "-r ",
+    ):
         assert expected in text
     idle = sum(run.heads["idle"])
     assert re.search(rf"z idle {idle}\b", text)
