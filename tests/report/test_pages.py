@@ -279,3 +279,16 @@ def test_probe_sets_and_samples_are_readable() -> None:
         "story:1   fiction\n  The \\x1b[31mcat sat.\n    nsubj:cat→sat\n"
         "  same: The cat = it\n  sees: cat → The\n\n"
     )
+
+
+def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
+    view = show_head(run, 2, 1)
+    asked = {"n": "3", "looks_to": "head", "baseline": "offset", "gain": "0.9"}
+    unsure = Row({**asked, "relation": "unsure", "gain_low": ""})
+    lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9"})
+    stream = io.StringIO()
+    draw_head(replace(view, relations=(unsure, lucky, *view.relations)), console(stream, 80))
+    lines = [line.split()[0] for line in stream.getvalue().splitlines() if " → " in line]
+    earned = [row.text("relation") for row in view.relations if row.text("role")]
+    assert set(lines[: len(earned)]) == set(earned)
+    assert lines[len(view.relations) : len(view.relations) + 2] == ["lucky", "unsure"]
