@@ -8,6 +8,7 @@ others, and without pandas.
 import csv
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -87,11 +88,16 @@ class Row:
 def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
     """The rows of a table, or only those of one (layer, head). HeadprobeError where unreadable."""
     start = "" if head is None else f"{head[0]},{head[1]},"
+    with _reading(path), path.open(encoding="utf-8", newline="") as lines:
+        header = next(csv.reader([next(lines, "")]), [])
+        rows = csv.reader(line for line in lines if line.startswith(start))
+        return list(_rows(header, rows))
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
     try:
-        with path.open(encoding="utf-8", newline="") as lines:
-            header = next(csv.reader([next(lines, "")]), [])
-            rows = csv.reader(line for line in lines if line.startswith(start))
-            return list(_rows(header, rows))
+        yield
     except FileNotFoundError:
         remedy = "Scan again, or name another run with -r"
         raise HeadprobeError(str(path), "the run has no such table", remedy) from None
@@ -108,20 +114,21 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
 
 def read_frame(path: Path) -> "pd.DataFrame":
     """The table as a DataFrame: counts int64 (Int64 where there are gaps), flags bool, text missing
-    where its cell is empty, everything else float64."""
+    where its cell is empty, everything else float64. HeadprobeError where unreadable."""
     import pandas as pd
 
-    with path.open(encoding="utf-8", newline="") as lines:
-        header = next(csv.reader([next(lines, "")]), [])
     kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(GAPPED_COUNTS, "Int64")
     kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(TEXTS, "str")
-    frame = pd.read_csv(
-        path,
-        encoding="utf-8",
-        keep_default_na=False,
-        na_values=[""],
-        dtype={name: kinds.get(name, "float64") for name in header},
-    )
+    with _reading(path):
+        with path.open(encoding="utf-8", newline="") as lines:
+            header = next(csv.reader([next(lines, "")]), [])
+        frame = pd.read_csv(
+            path,
+            encoding="utf-8",
+            keep_default_na=False,
+            na_values=[""],
+            dtype={name: kinds.get(name, "float64") for name in header},
+        )
     for name in header:
         if name in TEXTS and frame[name].str.startswith("'").any():
             frame[name] = frame[name].map(unguard, na_action="ignore")

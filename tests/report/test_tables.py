@@ -1,14 +1,18 @@
 """The tables carry what INTERFACE promises, and come back as they went."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
+from headprobe.errors import HeadprobeError
 from headprobe.report import frames
 from headprobe.report.names import relation_name
 from headprobe.store import run_folder
 from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run
+from headprobe.store.tables import read_frame
 from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, evidence, shape, verdicts
 
 HEADS = """
@@ -121,3 +125,11 @@ def test_one_heads_rows_are_found_without_the_others(run: Run) -> None:
     assert [row.cells for row in rows] == [
         row.cells for row in everything if row.text("name") == "L1H2"
     ]
+
+
+@pytest.mark.parametrize("content", [None, b"", b"layer,head,gain\n0,0,much\n", b"layer\n\xff\n"])
+def test_an_unreadable_table_is_the_users_to_mend(tmp_path: Path, content: bytes | None) -> None:
+    if content is not None:
+        (tmp_path / "heads.csv").write_bytes(content)
+    with pytest.raises(HeadprobeError):
+        read_frame(tmp_path / "heads.csv")
