@@ -54,7 +54,8 @@ def _one_line(problem: BaseException) -> str:
     context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "headprobe"
     message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-    return f"{command}: {message.strip().rstrip('.')}. Type {command} --help."
+    said = message.strip().rstrip(".")
+    return f"{command}: {said}{'' if said.endswith('?') else '.'} Type {command} --help."
 
 
 def _say(line: str, code: int) -> int:

@@ -90,9 +90,7 @@ def _shape(head: Row) -> Text:
 
 def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
     known = [row for row in rows if row.whole("n")]
-    ordered = sorted(
-        known, key=lambda row: (not row.text("role"), -(row.number("gain_low") or 0.0))
-    )
+    ordered = sorted(known, key=_rank)
     more = len(ordered) - SHOWN
     yield _title("what it looks for", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)

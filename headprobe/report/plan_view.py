@@ -1,8 +1,10 @@
 """What a scan would do, told before it does it (``--dry-run``)."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -51,8 +53,17 @@ def draw_plan(plan: Plan, console: Console) -> None:
     table.add_row("text", f"{passages}, {numbers.count(plan.tokens, 'token')}")
     if plan.skipped:
         table.add_row("skipped", f"{plan.skipped:,}")
-    asked = ", ".join(f"{plain(name)} {n:,}" for name, n in plan.relations)
-    table.add_row("relations", asked or "none: shape and redundancy only")
     table.add_row("run", plain(str(plan.target)))
     console.print(table)
+    _relations(plan.relations, console)
     console.print(Text("\nnothing was measured: this was a dry run", style=LABEL))
+
+
+def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
+    if not relations:
+        console.print("\nno annotation, so no relations: shape and redundancy only")
+        return
+    console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
+    ordered = sorted(relations, key=lambda each: -each[1])
+    entries = [Text.assemble(f"{n:>7,}  ", (plain(name), LABEL)) for name, n in ordered]
+    console.print(Columns(entries, padding=(0, 3), equal=True, column_first=True))

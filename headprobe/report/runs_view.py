@@ -1,6 +1,7 @@
 """The list of runs."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -25,7 +26,7 @@ def draw_runs(runs: Sequence[Run], console: Console) -> None:
         more = len(run.manifest.probes) - 2
         table.add_row(
             plain(run.path.name),
-            plain(model.asked),
+            clip(Path(model.asked).name if model.kind == "folder" else model.asked, 32),
             f"{model.n_layers} x {model.n_heads}",
             names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else ""),
             plain(run.manifest.started[:16].replace("T", " ")),

@@ -24,6 +24,9 @@ BEST = 5
 LONGEST = 24
 """Characters of a name after which it is cut."""
 
+FLAGGED = 3
+"""Keys shown that draw attention whatever the text; all of them are in the manifest."""
+
 LISTED = 8
 """Names listed before the rest is counted."""
 
@@ -90,6 +93,10 @@ def _facts(manifest: Manifest, width: int) -> Table:
     if len(manifest.probes) > LISTED:
         table.add_row("", f"and {numbers.count(len(manifest.probes) - LISTED, 'more file')}")
     table.add_row("text", _text(manifest))
+    for place, sink in enumerate(manifest.sinks_flagged[:FLAGGED]):
+        more = len(manifest.sinks_flagged) - FLAGGED
+        rest = f"   and {more:,} more" if place == FLAGGED - 1 and more > 0 else ""
+        table.add_row("" if place else "sinks", clip(sink, width - 30) + rest)
     stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
     total = numbers.duration(sum(manifest.seconds.values()))
     table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)
@@ -163,20 +170,23 @@ def _best_rows(rows: Sequence[Row]) -> list[Row]:
 
 def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("role", no_wrap=True)
+    named = any(role for role, _ in rows)
+    if named:
+        table.add_column("role", no_wrap=True)
     table.add_column("head", no_wrap=True)
     table.add_column("looks for", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
-    chosen = marks(role for role, _ in rows)
+    chosen = marks(role for role, _ in rows if role)
     before = ""
     for role, row in rows:
+        first = (
+            [Text("" if role == before else clip(role, 12), chosen[role].style)] if named else []
+        )
         table.add_row(
-            Text(
-                "" if role == before else clip(role, 12), style=chosen[role].style if role else ""
-            ),
+            *first,
             row.text("name"),
             relation_words(row),
             f"{row.whole('n'):,}",

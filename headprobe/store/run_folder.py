@@ -125,10 +125,9 @@ def check_target(target: Path, overwrite: bool) -> None:
 
     With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else.
     """
-    target = target.absolute()
     if target.exists() or target.is_symlink():
         _check_existing(target, overwrite)
-    parent = target.parent
+    parent = target.absolute().parent
     while not parent.exists():
         parent = parent.parent
     attempt = parent / f".headprobe-{secrets.token_hex(4)}"

@@ -63,9 +63,11 @@ class Row:
         return float(cell) if cell else None
 
     def whole(self, column: str) -> int:
+        """The cell's whole number; KeyError where the table has no such column."""
         return int(self.cells[column])
 
     def flag(self, column: str) -> bool:
+        """Whether the cell says ``true``."""
         return self.cells.get(column, "") == "true"
 
     def plain_values(self) -> dict[str, str | int | float | bool | None]:

@@ -5,6 +5,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
@@ -14,6 +15,14 @@ from headprobe.report.console import console
 from headprobe.report.grid import legend, role_grid
 from headprobe.report.head_view import bar, draw_head
 from headprobe.report.palette import kind_of
+from headprobe.report.plan_view import Plan, draw_plan
+from headprobe.report.probes_view import (
+    ProbeSet,
+    Sample,
+    SampleSentence,
+    draw_probe_sets,
+    draw_samples,
+)
 from headprobe.report.runs_view import draw_runs
 from headprobe.report.summary import draw_summary
 from headprobe.report.text_view import TextView, draw_text
@@ -65,7 +74,8 @@ def test_pages_fit_without_control_codes_and_trailing_blanks(
 @pytest.mark.parametrize("draw", PAGES)
 def test_hostile_text_is_shown_as_it_was_written(hostile_run: Run, draw: Draw) -> None:
     shown = printed(draw, hostile_run, 400)
-    assert "[bold red]x[/] \\x1b[31m" in shown
+    assert "] \\x1b[31m\\u202eevil" in shown
+    assert "[bold" in shown
     assert "\U0001f604" not in shown
 
 
@@ -95,7 +105,14 @@ def test_the_summary_says_what_was_found(run: Run) -> None:
     text = printed(summary, run)
     for expected in ("models/tiny", "4 layers of 8 heads", "4 KV groups", "1,341 sentences"):
         assert expected in text
-    for expected in ("2.41 bits per character", "512 MiB", "131", "headprobe show-head L", "-r "):
+    for expected in (
+        "2.41 bits per character",
+        "sinks   token",
+        "512 MiB",
+        "131",
+        "headprobe show-head L",
+        "-r ",
+    ):
         assert expected in text
     idle = sum(run.heads["idle"])
     assert re.search(rf"z idle {idle}\b", text)
@@ -215,3 +232,63 @@ def test_wide_and_tall_models_print_quickly(tmp_path_factory: pytest.TempPathFac
     text = printed(summary, made)
     assert all(len(line) <= 80 for line in text.splitlines())
     assert HOSTILE not in text
+
+
+def test_a_plan_says_what_would_be_done(run: Run) -> None:
+    plan = Plan(
+        model=HOSTILE,
+        architecture="LlamaForCausalLM",
+        n_layers=5,
+        n_heads=8,
+        n_kv_heads=(4,) * 5,
+        device="cpu",
+        dtype="float32",
+        target=run.path,
+        probes=run.manifest.probes,
+        passages=3,
+        tokens=900,
+        skipped=2,
+        relations=(("obj → head", 109), ("[red]own[/] → \x1b[31m", 1_000)),
+    )
+    stream = io.StringIO()
+    draw_plan(plan, console(stream, 80))
+    text = stream.getvalue()
+    assert re.search(r"1,000  \[red\]own\[/\] → \\x1b\[31m +109  obj → head", text)
+    assert "dry run" in text.splitlines()[-1]
+    stream = io.StringIO()
+    draw_plan(replace(plan, relations=()), console(stream, 80))
+    assert "shape and redundancy only" in stream.getvalue()
+
+
+def test_probe_sets_and_samples_are_readable() -> None:
+    stream = io.StringIO()
+    draw_probe_sets(
+        [ProbeSet("story", ("fiction", HOSTILE), 3, 1200, 15000, 40)], console(stream, 80)
+    )
+    assert re.search(r"story +3 +1,200 +15,000 +40", stream.getvalue())
+    sample = Sample(
+        id="story:1",
+        domain="fiction",
+        sentences=(SampleSentence("The \x1b[31mcat sat.", (("nsubj", "cat", "sat"),)),),
+        chains=(("The cat", "it"),),
+        declared=(("sees", "cat", ("The",)),),
+    )
+    stream = io.StringIO()
+    draw_samples([sample], console(stream, 80))
+    assert stream.getvalue() == (
+        "story:1   fiction\n  The \\x1b[31mcat sat.\n    nsubj:cat→sat\n"
+        "  same: The cat = it\n  sees: cat → The\n\n"
+    )
+
+
+def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
+    view = show_head(run, 2, 1)
+    asked = {"n": "3", "looks_to": "head", "baseline": "offset", "gain": "0.9"}
+    unsure = Row({**asked, "relation": "unsure", "gain_low": ""})
+    lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9"})
+    stream = io.StringIO()
+    draw_head(replace(view, relations=(unsure, lucky, *view.relations)), console(stream, 80))
+    lines = [line.split()[0] for line in stream.getvalue().splitlines() if " → " in line]
+    earned = [row.text("relation") for row in view.relations if row.text("role")]
+    assert set(lines[: len(earned)]) == set(earned)
+    assert lines[len(view.relations) : len(view.relations) + 2] == ["lucky", "unsure"]
