@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import Mock
 
-import httpx
 import pytest
 import torch
 from huggingface_hub import errors as hub_errors
@@ -121,7 +120,7 @@ def test_names_of_nothing(name: str, scanned: Scan, tmp_path: Path) -> None:
     refused(lambda: scanned(model=name), "is empty|no such folder", tmp_path)
 
 
-RESPONSE = httpx.Response(404, request=httpx.Request("GET", "https://huggingface.co/some/model"))
+RESPONSE = Mock(headers={})  # whichever HTTP library the Hub's client uses
 HUB_FAULTS = {
     "the Hub cannot be reached": hub_errors.LocalEntryNotFoundError("no network"),
     "its licence must be accepted": hub_errors.GatedRepoError("gated", response=RESPONSE),

@@ -59,7 +59,8 @@ def test_each_passage_goes_through_the_model_once(
     def counted(self: LlamaModel, input_ids: torch.Tensor, **options: object) -> object:
         if "attention_mask" in options:  # the proof at load has none
             real = options["attention_mask"].bool()
-            seen.extend(tuple(row[kept].tolist()) for row, kept in zip(input_ids, real, strict=True))
+            rows = zip(input_ids, real, strict=True)
+            seen.extend(tuple(row[kept].tolist()) for row, kept in rows)
         return forward(self, input_ids=input_ids, **options)
 
     monkeypatch.setattr(LlamaModel, "forward", counted)
