@@ -8,6 +8,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from headprobe.axes import head_name
 from headprobe.report import numbers
 from headprobe.report.grid import legend, parts_groups, role_grid
 from headprobe.report.palette import LABEL, marks
@@ -250,10 +251,11 @@ def next_steps(run: Run, relations: Sequence[Row]) -> list[str]:
     path = shlex.quote(str(run.path))
     found = run.path.absolute().parent == run_folder.RUNS.absolute()
     best = best_heads(relations)
-    steps = [
-        f"headprobe show-head {best[0][1].text('name')}{'' if found else f' -r {path}'}"
-    ] * bool(best)
-    return [*steps, f"headprobe export{'' if found else f' {path}'} --csv tables"]
+    name = best[0][1].text("name") if best else head_name(0, 0)
+    return [
+        f"headprobe show-head {name}{'' if found else f' -r {path}'}",
+        f"headprobe export{'' if found else f' {path}'} --csv tables",
+    ]
 
 
 def _end(run: Run, relations: Sequence[Row]) -> RenderableType:
