@@ -100,7 +100,7 @@ def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
     table.add_column("baseline", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("95 %", no_wrap=True)
-    table.add_column("q", justify="right", no_wrap=True)
+    table.add_column("p", justify="right", no_wrap=True)
     for row in ordered[:SHOWN]:
         role = row.text("role")
         table.add_row(
@@ -110,7 +110,7 @@ def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
             baseline_words(row),
             Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
             numbers.span(row.number("gain_low"), row.number("gain_high")),
-            numbers.chance_of(row.number("q")),
+            numbers.chance_of(row.number("p")),
         )
     yield Padding(table, (0, 0, 0, 2))
 
