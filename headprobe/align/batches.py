@@ -79,6 +79,20 @@ class AlignedBatch:
         return (self.word_of_token[:, :, None] == words).float()
 
     @cached_property
+    def pieces(self) -> list[list[tuple[Tensor, Tensor]]]:
+        """For each passage its words that have a k-th token, and that token, for k = 1, 2, ..."""
+        split: list[list[tuple[Tensor, Tensor]]] = []
+        for row in self.word_of_token.cpu():
+            token = torch.nonzero(row >= 0).flatten()
+            word = row[token]
+            starts = torch.searchsorted(word, word)
+            rank = torch.arange(len(word)) - starts
+            ranks = range(int(rank.max()) + 1) if len(rank) else range(0)
+            of_rank = [(word[rank == k], token[rank == k]) for k in ranks]
+            split.append([(w.to(row.device), t.to(row.device)) for w, t in of_rank])
+        return split
+
+    @cached_property
     def earlier(self) -> Tensor:
         """[B, W, 1, W]: 1 where the key is a usable word before a usable query word."""
         pairs = self.usable[:, :, None] & self.usable[:, None, :]

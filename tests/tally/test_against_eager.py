@@ -126,6 +126,16 @@ def test_batches_do_not_matter(name: str) -> None:
     assert np.array_equal(large["hits_by_document"], mixed["hits_by_document"])
 
 
+def test_long_and_short_rows_are_added_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 100)
+    _, product = run(tiny_model("llama-gqa"), passages, encoder)
+    monkeypatch.setattr("headprobe.tally.view.LONG", 0)
+    _, one_by_one = run(tiny_model("llama-gqa"), passages, encoder)
+    for name, array in product.arrays.items():
+        np.testing.assert_allclose(array, one_by_one[name], rtol=1e-6, atol=1e-5, err_msg=name)
+
+
 def test_real_model_on_real_text() -> None:
     folder = SHARED / "models" / "stories260K"
     probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"
@@ -139,7 +149,8 @@ def test_real_model_on_real_text() -> None:
     eager = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
     tokenizer = AutoTokenizer.from_pretrained(folder)
     slow = measure_slowly(eager, tokenizer, encoder.start, passages)
-    model = load_model(source, load_config(source), torch.device("cpu"), torch.float32)
+    device = torch.device("cpu")
+    model = load_model(source, load_config(source), device, torch.float32, pytest.fail)
     instances, tallies = run(model, passages, encoder)
     compare(instances, tallies, slow, tolerance=1e-4)
     outputs_agree(instances, tallies, slow)
