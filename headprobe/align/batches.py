@@ -153,6 +153,10 @@ class Batcher:
         """[K]: the different token ids of the corpus, ascending."""
         return self._token_numbers
 
+    def token_columns(self) -> list[NDArray[np.int64]]:
+        """For each passage its tokens as places in ``token_numbers``."""
+        return np.split(self._token_column, self._corpus.token_first[1:-1])
+
     def build(self, passages: NDArray[np.int64]) -> AlignedBatch:
         """The batch of these passages (passage numbers of the run)."""
         corpus, found = self._corpus, self._corpus.instances

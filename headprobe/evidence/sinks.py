@@ -23,22 +23,20 @@ class FlaggedSink:
     rows: int
 
 
-def flagged_sinks(tallies: Tallies, weight: float, min_rows: int) -> tuple[FlaggedSink, ...]:
-    """Keys whose mean column weight is above ``weight``, the strongest first."""
+def flagged_sinks(tallies: Tallies, weight: float, min_passages: int) -> tuple[FlaggedSink, ...]:
+    """Keys whose mean column weight is above ``weight``, the strongest first; one counts only where
+    it stands in ``min_passages`` passages, for its pull might be those passages' own."""
     flagged = []
     kinds: tuple[Literal["token", "position"], ...] = ("token", "position")
     for kind in kinds:
         rows = floats(tallies, f"column_{kind}_rows")
         means = divide(floats(tallies, f"column_{kind}"), rows)
+        widespread = tallies[f"column_{kind}_passages"] >= max(min_passages, 1)
         flagged += [
-            _strongest(kind, int(key), means, rows) for key in _above(means, rows, weight, min_rows)
+            _strongest(kind, int(key), means, rows)
+            for key in np.flatnonzero(widespread & (means > weight).any(0))
         ]
     return tuple(sorted(flagged, key=lambda sink: -sink.weight))
-
-
-def _above(means: Floats, rows: Floats, weight: float, min_rows: int) -> list[int]:
-    enough = rows >= max(min_rows, 1)
-    return [int(key) for key in np.flatnonzero(enough & (means > weight).any(0))]
 
 
 def _strongest(

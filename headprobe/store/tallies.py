@@ -47,6 +47,8 @@ AXES: Mapping[str, str] = MappingProxyType(
         "column_token_rows": "K",
         "column_position": "LP",
         "column_position_rows": "P",
+        "column_token_passages": "K",
+        "column_position_passages": "P",
         # what the model makes of the text, on a sample of passages
         "bits": "",
         "characters": "",

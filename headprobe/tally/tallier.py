@@ -1,6 +1,6 @@
 """All statistics of a run, fed layer by layer."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from headprobe.align.batches import AlignedBatch
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
-from headprobe.tally.columns import ColumnStatistic
+from headprobe.tally.columns import POSITIONS, ColumnStatistic
 from headprobe.tally.examples import ExampleStatistic
 from headprobe.tally.likeness import LikenessStatistic
 from headprobe.tally.outputs import OutputStatistic
@@ -90,7 +90,7 @@ class Tallier:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
                 keep = array.dtype in (np.float64, np.int64, np.int16) or name == "example_weight"
-                arrays[name] = np.ascontiguousarray(array if keep else array.astype(np.float64))
+                arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 
 
@@ -106,6 +106,18 @@ def count_profile_pairs(instances: Instances, longest: int) -> NDArray[np.int64]
         pairs[: len(exact)] += exact
         pairs[-1] += at_distance[longest:].sum()
     return pairs
+
+
+def count_column_passages(
+    token_columns: Iterable[NDArray[np.integer]], starts: int, distinct: int
+) -> dict[str, NDArray[np.int64]]:
+    """In how many passages each token [K] and each position [P] of the text occurs;
+    ``token_columns`` gives each passage's tokens as places in K."""
+    by_token, by_place = np.zeros(distinct, np.int64), np.zeros(POSITIONS, np.int64)
+    for tokens in token_columns:
+        by_token[np.unique(tokens[starts:])] += 1
+        by_place[: len(tokens) - starts] += 1
+    return {"column_token_passages": by_token, "column_position_passages": by_place}
 
 
 def sample_rows(instances: Instances, size: int, seed: int) -> NDArray[np.int64]:

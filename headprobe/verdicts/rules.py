@@ -44,7 +44,7 @@ class RepeaterRule:
 @dataclass(frozen=True, slots=True)
 class SinkRule:
     weight: float
-    min_rows: int
+    min_passages: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,13 @@ from headprobe.axes import LONGEST
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
-from headprobe.tally.tallier import Sample, Tallier, count_profile_pairs, sample_rows
+from headprobe.tally.tallier import (
+    Sample,
+    Tallier,
+    count_column_passages,
+    count_profile_pairs,
+    sample_rows,
+)
 
 SAMPLED_ROWS = 2048
 """Rows of the run that enter the statistics of head pairs."""
@@ -82,5 +88,6 @@ def measure(
         "rows": np.array(found.usable.sum(), dtype=np.int64),
         "bits": np.array(bits),
         "characters": corpus.characters[scored].sum(),
+        **count_column_passages(batcher.token_columns(), corpus.starts, len(batcher.token_numbers)),
     }
     return Measured(tallier.tallies(beside), batcher.token_numbers, len(scored))

@@ -37,7 +37,7 @@ def describe_run(
 ) -> Manifest:
     """The manifest of a finished measurement; ``used`` counts its instances."""
     tallies, corpus = measured.tallies, reading.corpus
-    sinks = flagged_sinks(tallies, rules.sinks.weight, rules.sinks.min_rows)
+    sinks = flagged_sinks(tallies, rules.sinks.weight, rules.sinks.min_passages)
     characters = int(tallies["characters"])
     return Manifest(
         model=_describe_model(source, grid),
