@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
@@ -20,19 +20,35 @@ from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
 
+BUNDLED = Path(__file__).parents[1] / "demo" / "model"
+"""The demo model that comes with the package."""
+
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint comes from: a Hub id or a local folder, and a revision of a Hub id."""
+    """Where a checkpoint comes from: a Hub id (with a revision), a folder, or the package."""
 
     name: str
     revision: str | None = None
     trust_remote_code: bool = False
+    bundled: bool = False
+
+    @classmethod
+    def demo(cls) -> Self:
+        """The demo model that comes with the package."""
+        return cls("demo", bundled=True)
+
+    @property
+    def kind(self) -> str:
+        """``bundled``, ``folder`` or ``hub``."""
+        if self.bundled:
+            return "bundled"
+        return "hub" if self.folder is None else "folder"
 
     @property
     def folder(self) -> Path | None:
         """The local folder, or None for a Hub id."""
-        path = Path(self.name).expanduser()
+        path = BUNDLED if self.bundled else Path(self.name).expanduser()
         return path if path.exists() else None
 
     @property

@@ -76,7 +76,7 @@ def _describe_model(source: Source, grid: HeadGrid) -> ModelNote:
     text = config.get_text_config()
     return ModelNote(
         asked=source.name,
-        kind="hub" if source.folder is None else "folder",
+        kind=source.kind,
         revision=source.revision or getattr(config, "_commit_hash", None),
         weights_sha256=hash_weights(source),
         architecture=type(grid.model).__name__,

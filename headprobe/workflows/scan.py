@@ -171,9 +171,7 @@ class _Found:
 
 def _source(request: ScanRequest) -> Source:
     if request.model is None:
-        raise HeadprobeError(
-            "scan", "no demo model is bundled yet", "Name a checkpoint: headprobe scan FOLDER-OR-ID"
-        )
+        return Source.demo()
     return Source(request.model, request.revision, request.trust_remote_code)
 
 

@@ -34,7 +34,11 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
     keeps a checkpoint from loading.
     """
     note = run.manifest.model
-    source = Source(note.asked, note.revision if note.kind == "hub" else None)
+    source = Source(
+        note.asked,
+        revision=note.revision if note.kind == "hub" else None,
+        bundled=note.kind == "bundled",
+    )
     config = load_config(source)
     corpus = _align_text(text, load_encoder(source), note.context)
     device = choose_device("auto")

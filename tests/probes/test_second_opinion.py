@@ -1,0 +1,53 @@
+"""Readers, makers and baselines against the generator's own plain reader, which shares no code."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headprobe.align.corpus import align
+from headprobe.align.encoder import Encoded
+from headprobe.demo.grammar.report import load, rows
+from headprobe.evidence.baselines import BASELINES, question_of
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.passages import cut
+
+
+class Characters:
+    """An encoder with a token per character: every word has tokens of its own."""
+
+    start = (0,)
+
+    def encode(self, texts: list[str]) -> list[Encoded]:
+        return [
+            Encoded(
+                np.arange(len(text), dtype=np.int32),
+                np.array([(i, i + 1) for i in range(len(text))], dtype=np.int32),
+            )
+            for text in texts
+        ]
+
+    def count(self, texts: list[str]) -> list[int]:
+        return [1 for _ in texts]
+
+
+@pytest.mark.parametrize("name", ["story", "news", "dialogue", "natural"])
+def test_counts_and_position_baselines_agree(name: str) -> None:
+    path: Path = resolve([name])[0].path
+    expected = {(row.relation, row.looks_to): row for row in rows(load([path]))}
+    encoder = Characters()
+    passages = [
+        passage
+        for document in read(resolve([str(path)]), pytest.fail)
+        for passage in cut(document, encoder.count, 10**9, pytest.fail)
+    ]
+    instances = align(passages, encoder, pytest.fail, seed=0).instances
+    found = {(r.name, r.looks_to): instances.of(i) for i, r in enumerate(instances.relations)}
+    assert {key: len(asked) for key, asked in found.items()} == {
+        key: row.n for key, row in expected.items()
+    }
+    for key, asked in found.items():
+        question = question_of(instances, asked)
+        for baseline in ("offset", "start"):
+            hits = BASELINES[baseline](question).hits
+            assert hits.mean() == pytest.approx(getattr(expected[key], baseline)), (key, baseline)
