@@ -10,11 +10,10 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "headprobe"
 LINES = 300
 
-GROUND = {"errors", "axes"}
+GROUND = {"errors", "axes", "packaged"}
 STORE = {"store", *GROUND}
 MAY_IMPORT = {
-    "errors": set(),
-    "axes": GROUND,
+    **dict.fromkeys(GROUND, GROUND),
     "store": STORE,
     "probes": {"probes", *STORE},
     "align": {"align", "probes", *STORE},

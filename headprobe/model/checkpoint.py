@@ -19,9 +19,7 @@ from transformers.utils.hub import cached_file
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
-
-BUNDLED = Path(__file__).parents[1] / "demo" / "model"
-"""The demo model that comes with the package."""
+from headprobe.packaged import DEMO_MODEL
 
 
 @dataclass(frozen=True)
@@ -48,7 +46,7 @@ class Source:
     @property
     def folder(self) -> Path | None:
         """The local folder, or None for a Hub id."""
-        path = BUNDLED if self.bundled else Path(self.name).expanduser()
+        path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
         return path if path.exists() else None
 
     @property

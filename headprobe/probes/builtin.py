@@ -3,13 +3,9 @@
 from collections.abc import Container
 from pathlib import Path
 
+from headprobe.packaged import configs_folder
+
 _PACKAGE = Path(__file__).resolve().parent.parent
-
-
-def configs_folder() -> Path:
-    """Where the configs lie: in the installed package, or at the root of the source tree."""
-    installed = _PACKAGE / "configs"
-    return installed if installed.is_dir() else _PACKAGE.parent / "configs"
 
 
 def builtin_files(suffixes: Container[str]) -> dict[str, Path]:

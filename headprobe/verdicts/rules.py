@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import yaml
 
 from headprobe.errors import HeadprobeError
+from headprobe.packaged import configs_folder
 
 RESERVED = ("redundant", "mixed", "unnamed", "none")
 """Roles that are no matter of one relation; rules may not define them."""
@@ -72,13 +73,6 @@ class Rules:
             "roles": {name: asdict(role) for name, role in self.roles.items()},
         }
         return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
-
-
-def configs_folder() -> Path:
-    """Where the packaged configuration lies: inside the wheel, or beside the package."""
-    package = Path(__file__).resolve().parents[1]
-    inside = package / "configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def load_rules(path: Path | None = None) -> Rules:
