@@ -5,8 +5,6 @@ from pathlib import Path
 
 from headprobe.packaged import configs_folder
 
-_PACKAGE = Path(__file__).resolve().parent.parent
-
 
 def builtin_files(suffixes: Container[str]) -> dict[str, Path]:
     """Built-in probe set -> its file, by name; ``suffixes`` are those that can be read."""
