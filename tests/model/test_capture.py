@@ -159,9 +159,29 @@ def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str)
 def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     """METHOD, trap 1: without a registered mask function rows see the future."""
     register()
-    monkeypatch.setattr("headprobe.model.heads.register", lambda: None)
+    monkeypatch.setattr("headprobe.model.proof.register", lambda: None)
     mapping = AttentionMaskInterface._global_mapping
     observe_heads(tiny_model("llama"), "m", random_ids(1, 9))
     monkeypatch.delitem(mapping, "headprobe")
     with pytest.raises(HeadprobeError, match="later tokens"):
         observe_heads(tiny_model("llama"), "m", random_ids(1, 9))
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gpt_oss"])
+def test_half_precision_is_captured_as_eager_attends(name: str) -> None:
+    model = tiny_model(name).to(torch.bfloat16)
+    ids = random_ids(2, 15)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = eager.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+    grid = observe_heads(model, name, random_ids(1, 9))
+    recorder, _ = observed(grid, ids)
+    for layer, weights in enumerate(expected.attentions):
+        assert recorder.weights[layer].dtype == torch.float32
+        sums = recorder.weights[layer].sum(-1)
+        if not grid.learned_sinks:
+            torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
+        # gpt-oss's own softmax is in half precision; ours never is
+        atol = 5e-2 if name == "gpt_oss" else 2e-2
+        torch.testing.assert_close(recorder.weights[layer], weights.float(), atol=atol, rtol=0)
