@@ -113,7 +113,7 @@ def _text(manifest: Manifest) -> str:
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:
-        parts.append(f"{manifest.unusable_words:.1%} unusable")
+        parts.append(f"{manifest.unusable_words:.1%} of words unusable")
     return ", ".join(parts)
 
 
