@@ -37,7 +37,7 @@ class Encoder:
                 "Save a tokenizer.json beside the model (AutoTokenizer converts most)",
             )
         self._tokenizer = tokenizer
-        tokenizer.backend_tokenizer.encode_special_tokens = True
+        tokenizer.split_special_tokens = True
         tokenizer.backend_tokenizer.no_truncation()
         self._recent: OrderedDict[str, Encoded] = OrderedDict()
         self.start, self.prepended = self._find_start(where)

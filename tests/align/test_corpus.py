@@ -1,0 +1,144 @@
+"""The flat arrays say what the passages said; batches cover every passage once."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headprobe.align.batches import Batcher, plan_batches
+from headprobe.align.corpus import EXAMPLES_PER_RELATION, Corpus, align
+from headprobe.align.encoder import Encoder
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.document import Passage
+from headprobe.probes.passages import cut
+from headprobe.store.instances import Instances
+from headprobe.store.skipped import Skipped
+from tests.checkpoints import SHARED, toy_tokenizer
+from tests.tally.test_against_eager import PROBES, passages_of
+
+
+def aligned(budget: int = 60) -> tuple[Corpus, list[Passage], list[Skipped]]:
+    encoder, skipped = Encoder(toy_tokenizer(), "toy"), []
+    passages = passages_of(PROBES, encoder, budget)
+    return align(passages, encoder, skipped.append, seed=0), passages, skipped
+
+
+def test_instances_are_the_passages_links() -> None:
+    corpus, passages, skipped = aligned()
+    found = corpus.instances
+    expected: Counter[object] = Counter()
+    lost = 0
+    for number, passage in enumerate(passages):
+        base = int(found.passage_first[number])
+        usable = found.usable[base : base + len(passage.words)]
+        for link in passage.links:
+            targets = tuple(base + t for t in link.targets if usable[t])
+            if usable[link.query] and targets:
+                expected[link.relation, base + link.query, targets] += 1
+            else:
+                lost += 1
+        for relation, members in passage.classes.items():
+            for query in np.flatnonzero(usable):
+                targets = tuple(base + m for m in members if m < query and usable[m])
+                if targets:
+                    expected[relation, base + int(query), targets] += 1
+    got: Counter[object] = Counter()
+    for number, relation in enumerate(found.relations):
+        asked = found.of(number)
+        for i, query in enumerate(asked.query.tolist()):
+            targets = asked.targets[asked.first[i] : asked.first[i + 1]].tolist()
+            got[relation, query, tuple(targets)] += 1
+            assert asked.nearest[i] == targets[-1]
+    assert got == expected
+    assert sum(skip.count for skip in skipped if skip.what == "instance") == lost
+    assert sum(skip.count for skip in skipped if skip.what == "word") == (~found.usable).sum()
+
+
+def test_instances_come_back_from_disk(tmp_path: Path) -> None:
+    found = aligned()[0].instances
+    found.save(tmp_path / "instances.npz")
+    back = Instances.load(tmp_path / "instances.npz")
+    assert back.relations == found.relations
+    for name in ("form", "forms", "link_targets", "word_classes", "space", "passage_domains"):
+        assert np.array_equal(getattr(back, name), getattr(found, name)), name
+    words = [str(back.forms[form]) for form in back.form[:4]]
+    assert words == ["The", "tired", "dog", "did"]
+    assert back.space[:5].tolist() == [False, True, True, True, False]
+    assert back.cells == found.cells
+
+
+def test_examples_are_a_seeded_few_of_every_relation() -> None:
+    corpus, passages, _ = aligned()
+    found = corpus.instances
+    shown = set(found.example_words.tolist())
+    for number in range(len(found.relations)):
+        queries = set(found.of(number).query.tolist())
+        assert len(queries & shown) >= min(len(queries), EXAMPLES_PER_RELATION)
+    again = align(passages, Encoder(toy_tokenizer(), "toy"), lambda _: None, seed=0)
+    assert np.array_equal(again.instances.example_words, found.example_words)
+
+
+@given(
+    st.lists(st.integers(1, 200), min_size=1, max_size=60),
+    st.integers(1, 8),
+    st.integers(1, 1000),
+    st.integers(1, 200_000),
+)
+def test_every_passage_is_in_one_batch_within_the_limits(
+    lengths: list[int], heads: int, tokens: int, scores: int
+) -> None:
+    plan = plan_batches(np.array(lengths), heads, tokens=tokens, scores=scores)
+    assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
+    for batch in plan:
+        longest = max(lengths[passage] for passage in batch)
+        assert len(batch) == 1 or len(batch) * longest <= tokens
+        assert len(batch) == 1 or len(batch) * heads * longest**2 <= scores
+    assert [max(lengths[p] for p in batch) for batch in plan] == sorted(
+        (max(lengths[p] for p in batch) for batch in plan), reverse=True
+    )
+
+
+def test_a_batch_is_its_passages_padded() -> None:
+    corpus, passages, _ = aligned()
+    batcher = Batcher(corpus, torch.device("cpu"), np.arange(3, 20))
+    batch = batcher.build(np.array([1, 0]))
+    for row, number in enumerate((1, 0)):
+        start, stop = corpus.token_first[number], corpus.token_first[number + 1]
+        assert (
+            batch.token_ids[row, : stop - start].tolist() == corpus.token_ids[start:stop].tolist()
+        )
+        assert batch.real[row].sum() == stop - start
+        assert (
+            batch.usable[row].sum()
+            == corpus.instances.usable[
+                corpus.instances.passage_first[number] : corpus.instances.passage_first[number + 1]
+            ].sum()
+        )
+        assert not batch.usable[row, len(passages[number].words) :].any()
+    words = [int(corpus.instances.passage_first[(1, 0)[b]]) + int(w) for b, w in batch.sampled]
+    assert sorted(words) == [w for w in range(3, 20) if corpus.instances.passage[w] in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("french_gsd/fr_gsd", 0.92), ("chinese_gsdsimp/zh_gsdsimp", 0.99)]
+)
+def test_other_scripts_align(name: str, least: float) -> None:
+    """Fused words have no characters of their own; text without spaces is no hindrance."""
+    path = SHARED / "treebanks" / f"ud_{name}-ud-dev.conllu"
+    if not path.is_file():
+        pytest.skip(f"../shared has no {path.name}")
+    encoder, skipped = Encoder(toy_tokenizer(), "toy"), []
+    documents = read(resolve([str(path)]), skipped.append)
+    passages = (
+        passage
+        for document, _ in zip(documents, range(300), strict=False)
+        for passage in cut(document, encoder.count, 10**6, skipped.append)
+    )
+    corpus = align(passages, encoder, skipped.append, seed=0)
+    assert corpus.instances.usable.mean() > least
+    reasons = {skip.reason for skip in skipped if skip.what == "word"}
+    assert reasons <= {"has no characters of its own", "shares a token with another word"}

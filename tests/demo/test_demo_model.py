@@ -1,0 +1,101 @@
+"""The bundled model: small, loadable by anyone, and with findings worth looking at."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from headprobe.cli.main import _run
+from headprobe.packaged import DEMO_MODEL
+from headprobe.store.run_folder import Run
+from headprobe.workflows.scan import ScanRequest, scan
+from tests.checkpoints import SHARED
+from tests.workflows.conftest import Remembering
+
+
+@pytest.fixture(scope="module")
+def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The bundled model on the bundled probes: what `make scan` does."""
+    out = tmp_path_factory.mktemp("demo") / "run"
+    return scan(ScanRequest(out=out, device="cpu"), Remembering())
+
+
+def test_it_is_small_and_has_a_card() -> None:
+    files = {path.name: path.stat().st_size for path in DEMO_MODEL.iterdir()}
+    assert sum(files.values()) < 8 << 20
+    card = (DEMO_MODEL / "README.md").read_text("utf-8").lower()
+    for fact in ("licen", "tokens", "bits per character", "seed", "hours", "python -m headprobe"):
+        assert fact in card, fact
+
+
+def test_plain_transformers_loads_it_and_it_writes_english() -> None:
+    tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
+    model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, dtype=torch.float32)
+    config = model.config
+    assert config.num_hidden_layers >= 6
+    assert config.num_hidden_layers * config.num_attention_heads >= 36
+    assert config.num_key_value_heads < config.num_attention_heads
+    prompt = tokenizer("Once upon a time there was a little girl", return_tensors="pt")
+    assert prompt["input_ids"][0, 0] == tokenizer.bos_token_id
+    written = model.generate(
+        input_ids=prompt["input_ids"], max_new_tokens=40, do_sample=False, pad_token_id=0
+    )
+    text = tokenizer.decode(written[0], skip_special_tokens=True)
+    words = text.lower().split()
+    assert words[:5] == ["once", "upon", "a", "time", "there"]
+    assert len(set(words)) > 20
+
+
+def test_its_heads_have_the_clients_jobs(demo_run: Run) -> None:
+    earned = set(";".join(demo_run.heads["roles"].dropna()).split(";"))
+    assert {"coreference", "syntax", "punctuation"} <= earned
+    assert demo_run.manifest.model.kind == "bundled"
+    assert demo_run.manifest.unusable_words < 0.05
+    assert [probe.name for probe in demo_run.manifest.probes] == [
+        "dialogue",
+        "natural",
+        "news",
+        "story",
+    ]
+
+
+def test_show_head_reads_the_bundled_model(
+    demo_run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "The animal didn't cross the street because it was too tired."
+    assert _run(["show-head", "L0H0", "-r", str(demo_run.path), "--text", text]) == 0
+    assert "animal" in capsys.readouterr().out
+
+
+def test_its_random_twin_earns_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    config = AutoConfig.from_pretrained(DEMO_MODEL)
+    twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    twin.save_pretrained(tmp_path / "twin")
+    AutoTokenizer.from_pretrained(DEMO_MODEL).save_pretrained(tmp_path / "twin")
+    request = ScanRequest(model=str(tmp_path / "twin"), out=tmp_path / "run", device="cpu")
+    run = scan(request, Remembering())
+    assert run.heads["strength"].isna().all()
+    assert set(run.heads["role"]) <= {"none", "redundant"}
+
+
+@pytest.mark.parametrize("name", ["ewt", "gum"])
+def test_its_jobs_hold_on_treebanks_it_never_saw(name: str, tmp_path: Path) -> None:
+    """Text of others: a syntax and a punctuation head with gain_low above 0.15, and on GUM, which
+    has coreference, a pronoun-strict head above 0.05."""
+    probes = SHARED / "treebanks" / f"ud_english_{name}" / f"en_{name}-ud-dev.conllu"
+    if not probes.is_file():
+        pytest.skip(f"../shared has no {probes.name}")
+    request = ScanRequest(probes=(str(probes),), out=tmp_path / "run", device="cpu")
+    found = scan(request, Remembering()).relations
+    assert best(found, "syntax") > 0.15
+    assert best(found, "punctuation") > 0.15
+    if name == "gum":
+        assert best(found[found["relation"] == "pronoun-strict"], "coreference") > 0.05
+
+
+def best(relations: pd.DataFrame, family: str) -> float:
+    enough = relations[(relations["family"] == family) & (relations["n"] >= 200)]
+    return float(enough["gain_low"].max())
