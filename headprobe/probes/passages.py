@@ -13,23 +13,29 @@ CountTokens = Callable[[Sequence[str]], Sequence[int]]
 
 
 def cut(
-    document: Document, count_tokens: CountTokens, budget: int, note: Note
+    document: Document,
+    count_tokens: CountTokens,
+    budget: int,
+    note: Note,
+    context: int | None = None,
 ) -> Iterator[Passage]:
-    """The passages of a document, in order, each of at most ``budget`` tokens.
+    """The passages of a document, in order, filled up to ``budget`` tokens.
 
-    A sentence that is longer by itself is noted and left out; no passage reaches across the gap.
+    A sentence that is longer by itself makes a passage of its own; one longer than ``context`` (the
+    budget, by default) is noted and left out, and no passage reaches across the gap.
     """
+    most = budget if context is None else context
     texts = [sentence_text(sentence) for sentence in document.sentences]
     counts = count_tokens(texts)
     excerpts = Excerpts(document)
     number = 0
     for first, last in _runs(texts, counts, count_tokens, budget):
-        if last == first:
+        if counts[first] > most:
             note(
                 Skipped(
                     document.sentences[first].source,
                     "sentence",
-                    f"longer than the budget of {budget} tokens",
+                    f"longer than the {most} tokens that fit",
                 )
             )
             continue
@@ -47,7 +53,7 @@ def sentence_text(sentence: Sentence) -> str:
 def _runs(
     texts: Sequence[str], counts: Sequence[int], count_tokens: CountTokens, budget: int
 ) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) sentence of each passage; first twice for a sentence over the budget."""
+    """(first, last + 1) sentence of each passage; a sentence over the budget stands alone."""
     first = 0
     while first < len(texts):
         last, total = first, 0
@@ -57,8 +63,9 @@ def _runs(
         # Tokens may split otherwise where sentences meet, so the whole is counted as well.
         while last - first > 1 and count_tokens([" ".join(texts[first:last])])[0] > budget:
             last -= 1
+        last = max(last, first + 1)
         yield first, last
-        first = max(last, first + 1)
+        first = last
 
 
 def _passage(document: Document, excerpt: Excerpt, number: int) -> Passage:

@@ -19,6 +19,9 @@ from headprobe.store.skipped import Skipped
 PASSAGE_TOKENS = 512
 """Passages are filled up to so many tokens, or to the model's context if that is smaller."""
 
+UNBOUNDED = 1 << 30
+"""The context of a model that names none."""
+
 LOUD = 0.20
 """A larger share of unusable words than this is said loudly (METHOD section 1)."""
 
@@ -67,7 +70,9 @@ def read_corpus(
     ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` only the first so many are
     read.
     """
-    room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - len(encoder.start)
+    starts = len(encoder.start)
+    longest = (context or UNBOUNDED) - starts
+    room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - starts
     if room < 1:
         raise HeadprobeError(
             f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
@@ -79,7 +84,7 @@ def read_corpus(
             tally = counts[file]
             for document in read([file], skips, progress.advance):
                 tally["documents"] += 1
-                for passage in cut(document, encoder.count, room, skips):
+                for passage in cut(document, encoder.count, room, skips, longest):
                     tally["passages"] += 1
                     tally["sentences"] += passage.words[-1].sentence + 1
                     tally["words"] += len(passage.words)

@@ -132,9 +132,19 @@ def test_no_passage_reaches_across_a_sentence_left_out():
     passages = list(cut(plain("a b", "c d e f g", "h", "i"), count_words, 4, notes.append))
     assert [(passage.id, passage.text) for passage in passages] == [("d-1", "a b"), ("d-2", "h i")]
     assert [(note.source, note.what, note.reason) for note in notes] == [
-        ("f:2", "sentence", "longer than the budget of 4 tokens")
+        ("f:2", "sentence", "longer than the 4 tokens that fit")
     ]
     assert passages[1].source == "f:3"
+
+
+def test_a_sentence_over_the_budget_that_the_model_can_read_stands_alone():
+    notes = []
+    document = plain("a b", "c d e f g", "h", "i j k l m n")
+    passages = list(cut(document, count_words, 4, notes.append, 5))
+    assert [passage.text for passage in passages] == ["a b", "c d e f g", "h"]
+    assert [(note.source, note.reason) for note in notes] == [
+        ("f:4", "longer than the 5 tokens that fit")
+    ]
 
 
 def test_links_that_leave_the_passage_are_not_in_it():

@@ -146,7 +146,7 @@ PROBE_FILES = {
     "head.conllu": (b"1\tdog\tdog\tNOUN\t_\t_\t7\tnsubj\t_\t_\n\n", "HEAD 7 is out of range"),
     "empty.conllu": (b"", "holds no sentence"),
     "forward.yaml": (b"- text: It slept.\n  relation: r\n  link: It -> slept\n", ":3: .* forward"),
-    "long.txt": (b"word " * 400, "nothing is left of the probes"),
+    "long.txt": (b"word " * 400, "nothing is left of the probes .* longer than the 127 tokens"),
     "probes.csv": (b"a,b\n", "no reader for"),
 }
 
