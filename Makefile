@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # A range that admits a newer torch would pull the CUDA build: the pinned one goes in first.
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: scan test bench format clean
+.PHONY: scan test format clean
 
 scan: $(VENV)/installed
 	$(BIN)/headprobe scan $(MODEL) $(if $(PROBES),--probes $(PROBES)) $(ARGS)
@@ -17,9 +17,6 @@ test: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
-
-bench: $(VENV)/tested
-	$(BIN)/python -m tests.bench $(ARGS)
 
 format: $(VENV)/tested
 	$(BIN)/ruff check --fix .
