@@ -15,7 +15,7 @@ ROW_SUM = 1e-3
 """Rows sum to one this closely; probabilities are float32 whatever the model is in."""
 
 DIFFERENCE = {torch.float64: 1e-6, torch.float32: 1e-3}
-"""Relative difference that a layer's heads may show against the model's own attention ..."""
+"""Relative difference that a layer's heads may show against eager attention ..."""
 
 HALF_DIFFERENCE = 0.05
 """... and in half precision, where transformers rounds its probabilities."""
@@ -51,16 +51,18 @@ def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
 
     Every layer attends exactly once; no weight lies above the diagonal; rows sum to one (to less
     with learned sinks); each ``o_proj`` reads the heads' outputs as they are; and these equal,
-    layer by layer on the same input, those of the attention that the model came with.
+    layer by layer on the same input, those of transformers' eager attention for this model (its
+    faster kinds have dropped soft caps before).
     HeadprobeError where any of this fails.
     """
     own, seen = _Pass(model), _Pass(model)
+    register()
+    witness = Witness()
     with torch.inference_mode():
-        with own.recording():
-            model.base_model(input_ids=ids, use_cache=False)
-        register()
-        witness = Witness()
         try:
+            model.set_attn_implementation("eager")
+            with own.recording():
+                model.base_model(input_ids=ids, use_cache=False)
             model.set_attn_implementation(NAME)
             with seen.recording(instead=own.inputs):
                 model.base_model(input_ids=ids, use_cache=False, observe=witness)
