@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from headprobe.align.batches import AlignedBatch, Batcher, plan_batches
 from headprobe.align.corpus import Corpus
 from headprobe.axes import LONGEST
+from headprobe.errors import HeadprobeError
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
@@ -55,7 +56,10 @@ def measure(
     limits: BatchLimits,
     advance: Callable[[int], None],
 ) -> Measured:
-    """Run every passage through the model once and add everything up."""
+    """Run every passage through the model once and add everything up.
+
+    HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
+    """
     found = corpus.instances
     sample = Sample(sample_rows(found, SAMPLED_ROWS, seed), seed, idle_line)
     batcher = Batcher(corpus, grid.device, sample.words)
@@ -83,4 +87,12 @@ def measure(
         "bits": np.array(bits),
         "characters": corpus.characters[scored].sum(),
     }
-    return Measured(tallier.tallies(beside), batcher.token_numbers, len(scored))
+    tallies = tallier.tallies(beside)
+    spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
+    if spoiled:
+        raise HeadprobeError(
+            str(grid.model.dtype).removeprefix("torch."),
+            f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
+            "Try --dtype float32",
+        )
+    return Measured(tallies, batcher.token_numbers, len(scored))
