@@ -34,7 +34,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch holds at most so many padded tokens, and attention weights of one layer."""
+    """A batch holds at most so many padded tokens, and attention weights of one layer, and where
+    text is scored so many logits; but always one passage."""
 
     tokens: int
     scores: int
@@ -75,9 +76,14 @@ def measure(
         advance(len(batch.passages))
 
     bits = 0.0
-    for chosen, score in ((scored, True), (np.setdiff1d(passages, scored), False)):
+    vocabulary = grid.model.config.get_text_config().vocab_size
+    few = min(limits.tokens, limits.scores // vocabulary)
+    for chosen, score, tokens in (
+        (scored, True, few),
+        (np.setdiff1d(passages, scored), False, limits.tokens),
+    ):
         plan = plan_batches(
-            corpus.lengths[chosen], grid.n_heads, tokens=limits.tokens, scores=limits.scores
+            corpus.lengths[chosen], grid.n_heads, tokens=tokens, scores=limits.scores
         )
         numbers = [chosen[places] for places in plan]
         bits += run_batches(grid, batcher, numbers, tallier, told, score=score)
