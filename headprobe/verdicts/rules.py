@@ -37,6 +37,7 @@ class RepeaterRule:
     affinity: float
     cosine: float
     within_group: float
+    certain: float
     min_groups: int
     min_rows: int
 
