@@ -37,7 +37,6 @@ class Encoder:
                 "Save a tokenizer.json beside the model (AutoTokenizer converts most)",
             )
         self._tokenizer = tokenizer
-        tokenizer.split_special_tokens = True
         tokenizer.backend_tokenizer.no_truncation()
         self._recent: OrderedDict[str, Encoded] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
@@ -79,6 +78,7 @@ class Encoder:
                 return_offsets_mapping=True,
                 return_attention_mask=False,
                 return_token_type_ids=False,
+                split_special_tokens=True,
             )
             for text, ids, offsets in zip(
                 new, batch["input_ids"], batch["offset_mapping"], strict=True

@@ -19,8 +19,9 @@ def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
     ``output_high`` in a domain is ``ratio * exp(t * error)`` with the error of the logarithm of the
     ratio by a delete-one-cell jackknife over the whole run, scaled to the domain's effective number
     of cells: most domains have too few documents for an interval of their own, and a head that is
-    loud in one domain only widens all its bounds. A head that writes nothing has bound 0; otherwise
-    fewer than two effective cells in the run give none (NaN).
+    loud in one domain only widens all its bounds. A head that writes nothing has bound 0; fewer
+    than two effective cells in the run give no other bound (NaN), for an output that never varies
+    there may vary elsewhere.
     """
     layers, heads, _ = tallies["profile"].shape
     rows, stripped = floats(tallies, "rows"), floats(tallies, "rows_stripped")
@@ -95,7 +96,8 @@ def _upper_ends(outputs: _Outputs, members: list[Ints], confidence: float) -> Fl
     effective = effective_folds(outputs.rows)
     degrees = effective - 1
     if degrees < 1:
-        return np.where(relative == 0, 0.0, np.nan)
+        silent = outputs.squares.sum(0) == 0
+        return np.where(silent, np.zeros_like(relative), np.nan)
     error = _log_error(outputs)
     reach = stdtrit(degrees, (1 + confidence) / 2) * error
     folds = np.array([effective_folds(outputs.rows[cells]) for cells in members])

@@ -45,7 +45,8 @@ def find_likeness(
     tallies: Tallies, idle: Bools, heads_per_group: int, rule: RepeaterRule
 ) -> Likeness:
     """Pair means, without idle heads. Within a key/value group the thresholds rise to a quantile of
-    such pairs where there are enough groups of several heads."""
+    such pairs where there are enough groups of several heads, but not beyond what is certain: where
+    more pairs are exact repeaters than the quantile leaves, it would be a tie among them."""
     layers, heads = idle.shape
     rows = floats(tallies, "both_active")
     left_out = idle.ravel()[:, None] | idle.ravel() | np.eye(layers * heads, dtype=np.bool_)
@@ -61,7 +62,8 @@ def find_likeness(
         built_in = means[np.triu(same_group & measured)]
         raised = plain
         if groups >= rule.min_groups and len(built_in):
-            raised = max(plain, float(np.quantile(built_in, rule.within_group)))
+            usual = float(np.quantile(built_in, rule.within_group))
+            raised = max(plain, min(usual, rule.certain))
         return np.where(same_group, raised, plain)
 
     return Likeness(

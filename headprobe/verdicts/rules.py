@@ -38,6 +38,7 @@ class RepeaterRule:
     affinity: float
     cosine: float
     within_group: float
+    certain: float
     min_groups: int
     min_rows: int
 
@@ -157,7 +158,7 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
 
 
 def _check(kind: Any, value: object, where: str, name: str) -> None:
-    """Numbers are not negative, and fractions (all that is no count) at most 1."""
+    """A value of the rule's kind; numbers are not negative, and counts are whole."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     wanted = {
         bool: (isinstance(value, bool), "true or false"),

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from headprobe.align.batches import AlignedBatch, Batcher, plan_batches
 from headprobe.align.corpus import Corpus
 from headprobe.axes import LONGEST
+from headprobe.errors import HeadprobeError
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
@@ -39,7 +40,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch holds at most so many padded tokens, and attention weights of one layer."""
+    """A batch holds at most so many padded tokens, and attention weights of one layer, and where
+    text is scored so many logits; but always one passage."""
 
     tokens: int
     scores: int
@@ -61,7 +63,10 @@ def measure(
     limits: BatchLimits,
     advance: Callable[[int], None],
 ) -> Measured:
-    """Run every passage through the model once and add everything up."""
+    """Run every passage through the model once and add everything up.
+
+    HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
+    """
     found = corpus.instances
     sample = Sample(sample_rows(found, SAMPLED_ROWS, seed), seed, idle_line)
     batcher = Batcher(corpus, grid.device, sample.words)
@@ -77,9 +82,14 @@ def measure(
         advance(len(batch.passages))
 
     bits = 0.0
-    for chosen, score in ((scored, True), (np.setdiff1d(passages, scored), False)):
+    vocabulary = grid.model.config.get_text_config().vocab_size
+    few = min(limits.tokens, limits.scores // vocabulary)
+    for chosen, score, tokens in (
+        (scored, True, few),
+        (np.setdiff1d(passages, scored), False, limits.tokens),
+    ):
         plan = plan_batches(
-            corpus.lengths[chosen], grid.n_heads, tokens=limits.tokens, scores=limits.scores
+            corpus.lengths[chosen], grid.n_heads, tokens=tokens, scores=limits.scores
         )
         numbers = [chosen[places] for places in plan]
         bits += run_batches(grid, batcher, numbers, tallier, told, score=score)
@@ -90,4 +100,12 @@ def measure(
         "characters": corpus.characters[scored].sum(),
         **count_column_passages(batcher.token_columns(), corpus.starts, len(batcher.token_numbers)),
     }
-    return Measured(tallier.tallies(beside), batcher.token_numbers, len(scored))
+    tallies = tallier.tallies(beside)
+    spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
+    if spoiled:
+        raise HeadprobeError(
+            str(grid.model.dtype).removeprefix("torch."),
+            f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
+            "Try --dtype float32",
+        )
+    return Measured(tallies, batcher.token_numbers, len(scored))

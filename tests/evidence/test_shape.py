@@ -80,6 +80,23 @@ def test_one_document_has_no_bounds_but_for_silence() -> None:
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
 
+def test_one_row_silences_nobody() -> None:
+    """Its output less its mean is zero, whatever it is."""
+    instances = random_instances(np.random.default_rng(7), [1], ())
+    tallies = tallies_of(instances, {}, 1, 3)
+    sums = np.zeros((1, 1, 3, 2))
+    sums[0, 0, :, 0] = 2.0, 0.0, 3.0
+    alone = {
+        "output_rows": np.array([1]),
+        "output_sum": sums,
+        "output_square": np.square(sums).sum(-1),
+        "residual_square": np.array([[1.0]]),
+    }
+    found = shape(instances, Tallies({**tallies.arrays, **alone}), 0.95)
+    assert found.output_high[0, 0, 1] == 0
+    assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
+
+
 def test_a_domain_without_rows_decides_nothing() -> None:
     instances, tallies, _ = speaking(np.random.default_rng(6), np.array([1.0, 0.1, 1.0]))
     letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]

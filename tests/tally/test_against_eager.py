@@ -126,6 +126,17 @@ def test_batches_do_not_matter(name: str) -> None:
     assert np.array_equal(large["hits_by_document"], mixed["hits_by_document"])
 
 
+def test_logits_fit_the_limits_too() -> None:
+    """A vocabulary of 256,000 times a batch made for attention alone fills an accelerator."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 45)
+    model, sizes = tiny_model("llama-gqa"), []
+    model.lm_head.register_forward_hook(lambda _m, _a, logits: sizes.append(logits.numel()))
+    run(model, passages, encoder, BatchLimits(tokens=4096, scores=1 << 15))
+    assert len(sizes) > 1
+    assert max(sizes) <= 1 << 15
+
+
 def test_long_and_short_rows_are_added_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 100)

@@ -92,6 +92,13 @@ def test_likeness_within_a_group_must_stand_out() -> None:
     assert len(clusters(pairs_of(14, few), per_group=2)) == 7
 
 
+def test_exact_repeaters_within_groups_do_not_hide_one_another() -> None:
+    """Each is a rounding error better in one space, so that none is above both quantiles."""
+    exact = {(0, 1): (1.0, 1 - 1e-7), (2, 3): (1 - 1e-7, 1.0), (4, 5): (0.999, 0.999)}
+    usual = {(head, head + 1): (0.93, 0.5) for head in range(6, 16, 2)}
+    assert clusters(pairs_of(16, exact | usual), per_group=2) == [(0, 1), (2, 3), (4, 5)]
+
+
 def test_opposing_outputs_are_reported_whatever_the_attention() -> None:
     tallies = pairs_of(4, {(0, 1): (0.4, -0.93), (1, 3): ALIKE})
     likeness = find_likeness(tallies, np.zeros((2, 2), dtype=bool), 2, RULE)
@@ -103,6 +110,8 @@ def test_opposing_outputs_are_reported_whatever_the_attention() -> None:
 
 
 def test_every_threshold_is_a_rule() -> None:
-    lax = RepeaterRule(affinity=0.4, cosine=0.05, within_group=0.95, min_groups=99, min_rows=1)
+    lax = RepeaterRule(
+        affinity=0.4, cosine=0.05, within_group=0.95, certain=0.99, min_groups=99, min_rows=1
+    )
     likeness = find_likeness(pairs_of(3, {}), np.zeros((1, 3), dtype=bool), 1, lax)
     assert find_clusters(likeness) == [(0, 1, 2)]

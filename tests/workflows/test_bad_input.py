@@ -12,7 +12,7 @@ from huggingface_hub import errors as hub_errors
 
 from headprobe.errors import HeadprobeError
 from headprobe.store.run_folder import Run
-from tests.checkpoints import save_checkpoint
+from tests.checkpoints import save_checkpoint, toy_tokenizer
 from tests.model.tiny import build
 from tests.workflows.conftest import Remembering
 
@@ -95,6 +95,23 @@ def test_weights_that_are_not_numbers(scanned: Scan, tmp_path: Path) -> None:
         model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
     folder = save_checkpoint(tmp_path / "model", model)
     refused(lambda: scanned(model=folder), r"layers\.1\.mlp\.up_proj.* not numbers", tmp_path)
+
+
+def test_a_model_that_overflows_on_a_late_word(scanned: Scan, tmp_path: Path) -> None:
+    """Its weights are numbers and the proof at load sees nothing; the sums would all be NaN."""
+    model = build("llama", {})
+    token = toy_tokenizer()("did")["input_ids"][-1]
+    first = model.model.layers[0]
+    with torch.no_grad():
+        model.model.embed_tokens.weight[:, 0] = 0
+        model.model.embed_tokens.weight[token, 0] = 1
+        first.self_attn.o_proj.weight[0] = 0
+        for part in (first.mlp.up_proj, first.mlp.gate_proj):
+            part.weight[:, 0] = 1e20
+    folder = save_checkpoint(tmp_path / "model", model)
+    probes = tmp_path / "late.txt"
+    probes.write_text("The dog saw a cat. " * 40 + "They did", encoding="utf-8")
+    refused(lambda: scanned(model=folder, probes=probes), "numbers overflow", tmp_path)
 
 
 @pytest.mark.parametrize(
