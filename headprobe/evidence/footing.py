@@ -53,8 +53,6 @@ def find_footing(instances: Instances, tallies: Tallies) -> Footing:
             choices[name][index] = found.choice
     profiles = (mean_profile(tallies, name) for name in ("profile", "profile_norm"))
     by_distance = habit(instances, relations, *profiles)
-    by_document["habit"] = by_distance.by_document
-    by_form["habit"] = by_distance.by_form
     return Footing(
         sizes_by_document=_sizes([folded.document for folded in relations]),
         sizes_by_form=_sizes([folded.form for folded in relations]),
@@ -62,8 +60,8 @@ def find_footing(instances: Instances, tallies: Tallies) -> Footing:
             [len(np.unique(instances.folded_form[f.asked.nearest])) for f in relations],
             dtype=np.int64,
         ),
-        by_document=by_document,
-        by_form=by_form,
+        by_document={**by_document, **by_distance.by_document},
+        by_form={**by_form, **by_distance.by_form},
         choices={name: tuple(chosen) for name, chosen in choices.items()},
         habit_expected=by_distance.expected,
         habit_share=by_distance.share,

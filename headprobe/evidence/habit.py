@@ -1,12 +1,14 @@
 """What a head would score by distance alone (METHOD section 3, ``habit``).
 
 A head's profile is its mean stripped attention at each word distance. ``habit`` chooses the
-candidate with the largest value; of equally large ones, and among the words that share the last
-bin of the profile, the nearer word.
+candidate with the largest value; ``habit_length`` the one with the largest value times its number
+of tokens, for attention to a word is a sum over its tokens, and a head that decays with distance in
+tokens, blind to all content, leans to long words near by. Of equally large ones, and among the
+words that share the last bin of the profile, it is the nearer word.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,18 +20,22 @@ from headprobe.evidence.arrays import Bools, Floats, Ints
 from headprobe.evidence.candidates import Candidates, target_table
 from headprobe.store.instances import Instances, RelationInstances
 
+HABITS = ("habit", "habit_length")
+"""The two rules."""
+
 ROOM = 1_000_000
 """Entries of the largest temporary array: rows by distances, or rows by heads."""
 
 
 @dataclass(frozen=True)
 class Habit:
-    """``by_document`` and ``by_form`` [R, F, N] are sums of hits; ``expected`` and ``share`` [R, N]
-    the profile's mass on the targets: among the candidates, and (norm-weighted) among all usable
-    earlier words of the passage. NaN where a relation has no instance."""
+    """``by_document`` and ``by_form`` map each of HABITS to its sums of hits [R, F, N];
+    ``expected`` and ``share`` [R, N] are the profile's mass on the targets: among the candidates,
+    and (norm-weighted) among all usable earlier words of the passage. NaN where a relation has no
+    instance."""
 
-    by_document: Floats
-    by_form: Floats
+    by_document: Mapping[str, Floats]
+    by_form: Mapping[str, Floats]
     expected: Floats
     share: Floats
 
@@ -54,7 +60,12 @@ def habit(
     heads = len(profile)
     folded = (len(relations), FOLDS, heads)
     plain = (len(relations), heads)
-    result = Habit(np.zeros(folded), np.zeros(folded), np.zeros(plain), np.zeros(plain))
+    result = Habit(
+        {rule: np.zeros(folded) for rule in HABITS},
+        {rule: np.zeros(folded) for rule in HABITS},
+        np.zeros(plain),
+        np.zeros(plain),
+    )
     profiles = _Profiles(profile, norm, _leaders(profile))
     alike = defaultdict(list)
     for index, relation in enumerate(relations):
@@ -94,12 +105,13 @@ class _Profiles(NamedTuple):
 
 @dataclass(frozen=True)
 class _Judged:
-    """Rows of query words: ``distance`` [Q, N] of the word each head's habit chooses, and the
-    reciprocals [Q, N] of the profile's mass on all candidates (0 where it has none)."""
+    """Rows of query words: by each of HABITS the ``distance`` [Q, N] of the word that it chooses
+    for each head, and the reciprocals [Q, N] of the profile's mass on all candidates (0 where it
+    has none)."""
 
     rows: Candidates
     profiles: _Profiles
-    distance: Ints
+    distance: Mapping[str, Ints]
     per_mass: Floats
     per_norm: Floats
 
@@ -132,7 +144,10 @@ def _leaders(profile: Floats) -> NDArray[np.intp]:
 
 def _judge_rows(rows: Candidates, profiles: _Profiles) -> _Judged:
     counts = rows.by_distance()
-    distance = _favourites(rows, counts, profiles)
+    distance = {
+        "habit": _favourites(rows, counts, profiles),
+        "habit_length": _favourites_by_length(rows, counts, profiles),
+    }
     everything = counts
     if rows.strict or rows.scope == "sentence":
         everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
@@ -154,6 +169,26 @@ def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
         row, head = wrong_row[some], wrong_head[some]
         values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
         bins[row, head] = values.argmax(1)
+    return _distances(rows, bins, width)
+
+
+def _favourites_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
+    """[Q, N]: the distance of the candidate preferred where each of its tokens counts."""
+    width = counts.shape[1]
+    distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
+    if width == LONGEST:
+        distance = distance.copy()
+        distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
+    words = np.maximum(rows.query[:, None] - distance, 0)
+    tokens, rivals = rows.instances.tokens[words].astype(np.float64), counts > 0
+    bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
+    for head, profile in enumerate(profiles.mass[:, :width]):
+        bins[:, head] = np.where(rivals, tokens * profile, -1.0).argmax(1)
+    return _distances(rows, bins, width)
+
+
+def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
+    """Profile bins [Q, N] as distances; the last of LONGEST is the nearest candidate from there."""
     distance = bins.astype(np.int64) + 1
     if width == LONGEST:
         beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
@@ -172,9 +207,11 @@ def _add(result: Habit, index: int, some: _Some, judged: _Judged) -> None:
     folded, chosen, row = some
     width = int(judged.rows.extent.max(initial=1))
     targets = target_table(folded.asked, chosen, width)
-    hits = np.take_along_axis(targets, judged.distance[row] - 1, axis=1).astype(np.float32)
-    result.by_document[index] += _one_hot(folded.document[chosen]) @ hits
-    result.by_form[index] += _one_hot(folded.form[chosen]) @ hits
+    by_document, by_form = _one_hot(folded.document[chosen]), _one_hot(folded.form[chosen])
+    for rule, distance in judged.distance.items():
+        hits = np.take_along_axis(targets, distance[row] - 1, axis=1).astype(np.float32)
+        result.by_document[rule][index] += by_document @ hits
+        result.by_form[rule][index] += by_form @ hits
     binned = _binned(targets)
     for per_mass, values, sums in (
         (judged.per_mass, judged.profiles.mass, result.expected),

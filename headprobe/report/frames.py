@@ -12,7 +12,7 @@ from headprobe.report.names import relation_name
 from headprobe.store.skipped import Skipped
 from headprobe.verdicts.verdict import Pair, Verdict
 
-BASELINES = ("offset", "start", "chance", "uniform", "habit")
+BASELINES = ("offset", "start", "chance", "uniform", "habit", "habit_length")
 """The order of the baselines' columns; others follow in the order of the evidence."""
 
 

@@ -1,5 +1,6 @@
 """The habit baseline against a loop over heads, instances and candidates."""
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 
 from headprobe.axes import FOLDS, LONGEST
 from headprobe.evidence import habit as module
-from headprobe.evidence.habit import FoldedInstances, habit
+from headprobe.evidence.habit import HABITS, FoldedInstances, habit
 from headprobe.store.instances import Instances
 
 from .factory import (
@@ -40,15 +41,25 @@ def folded(instances: Instances) -> list[FoldedInstances]:
 def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.ndarray):
     """hits [I, N], expected [N], share [N]."""
     rule = instances.relations[relation]
-    hits, expected, share = [], [], []
+    hits, by_length, expected, share = [], [], [], []
     for query, targets in instances_by_hand(instances, relation):
         words = candidates_by_hand(instances, rule, query)[::-1]
         anywhere = candidates_by_hand(instances, PRONOUN, query)
         bins = [min(query - word, LONGEST) - 1 for word in words]
         hits.append([words[int(np.argmax(head[bins]))] in targets for head in profile])
+        tokens = instances.tokens[words]
+        scored = [lone_bins(head[bins] * tokens, bins) for head in profile]
+        by_length.append([words[int(np.argmax(values))] in targets for values in scored])
         expected.append([mass_on(head, query, targets, words) for head in profile])
         share.append([mass_on(head, query, targets, anywhere) for head in norm])
-    return np.array(hits), np.mean(expected, axis=0), np.mean(share, axis=0)
+    both = {"habit": np.array(hits), "habit_length": np.array(by_length)}
+    return both, np.mean(expected, axis=0), np.mean(share, axis=0)
+
+
+def lone_bins(values: np.ndarray, bins: list[int]) -> np.ndarray:
+    """Of the words in one bin of the profile the nearest stands for all."""
+    first = np.array([place == 0 or bins[place - 1] != bin_ for place, bin_ in enumerate(bins)])
+    return np.where(first, values, -1.0)
 
 
 def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -> float:
@@ -76,12 +87,12 @@ def test_equals_a_loop_over_candidates(
     found = habit(instances, folded(instances), profile, norm)
     for index, each in enumerate(folded(instances)):
         hits, expected, share = by_hand(instances, index, profile, norm)
-        for fold in range(FOLDS):
+        for rule, fold in itertools.product(HABITS, range(FOLDS)):
             np.testing.assert_array_equal(
-                found.by_document[index, fold], hits[each.document == fold].sum(0)
+                found.by_document[rule][index, fold], hits[rule][each.document == fold].sum(0)
             )
             np.testing.assert_array_equal(
-                found.by_form[index, fold], hits[each.form == fold].sum(0)
+                found.by_form[rule][index, fold], hits[rule][each.form == fold].sum(0)
             )
         np.testing.assert_allclose(found.expected[index], expected)
         np.testing.assert_allclose(found.share[index], share)
@@ -90,5 +101,5 @@ def test_equals_a_loop_over_candidates(
 def test_a_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
     found = habit(instances, folded(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST)))
-    assert not found.by_document.any()
+    assert not any(sums.any() for sums in found.by_document.values())
     assert np.isnan(found.expected).all() and np.isnan(found.share).all()

@@ -49,7 +49,7 @@ def test_numbers_are_means_over_instances(instances: Instances) -> None:
     evidence = weigh(instances, tallies_of(instances, hits, 2, 3, mass=0.3), Demands())
     names = list(evidence.baselines)
     compared = 0
-    assert names == ["offset", "start", "chance", "uniform", "habit"]
+    assert names == ["offset", "start", "chance", "uniform", "habit", "habit_length"]
     for index, hit in hits.items():
         assert evidence.n[index] == len(hit)
         np.testing.assert_allclose(evidence.top1[..., index].ravel(), hit.mean(0))

@@ -1,0 +1,76 @@
+"""Heads that see no content at all: attention that only decays with distance in tokens."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headprobe.align.batches import Batcher
+from headprobe.align.corpus import align
+from headprobe.align.encoder import Encoder
+from headprobe.axes import LONGEST
+from headprobe.evidence.shape import shape
+from headprobe.evidence.weigh import weigh
+from headprobe.model.forward import run_batches
+from headprobe.model.heads import observe_heads
+from headprobe.probes.catalog import resolve
+from headprobe.tally.tallier import Sample, Tallier, count_profile_pairs
+from headprobe.verdicts.roles import judge
+from headprobe.verdicts.rules import load_rules
+from tests.checkpoints import toy_tokenizer
+from tests.model.tiny import build, random_ids
+from tests.tally.test_against_eager import passages_of
+
+SCALES = 0.5 * 1.35 ** np.arange(12)
+
+
+class Blind(Tallier):
+    """Head h of layer l attends by exp(-tokens / scale) and to nothing else."""
+
+    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
+        length = weights.shape[-1]
+        away = (torch.arange(length)[:, None] - torch.arange(length)).float()
+        scales = torch.tensor(SCALES[module.layer_idx * 4 :][:4], dtype=torch.float32)
+        decay = torch.exp(-away / scales[:, None, None]).tril()
+        blind = decay / decay.sum(-1, keepdim=True)
+        super().attended(module, blind.expand_as(weights), value, output)
+
+
+def test_heads_that_only_count_tokens_back_earn_no_syntax() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = []
+    for name in ("story", "news", "dialogue"):
+        passages += passages_of(Path(resolve([name])[0].path), encoder, 500, most=142)
+    corpus = align(passages, encoder, lambda _: None, seed=0)
+    assert corpus.instances.tokens.mean() > 2
+    model = build("llama", {"max_position_embeddings": 1024, "num_key_value_heads": 4})
+    grid = observe_heads(model, "blind", random_ids(1, 9))
+    batcher = Batcher(corpus, grid.device, np.zeros(0, dtype=np.int64))
+    sample = Sample(np.zeros(0, dtype=np.int64), 0, 0.3)
+    tallier = Blind(grid, corpus.instances, len(batcher.token_numbers), sample)
+    each = [np.array([number]) for number in range(len(corpus.lengths))]
+    run_batches(grid, batcher, each, tallier, lambda _: None)
+    tallies = tallier.tallies(
+        {
+            "profile_pairs": count_profile_pairs(corpus.instances, LONGEST),
+            "rows": np.array(corpus.instances.usable.sum()),
+        }
+    )
+    rules = load_rules()
+    evidence = weigh(corpus.instances, tallies, rules)
+    verdicts, _ = judge(
+        evidence, shape(corpus.instances, tallies, rules.confidence), tallies, 4, rules
+    )
+    earned = {claim.role: claim.reason for verdict in verdicts for claim in verdict.claims}
+    assert not earned
+    # and it is the length of words that explains them: distance in words alone does not
+    by_words = evidence.top1 - np.maximum.reduce(
+        [
+            np.broadcast_to(found if found.ndim == 3 else found[None, None], evidence.top1.shape)
+            for name, found in evidence.baselines.items()
+            if name != "habit_length"
+        ]
+    )
+    enough = evidence.n >= rules.min_n
+    assert np.nanmax(by_words[..., enough]) > rules.margin
