@@ -15,11 +15,13 @@ class Excerpt:
 
     ``mentions`` are those whose head word is inside, by head word; ``declared`` are the links whose
     query is. Their other words may lie before the excerpt (a negative index) or after it.
+    ``before`` are the entities that have a whole mention before the excerpt.
     """
 
     sentences: tuple[Sentence, ...]
     mentions: tuple[Mention, ...] = ()
     declared: tuple[Declared, ...] = ()
+    before: frozenset[str] = frozenset()
 
     @cached_property
     def words(self) -> tuple[Word, ...]:
@@ -41,6 +43,10 @@ class Excerpts:
         self._declared = sorted(document.declared, key=lambda declared: declared.query)
         self._heads = [mention.head for mention in self._mentions]
         self._queries = [declared.query for declared in self._declared]
+        self._first_end: dict[str, int] = {}
+        for mention in document.mentions:
+            end = self._first_end.get(mention.entity, mention.words[-1])
+            self._first_end[mention.entity] = min(end, mention.words[-1])
 
     def take(self, first: int, last: int) -> Excerpt:
         """The sentences ``first`` to ``last`` - 1."""
@@ -65,6 +71,7 @@ class Excerpts:
                     bisect_left(self._queries, start) : bisect_left(self._queries, end)
                 ]
             ),
+            frozenset(entity for entity, end in self._first_end.items() if end < start),
         )
 
 

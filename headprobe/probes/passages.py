@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from headprobe.probes.document import Document, Passage, PassageWord, Sentence
 from headprobe.probes.excerpt import Excerpt, Excerpts
 from headprobe.probes.probe_file import Note
-from headprobe.probes.relations import Made, make
+from headprobe.probes.relations import Made, cut_off, make
 from headprobe.store.skipped import Skipped
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -40,7 +40,12 @@ def cut(
             )
             continue
         number += 1
-        yield _passage(document, excerpts.take(first, last), number)
+        excerpt = excerpts.take(first, last)
+        lost = cut_off(excerpt) if document.annotated else 0
+        if lost:
+            source = excerpt.sentences[0].source
+            note(Skipped(source, "instance", "its targets stand before the passage", lost))
+        yield _passage(document, excerpt, number)
 
 
 def sentence_text(sentence: Sentence) -> str:

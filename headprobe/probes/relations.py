@@ -105,6 +105,14 @@ def make(excerpt: Excerpt) -> Made:
     )
 
 
+def cut_off(excerpt: Excerpt) -> int:
+    """How many anaphors and declared links have targets before the excerpt only."""
+    anaphors = {(m.head, m.entity) for m in excerpt.mentions if m.entity in excerpt.before}
+    linked = {(query, mentions[0].entity) for query, mentions in _earlier_mentions(excerpt)}
+    declared = sum(max(link.targets) < 0 for link in excerpt.declared)
+    return len(anaphors - linked) + declared
+
+
 def strict(relation: Relation) -> Relation:
     """The same relation without the anaphor's own form."""
     return replace(relation, name=relation.name + _STRICT, strict=True)

@@ -72,7 +72,7 @@ def test_passages_hold_every_sentence_in_order_within_the_budget(document, budge
     texts = [sentence_text(sentence) for sentence in document.sentences]
     fitting = [text for text in texts if count([text])[0] <= budget]
     assert " ".join(passage.text for passage in passages) == " ".join(fitting)
-    assert len(notes) == len(texts) - len(fitting)
+    assert sum(note.what == "sentence" for note in notes) == len(texts) - len(fitting)
     assert all(count([passage.text])[0] <= budget for passage in passages)
     assert len({passage.id for passage in passages}) == len(passages)
     kept = [word.form for s, t in zip(document.sentences, texts, strict=True) if t in fitting
@@ -156,8 +156,25 @@ def test_links_that_leave_the_passage_are_not_in_it():
     assert [[(link.query, link.targets) for link in links] for links in both] == [
         [(2, (1,)), (3, (0, 2))]
     ]
-    apart = [passage.links for passage in cut(document, count_words, 2, lambda note: None)]
+    notes = []
+    apart = [passage.links for passage in cut(document, count_words, 2, notes.append)]
     assert [[(link.query, link.targets) for link in links] for links in apart] == [[], [(1, (0,))]]
+    assert [(note.what, note.reason, note.count) for note in notes] == [
+        ("instance", "its targets stand before the passage", 1)
+    ]
+
+
+def test_anaphors_whose_antecedents_stand_before_the_passage_are_counted():
+    mentions = tuple(Mention("e", (word,), word) for word in (0, 3, 5)) + (Mention("f", (2,), 2),)
+    document = plain("it a", "b it", "c it", mentions=mentions)
+    notes = []
+    whole = list(cut(document, count_words, 6, notes.append))
+    assert [link.query for link in whole[0].links if not link.relation.strict] == [3, 5]
+    assert not notes
+    for size, lost in ((4, 1), (2, 2)):
+        notes.clear()
+        list(cut(document, count_words, size, notes.append))
+        assert sum(note.count for note in notes) == lost
 
 
 def test_plain_text_carries_no_relation():

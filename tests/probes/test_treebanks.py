@@ -189,4 +189,6 @@ def test_passages_of_a_few_words_hold_every_sentence(treebank, documents):
         for passage in passages:
             assert len(passage.text.split()) <= 40
             assert all(link.targets[-1] < link.query for link in passage.links)
-    assert {note.what for note in notes} <= {"sentence"}
+    assert {(note.what, note.reason) for note in notes if note.what != "sentence"} <= {
+        ("instance", "its targets stand before the passage")
+    }
