@@ -121,7 +121,7 @@ def count_column_passages(
 
 
 def sample_rows(instances: Instances, size: int, seed: int) -> NDArray[np.int64]:
-    """A seeded sample of word numbers, ascending: usable words with earlier usable ones."""
+    """A seeded sample of word numbers, ascending: usable words but the first of a passage."""
     rows = np.flatnonzero(instances.usable & (instances.place > 0))
     chosen = np.random.default_rng(seed).choice(rows, min(size, len(rows)), replace=False)
     return np.sort(chosen).astype(np.int64)

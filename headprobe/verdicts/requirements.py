@@ -51,7 +51,7 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
         ),
         Requirement(
             ~few_forms | (evidence.gain_without_form > rules.margin),
-            lambda at: f"gain {evidence.gain_without_form[at]:.2f} with one form left out",
+            lambda at: f"gain {evidence.gain_without_form[at]:.2f} with one form fold left out",
         ),
     )
 

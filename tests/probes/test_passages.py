@@ -165,7 +165,8 @@ def test_links_that_leave_the_passage_are_not_in_it():
 
 
 def test_anaphors_whose_antecedents_stand_before_the_passage_are_counted():
-    mentions = tuple(Mention("e", (word,), word) for word in (0, 3, 5)) + (Mention("f", (2,), 2),)
+    places = (("e", 0), ("f", 2), ("e", 3), ("e", 5))
+    mentions = tuple(Mention(entity, (word,), word) for entity, word in places)
     document = plain("it a", "b it", "c it", mentions=mentions)
     notes = []
     whole = list(cut(document, count_words, 6, notes.append))
