@@ -58,8 +58,8 @@ def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
         ({"q": np.nan}, "q above 0.05"),
         ({"mass": 0.049}, "mass 0.049 below 0.05"),
         ({"form_folds": 9.9, "forms": 2, "gain_without_form": 0.3}, "only 2 target forms"),
-        ({"form_folds": 9.9, "gain_without_form": 0.1}, "gain 0.10 with one form left out"),
-        ({"form_folds": 9.9}, "gain nan with one form left out"),
+        ({"form_folds": 9.9, "gain_without_form": 0.1}, "gain 0.10 with one form fold left out"),
+        ({"form_folds": 9.9}, "gain nan with one form fold left out"),
     ],
 )
 def test_a_head_that_just_misses(rules: Rules, changes: dict, missing: str) -> None:
