@@ -122,10 +122,12 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
     yield from role_grid(heads, group, width)
     yield Text()
     yield from legend(heads, width)
+    key = "down: layers, across: heads"
     if parts_groups(model.n_heads, group, width, model.n_layers):
-        yield Text("down: layers, across: heads, gaps between KV groups", style=LABEL)
-    else:
-        yield Text("down: layers, across: heads", style=LABEL)
+        key += ", gaps between KV groups"
+    if any(";" in head.text("roles") for head in heads):
+        key += "; letter: strongest role"
+    yield Text(key, style=LABEL)
 
 
 def _best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:

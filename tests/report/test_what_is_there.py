@@ -44,6 +44,23 @@ def test_what_could_not_be_judged_is_said_with_its_reason(
     assert "no head could be judged   no relation has 50 instances\n" in stream.getvalue()
 
 
+def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_roles(roles: str) -> str:
+        def told(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+            return [Row({**each.cells, "roles": roles}) for each in rows(self, table, head)]
+
+        monkeypatch.setattr(Run, "rows", told)
+        stream = io.StringIO()
+        draw_summary(run, console(stream, 80))
+        return stream.getvalue()
+
+    rows = Run.rows
+    assert "gaps between KV groups; letter: strongest role\n" in of_roles("syntax;punctuation")
+    assert "strongest role" not in of_roles("syntax")
+
+
 def test_a_run_is_listed_on_one_line_to_be_copied(run: Run) -> None:
     name = "Llama-3.1-8B-20261122-163122-a-long-one"
     stream = io.StringIO()
