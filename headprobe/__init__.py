@@ -19,12 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["__version__", "load", "scan"]
 __version__ = "0.1.0"
 
-__version__ = "0.1.0"
-
 
 def scan(
     model: str | os.PathLike[str] | None = None,
-    probes: Sequence[str | os.PathLike[str]] = (),
+    probes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
@@ -49,6 +47,8 @@ def scan(
     from headprobe.workflows.scan import ScanRequest
     from headprobe.workflows.scan import scan as work
 
+    if isinstance(probes, str | os.PathLike):  # one name is not a sequence of letters
+        probes = [probes]
     request = ScanRequest(
         model=None if model is None else os.fspath(model),
         probes=tuple(os.fspath(each) for each in probes),

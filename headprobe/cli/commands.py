@@ -2,15 +2,15 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from headprobe import __version__
+from headprobe.cli.printing import AsJson, print_json, stdout
+from headprobe.cli.probes import probes_app
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from headprobe.store.run_folder import Run
     from headprobe.workflows.scan import ScanRequest
 
@@ -21,12 +21,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-probes_app = typer.Typer(
-    rich_markup_mode=None, help="List the built-in probe sets, or print from one."
-)
 app.add_typer(probes_app, name="probes")
 
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 RunOption = Annotated[
@@ -53,30 +49,37 @@ def _root(
 @app.command("scan")
 def _scan(
     model: Annotated[
-        str | None, typer.Argument(metavar="[MODEL]", help="Hub id or folder [the bundled demo].")
+        str | None, typer.Argument(metavar="MODEL", help="Hub id or folder [the bundled demo].")
     ] = None,
     probes: Annotated[
         list[str] | None,
         typer.Option(
-            "--probes", "-p", help="Built-in set, file or folder; repeatable [all built-in sets]."
+            "--probes",
+            "-p",
+            metavar="PROBES",
+            help="Built-in set, file or folder; repeatable [all built-in sets].",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="RUN", help="[headprobe-runs/<model>-<time>]"),
     ] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda, mps, ...")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16, float16")] = "auto",
-    revision: Annotated[str | None, typer.Option(help="Of a Hub model.")] = None,
+    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, mps, ...")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(metavar="DTYPE", help="float32, bfloat16, float16")
+    ] = "auto",
+    revision: Annotated[
+        str | None, typer.Option(metavar="R", help="Of a Hub model: a branch, tag or commit.")
+    ] = None,
     max_passages: Annotated[
-        int | None, typer.Option(min=1, help="Stop reading after so many.")
+        int | None, typer.Option(min=1, metavar="N", help="Take the first N passages only.")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")] = False,
     overwrite: Overwrite = False,
-    seed: Annotated[int, typer.Option(help="Of every sample that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
     ] = False,
@@ -130,9 +133,9 @@ def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
     finally:
         progress.finish()
     if as_json:
-        _print_json(asdict(planned))
+        print_json(asdict(planned))
     elif not quiet:
-        draw_plan(planned, _stdout())
+        draw_plan(planned, stdout())
 
 
 def _print_run(run: "Run", quiet: bool, as_json: bool) -> None:
@@ -141,20 +144,22 @@ def _print_run(run: "Run", quiet: bool, as_json: bool) -> None:
     if as_json:
         from headprobe.report.machine import run_values
 
-        _print_json(run_values(run))
+        print_json(run_values(run))
     elif quiet:
         print(plain(str(run.path)))
     else:
         from headprobe.report.summary import draw_summary
 
-        draw_summary(run, _stdout())
+        draw_summary(run, stdout())
 
 
 @app.command("show-head")
 def _show_head(
     head: Annotated[str, typer.Argument(metavar="HEAD", help="L12H5, 12.5 or 12-5.")],
     run: RunOption = None,
-    text: Annotated[str | None, typer.Option(help="Run the model on this text instead.")] = None,
+    text: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="Run the model on this text instead.")
+    ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -172,11 +177,11 @@ def _show_head(
     if as_json:
         from headprobe.report.machine import head_values
 
-        _print_json(head_values(view))
+        print_json(head_values(view))
     else:
         from headprobe.report.head_view import draw_head
 
-        draw_head(view, _stdout())
+        draw_head(view, stdout())
 
 
 def _show_text(run: "Run", layer: int, head: int, text: str, as_json: bool) -> None:
@@ -186,19 +191,17 @@ def _show_text(run: "Run", layer: int, head: int, text: str, as_json: bool) -> N
 
     view = show_text(run, layer, head, text)
     if as_json:
-        _print_json(asdict(view))
+        print_json(asdict(view))
     else:
         from headprobe.report.text_view import draw_text
 
-        draw_text(view, _stdout())
+        draw_text(view, stdout())
 
 
 @app.command("export")
 def _export(
     csv: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")],
-    run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="Run folder [newest].")
-    ] = None,
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Run folder [newest].")] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
@@ -209,7 +212,7 @@ def _export(
 
     written = [str(path) for path in export(_find(run, quiet), csv, overwrite)]
     if as_json:
-        _print_json(written)
+        print_json(written)
     elif not quiet:
         print("\n".join(plain(path) for path in written))
 
@@ -227,46 +230,15 @@ def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
     if as_json:
         from headprobe.report.machine import manifest_values
 
-        _print_json([manifest_values(run) for run in found])
+        print_json([manifest_values(run) for run in found])
     elif quiet:
         print("".join(plain(str(run.path)) + "\n" for run in found), end="")
     elif found:
         from headprobe.report.runs_view import draw_runs
 
-        draw_runs(found, _stdout())
+        draw_runs(found, stdout())
     else:
         print(f"no runs under {RUNS} yet: headprobe scan makes one", file=sys.stderr)
-
-
-@probes_app.callback(invoke_without_command=True)
-def _probes(context: typer.Context, as_json: AsJson = False) -> None:
-    if context.invoked_subcommand is not None:
-        return
-    from headprobe.workflows.probe_sets import list_probe_sets
-
-    sets = list_probe_sets()
-    if as_json:
-        from dataclasses import asdict
-
-        _print_json([asdict(each) for each in sets])
-    elif sets:
-        from headprobe.report.probes_view import draw_probe_sets
-
-        draw_probe_sets(sets, _stdout())
-    else:
-        print("no built-in probe sets: give files with -p", file=sys.stderr)
-
-
-@probes_app.command("show")
-def _probes_show(
-    name: Annotated[str, typer.Argument(help="Built-in set, file or folder.")],
-    most: Annotated[int, typer.Option("-n", help="Documents to print.")] = 3,
-) -> None:
-    """Print some of a probe set, readable."""
-    from headprobe.report.probes_view import draw_samples
-    from headprobe.workflows.probe_sets import some_samples
-
-    draw_samples(some_samples(name, most), _stdout())
 
 
 def _find(named: Path | None, quiet: bool) -> "Run":
@@ -278,15 +250,3 @@ def _find(named: Path | None, quiet: bool) -> "Run":
             print(plain(line), file=sys.stderr)
 
     return find_run(named, note)
-
-
-def _stdout() -> "Console":
-    from headprobe.report.console import console
-
-    return console(sys.stdout)
-
-
-def _print_json(values: Any) -> None:
-    import json
-
-    print(json.dumps(values, indent=2, default=str))

@@ -44,7 +44,9 @@ def _run(arguments: list[str]) -> int:
     except HeadprobeError as error:
         return _say(str(error), USER)
     except KeyboardInterrupt:
-        return _say("interrupted: no run was written. Run the same command again.", INTERRUPTED)
+        return _say(
+            "interrupted: nothing half-written is left. Type the same command again.", INTERRUPTED
+        )
     except _UsageProblem as problem:
         return _say(_one_line(problem), USER)
     return 0

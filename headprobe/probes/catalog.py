@@ -107,7 +107,11 @@ def _files_in(folder: Path) -> Iterator[ProbeFile]:
 
 def _names_in(folder: Path) -> list[str]:
     with reading(folder):
-        return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+        return sorted(
+            path.name
+            for path in folder.iterdir()
+            if not path.name.startswith(".") and (path.suffix.lower() in READERS or path.is_dir())
+        )
 
 
 def _known_kinds() -> str:

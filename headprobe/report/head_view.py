@@ -92,7 +92,7 @@ def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
     known = [row for row in rows if row.whole("n")]
     ordered = sorted(known, key=_rank)
     more = len(ordered) - SHOWN
-    yield _title("what it looks for", f"and {more} more: relations.csv" if more > 0 else "")
+    yield _title("relations", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("", overflow="fold")
     for name in ("n", "top1"):

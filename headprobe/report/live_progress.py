@@ -22,7 +22,7 @@ class _Amount(TextColumn):
         unit = task.fields["unit"]
         scale = 1.0
         if unit == "bytes":
-            scale, unit = 1e6, "MB"
+            scale, unit = (1e6, "MB") if (task.total or 0) >= 1e6 else (1e3, "kB")
         done = f"{task.completed / scale:,.0f}" if task.completed else ""
         if task.total is not None:
             done = f"{task.completed / scale:,.0f} of {task.total / scale:,.0f}"

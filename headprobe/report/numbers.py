@@ -1,5 +1,7 @@
 """Numbers as people read them."""
 
+from collections.abc import Sequence
+
 MISSING = "–"
 
 
@@ -39,6 +41,12 @@ def decimal(value: float | None, digits: int = 2) -> str:
 def count(value: int, one: str, many: str | None = None) -> str:
     """``1 head``, ``1,024 heads``."""
     return f"{value:,} {one if value == 1 else many or one + 's'}"
+
+
+def groups(n_kv_heads: Sequence[int]) -> str:
+    """``4 KV groups``; ``[2, 4] KV groups`` where layers differ."""
+    found = sorted(set(n_kv_heads))
+    return count(found[0], "KV group") if len(found) == 1 else f"{found} KV groups"
 
 
 def duration(seconds: float) -> str:

@@ -42,7 +42,7 @@ def draw_plan(plan: Plan, console: Console) -> None:
     table.add_column(overflow="fold")
     table.add_row("model", Text(plain(plan.model), style="bold"))
     layers = numbers.count(plan.n_layers, "layer")
-    heads = numbers.count(plan.n_heads, "head")
+    heads = f"{numbers.count(plan.n_heads, 'head')}, {numbers.groups(plan.n_kv_heads)}"
     where = f"{plain(plan.dtype)} on {plain(plan.device)}"
     table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
     for place, probe in enumerate(plan.probes):
@@ -60,10 +60,11 @@ def draw_plan(plan: Plan, console: Console) -> None:
 
 
 def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
-    if not relations:
-        console.print("\nno annotation, so no relations: shape and redundancy only")
+    found = [(name, n) for name, n in relations if n]
+    if not found:
+        console.print("\nno annotation that makes a relation: shape and redundancy only")
         return
     console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
-    ordered = sorted(relations, key=lambda each: -each[1])
+    ordered = sorted(found, key=lambda each: -each[1])
     entries = [Text.assemble(f"{n:>7,}  ", (plain(name), LABEL)) for name, n in ordered]
     console.print(Columns(entries, padding=(0, 3), equal=True, column_first=True))

@@ -66,7 +66,7 @@ def draw_samples(samples: Iterable[Sample], console: Console) -> None:
         for sentence in sample.sentences:
             console.print(Padding(Text(plain(sentence.text)), (0, 0, 0, 2)))
             edges = "  ".join(
-                f"{plain(name)}:{plain(word)}→{plain(head)}" for name, word, head in sentence.edges
+                f"{plain(name)}({plain(word)}→{plain(head)})" for name, word, head in sentence.edges
             )
             if edges:
                 console.print(Padding(Text(edges, style=LABEL), (0, 0, 0, 4)))

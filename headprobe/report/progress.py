@@ -4,6 +4,7 @@ import sys
 import warnings
 from typing import Protocol, TextIO
 
+from headprobe.report.numbers import count
 from headprobe.report.plain import plain
 
 
@@ -47,7 +48,8 @@ class PlainProgress:
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         if not self.quiet:
-            amount = "" if total is None else f" ({total:,} {unit}".rstrip() + ")"
+            one = unit.removesuffix("s")
+            amount = "" if total is None else f" ({count(total, one, unit).rstrip()})"
             self._say(plain(name) + amount)
 
     def advance(self, n: int = 1) -> None:

@@ -15,7 +15,7 @@ from headprobe.store.run_folder import Run
 def draw_runs(runs: Sequence[Run], console: Console) -> None:
     """Print one line per run, in the order given."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("run", overflow="fold")
+    table.add_column("run", no_wrap=True, overflow="ignore")  # it is there to be copied
     table.add_column("model", overflow="fold")
     table.add_column("heads", justify="right", no_wrap=True)
     table.add_column("probes", overflow="fold")

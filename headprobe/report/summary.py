@@ -3,6 +3,7 @@
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -11,7 +12,7 @@ from rich.text import Text
 from headprobe.axes import head_name
 from headprobe.report import numbers
 from headprobe.report.grid import legend, parts_groups, role_grid
-from headprobe.report.palette import LABEL, marks
+from headprobe.report.palette import LABEL, NONE, kind_of, marks
 from headprobe.report.plain import clip, clip_start, plain
 from headprobe.store import run_folder
 from headprobe.store.manifest import STAGES, Manifest
@@ -41,7 +42,7 @@ def draw_summary(run: Run, console: Console) -> None:
     console.print(_title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in [*_best(relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+    for part in [*_best(heads, relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
@@ -76,13 +77,11 @@ def _facts(manifest: Manifest, width: int) -> Table:
     model = manifest.model
     table = _pairs()
     table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
-    groups = sorted(set(model.n_kv_heads))
-    kv = numbers.count(groups[0], "KV group") if len(groups) == 1 else f"{groups} KV groups"
     table.add_row(
         "",
         f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
-        f"{numbers.count(model.n_heads, 'head')}, {kv}; {plain(model.dtype)} on "
-        f"{plain(model.device)}",
+        f"{numbers.count(model.n_heads, 'head')}, {numbers.groups(model.n_kv_heads)}; "
+        f"{plain(model.dtype)} on {plain(model.device)}",
     )
     for place, probe in enumerate(manifest.probes[:LISTED]):
         amounts = (
@@ -96,7 +95,7 @@ def _facts(manifest: Manifest, width: int) -> Table:
     for place, sink in enumerate(manifest.sinks_flagged[:FLAGGED]):
         more = len(manifest.sinks_flagged) - FLAGGED
         rest = f"   and {more:,} more" if place == FLAGGED - 1 and more > 0 else ""
-        table.add_row("" if place else "sinks", clip(sink, width - 30) + rest)
+        table.add_row("" if place else "sinks", clip(sink, width - 10 - len(rest)) + rest)
     stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
     total = numbers.duration(sum(manifest.seconds.values()))
     table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)
@@ -123,29 +122,37 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
     yield from role_grid(heads, group, width)
     yield Text()
     yield from legend(heads, width)
+    key = "down: layers, across: heads"
     if parts_groups(model.n_heads, group, width, model.n_layers):
-        yield Text("down: layers, across: heads, gaps between KV groups", style=LABEL)
-    else:
-        yield Text("down: layers, across: heads", style=LABEL)
+        key += ", gaps between KV groups"
+    if any(";" in head.text("roles") for head in heads):
+        key += "; letter: strongest role"
+    yield Text(key, style=LABEL)
 
 
-def _best(relations: Sequence[Row]) -> Iterator[RenderableType]:
+def _best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
     shown = best_heads(relations)
-    if shown and not shown[0][0]:
-        yield _title("no head earned a named role", "the best evidence there was")
-    elif shown:
-        yield _title("best heads", "chosen on half of the documents; gain: on the other half")
-    if shown:
-        yield _best_table(shown)
+    if not shown:
+        reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
+        yield _title("no head could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
+        return
+    if shown[0][0]:
+        yield _title(
+            "best heads", "chosen on half the documents, gain on the other, the rest on all"
+        )
+    else:
+        yield _title("no head earned a named role", "what came nearest, by the lower end of gain")
+    yield _best_table(shown)
 
 
 def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
     """(role, row) of the best heads, chosen by ``gain_a``: per role at most ``BEST``, the best for
-    each relation before the second best. Where no role was earned, the best without one."""
+    each relation before the second best. Where no role was earned, those that came nearest, by
+    ``gain_low``, as no half of the documents is kept from choosing what is no finding."""
     earned = [row for row in relations if row.text("role")]
     if not earned:
         judged = [row for row in relations if row.number("q") is not None]
-        return [("", row) for row in _best_rows(judged)]
+        return [("", row) for row in _best_rows(judged, "gain_low")]
     roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
     return [
         (role, row)
@@ -154,9 +161,10 @@ def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
     ]
 
 
-def _best_rows(rows: Sequence[Row]) -> list[Row]:
+def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
     def gain(row: Row) -> float:
-        return row.number("gain_a") or 0.0
+        value = row.number(column)
+        return -inf if value is None else value
 
     ranked: list[tuple[int, Row]] = []
     met: Counter[tuple[str, str, str]] = Counter()
@@ -179,6 +187,8 @@ def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
+    if not named:
+        table.add_column("95 %", no_wrap=True)
     chosen = marks(role for role, _ in rows if role)
     before = ""
     for role, row in rows:
@@ -192,7 +202,8 @@ def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
             baseline_words(row),
-            Text(numbers.signed(row.number("gain_b")), style="bold"),
+            Text(numbers.signed(row.number("gain_b" if named else "gain")), style="bold"),
+            *([] if named else [numbers.span(row.number("gain_low"), row.number("gain_high"))]),
         )
         before = role
     return table

@@ -1,5 +1,6 @@
 """What one head does on a text that the user typed."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -44,15 +45,27 @@ def draw_text(view: TextView, console: Console) -> None:
     table.add_column("start", justify="right", no_wrap=True, style=LABEL)
     table.add_column("itself", justify="right", no_wrap=True, style=LABEL)
     table.add_column("looks at", overflow="fold")
-    for place, word in enumerate(view.words):
-        form = clip(word, LONGEST_WORD)
+    shown = _told_apart(view.words)
+    for place, form in enumerate(shown):
         if not view.usable[place]:
             table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))
             continue
         row = view.weights[place]
         sink, itself = fraction(view.sink[place]), fraction(row[place])
-        table.add_row(form, sink, itself, _looks_at(view.words, row[:place]))
+        table.add_row(form, sink, itself, _looks_at(shown, row[:place]))
     console.print(table)
+
+
+def _told_apart(words: Sequence[str]) -> list[str]:
+    """Every word as it is shown; from its second time on with its number, as probe files write it
+    (``the#2``)."""
+    met: Counter[str] = Counter()
+    shown = []
+    for word in words:
+        met[word] += 1
+        form = clip(word, LONGEST_WORD)
+        shown.append(form if met[word] == 1 else f"{form}#{met[word]}")
+    return shown
 
 
 def _looks_at(words: Sequence[str], weights: Sequence[float]) -> Text:
@@ -62,6 +75,6 @@ def _looks_at(words: Sequence[str], weights: Sequence[float]) -> Text:
         if weights[place] < FAINT:
             break
         line.append("   " if line else "", style=LABEL)
-        line.append(clip(words[place], LONGEST_WORD), style="" if line else "bold green")
+        line.append(words[place], style="" if line else "bold green")
         line.append(f" {fraction(weights[place])}", style=LABEL)
     return line

@@ -35,12 +35,16 @@ EXAMPLES = "examples.jsonl"
 TALLIES, INSTANCES = "tallies.npz", "instances.npz"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A finished run. Everything but the manifest is read when it is first asked for."""
 
     path: Path
     manifest: Manifest
+
+    def __repr__(self) -> str:
+        model = self.manifest.model
+        return f"<Run {str(self.path)!r}: {model.n_layers} layers of {model.n_heads} heads>"
 
     @classmethod
     def load(cls, path: Path) -> Self:

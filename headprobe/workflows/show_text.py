@@ -15,6 +15,7 @@ from headprobe.model.checkpoint import (
     load_config,
     load_encoder,
     load_model,
+    quietly,
 )
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import HeadGrid, observe_heads
@@ -39,12 +40,13 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
         revision=note.revision if note.kind == "hub" else None,
         bundled=note.kind == "bundled",
     )
-    config = load_config(source)
-    corpus = _align_text(text, load_encoder(source), note.context)
     device = choose_device("auto")
-    model = load_model(source, config, device, getattr(torch, note.dtype), lambda _: None)
-    ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
-    grid = observe_heads(model, source.name, ids)
+    with quietly():
+        config = load_config(source)
+        corpus = _align_text(text, load_encoder(source), note.context)
+        model = load_model(source, config, device, getattr(torch, note.dtype), lambda _: None)
+        ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
+        grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)
     batcher = Batcher(corpus, device, np.zeros(0, dtype=np.int64))
     run_batches(grid, batcher, [np.array([0])], look, lambda _: None)

@@ -87,6 +87,12 @@ def test_the_version_is_the_packages(folder: Path) -> None:
     assert typed(folder, "--version").stdout == f"headprobe {headprobe.__version__}\n"
 
 
+def test_samples_of_a_probe_set_are_there_for_machines(folder: Path) -> None:
+    result = typed(folder, "probes", "show", "story", "-n", "2", "--json")
+    assert result.returncode == 0
+    assert [sample["domain"] for sample in json.loads(result.stdout)] == ["story", "story"]
+
+
 @pytest.mark.parametrize("name", ["L1H2", "l1h2", "1.2", "1-2"])
 def test_heads_are_named_in_four_ways(folder: Path, name: str) -> None:
     result = typed(folder, "show-head", name, "-r", "first")

@@ -122,7 +122,9 @@ def test_interrupts_are_one_line_and_130(
 
     scan_with(interrupted)
     assert type_in(monkeypatch, "scan", "m") == 130
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1
+    assert "nothing half-written" in said
 
 
 def test_termination_unwinds(
@@ -175,3 +177,13 @@ def test_three_lines_of_python(scan_with: Callable[[Scan], list[Any]]) -> None:
     assert set(run.relations["family"]) == {"coreference", "syntax", "punctuation"}
     assert len(run.pairs) == 2
     assert len(headprobe.load(RUNS / "made").skipped) == 2
+    assert repr(run) == f"<Run {str(run.path)!r}: 4 layers of 8 heads>"
+
+
+@pytest.mark.parametrize("probes", ["story", Path("story")])
+def test_one_probe_set_needs_no_list(
+    scan_with: Callable[[Scan], list[Any]], probes: str | Path
+) -> None:
+    asked = scan_with(lambda request, progress: write_run(RUNS / "made"))
+    headprobe.scan("folder", probes=probes)
+    assert asked[0].probes == ("story",)

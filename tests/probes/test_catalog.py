@@ -48,6 +48,17 @@ def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
     assert [file.name for file in resolve([str(tmp_path / "plain" / "a.txt")])] == ["a.txt"]
 
 
+def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("notes.md", "a.conllu"):
+        (tmp_path / name).touch()
+    (tmp_path / "bank").mkdir()
+    with pytest.raises(HeadprobeError) as error:
+        resolve(["xyz"])
+    assert "a.conllu, bank" in str(error.value)
+    assert "notes" not in str(error.value)
+
+
 @pytest.mark.parametrize(
     ("name", "what", "remedy"),
     [

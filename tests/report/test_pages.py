@@ -30,7 +30,7 @@ from headprobe.store import run_folder
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
 from headprobe.workflows.show_head import show_head
-from tests.report.synthetic import HOSTILE, Size, write_run
+from tests.report.synthetic import HOSTILE, Size, manifest, write_run
 
 Draw = Callable[[Run, Console], None]
 
@@ -50,6 +50,22 @@ def runs(run: Run, on: Console) -> None:
 
 
 PAGES = (summary, every_head, runs)
+
+PLAN = Plan(
+    model=HOSTILE,
+    architecture="LlamaForCausalLM",
+    n_layers=5,
+    n_heads=8,
+    n_kv_heads=(4,) * 5,
+    device="cpu",
+    dtype="float32",
+    target=run_folder.RUNS / "tiny",
+    probes=manifest().probes,
+    passages=3,
+    tokens=900,
+    skipped=2,
+    relations=(("obj → head", 109), ("[red]own[/] → \x1b[31m", 1_000)),
+)
 
 
 def printed(draw: Draw, run: Run, width: int = 80) -> str:
@@ -234,22 +250,8 @@ def test_wide_and_tall_models_print_quickly(tmp_path_factory: pytest.TempPathFac
     assert HOSTILE not in text
 
 
-def test_a_plan_says_what_would_be_done(run: Run) -> None:
-    plan = Plan(
-        model=HOSTILE,
-        architecture="LlamaForCausalLM",
-        n_layers=5,
-        n_heads=8,
-        n_kv_heads=(4,) * 5,
-        device="cpu",
-        dtype="float32",
-        target=run.path,
-        probes=run.manifest.probes,
-        passages=3,
-        tokens=900,
-        skipped=2,
-        relations=(("obj → head", 109), ("[red]own[/] → \x1b[31m", 1_000)),
-    )
+def test_a_plan_says_what_would_be_done() -> None:
+    plan = PLAN
     stream = io.StringIO()
     draw_plan(plan, console(stream, 80))
     text = stream.getvalue()
@@ -276,7 +278,7 @@ def test_probe_sets_and_samples_are_readable() -> None:
     stream = io.StringIO()
     draw_samples([sample], console(stream, 80))
     assert stream.getvalue() == (
-        "story:1   fiction\n  The \\x1b[31mcat sat.\n    nsubj:cat→sat\n"
+        "story:1   fiction\n  The \\x1b[31mcat sat.\n    nsubj(cat→sat)\n"
         "  same: The cat = it\n  sees: cat → The\n\n"
     )
 

@@ -36,6 +36,22 @@ def test_a_line_per_stage_without_a_terminal() -> None:
     ]
 
 
+def test_one_is_one() -> None:
+    stream = io.StringIO()
+    progress_for(stream).stage("measuring", 1, "passages")
+    assert stream.getvalue() == "measuring (1 passage)\n"
+
+
+def test_small_files_are_not_zero_of_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    stream = Terminal()
+    progress = progress_for(stream)
+    progress.stage("reading", 63_000, "bytes")
+    progress.advance(21_000)
+    progress.finish()
+    assert "21 of 63 kB" in stream.getvalue()
+
+
 def test_quiet_keeps_warnings() -> None:
     stream = io.StringIO()
     work(progress_for(stream, quiet=True))

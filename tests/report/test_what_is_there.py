@@ -1,0 +1,84 @@
+"""Pages of runs that found little, and names that people copy."""
+
+import io
+from dataclasses import replace
+
+import pytest
+
+from headprobe.report.console import console
+from headprobe.report.plan_view import draw_plan
+from headprobe.report.runs_view import draw_runs
+from headprobe.report.summary import best_heads, draw_summary
+from headprobe.report.text_view import TextView, draw_text
+from headprobe.store import run_folder
+from headprobe.store.run_folder import Run
+from headprobe.store.tables import Row
+from tests.report.test_pages import PLAN
+
+
+def row(name: str, relation: str, **cells: str) -> Row:
+    return Row({"name": name, "family": "syntax", "relation": relation, "q": "1", **cells})
+
+
+def test_without_roles_the_heads_that_came_nearest_are_shown() -> None:
+    lucky = row("L0H0", "lucky", gain_a=".6", gain="-.5", gain_low="-.9")
+    near = row("L0H1", "near", gain_a=".1", gain=".2", gain_low=".05")
+    unsure = row("L0H2", "unsure", gain_a=".9", gain=".9", gain_low="")
+    found = best_heads([lucky, unsure, near])
+    assert [each.text("name") for _, each in found] == ["L0H1", "L0H0", "L0H2"]
+
+
+def test_what_could_not_be_judged_is_said_with_its_reason(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def too_few(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+        if table == run_folder.HEADS:
+            few = {"role": "none", "reason": "no relation has 50 instances"}
+            return [Row({**each.cells, **few}) for each in rows(self, table, head)]
+        return [Row({**each.cells, "role": "", "q": ""}) for each in rows(self, table, head)]
+
+    rows = Run.rows
+    monkeypatch.setattr(Run, "rows", too_few)
+    stream = io.StringIO()
+    draw_summary(run, console(stream, 80))
+    assert "no head could be judged   no relation has 50 instances\n" in stream.getvalue()
+
+
+def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_roles(roles: str) -> str:
+        def told(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+            return [Row({**each.cells, "roles": roles}) for each in rows(self, table, head)]
+
+        monkeypatch.setattr(Run, "rows", told)
+        stream = io.StringIO()
+        draw_summary(run, console(stream, 80))
+        return stream.getvalue()
+
+    rows = Run.rows
+    assert "gaps between KV groups; letter: strongest role\n" in of_roles("syntax;punctuation")
+    assert "strongest role" not in of_roles("syntax")
+
+
+def test_a_run_is_listed_on_one_line_to_be_copied(run: Run) -> None:
+    name = "Llama-3.1-8B-20261122-163122-a-long-one"
+    stream = io.StringIO()
+    draw_runs([replace(run, path=run.path.with_name(name))], console(stream, 80))
+    assert name in stream.getvalue()
+
+
+def test_a_plan_does_not_list_relations_without_instances() -> None:
+    plan = replace(PLAN, relations=(("obj → head", 3), ("stop → mark", 0)))
+    stream = io.StringIO()
+    draw_plan(plan, console(stream, 80))
+    assert "8 heads, 4 KV groups; float32" in stream.getvalue()
+    assert "3  obj → head" in stream.getvalue()
+    assert "stop" not in stream.getvalue()
+
+
+def test_words_that_come_again_are_numbered() -> None:
+    view = TextView("L0H0", ("the", "the"), ((1.0,), (0.7, 0.3)), (0.0, 0.0), (True, True))
+    stream = io.StringIO()
+    draw_text(view, console(stream, 80))
+    assert stream.getvalue().splitlines()[-1].split() == ["the#2", ".00", ".30", "the", ".70"]
