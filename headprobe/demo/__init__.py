@@ -1,0 +1,1 @@
+"""How the bundled demo model and the bundled probe sets were made."""
