@@ -50,7 +50,9 @@ def draw_summary(run: Run, console: Console) -> None:
 
 
 def relation_words(row: Row) -> str:
-    """``obj → head``: the relation, and what it looks to."""
+    """``obj → head``: the relation, and what it looks to (in coreference always an antecedent)."""
+    if row.text("family") == "coreference":
+        return clip(row.text("relation"), LONGEST)
     return f"{clip(row.text('relation'), LONGEST)} → {clip(row.text('looks_to'), LONGEST)}"
 
 

@@ -290,7 +290,9 @@ def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
     lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9"})
     stream = io.StringIO()
     draw_head(replace(view, relations=(unsure, lucky, *view.relations)), console(stream, 80))
-    lines = [line.split()[0] for line in stream.getvalue().splitlines() if " → " in line]
+    table = re.search(r"^relations.*\n.*\n((?:  .*\n)+)", stream.getvalue(), re.MULTILINE)
+    assert table is not None
+    lines = [line.split()[0] for line in table[1].splitlines()]
     earned = [row.text("relation") for row in view.relations if row.text("role")]
     assert set(lines[: len(earned)]) == set(earned)
     assert lines[len(view.relations) : len(view.relations) + 2] == ["lucky", "unsure"]
