@@ -57,7 +57,7 @@ _HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ),
     (
         (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError),
-        "not in the local cache, and the Hub cannot be reached",
+        "no such folder here, not in the local cache, and the Hub cannot be reached",
         "Connect to the network, or name a local folder",
     ),
     (
@@ -75,7 +75,7 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ),
     (
         ("couldn't connect", "Cannot reach", "outgoing traffic has been disabled"),
-        "not in the local cache, and the Hub cannot be reached",
+        "no such folder here, not in the local cache, and the Hub cannot be reached",
         "Connect to the network, or name a local folder",
     ),
     (

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from headprobe.report import numbers
 from headprobe.report.excerpts import KEY, draw_excerpt
+from headprobe.report.names import asked_words
 from headprobe.report.palette import LABEL, kind_of, marks
 from headprobe.report.plain import plain
 from headprobe.report.summary import baseline_words, relation_words
@@ -141,12 +142,12 @@ def bar(share: float, width: int = BAR) -> str:
 
 
 def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    def asked(example: Mapping[str, Any]) -> tuple[str, str]:
-        return str(example["relation"]), str(example["looks_to"])
+    def asked(example: Mapping[str, Any]) -> str:
+        return asked_words(*(str(example[key]) for key in ("family", "relation", "looks_to")))
 
-    for (relation, looks_to), group in groupby(examples, key=asked):
+    for words, group in groupby(examples, key=asked):
         found = list(group)
-        yield _title(f"{plain(relation)} → {plain(looks_to)}", "its most telling sentences")
+        yield _title(plain(words), "its most telling sentences")
         for hit, note in ((True, ""), (False, "and where it misses")):
             chosen = [example for example in found if example["hit"] is hit]
             if chosen and note:

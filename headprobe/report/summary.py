@@ -12,6 +12,7 @@ from rich.text import Text
 from headprobe.axes import head_name
 from headprobe.report import numbers
 from headprobe.report.grid import legend, parts_groups, role_grid
+from headprobe.report.names import asked_words
 from headprobe.report.palette import LABEL, NONE, kind_of, marks
 from headprobe.report.plain import clip, clip_start, plain
 from headprobe.store import run_folder
@@ -50,10 +51,10 @@ def draw_summary(run: Run, console: Console) -> None:
 
 
 def relation_words(row: Row) -> str:
-    """``obj → head``: the relation, and what it looks to (in coreference always an antecedent)."""
-    if row.text("family") == "coreference":
-        return clip(row.text("relation"), LONGEST)
-    return f"{clip(row.text('relation'), LONGEST)} → {clip(row.text('looks_to'), LONGEST)}"
+    """What a row of ``relations.csv`` asks for, as people read it."""
+    return clip(
+        asked_words(*(row.text(name) for name in ("family", "relation", "looks_to"))), 2 * LONGEST
+    )
 
 
 def baseline_words(row: Row) -> str:

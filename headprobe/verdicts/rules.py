@@ -61,6 +61,7 @@ class Rules:
     min_forms: int
     min_form_folds: float
     mixed: float
+    max_bits: float
     roles: Mapping[str, RoleRule]
     idle: IdleRule
     repeater: RepeaterRule

@@ -25,6 +25,7 @@ from headprobe.model.checkpoint import (
 )
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
+from headprobe.report.names import asked_words
 from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
 from headprobe.report.run_files import write_manifest, write_results, write_sums
@@ -81,6 +82,12 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
             advance=progress.advance,
         )
     tallies = measured.tallies
+    bits = float(tallies["bits"]) / max(int(tallies["characters"]), 1)
+    if bits > rules.max_bits:
+        progress.warn(
+            f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
+            "do here may not be what they do on text it knows"
+        )
 
     with clock("judge"):
         progress.stage("judging")
@@ -139,7 +146,10 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         tokens=int(reading.corpus.lengths.sum()),
         skipped=sum(skip.count for skip in reading.skipped),
         relations=tuple(
-            (f"{relation.name} → {relation.looks_to}", len(instances.of(number)))
+            (
+                asked_words(relation.family, relation.name, relation.looks_to),
+                len(instances.of(number)),
+            )
             for number, relation in enumerate(instances.relations)
         ),
     )
