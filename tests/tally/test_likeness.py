@@ -1,6 +1,7 @@
 """Pairs of heads, column weights and example rows against plain loops; planted repeaters."""
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -140,10 +141,7 @@ def planted():
     limits = BatchLimits(LARGE.tokens, LARGE.scores)
     measured = measure(grid, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None)
     rules = load_rules()
-    few = rules.repeater.__class__(0.9, 0.9, 0.95, 8, min_rows=20)
-    rules = rules.__class__(
-        **{name: getattr(rules, name) for name in rules.__slots__} | {"repeater": few}
-    )
+    rules = replace(rules, repeater=replace(rules.repeater, min_rows=20))
     tallies = measured.tallies
     evidence = weigh(corpus.instances, tallies, rules)
     shapes = shape(corpus.instances, tallies, rules.confidence)
