@@ -66,10 +66,11 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
     found = _read(request, source, progress, clock)
     reading, corpus = found.reading, found.reading.corpus
 
-    with clock("load"), quietly():
+    with clock("load"):
         progress.stage("loading the model")
         model = load_model(source, found.config, found.device, found.dtype, progress.warn)
-        grid = observe_heads(model, source.name, _proof_text(reading, found.device))
+        with quietly():
+            grid = observe_heads(model, source.name, _proof_text(reading, found.device))
 
     with clock("measure"), quietly():
         progress.stage("measuring", len(corpus.lengths), "passages")

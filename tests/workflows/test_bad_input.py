@@ -10,11 +10,12 @@ import pytest
 import torch
 from huggingface_hub import errors as hub_errors
 
+import headprobe
 from headprobe.errors import HeadprobeError
 from headprobe.store.run_folder import Run
 from tests.checkpoints import save_checkpoint, toy_tokenizer
 from tests.model.tiny import build
-from tests.workflows.conftest import Remembering
+from tests.workflows.conftest import PROBES, Remembering
 
 Scan = Callable[..., Run]
 Breaker = Callable[[Path], None]
@@ -200,6 +201,11 @@ def test_weights_that_no_layer_takes_are_said(
     run = scanned(model=folder, progress=progress)
     assert run.manifest.model.n_layers == 2
     assert "9 of its weights are not used" in progress.warnings[0]
+    with pytest.warns(UserWarning) as warned:
+        headprobe.scan(folder, probes=[PROBES], out=tmp_path / "again", device="cpu")
+    said = [str(warning.message) for warning in warned]
+    assert any("9 of its weights are not used" in text for text in said)
+    assert any("hardly knows such text" in text for text in said)
 
 
 def test_words_without_tokens_are_said_loudly(scanned: Scan, tmp_path: Path) -> None:
