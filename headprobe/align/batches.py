@@ -99,6 +99,15 @@ class AlignedBatch:
         return pairs.tril(-1).float()[:, :, None, :]
 
     @cached_property
+    def later_rows(self) -> Tensor:
+        """[B, W, T]: 1 where a usable word's row comes after a token that is not the word's own."""
+        places = torch.arange(self.token_ids.shape[1], device=self.token_ids.device)
+        words = torch.arange(self.usable.shape[1], device=self.token_ids.device)
+        after = self.last_token[:, :, None] > places
+        own = self.word_of_token[:, None, :] == words[:, None]
+        return (after & ~own & self.usable[:, :, None]).float()
+
+    @cached_property
     def same_sentence(self) -> Tensor:
         """[B, W, 1, W]: 1 where query and key stand in one sentence."""
         return (self.sentence[:, :, None] == self.sentence[:, None, :]).float()[:, :, None, :]

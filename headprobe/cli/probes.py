@@ -48,3 +48,17 @@ def _probes_show(
         print_json([asdict(sample) for sample in samples])
     else:
         draw_samples(samples, stdout())
+
+
+@probes_app.command("marks")
+def _probes_marks(as_json: AsJson = False) -> None:
+    """Print which characters make which punctuation mark."""
+    from headprobe.workflows.probe_sets import list_marks
+
+    marks = list_marks()
+    if as_json:
+        print_json({name: characters.split() for name, characters in marks})
+    else:
+        from headprobe.report.probes_view import draw_marks
+
+        draw_marks(marks, stdout())

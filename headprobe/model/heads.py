@@ -23,19 +23,19 @@ class Layer:
     index: int
     module: nn.Module
     block: nn.Module
-    output_map: Tensor
     norm_map: Tensor
 
     def projection(self, size: int, seed: int) -> Tensor:
         """[H, V, size]: ``W_O`` followed by one seeded random projection, the same for all layers
         (or ``W_O`` itself where the residual stream is no wider); cosines survive it
         (Johnson and Lindenstrauss 1984)."""
-        width = self.output_map.shape[-1]
+        output_map = _output_map(self.module, *self.norm_map.shape[:2])
+        width = output_map.shape[-1]
         if width <= size:
-            return self.output_map
+            return output_map
         generator = torch.Generator().manual_seed(seed)
         squeeze = torch.randn(width, size, generator=generator) / size**0.5
-        return torch.matmul(self.output_map, squeeze.to(self.output_map.device))
+        return torch.matmul(output_map, squeeze.to(output_map.device))
 
 
 @dataclass(frozen=True)
@@ -96,21 +96,25 @@ def _layers(model: PreTrainedModel, witness: Witness) -> tuple[Layer, ...]:
     for module in sorted(witness.modules, key=lambda module: int(module.layer_idx)):  # type: ignore[arg-type]
         block = model.get_submodule(names[module].rpartition(".")[0])
         heads, _, width = witness.shapes[0]
-        output_map = _output_map(module.o_proj, heads * width).view(heads, width, -1)  # type: ignore[arg-type]
+        output_map = _output_map(module, heads, width)
         triangle = torch.linalg.qr(output_map.transpose(1, 2).cpu(), mode="r").R
         norm_map = triangle.transpose(1, 2).contiguous().to(output_map.device)
-        layers.append(Layer(int(module.layer_idx), module, block, output_map, norm_map))  # type: ignore[arg-type]
+        layers.append(Layer(int(module.layer_idx), module, block, norm_map))  # type: ignore[arg-type]
     return tuple(layers)
 
 
-def _output_map(o_proj: nn.Module, width: int) -> Tensor:
-    """``W_O`` [H * V, E] in float32, read off the module's answers to unit vectors, so that it does
-    not matter how the weight is stored (quantised, offloaded, with adapters)."""
+def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
+    """``W_O`` [H, V, E] of an attention module in float32, read off what its ``o_proj`` makes of
+    unit vectors, so that it does not matter how the weight is stored (quantised, offloaded, with
+    adapters). Not kept:
+    it is as large as the weights themselves."""
+    o_proj: Any = module.o_proj
     parameter = next(iter(o_proj.parameters()), None)
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
     device = parameter.device if parameter is not None else None
     if device is not None and device.type == "meta":
         device = None
     with torch.inference_mode():
-        units = torch.eye(width, device=device, dtype=dtype)
-        return o_proj(units).float() - o_proj(torch.zeros_like(units[:1])).float()  # type: ignore[no-any-return]
+        units = torch.eye(heads * width, device=device, dtype=dtype)
+        answers: Tensor = o_proj(units).float() - o_proj(torch.zeros_like(units[:1])).float()
+    return answers.view(heads, width, -1)

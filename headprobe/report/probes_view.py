@@ -58,6 +58,16 @@ def draw_probe_sets(sets: Sequence[ProbeSet], console: Console) -> None:
     console.print(table)
 
 
+def draw_marks(marks: Sequence[tuple[str, str]], console: Console) -> None:
+    """Print each class of marks and its characters; other punctuation is ``other``."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, characters in marks:
+        table.add_row(plain(name), plain(characters))
+    console.print(table)
+
+
 def draw_samples(samples: Iterable[Sample], console: Console) -> None:
     """Print sentences with their relations under them, then who is who in each document."""
     for sample in samples:

@@ -25,11 +25,11 @@ class ColumnStatistic:
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        drawn = (view.token_rows.mean(2) * _later_rows(batch)).sum(1) * batch.real
+        drawn = (view.token_rows.mean(2) * batch.later_rows).sum(1) * batch.real
         _add_columns(batch, drawn, self._token[layer], self._position[layer])
 
     def finish(self, batch: AlignedBatch) -> None:
-        counts = _later_rows(batch).sum(1) * batch.real
+        counts = batch.later_rows.sum(1) * batch.real
         _add_columns(batch, counts, self._token_rows, self._position_rows)
 
     def sums(self) -> Mapping[str, Tensor]:
@@ -47,12 +47,3 @@ def _add_columns(batch: AlignedBatch, values: Tensor, by_token: Tensor, by_place
     by_token.index_add_(0, batch.token_column[:, batch.starts :].flatten(), text.flatten())
     first = text[:, :POSITIONS].sum(0)
     by_place[: len(first)] += first
-
-
-def _later_rows(batch: AlignedBatch) -> Tensor:
-    """[B, W, T]: 1 where a usable word's row comes after a token that is not the word's own."""
-    places = torch.arange(batch.token_ids.shape[1], device=batch.token_ids.device)
-    words = torch.arange(batch.usable.shape[1], device=batch.token_ids.device)
-    after = batch.last_token[:, :, None] > places
-    own = batch.word_of_token[:, None, :] == words[:, None]
-    return (after & ~own & batch.usable[:, :, None]).float()

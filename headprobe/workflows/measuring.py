@@ -37,6 +37,11 @@ class Measured:
     token_numbers: NDArray[np.int32]
     scored_passages: int
 
+    @property
+    def bits_per_character(self) -> float:
+        """What the model needs for the scored passages' text."""
+        return float(self.tallies["bits"]) / max(int(self.tallies["characters"]), 1)
+
 
 @dataclass(frozen=True)
 class BatchLimits:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from headprobe.errors import HeadprobeError
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Document
+from headprobe.probes.marks import printed_marks
 from headprobe.probes.passages import sentence_text
 from headprobe.report.probes_view import ProbeSet, Sample, SampleSentence
 from headprobe.store.skipped import Skipped
@@ -36,6 +37,11 @@ def some_samples(name: str, most: int) -> Iterator[Sample]:
     step = max(1, len(documents) // most)
     for document in documents[::step][:most]:
         yield _sample(document)
+
+
+def list_marks() -> tuple[tuple[str, str], ...]:
+    """(class, its characters) of the marks that punctuation relations look to."""
+    return printed_marks()
 
 
 def _sample(document: Document) -> Sample:

@@ -38,7 +38,6 @@ def describe_run(
     """The manifest of a finished measurement; ``used`` counts its instances."""
     tallies, corpus = measured.tallies, reading.corpus
     sinks = flagged_sinks(tallies, rules.sinks.weight, rules.sinks.min_passages)
-    characters = int(tallies["characters"])
     return Manifest(
         model=_describe_model(source, grid),
         tokenizer=TokenizerNote(
@@ -55,7 +54,7 @@ def describe_run(
         skipped=sum(skip.count for skip in reading.skipped),
         unusable_words=reading.unusable_words,
         bits_per_character=BitsNote(
-            float(tallies["bits"]) / max(characters, 1), measured.scored_passages, characters
+            measured.bits_per_character, measured.scored_passages, int(tallies["characters"])
         ),
         seed=seed,
         versions={

@@ -83,7 +83,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
             advance=progress.advance,
         )
     tallies = measured.tallies
-    bits = float(tallies["bits"]) / max(int(tallies["characters"]), 1)
+    bits = measured.bits_per_character
     if bits > rules.max_bits:
         progress.warn(
             f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
