@@ -2,7 +2,8 @@
 
 B batch, T token, W word, I instance, F fold, L layer, H query head, R relation, D distance,
 C cell (a domain and a document fold), V value dimension of a head, K distinct token, X example row,
-N flattened head (layer * heads + head).
+N flattened head (layer * heads + head), G domain, Y category, M deprel pair and O quadrant (see
+``store.categories``), A sampled row, E sequence of repeated random tokens.
 """
 
 import re

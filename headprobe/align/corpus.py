@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from headprobe.align.encoder import Encoder
 from headprobe.align.spans import locate_words
 from headprobe.probes.document import Passage
+from headprobe.store.categories import number_deprels
 from headprobe.store.instances import Instances
 from headprobe.store.relation import Relation
 from headprobe.store.skipped import Skipped
@@ -19,6 +20,10 @@ Number = TypeVar("Number", bound=np.generic)
 
 EXAMPLES_PER_RELATION = 24
 """Seeded instances per relation whose strongest attention is kept, for people to read."""
+
+
+SAMPLED_ROWS = 2048
+"""Rows of the run that are looked at one by one: pairs of heads, and where each head looks most."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class _Growing:
     sentence: list[NDArray[np.int32]] = field(default_factory=list)
     upos: list[NDArray[np.int16]] = field(default_factory=list)
     form: list[NDArray[np.int32]] = field(default_factory=list)
+    deprel: list[NDArray[np.int16]] = field(default_factory=list)
+    mention_end: list[NDArray[np.int32]] = field(default_factory=list)
     space: list[NDArray[np.bool_]] = field(default_factory=list)
     relations: dict[Relation, int] = field(default_factory=dict)
     upos_numbers: dict[str, int] = field(default_factory=dict)
@@ -119,6 +126,8 @@ def _add(
     growing.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
     growing.upos.append(_numbers(growing.upos_numbers, [w.upos for w in passage.words], np.int16))
     growing.form.append(_numbers(growing.form_numbers, [w.form for w in passage.words], np.int32))
+    growing.deprel.append(number_deprels([word.deprel for word in passage.words]))
+    growing.mention_end.append(_mention_ends(passage, growing.words))
     previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
     growing.space.append(starts > previous_end)
 
@@ -154,6 +163,13 @@ def _add_links(
         note(Skipped(passage.source, "instance", reason, count))
 
 
+def _mention_ends(passage: Passage, first: int) -> NDArray[np.int32]:
+    ends = np.full(len(passage.words), -1, dtype=np.int32)
+    for head, end in passage.mention_ends.items():
+        ends[head] = first + end
+    return ends
+
+
 def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
     return np.array([known.setdefault(name, len(known)) for name in names], dtype=dtype)
 
@@ -186,10 +202,13 @@ def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
         link_query=np.array(growing.link_query, dtype=np.int64),
         link_first=_edges(growing.link_counts),
         link_targets=np.array(growing.link_targets, dtype=np.int64),
+        deprel=_joined(growing.deprel, np.int16),
+        mention_end=_joined(growing.mention_end, np.int32),
         example_words=np.zeros(0, dtype=np.int64),
+        sampled_words=np.zeros(0, dtype=np.int64),
     )
     return Corpus(
-        instances=with_examples(instances, seed),
+        instances=with_sample(with_examples(instances, seed), seed),
         token_ids=_joined(growing.token_ids, np.int32),
         word_of_token=_joined(growing.word_of_token, np.int32),
         token_first=_edges(growing.token_counts),
@@ -208,6 +227,14 @@ def with_examples(instances: Instances, seed: int) -> Instances:
         picked = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
         chosen.update(picked.tolist())
     return replace(instances, example_words=np.array(sorted(chosen), dtype=np.int64))
+
+
+def with_sample(instances: Instances, seed: int) -> Instances:
+    """Choose the rows that are looked at one by one: usable words but the first of a passage."""
+    rows = np.flatnonzero(instances.usable & (instances.place > 0))
+    size = min(SAMPLED_ROWS, len(rows))
+    chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
+    return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
 
 
 def _edges(counts: list[int]) -> NDArray[np.int64]:

@@ -83,6 +83,7 @@ class PassageWord:
     sentence: int
     start: int
     end: int
+    deprel: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,8 @@ class Link:
 class Passage:
     """A run of whole sentences of one document, its exact text, and every link within it.
 
-    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 2).
+    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 2);
+    ``mention_ends`` for each word that heads mentions the last word of the one that ends first.
     """
 
     id: str
@@ -109,4 +111,5 @@ class Passage:
     words: tuple[PassageWord, ...]
     links: tuple[Link, ...]
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
+    mention_ends: Mapping[int, int] = field(default_factory=dict)
     source: str = ""

@@ -89,8 +89,18 @@ def _passage(document: Document, excerpt: Excerpt, number: int) -> Passage:
         words=tuple(words),
         links=made.links,
         classes=made.classes,
+        mention_ends=_mention_ends(excerpt),
         source=excerpt.sentences[0].source,
     )
+
+
+def _mention_ends(excerpt: Excerpt) -> dict[int, int]:
+    """Word that heads mentions to the end of the one that ends first; parts outside do not count"""
+    ends: dict[int, int] = {}
+    for mention in excerpt.mentions:
+        if mention.words[0] >= 0:
+            ends[mention.head] = min(ends.get(mention.head, mention.words[-1]), mention.words[-1])
+    return ends
 
 
 def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]:
@@ -101,6 +111,6 @@ def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]
         place = start
         for word in words:
             end = place + len(word.form) * own
-            yield PassageWord(word.form, word.upos, index, place, end)
+            yield PassageWord(word.form, word.upos, index, place, end, word.deprel)
             place = end
         start += len(surface.form) + surface.space_after

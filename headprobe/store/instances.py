@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.axes import FOLDS
+from headprobe.store.categories import number_upos
 from headprobe.store.relation import Relation
 
 Ints = NDArray[np.integer]
@@ -64,7 +65,10 @@ class Instances:
     a space precedes it in the text). Links: ``link_relation``, ``link_query`` [J] and their targets
     ``link_targets[link_first[j]:link_first[j + 1]]``, unusable ones already left out; sorted by
     passage. ``word_classes`` [W] holds bit c where a word is of the class of ``relations[e]``, e
-    the c-th relation with ``every``. ``example_words`` [X] are queries whose attention is shown.
+    the c-th relation with ``every``. ``deprel`` [W] indexes ``store.categories.DEPRELS``;
+    ``mention_end`` [W] is, for a word that heads mentions, the word number at which the one that
+    ends first ends, else -1. ``example_words`` [X] are queries whose attention is shown,
+    ``sampled_words`` [A] a seeded sample of the run's rows, both ascending.
     """
 
     relations: tuple[Relation, ...]
@@ -86,7 +90,10 @@ class Instances:
     link_query: Ints
     link_first: Ints
     link_targets: Ints
+    deprel: Ints
+    mention_end: Ints
     example_words: Ints
+    sampled_words: Ints
 
     @cached_property
     def passage(self) -> Ints:
@@ -106,6 +113,22 @@ class Instances:
             | np.diff(self.sentence, prepend=-1).astype(bool)
         )
         return np.repeat(starts, np.diff(starts, append=len(self.form)))
+
+    @cached_property
+    def upos_number(self) -> Ints:
+        """[W]: the part of speech as an index into ``store.categories.UPOS``."""
+        return number_upos(self.upos_names.tolist())[self.upos] if len(self.upos) else self.upos
+
+    @cached_property
+    def domains(self) -> tuple[str, ...]:
+        """The domains that occur, sorted."""
+        return tuple(sorted(set(self.passage_domains.tolist())))
+
+    @cached_property
+    def domain(self) -> Ints:
+        """[P]: the index into ``domains`` of each passage."""
+        order = {name: index for index, name in enumerate(self.domains)}
+        return np.array([order[name] for name in self.passage_domains.tolist()], dtype=np.int64)
 
     @cached_property
     def folded_form(self) -> Ints:

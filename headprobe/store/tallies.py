@@ -18,10 +18,26 @@ AXES: Mapping[str, str] = MappingProxyType(
         "share_norm": "RLH",
         "hits_by_document": "RFLH",
         "hits_by_form": "RFLH",
+        "hits_by_domain": "RGLH",
         # distance profiles: sums of stripped attention over usable pairs, index distance - 1
         "profile": "LHD",
         "profile_norm": "LHD",
         "profile_pairs": "D",
+        # the same of stripped attention by category, and by deprel pair within each quadrant
+        # (store.categories)
+        "category": "YLH",
+        "deprel_pairs": "OMLH",
+        # the earlier word of the passage that each sampled row attends to most: its place in the
+        # passage counted from 1 (0: a tie, or nothing left)
+        "sampled_winner": "ALH",
+        # repeated random tokens, by sequence: rows of the repetition, in how many of them the
+        # earlier copy (induction: the token after it) gets most among all earlier tokens, and the
+        # raw attention it gets
+        "copy_rows": "E",
+        "duplicate_hits": "ELH",
+        "duplicate_mass": "ELH",
+        "induction_hits": "ELH",
+        "induction_mass": "ELH",
         # shape: sums over the rows of usable words, `distance` and `punctuation` over rows that
         # have something left when stripped
         "rows": "",

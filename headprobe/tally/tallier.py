@@ -26,7 +26,7 @@ class Sample:
     """Rows for pair statistics: word numbers [S], the seed that chose them (it seeds the random
     projection of outputs too), and the idle line of METHOD section 5."""
 
-    words: NDArray[np.int64]
+    words: NDArray[np.integer]
     seed: int
     idle_line: float
 
@@ -118,10 +118,3 @@ def count_column_passages(
         by_token[np.unique(tokens[starts:])] += 1
         by_place[: len(tokens) - starts] += 1
     return {"column_token_passages": by_token, "column_position_passages": by_place}
-
-
-def sample_rows(instances: Instances, size: int, seed: int) -> NDArray[np.int64]:
-    """A seeded sample of word numbers, ascending: usable words but the first of a passage."""
-    rows = np.flatnonzero(instances.usable & (instances.place > 0))
-    chosen = np.random.default_rng(seed).choice(rows, min(size, len(rows)), replace=False)
-    return np.sort(chosen).astype(np.int64)

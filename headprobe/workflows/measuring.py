@@ -19,11 +19,7 @@ from headprobe.tally.tallier import (
     Tallier,
     count_column_passages,
     count_profile_pairs,
-    sample_rows,
 )
-
-SAMPLED_ROWS = 2048
-"""Rows of the run that enter the statistics of head pairs."""
 
 SCORED_PASSAGES = 32
 """Passages of the run whose text the output layer is asked about (bits per character)."""
@@ -73,7 +69,7 @@ def measure(
     HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
     """
     found = corpus.instances
-    sample = Sample(sample_rows(found, SAMPLED_ROWS, seed), seed, idle_line)
+    sample = Sample(found.sampled_words, seed, idle_line)
     batcher = Batcher(corpus, grid.device, sample.words)
     tallier = Tallier(grid, found, len(batcher.token_numbers), sample)
     passages = np.arange(len(corpus.lengths))

@@ -81,7 +81,10 @@ def random_instances(
         link_query=np.array([link[1] for link in links], dtype=np.int64),
         link_first=np.cumsum([0, *(len(link[2]) for link in links)]),
         link_targets=np.array([word for link in links for word in link[2]], dtype=np.int64),
+        deprel=np.zeros(words, dtype=np.int16),
+        mention_end=np.full(words, -1, dtype=np.int32),
         example_words=np.zeros(0, dtype=np.int64),
+        sampled_words=np.zeros(0, dtype=np.int64),
     )
 
 
