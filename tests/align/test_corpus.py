@@ -1,6 +1,7 @@
 """The flat arrays say what the passages said; batches cover every passage once."""
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -104,7 +105,9 @@ def test_every_passage_is_in_one_batch_within_the_limits(
 
 def test_a_batch_is_its_passages_padded() -> None:
     corpus, passages, _ = aligned()
-    batcher = Batcher(corpus, torch.device("cpu"), np.arange(3, 20))
+    found = replace(corpus.instances, sampled_words=np.arange(3, 20))
+    corpus = replace(corpus, instances=found)
+    batcher = Batcher(corpus, torch.device("cpu"))
     batch = batcher.build(np.array([1, 0]))
     for row, number in enumerate((1, 0)):
         start, stop = corpus.token_first[number], corpus.token_first[number + 1]
