@@ -11,34 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.align.corpus import Corpus
-from headprobe.axes import FOLDS
-
-
-@dataclass(frozen=True)
-class Questions:
-    """The instances of a batch as indices; one row of each per instance [I] or target [K].
-
-    ``passage`` and ``query`` [I] locate the query word; ``relation`` [I]; ``document_bin`` and
-    ``form_bin`` [I] are ``relation * FOLDS + fold``. Explicit links come first: their targets are
-    words ``target`` [K] of instance ``of`` [K]. The others ask for the class ``column`` [I'] of
-    ``AlignedBatch.classes``.
-    """
-
-    passage: Tensor
-    query: Tensor
-    relation: Tensor
-    document_bin: Tensor
-    form_bin: Tensor
-    sentence_scope: Tensor
-    strict: Tensor
-    of: Tensor
-    target: Tensor
-    column: Tensor
-
-    @property
-    def links(self) -> int:
-        """How many instances are explicit links."""
-        return len(self.query) - len(self.column)
+from headprobe.align.pairs import WordPairs, pair_words
+from headprobe.align.questions import Asker, Questions
 
 
 @dataclass(frozen=True)
@@ -49,9 +23,9 @@ class AlignedBatch:
     word; ``last_token`` [B, W] the query rows, 0 where ``usable`` [B, W] is false; ``sentence`` and
     ``form`` [B, W]; ``classes`` [B, W, C] membership in the relations with ``every``; ``marks``
     [B, W] usable punctuation; ``cell`` [B]; ``token_column`` [B, T] indexes the run's distinct
-    token ids; ``sampled`` and ``example`` [S, 2] (passage, word) rows for pair statistics and
-    examples, ``example_row`` [S'] their places in the run's list. ``starts`` tokens stand before
-    each text.
+    token ids; ``sampled`` and ``example`` [S, 2] (passage, word) rows that are looked at one by
+    one, ``sampled_row`` and ``example_row`` [S] their places in the run's lists. ``starts`` tokens
+    stand before each text.
     """
 
     passages: NDArray[np.int64]
@@ -66,10 +40,12 @@ class AlignedBatch:
     marks: Tensor
     cell: Tensor
     sampled: Tensor
+    sampled_row: Tensor
     example: Tensor
     example_row: Tensor
     token_column: Tensor
     questions: Questions
+    pairs: WordPairs
     starts: int
 
     @cached_property
@@ -138,24 +114,15 @@ def plan_batches(
 
 
 class Batcher:
-    """Builds batches of a corpus on a device.
+    """Builds batches of a corpus on a device."""
 
-    ``sampled`` are word numbers whose rows enter the pair statistics, ascending.
-    """
-
-    def __init__(self, corpus: Corpus, device: torch.device, sampled: NDArray[np.integer]) -> None:
+    def __init__(self, corpus: Corpus, device: torch.device) -> None:
         self._corpus, self._device = corpus, device
-        self._sampled = sampled
         found = corpus.instances
-        relations = found.relations
-        self._sentence_scope = np.array([r.scope == "sentence" for r in relations], dtype=bool)
-        self._strict = np.array([r.strict for r in relations], dtype=bool)
+        self._asker = Asker(found)
         self._token_numbers, self._token_column = np.unique(corpus.token_ids, return_inverse=True)
         punctuation = found.upos_names[found.upos] == "PUNCT" if len(found.upos) else found.usable
         self._marks = (punctuation & found.usable).astype(np.float32)
-        nearest = found.link_targets[found.link_first[1:] - 1]
-        self._link_form_fold = found.form_fold[nearest]
-        self._link_passage = found.passage[found.link_query]
 
     @property
     def token_numbers(self) -> NDArray[np.int32]:
@@ -171,30 +138,39 @@ class Batcher:
         corpus, found = self._corpus, self._corpus.instances
         token_rows = [slice(*corpus.token_first[p : p + 2]) for p in passages]
         word_rows = [slice(*found.passage_first[p : p + 2]) for p in passages]
-        last = _stack([corpus.last_token[rows] for rows in word_rows], -1)
-        folds = found.document_fold[passages]
-        sampled = self._within(self._sampled, word_rows)
-        example, example_row = self._examples(word_rows)
+        last = stack([corpus.last_token[rows] for rows in word_rows], -1)
+        usable, classes = last >= 0, self._classes(word_rows, last >= 0)
+        sampled, sampled_row = _within(found.sampled_words, word_rows)
+        example, example_row = _within(found.example_words, word_rows)
         arrays = {
-            "token_ids": _stack([corpus.token_ids[rows] for rows in token_rows], 0),
-            "real": _stack([np.ones(r.stop - r.start, dtype=np.int64) for r in token_rows], 0),
-            "word_of_token": _stack([corpus.word_of_token[rows] for rows in token_rows], -1),
-            "token_column": _stack([self._token_column[rows] for rows in token_rows], 0),
+            "token_ids": stack([corpus.token_ids[rows] for rows in token_rows], 0),
+            "real": stack([np.ones(r.stop - r.start, dtype=np.int64) for r in token_rows], 0),
+            "word_of_token": stack([corpus.word_of_token[rows] for rows in token_rows], -1),
+            "token_column": stack([self._token_column[rows] for rows in token_rows], 0),
             "last_token": np.maximum(last, 0),
-            "usable": last >= 0,
-            "sentence": _stack([found.sentence[rows] for rows in word_rows], -1),
-            "form": _stack([found.folded_form[rows] for rows in word_rows], -1),
-            "classes": self._classes(word_rows, last >= 0),
-            "marks": _stack([self._marks[rows] for rows in word_rows], 0),
+            "usable": usable,
+            "sentence": stack([found.sentence[rows] for rows in word_rows], -1),
+            "form": stack([found.folded_form[rows] for rows in word_rows], -1),
+            "classes": classes,
+            "marks": stack([self._marks[rows] for rows in word_rows], 0),
             "cell": found.cell[passages],
             "sampled": sampled,
+            "sampled_row": sampled_row,
             "example": example,
             "example_row": example_row,
         }
-        questions = self._questions(passages, word_rows, folds, arrays["classes"])
+        questions = self._asker.ask(passages, word_rows, classes, usable)
+        pairs = pair_words(
+            usable,
+            stack([found.upos_number[rows] for rows in word_rows], 0),
+            stack([found.deprel[rows] for rows in word_rows], 0),
+            stack([found.form_fold[rows] for rows in word_rows], 0),
+            found.document_fold[passages],
+        )
         return AlignedBatch(
             passages=passages,
             questions=Questions(**{k: self._tensor(v) for k, v in questions.items()}),
+            pairs=WordPairs(**{k: self._tensor(v) for k, v in pairs.items()}),
             starts=corpus.starts,
             **{name: self._tensor(array) for name, array in arrays.items()},
         )
@@ -203,91 +179,29 @@ class Batcher:
         wide = array.astype(np.int64) if array.dtype.kind in "iu" else array
         return torch.from_numpy(np.ascontiguousarray(wide)).to(self._device, non_blocking=True)
 
-    @staticmethod
-    def _within(words: NDArray[np.integer], word_rows: Sequence[slice]) -> NDArray[np.int64]:
-        """[S, 2]: (passage of the batch, word of the passage) of the word numbers in it."""
-        pairs = []
-        for row, span in enumerate(word_rows):
-            low, high = np.searchsorted(words, [span.start, span.stop])
-            inside = words[low:high] - span.start
-            pairs.append(np.stack([np.full(len(inside), row), inside], axis=1))
-        return np.concatenate(pairs).astype(np.int64)
-
-    def _examples(self, word_rows: Sequence[slice]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        words = self._corpus.instances.example_words
-        places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
-        return self._within(words, word_rows), np.concatenate(places).astype(np.int64)
-
     def _classes(
         self, word_rows: Sequence[slice], usable: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
         found = self._corpus.instances
-        bits = _stack([found.word_classes[rows] for rows in word_rows], 0)
+        bits = stack([found.word_classes[rows] for rows in word_rows], 0)
         columns = np.arange(len(found.every))
         member = ((bits[:, :, None] >> columns) & 1).astype(bool) & usable[:, :, None]
         return member.astype(np.float32)
 
-    def _questions(
-        self,
-        passages: NDArray[np.int64],
-        word_rows: Sequence[slice],
-        folds: NDArray[np.integer],
-        classes: NDArray[np.float32],
-    ) -> dict[str, NDArray[Any]]:
-        found = self._corpus.instances
-        links, rows = [], []
-        for place, number in enumerate(passages):
-            low, high = np.searchsorted(self._link_passage, [number, number + 1])
-            links.append(np.arange(low, high))
-            rows.append(np.full(high - low, place))
-        link, row = np.concatenate(links), np.concatenate(rows).astype(np.int64)
-        base = np.array([span.start for span in word_rows])
-        counts = found.link_first[link + 1] - found.link_first[link]
-        of = np.repeat(np.arange(len(link)), counts)
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        target = found.link_targets[np.repeat(found.link_first[link], counts) + offsets]
 
-        asked = self._class_questions(word_rows, classes)
-        relation = np.concatenate([found.link_relation[link], asked["relation"]])
-        passage = np.concatenate([row, asked["passage"]])
-        form_fold = np.concatenate([self._link_form_fold[link], asked["form_fold"]])
-        return {
-            "passage": passage,
-            "query": np.concatenate([found.link_query[link] - base[row], asked["query"]]),
-            "relation": relation,
-            "document_bin": relation * FOLDS + folds[passage],
-            "form_bin": relation * FOLDS + form_fold,
-            "sentence_scope": self._sentence_scope[found.link_relation[link]],
-            "strict": np.flatnonzero(self._strict[found.link_relation[link]]),
-            "of": of,
-            "target": target - base[row[of]],
-            "column": asked["column"],
-        }
-
-    def _class_questions(
-        self, word_rows: Sequence[slice], classes: NDArray[np.float32]
-    ) -> dict[str, NDArray[np.int64]]:
-        """Every usable word that stands after a word of the class, for each class."""
-        found = self._corpus.instances
-        length = classes.shape[1]
-        usable = _stack([found.usable[rows] for rows in word_rows], False)
-        member = classes > 0
-        # the last member before each word: a running maximum of member places, moved by one
-        places = np.where(member, np.arange(length)[None, :, None], -1)
-        nearest = np.full_like(places, -1)
-        nearest[:, 1:] = np.maximum.accumulate(places, axis=1)[:, :-1]
-        passage, query, column = np.nonzero((nearest >= 0) & usable[:, :, None])
-        base = np.array([span.start for span in word_rows])
-        return {
-            "passage": passage,
-            "query": query,
-            "column": column,
-            "relation": np.array(found.every, dtype=np.int64)[column],
-            "form_fold": found.form_fold[base[passage] + nearest[passage, query, column]],
-        }
+def _within(
+    words: NDArray[np.integer], word_rows: Sequence[slice]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[S, 2]: (passage of the batch, word of the passage) of the ``words`` in it, ascending word
+    numbers of the run; and [S] their places in ``words``."""
+    places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
+    place = np.concatenate(places).astype(np.int64)
+    passage = np.repeat(np.arange(len(word_rows)), [len(inside) for inside in places])
+    base = np.array([span.start for span in word_rows])
+    return np.stack([passage, words[place] - base[passage]], axis=1), place
 
 
-def _stack(rows: Sequence[NDArray[Any]], fill: object) -> NDArray[Any]:
+def stack(rows: Sequence[NDArray[Any]], fill: object) -> NDArray[Any]:
     """Rows of different length as one array, the rest filled."""
     length = max((len(row) for row in rows), default=0)
     full = np.full((len(rows), length), fill, dtype=rows[0].dtype)

@@ -2,12 +2,12 @@
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from headprobe.align.batches import AlignedBatch, Batcher
 from headprobe.model.attention import Observer
@@ -42,17 +42,22 @@ def run_batches(
         for passages in plan:
             batch = batcher.build(passages)
             observer.begin(batch)
-            result = model(
-                input_ids=batch.token_ids,
-                attention_mask=batch.real,
-                use_cache=False,
-                observe=observer,
-            )
+            result = _attend(model, batch.token_ids, batch.real, observer)
             observer.end()
             if score:
                 bits += _bits(result.logits, batch)
             advance(batch)
     return bits
+
+
+def run_tokens(grid: HeadGrid, token_ids: Tensor, real: Tensor, observer: Observer) -> None:
+    """One pass of the base model over sequences [B, T] that are no passages."""
+    with torch.inference_mode():
+        _attend(grid.model.base_model, token_ids, real, observer)
+
+
+def _attend(model: nn.Module, token_ids: Tensor, real: Tensor, observer: Observer) -> Any:
+    return model(input_ids=token_ids, attention_mask=real, use_cache=False, observe=observer)
 
 
 def _bits(logits: Tensor, batch: AlignedBatch) -> float:

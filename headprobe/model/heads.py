@@ -57,6 +57,14 @@ class HeadGrid:
     def device(self) -> torch.device:
         return self.model.device
 
+    @property
+    def context(self) -> int | None:
+        """The longest sequence that the model reads, start tokens included; None without limit."""
+        limit: int | None = getattr(
+            self.model.config.get_text_config(), "max_position_embeddings", None
+        )
+        return limit
+
     def index_of(self, module: nn.Module) -> int:
         """The layer that an attention module belongs to."""
         return int(module.layer_idx)  # type: ignore[arg-type]

@@ -1,5 +1,6 @@
 """Attention to the targets of each relation (METHOD section 2), by fold (section 4)."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -12,18 +13,25 @@ from headprobe.tally.view import LayerView
 
 
 class RelationStatistic:
-    """``mass``, ``kept``, ``share``, ``share_norm`` by relation; hits by document and form fold."""
+    """``mass``, ``kept``, ``share``, ``share_norm`` by relation; hits by document fold, form fold
+    and domain."""
 
-    def __init__(self, relations: int, layers: int, heads: int, device: torch.device) -> None:
+    def __init__(
+        self, relations: int, domains: int, layers: int, heads: int, device: torch.device
+    ) -> None:
         sums = (layers, relations, heads)
         self._sums = {
             name: torch.zeros(sums, dtype=wide(device), device=device)
             for name in ("mass", "kept", "share", "share_norm")
         }
-        folds = (layers, relations * FOLDS, heads)
+        self._bins = {
+            "hits_by_document": (relations, FOLDS),
+            "hits_by_form": (relations, FOLDS),
+            "hits_by_domain": (relations, domains),
+        }
         self._hits = {
-            name: torch.zeros(folds, dtype=torch.int64, device=device)
-            for name in ("hits_by_document", "hits_by_form")
+            name: torch.zeros(layers, math.prod(bins), heads, dtype=torch.int64, device=device)
+            for name, bins in self._bins.items()
         }
 
     def add(self, view: LayerView) -> None:
@@ -39,17 +47,18 @@ class RelationStatistic:
         hits = torch.cat([linked["hits"], classed["hits"]]).to(torch.int64)
         self._hits["hits_by_document"][layer].index_add_(0, asked.document_bin, hits)
         self._hits["hits_by_form"][layer].index_add_(0, asked.form_bin, hits)
+        self._hits["hits_by_domain"][layer].index_add_(0, asked.domain_bin, hits)
 
     def finish(self, batch: AlignedBatch) -> None:
         """Nothing spans layers."""
 
     def sums(self) -> Mapping[str, Tensor]:
         by_relation = {name: sums.transpose(0, 1) for name, sums in self._sums.items()}
-        by_fold = {
-            name: hits.unflatten(1, (-1, FOLDS)).permute(1, 2, 0, 3)
+        by_bin = {
+            name: hits.unflatten(1, self._bins[name]).permute(1, 2, 0, 3)
             for name, hits in self._hits.items()
         }
-        return by_relation | by_fold
+        return by_relation | by_bin
 
 
 def _of_links(view: LayerView, links: slice) -> dict[str, Tensor]:

@@ -1,7 +1,6 @@
 """All statistics of a run, fed layer by layer."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,36 +14,41 @@ from headprobe.tally.columns import POSITIONS, ColumnStatistic
 from headprobe.tally.examples import ExampleStatistic
 from headprobe.tally.likeness import LikenessStatistic
 from headprobe.tally.outputs import OutputStatistic
+from headprobe.tally.pairs import PairStatistic
 from headprobe.tally.relation import RelationStatistic
 from headprobe.tally.shape import ShapeStatistic
 from headprobe.tally.statistic import Statistic
 from headprobe.tally.view import LayerView
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Rows for pair statistics: word numbers [S], the seed that chose them (it seeds the random
-    projection of outputs too), and the idle line of METHOD section 5."""
-
-    words: NDArray[np.integer]
-    seed: int
-    idle_line: float
+from headprobe.tally.winners import WinnerStatistic
 
 
 class Tallier:
-    """Observes a model's passes over the batches of a run and adds everything up."""
+    """Observes a model's passes over the batches of a run and adds everything up.
+
+    ``seed`` is that of the random projection of outputs, ``idle_line`` that of METHOD section 5.
+    """
 
     def __init__(
-        self, grid: HeadGrid, instances: Instances, distinct_tokens: int, sample: Sample
+        self,
+        grid: HeadGrid,
+        instances: Instances,
+        distinct_tokens: int,
+        *,
+        seed: int,
+        idle_line: float,
     ) -> None:
         layers, heads, device = len(grid.layers), grid.n_heads, grid.device
         width = grid.layers[0].norm_map.shape[-1]
         self._grid = grid
         self._statistics: tuple[Statistic, ...] = (
-            RelationStatistic(len(instances.relations), layers, heads, device),
+            RelationStatistic(
+                len(instances.relations), len(instances.domains), layers, heads, device
+            ),
             ShapeStatistic(layers, heads, device),
+            PairStatistic(layers, heads, device),
+            WinnerStatistic(len(instances.sampled_words), layers, heads, device),
             OutputStatistic(len(instances.cells), layers, heads, width, device),
-            LikenessStatistic(grid.layers, heads, sample.idle_line, sample.seed, device),
+            LikenessStatistic(grid.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
@@ -89,7 +93,7 @@ class Tallier:
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
-                keep = array.dtype in (np.float64, np.int64, np.int16) or name == "example_weight"
+                keep = array.dtype.kind == "i" or name == "example_weight"
                 arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 

@@ -92,7 +92,8 @@ class LayerView:
         """[B, W, H, V]: each head's output at each word, before W_O, in float32."""
         return self.at_words(self.output).float()
 
-    def winners(self, candidates: Tensor) -> Tensor:
+    @staticmethod
+    def winners(candidates: Tensor) -> Tensor:
         """[..., H] from [..., H, W]: the word that alone has the largest weight above 0, or -1."""
         best, word = candidates.max(-1)
         alone = (candidates == best[..., None]).sum(-1) == 1

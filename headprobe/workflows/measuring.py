@@ -7,19 +7,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headprobe.align.batches import AlignedBatch, Batcher, plan_batches
+from headprobe.align.batches import AlignedBatch, Batcher, plan_batches, stack
 from headprobe.align.corpus import Corpus
 from headprobe.axes import LONGEST
 from headprobe.errors import HeadprobeError
-from headprobe.model.forward import run_batches
+from headprobe.model.forward import run_batches, run_tokens
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
-from headprobe.tally.tallier import (
-    Sample,
-    Tallier,
-    count_column_passages,
-    count_profile_pairs,
-)
+from headprobe.tally.copying import CopyingObserver, repeat_tokens
+from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
 
 SCORED_PASSAGES = 32
 """Passages of the run whose text the output layer is asked about (bits per character)."""
@@ -64,14 +60,13 @@ def measure(
     limits: BatchLimits,
     advance: Callable[[int], None],
 ) -> Measured:
-    """Run every passage through the model once and add everything up.
+    """Run every passage through the model once, then repeated random tokens; add everything up.
 
     HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
     """
     found = corpus.instances
-    sample = Sample(found.sampled_words, seed, idle_line)
-    batcher = Batcher(corpus, grid.device, sample.words)
-    tallier = Tallier(grid, found, len(batcher.token_numbers), sample)
+    batcher = Batcher(corpus, grid.device)
+    tallier = Tallier(grid, found, len(batcher.token_numbers), seed=seed, idle_line=idle_line)
     passages = np.arange(len(corpus.lengths))
     scored = np.sort(
         np.random.default_rng(seed).choice(
@@ -94,12 +89,15 @@ def measure(
         )
         numbers = [chosen[places] for places in plan]
         bits += run_batches(grid, batcher, numbers, tallier, told, score=score)
+    start = corpus.token_ids[: corpus.starts]
+    sequences = repeat_tokens(start, batcher.token_numbers, grid.context, seed)
     beside = {
         "profile_pairs": count_profile_pairs(found, LONGEST),
         "rows": np.array(found.usable.sum(), dtype=np.int64),
         "bits": np.array(bits),
         "characters": corpus.characters[scored].sum(),
         **count_column_passages(batcher.token_columns(), corpus.starts, len(batcher.token_numbers)),
+        **_copying(grid, sequences, corpus.starts, limits),
     }
     tallies = tallier.tallies(beside)
     spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
@@ -110,3 +108,20 @@ def measure(
             "Try --dtype float32",
         )
     return Measured(tallies, batcher.token_numbers, len(scored))
+
+
+def _copying(
+    grid: HeadGrid, sequences: list[NDArray[np.int64]], starts: int, limits: BatchLimits
+) -> dict[str, NDArray[np.generic]]:
+    """What the heads do with repeated random tokens; empty sequences are left out."""
+    observer = CopyingObserver(grid, starts)
+    chosen = np.array([e for e, tokens in enumerate(sequences) if len(tokens)], dtype=np.int64)
+    lengths = np.array([len(sequences[e]) for e in chosen], dtype=np.int64)
+    for places in plan_batches(lengths, grid.n_heads, tokens=limits.tokens, scores=limits.scores):
+        numbers = chosen[places]
+        rows = [sequences[e] for e in numbers]
+        token_ids = torch.from_numpy(stack(rows, 0)).to(grid.device)
+        real = torch.from_numpy(stack([np.ones_like(row) for row in rows], 0)).to(grid.device)
+        observer.begin(numbers)
+        run_tokens(grid, token_ids, real, observer)
+    return {name: sums.cpu().numpy() for name, sums in observer.sums().items()}

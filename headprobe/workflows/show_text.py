@@ -48,7 +48,7 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
         ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
         grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)
-    batcher = Batcher(corpus, device, np.zeros(0, dtype=np.int64))
+    batcher = Batcher(corpus, device)
     run_batches(grid, batcher, [np.array([0])], look, lambda _: None)
 
     found = corpus.instances

@@ -1,6 +1,7 @@
 """The flat arrays say what the passages said; batches cover every passage once."""
 
 from collections import Counter
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from headprobe.align.encoder import Encoder
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Passage
 from headprobe.probes.passages import cut
+from headprobe.store.categories import DEPRELS, UPOS
 from headprobe.store.instances import Instances
 from headprobe.store.skipped import Skipped
 from tests.checkpoints import SHARED, toy_tokenizer
@@ -63,12 +65,75 @@ def test_instances_come_back_from_disk(tmp_path: Path) -> None:
     found.save(tmp_path / "instances.npz")
     back = Instances.load(tmp_path / "instances.npz")
     assert back.relations == found.relations
-    for name in ("form", "forms", "link_targets", "word_classes", "space", "passage_domains"):
+    for name in (field.name for field in fields(Instances)):
         assert np.array_equal(getattr(back, name), getattr(found, name)), name
+    for name in ("deprel", "mention_end", "sampled_words", "example_words"):
+        assert len(set(getattr(back, name).tolist())) > 5, name
+    assert back.domains == found.domains == ("news", "story")
+    assert [back.domains[d] for d in back.domain] == back.passage_domains.tolist()
+    assert [UPOS[n] for n in back.upos_number] == back.upos_names[back.upos].tolist()
     words = [str(back.forms[form]) for form in back.form[:4]]
     assert words == ["The", "tired", "dog", "did"]
     assert back.space[:5].tolist() == [False, True, True, True, False]
     assert back.cells == found.cells
+
+
+NESTED = """
+# newdoc id = d
+# global.Entity = eid-etype-head-other
+1 The _ DET _ _ 2 det _ Entity=(e1-person-2-
+2 girl _ NOUN _ _ 6 nsubj:pass _ Entity=(e2-person-1-)(e3-person-1-
+3 of _ ADP _ _ 5 case _ _
+4 the _ DET _ _ 5 det:x _ Entity=(e4-place-2-
+5 town _ NOUN _ _ 2 nmod _ Entity=e4)e3)
+6 left _ VERB _ _ 0 root _ Entity=e1)
+7 . _ PUNCT _ _ 6 punct _ _
+
+1 She _ PRON _ _ 2 nsubj _ Entity=(e5-person-3-
+2 saw _ VERB _ _ 0 root _ _
+3 her _ PRON _ _ 2 obj _ _
+4 there _ ADV _ _ 2 strange:sub _ Entity=(e4-place-1-)
+5 . _ PUNCT _ _ 2 _ _ Entity=e5)
+
+1 So _ ADV _ _ 3 advmod _ _
+2 they _ PRON _ _ 3 nsubj _ Entity=(e6-person-1-
+3 met _ VERB _ _ 0 root _ Entity=e6)
+""".strip()
+
+
+@pytest.mark.parametrize("budget", [7, 12, 100])
+def test_labels_and_mention_ends_are_those_of_the_file(tmp_path: Path, budget: int) -> None:
+    """Mentions in mentions and of one head (the first to end counts), cut passages, subtypes."""
+    lines = [
+        line if line.startswith("#") else "\t".join(line.split()) for line in NESTED.split("\n")
+    ]
+    path = tmp_path / "nested.conllu"
+    path.write_text("\n".join(lines) + "\n\n")
+    encoder = Encoder(toy_tokenizer(), "toy")
+    documents = read(resolve([str(path)]), lambda note: pytest.fail(str(note)))
+    count = lambda texts: [len(text.split()) for text in texts]  # noqa: E731
+    passages = [p for d in documents for p in cut(d, count, budget, lambda _: None)]
+    assert len(passages) == {7: 3, 12: 2, 100: 1}[budget]
+    found = align(passages, encoder, lambda _: None, seed=0).instances
+    words = " ".join(str(found.forms[form]) for form in found.form)
+    assert words == "The girl of the town left . She saw her there . So they met"
+    labels = " ".join(DEPRELS[number] for number in found.deprel)
+    assert labels == "det nsubj case det nmod root punct nsubj root obj   advmod nsubj root"
+    ends = {1: 1, 4: 4, 9: 11, 10: 10, 13: 14}
+    assert found.mention_end.tolist() == [ends.get(word, -1) for word in range(15)]
+
+
+def test_sampled_rows_are_a_seeded_few_of_the_usable_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = aligned()[0].instances
+    every = [w for w in range(len(found.form)) if found.usable[w] and found.place[w] > 0]
+    assert found.sampled_words.tolist() == every
+    monkeypatch.setattr("headprobe.align.corpus.SAMPLED_ROWS", 9)
+    few, again = (aligned()[0].instances.sampled_words.tolist() for _ in range(2))
+    assert few == again == sorted(set(few))
+    assert len(few) == 9
+    assert set(few) < set(every)
 
 
 def test_examples_are_a_seeded_few_of_every_relation() -> None:
@@ -104,7 +169,9 @@ def test_every_passage_is_in_one_batch_within_the_limits(
 
 def test_a_batch_is_its_passages_padded() -> None:
     corpus, passages, _ = aligned()
-    batcher = Batcher(corpus, torch.device("cpu"), np.arange(3, 20))
+    found = replace(corpus.instances, sampled_words=np.arange(3, 20))
+    corpus = replace(corpus, instances=found)
+    batcher = Batcher(corpus, torch.device("cpu"))
     batch = batcher.build(np.array([1, 0]))
     for row, number in enumerate((1, 0)):
         start, stop = corpus.token_first[number], corpus.token_first[number + 1]
@@ -121,6 +188,7 @@ def test_a_batch_is_its_passages_padded() -> None:
         assert not batch.usable[row, len(passages[number].words) :].any()
     words = [int(corpus.instances.passage_first[(1, 0)[b]]) + int(w) for b, w in batch.sampled]
     assert sorted(words) == [w for w in range(3, 20) if corpus.instances.passage[w] in (0, 1)]
+    assert found.sampled_words[batch.sampled_row].tolist() == words
 
 
 @pytest.mark.parametrize(

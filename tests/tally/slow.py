@@ -3,6 +3,7 @@
 Shares no code with the measuring wing beyond the passages themselves and the model.
 """
 
+import hashlib
 import math
 from collections import defaultdict
 from collections.abc import Sequence
@@ -25,6 +26,18 @@ class Slow:
     sums: dict[tuple[str, Relation, Head], float] = field(
         default_factory=lambda: defaultdict(float)
     )
+    domain_hits: dict[tuple[Relation, str, Head], int] = field(
+        default_factory=lambda: defaultdict(int)
+    )
+    # distance bin, parts of speech; quadrant, labels: of the query word and of the earlier word
+    category: dict[tuple[int, str, str, Head], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
+    deprels: dict[tuple[int, str, str, Head], float] = field(
+        default_factory=lambda: defaultdict(float)
+    )
+    # by passage and word of the passage: the place of the winner, from 1
+    winner: dict[tuple[str, int, Head], int] = field(default_factory=dict)
     heads: dict[tuple[str, Head], float] = field(default_factory=lambda: defaultdict(float))
     profile: dict[tuple[str, Head, int], float] = field(default_factory=lambda: defaultdict(float))
     pairs: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -145,6 +158,14 @@ def _take_head(
                 slow.heads["punctuation", at] += share
             slow.profile["profile", at, min(query - key, 511)] += share
             slow.profile["profile_norm", at, min(query - key, 511)] += normed[query][key]
+            one, two = passage.words[query], passage.words[key]
+            slow.category[distance_bin(query - key), one.upos, two.upos, at] += share
+            quadrant = 2 * (fold(passage.cluster) % 2) + fold(two.form.lower()) % 2
+            labels = one.deprel.split(":")[0], two.deprel.split(":")[0]
+            slow.deprels[quadrant, *labels, at] += share
+        best = max(raw[query].values(), default=0.0)
+        first = [key for key, weight in raw[query].items() if weight == best and weight > 0]
+        slow.winner[passage.id, query, at] = first[0] + 1 if len(first) == 1 else 0
         slow.outputs[at].append(written[tokens_of[query][-1]])
     for relation, query, targets in instances:
         candidates = [
@@ -169,6 +190,21 @@ def _take_head(
         second = sorted((raw[query][t] for t in targets), reverse=True)[1:2]
         alone = all(best > rival for rival in rivals) and best > 0 and best not in second
         slow.sums["hits", relation, at] += alone
+        slow.domain_hits[relation, passage.domain, at] += alone
+
+
+def fold(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little") % 64
+
+
+def distance_bin(distance: int) -> int:
+    """1 to 16 have a bin each; the next are 17 to 32, 33 to 64, ...; the last is 257 and more."""
+    number, last = 15, 16
+    if distance <= 16:
+        return distance - 1
+    while distance > last and number < 20:
+        number, last = number + 1, last * 2
+    return number
 
 
 def _tokens_of_words(passage: Passage, offsets, starts: int) -> list[list[int]]:

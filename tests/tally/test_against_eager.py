@@ -1,6 +1,7 @@
 """Every sum, reproduced by an independent slow computation from eager attention."""
 
 import copy
+from collections import defaultdict
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from headprobe.model.checkpoint import Source, load_config, load_encoder, load_m
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.passages import cut
+from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, DEPRELS, QUADRANTS, UPOS
+from headprobe.store.copying import LAGS
+from headprobe.store.tallies import AXES
 from headprobe.workflows.measuring import BatchLimits, measure
 from tests.checkpoints import SHARED, toy_tokenizer
 from tests.model.tiny import random_ids, tiny_model
@@ -57,6 +61,10 @@ def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
             for name in ("hits_by_document", "hits_by_form"):
                 found = tallies[name][number, :, *at].sum()
                 assert found == slow.sums["hits", relation, at], (name, relation, at)
+        for index, domain in enumerate(instances.domains):
+            for at in every:
+                found = tallies["hits_by_domain"][number, index, *at]
+                assert found == slow.domain_hits[relation, domain, at], (relation, domain, at)
     for at in every:
         for name in ("sink", "self", "previous", "entropy", "distance", "punctuation"):
             assert tallies[name][at] / slow.rows == pytest.approx(
@@ -68,6 +76,24 @@ def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
             np.testing.assert_allclose(tallies[name][at], expected, atol=tolerance * slow.rows)
     assert tallies["profile_pairs"].tolist() == [slow.pairs[d] for d in range(1, 512)]
     assert int(tallies["rows"]) == slow.rows
+
+
+def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
+    """Every sum by kind of word pair, and nothing in any other; every sampled row's winner."""
+    expected = {name: np.zeros_like(tallies[name]) for name in ("category", "deprel_pairs")}
+    for (distance, query, earlier, at), share in slow.category.items():
+        number = (distance * len(UPOS) + UPOS.index(query)) * len(UPOS) + UPOS.index(earlier)
+        expected["category"][number, *at] += share
+    for (quadrant, query, earlier, at), share in slow.deprels.items():
+        number = DEPRELS.index(query) * len(DEPRELS) + DEPRELS.index(earlier)
+        expected["deprel_pairs"][quadrant, number, *at] += share
+    for name, sums in expected.items():
+        np.testing.assert_allclose(tallies[name], sums, atol=tolerance * 50, err_msg=name)
+    layers, heads = tallies["sink"].shape
+    for place, word in enumerate(instances.sampled_words):
+        row = str(instances.passage_ids[instances.passage[word]]), int(instances.place[word])
+        for at in ((layer, head) for layer in range(layers) for head in range(heads)):
+            assert tallies["sampled_winner"][place, *at] == slow.winner[*row, at], (row, at)
 
 
 def outputs_agree(instances, tallies, slow: Slow) -> None:
@@ -98,6 +124,10 @@ def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
     instances, tallies = run(model, passages, encoder)
     assert len(instances.relations) > 25
     compare(instances, tallies, slow, tolerance=1e-5)
+    assert instances.domains == ("news", "story")
+    assert instances.tokens.max() > 1
+    assert not instances.usable.all()
+    pairs_agree(instances, tallies, slow, tolerance=1e-5)
     outputs_agree(instances, tallies, slow)
     assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
 
@@ -115,7 +145,8 @@ def test_batches_do_not_matter(name: str) -> None:
     assert {r: len(instances.of(i)) for i, r in enumerate(instances.relations)} == {
         r: len(other.of(i)) for i, r in enumerate(other.relations)
     }
-    order_free = {"profile", "sink", "entropy", "mass", "share", "share_norm", "kept"}
+    order_free = {"profile", "sink", "entropy", "mass", "share", "share_norm", "kept", "category"}
+    order_free |= {"deprel_pairs", "copy_rows", "duplicate_mass", "induction_mass"}
     for key, array in large.arrays.items():
         if array.dtype.kind == "i":
             assert np.array_equal(array, small[key]), key
@@ -123,7 +154,35 @@ def test_batches_do_not_matter(name: str) -> None:
             np.testing.assert_allclose(array, small[key], rtol=1e-6, atol=1e-5, err_msg=key)
         if key in order_free:
             np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
-    assert np.array_equal(large["hits_by_document"], mixed["hits_by_document"])
+    for key in ("hits_by_document", "hits_by_domain", "duplicate_hits", "induction_hits"):
+        assert np.array_equal(large[key], mixed[key]), key
+    assert winners(instances, large) == winners(other, mixed)
+
+
+def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
+    """The winners of every sampled row, by passage and word."""
+    rows = zip(
+        instances.passage_ids[instances.passage[instances.sampled_words]].tolist(),
+        instances.place[instances.sampled_words].tolist(),
+        strict=True,
+    )
+    return dict(zip(rows, tallies["sampled_winner"].tolist(), strict=True))
+
+
+def test_a_run_has_every_array_and_axes_are_as_long_everywhere() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    instances, tallies = run(tiny_model("llama-gqa"), passages_of(PROBES, encoder, 60), encoder)
+    assert set(tallies.arrays) == set(AXES)
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for name, array in tallies.arrays.items():
+        for axis, length in zip(AXES[name], array.shape, strict=True):
+            lengths[axis].add(length)
+    assert {axis: found for axis, found in lengths.items() if len(found) > 1} == {}
+    assert lengths["R"] == {len(instances.relations)}
+    assert lengths["G"] == {len(instances.domains)}
+    assert lengths["A"] == {len(instances.sampled_words)}
+    assert (lengths["Y"], lengths["M"], lengths["O"]) == ({CATEGORIES}, {DEPREL_PAIRS}, {QUADRANTS})
+    assert lengths["E"] == {len(LAGS)}
 
 
 def test_logits_fit_the_limits_too() -> None:
@@ -164,5 +223,6 @@ def test_real_model_on_real_text() -> None:
     model = load_model(source, load_config(source), device, torch.float32, pytest.fail)
     instances, tallies = run(model, passages, encoder)
     compare(instances, tallies, slow, tolerance=1e-4)
+    pairs_agree(instances, tallies, slow, tolerance=1e-4)
     outputs_agree(instances, tallies, slow)
     assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-4)

@@ -15,7 +15,7 @@ from headprobe.evidence.weigh import weigh
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
-from headprobe.tally.tallier import Sample, Tallier, count_profile_pairs
+from headprobe.tally.tallier import Tallier, count_profile_pairs
 from headprobe.verdicts.roles import judge
 from headprobe.verdicts.rules import load_rules
 from tests.checkpoints import toy_tokenizer
@@ -46,9 +46,8 @@ def test_heads_that_only_count_tokens_back_earn_no_syntax() -> None:
     assert corpus.instances.tokens.mean() > 2
     model = build("llama", {"max_position_embeddings": 1024, "num_key_value_heads": 4})
     grid = observe_heads(model, "blind", random_ids(1, 9))
-    batcher = Batcher(corpus, grid.device, np.zeros(0, dtype=np.int64))
-    sample = Sample(np.zeros(0, dtype=np.int64), 0, 0.3)
-    tallier = Blind(grid, corpus.instances, len(batcher.token_numbers), sample)
+    batcher = Batcher(corpus, grid.device)
+    tallier = Blind(grid, corpus.instances, len(batcher.token_numbers), seed=0, idle_line=0.3)
     each = [np.array([number]) for number in range(len(corpus.lengths))]
     run_batches(grid, batcher, each, tallier, lambda _: None)
     tallies = tallier.tallies(

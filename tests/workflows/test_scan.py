@@ -12,6 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaModel
 import headprobe
 from headprobe.cli.main import _run
 from headprobe.errors import HeadprobeError
+from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.store.copying import LAGS
 from headprobe.store.run_folder import Run
 from headprobe.workflows.scan import ScanRequest, plan
 from headprobe.workflows.show_text import show_text
@@ -57,17 +59,25 @@ def test_each_passage_goes_through_the_model_once(
     forward = LlamaModel.forward
 
     def counted(self: LlamaModel, input_ids: torch.Tensor, **options: object) -> object:
-        if "attention_mask" in options:  # the proof at load has none
-            real = options["attention_mask"].bool()
-            rows = zip(input_ids, real, strict=True)
-            seen.extend(tuple(row[kept].tolist()) for row, kept in rows)
+        real = options.get("attention_mask", torch.ones_like(input_ids)).bool()
+        rows = zip(input_ids, real, strict=True)
+        seen.extend(tuple(row[kept].tolist()) for row, kept in rows)
         return forward(self, input_ids=input_ids, **options)
 
-    monkeypatch.setattr(LlamaModel, "forward", counted)
+    def observed(*of: object) -> HeadGrid:
+        """Whatever passes after the proof at load is counted."""
+        grid = observe_heads(*of)
+        monkeypatch.setattr(LlamaModel, "forward", counted)
+        return grid
+
+    monkeypatch.setattr("headprobe.workflows.scan.observe_heads", observed)
     run = scanned(budget=48)
-    assert len(seen) == run.manifest.passages > 2
-    assert sum(len(ids) for ids in seen) == run.manifest.tokens
-    assert len(set(seen)) == len(seen)
+    copied = [ids for ids in seen if (half := len(ids) // 2) and ids[1 : half + 1] == ids[-half:]]
+    passages = [ids for ids in seen if ids not in copied]
+    assert len(passages) == run.manifest.passages > 2
+    assert sum(len(ids) for ids in passages) == run.manifest.tokens
+    assert len(set(passages)) == len(passages)
+    assert sorted(len(ids) // 2 for ids in copied) == sorted(LAGS)
 
 
 def test_a_failed_scan_leaves_nothing(scanned: Scan, monkeypatch: pytest.MonkeyPatch) -> None:

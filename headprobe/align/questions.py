@@ -1,0 +1,113 @@
+"""The instances of a batch as indices into it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from headprobe.axes import FOLDS
+from headprobe.store.instances import Instances
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The instances of a batch as indices; one row of each per instance [I] or target [K].
+
+    ``passage`` and ``query`` [I] locate the query word; ``relation`` [I]; ``document_bin`` and
+    ``form_bin`` [I] are ``relation * FOLDS + fold``, ``domain_bin`` [I] is ``relation * G +
+    domain``. Explicit links come first: their targets are words ``target`` [K] of instance ``of``
+    [K]. The others ask for the class ``column`` [I'] of ``AlignedBatch.classes``.
+    """
+
+    passage: Tensor
+    query: Tensor
+    relation: Tensor
+    document_bin: Tensor
+    form_bin: Tensor
+    domain_bin: Tensor
+    sentence_scope: Tensor
+    strict: Tensor
+    of: Tensor
+    target: Tensor
+    column: Tensor
+
+    @property
+    def links(self) -> int:
+        """How many instances are explicit links."""
+        return len(self.query) - len(self.column)
+
+
+class Asker:
+    """Finds the instances of passages; made once for a run."""
+
+    def __init__(self, instances: Instances) -> None:
+        self._instances = instances
+        relations = instances.relations
+        self._sentence_scope = np.array([r.scope == "sentence" for r in relations], dtype=bool)
+        self._strict = np.array([r.strict for r in relations], dtype=bool)
+        nearest = instances.link_targets[instances.link_first[1:] - 1]
+        self._link_form_fold = instances.form_fold[nearest]
+        self._link_passage = instances.passage[instances.link_query]
+
+    def ask(
+        self,
+        passages: NDArray[np.int64],
+        word_rows: Sequence[slice],
+        classes: NDArray[np.float32],
+        usable: NDArray[np.bool_],
+    ) -> dict[str, NDArray[Any]]:
+        """The fields of ``Questions``, for passages (by number) whose words are ``word_rows``, with
+        their ``classes`` [B, W, C] and ``usable`` words [B, W]."""
+        found = self._instances
+        links, rows = [], []
+        for place, number in enumerate(passages):
+            low, high = np.searchsorted(self._link_passage, [number, number + 1])
+            links.append(np.arange(low, high))
+            rows.append(np.full(high - low, place))
+        link, row = np.concatenate(links), np.concatenate(rows).astype(np.int64)
+        base = np.array([span.start for span in word_rows])
+        counts = found.link_first[link + 1] - found.link_first[link]
+        of = np.repeat(np.arange(len(link)), counts)
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        target = found.link_targets[np.repeat(found.link_first[link], counts) + offsets]
+
+        asked = self._ask_of_classes(base, classes, usable)
+        relation = np.concatenate([found.link_relation[link], asked["relation"]])
+        passage = np.concatenate([row, asked["passage"]])
+        form_fold = np.concatenate([self._link_form_fold[link], asked["form_fold"]])
+        of_run = passages[passage]
+        return {
+            "passage": passage,
+            "query": np.concatenate([found.link_query[link] - base[row], asked["query"]]),
+            "relation": relation,
+            "document_bin": relation * FOLDS + found.document_fold[of_run],
+            "form_bin": relation * FOLDS + form_fold,
+            "domain_bin": relation * len(found.domains) + found.domain[of_run],
+            "sentence_scope": self._sentence_scope[found.link_relation[link]],
+            "strict": np.flatnonzero(self._strict[found.link_relation[link]]),
+            "of": of,
+            "target": target - base[row[of]],
+            "column": asked["column"],
+        }
+
+    def _ask_of_classes(
+        self, base: NDArray[np.int64], classes: NDArray[np.float32], usable: NDArray[np.bool_]
+    ) -> dict[str, NDArray[np.integer]]:
+        """Every usable word that stands after a word of the class, for each class."""
+        found = self._instances
+        member = classes > 0
+        # the last member before each word: a running maximum of member places, moved by one
+        places = np.where(member, np.arange(classes.shape[1])[None, :, None], -1)
+        nearest = np.full_like(places, -1)
+        nearest[:, 1:] = np.maximum.accumulate(places, axis=1)[:, :-1]
+        passage, query, column = np.nonzero((nearest >= 0) & usable[:, :, None])
+        return {
+            "passage": passage,
+            "query": query,
+            "column": column,
+            "relation": np.array(found.every, dtype=np.int64)[column],
+            "form_fold": found.form_fold[base[passage] + nearest[passage, query, column]],
+        }

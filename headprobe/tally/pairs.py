@@ -1,0 +1,40 @@
+"""Stripped attention by kind of word pair: by category, and by deprel pair and quadrant."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from headprobe.align.batches import AlignedBatch
+from headprobe.align.pairs import KINDS
+from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, QUADRANTS
+from headprobe.tally.statistic import wide
+from headprobe.tally.view import LayerView
+
+
+class PairStatistic:
+    """Sums over all pairs of a usable word and a usable earlier word (``store.categories``)."""
+
+    def __init__(self, layers: int, heads: int, device: torch.device) -> None:
+        self._sums = torch.zeros(layers, KINDS, heads, dtype=wide(device), device=device)
+
+    def add(self, view: LayerView) -> None:
+        pairs = view.batch.pairs
+        if not len(pairs.row):
+            return
+        of_pairs = view.share.flatten(0, 1)[pairs.row, :, pairs.earlier]
+        of_runs = torch.nn.functional.embedding_bag(
+            pairs.members, of_pairs, pairs.first, mode="sum"
+        )
+        sums = self._sums[view.layer.index]
+        sums.index_add_(0, pairs.kind, of_runs.to(sums.dtype))
+
+    def finish(self, batch: AlignedBatch) -> None:
+        """Nothing spans layers."""
+
+    def sums(self) -> Mapping[str, Tensor]:
+        by_kind = self._sums.transpose(0, 1)
+        return {
+            "category": by_kind[:CATEGORIES],
+            "deprel_pairs": by_kind[CATEGORIES:].unflatten(0, (QUADRANTS, DEPREL_PAIRS)),
+        }

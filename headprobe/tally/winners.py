@@ -1,0 +1,31 @@
+"""The one word that each sampled row attends to most."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from headprobe.align.batches import AlignedBatch
+from headprobe.tally.view import LayerView
+
+
+class WinnerStatistic:
+    """For every sampled row the winner among the earlier words of its passage."""
+
+    def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
+        # zero is "none" and "not seen yet", so that parts of a run add; words are counted from one
+        self._winner = torch.zeros(rows, layers, heads, dtype=torch.int32, device=device)
+
+    def add(self, view: LayerView) -> None:
+        batch = view.batch
+        if not len(batch.sampled):
+            return
+        passage, word = batch.sampled.unbind(1)
+        found = view.passage_winner[passage, word] + 1
+        self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
+
+    def finish(self, batch: AlignedBatch) -> None:
+        """Nothing spans layers."""
+
+    def sums(self) -> Mapping[str, Tensor]:
+        return {"sampled_winner": self._winner}

@@ -1,0 +1,44 @@
+"""Word pairs by kind: every pair once in each of its two kinds, in short runs of one kind."""
+
+import hypothesis.extra.numpy as arrays
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headprobe.align.pairs import KINDS, RUN, pair_words
+from headprobe.store.categories import CATEGORIES, DEPRELS, UPOS
+from tests.tally.slow import distance_bin
+
+
+@given(st.data(), st.integers(1, 3), st.integers(1, 40))
+def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, passages, words):
+    shape = (passages, words)
+
+    def drawn(most: int):
+        return data.draw(arrays.arrays(np.int16, shape, elements=st.integers(0, most - 1)))
+
+    usable = drawn(2).astype(bool)
+    # few parts of speech and labels, so that kinds have many pairs; the last of each among them
+    upos, deprel = len(UPOS) - 1 - drawn(2), len(DEPRELS) - 1 - drawn(2)
+    form_fold = drawn(64)
+    document_fold = data.draw(arrays.arrays(np.int64, passages, elements=st.integers(0, 63)))
+    found = pair_words(usable, upos, deprel, form_fold, document_fold)
+    expected = []
+    for b in range(passages):
+        for query in range(words):
+            for key in range(query):
+                if usable[b, query] and usable[b, key]:
+                    distance = distance_bin(query - key)
+                    by_upos = (distance * 18 + upos[b, query]) * 18 + upos[b, key]
+                    quadrant = document_fold[b] % 2 * 2 + form_fold[b, key] % 2
+                    by_label = (quadrant * 38 + deprel[b, query]) * 38 + deprel[b, key]
+                    row = b * words + query
+                    expected += [(row, key, by_upos), (row, key, CATEGORIES + by_label)]
+    ends = np.append(found["first"], len(found["members"]))
+    lengths = np.diff(ends)[: len(found["first"])]
+    kinds = np.repeat(found["kind"], lengths)
+    rows, keys = found["row"][found["members"]], found["earlier"][found["members"]]
+    assert sorted(zip(rows, keys, kinds, strict=True)) == sorted(expected)
+    assert all(lengths <= RUN)
+    assert all(lengths > 0)
+    assert all(found["kind"] < KINDS)
