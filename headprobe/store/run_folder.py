@@ -31,8 +31,13 @@ RUNS = Path("headprobe-runs")
 MANIFEST = "manifest.json"
 HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
 TABLES = (HEADS, RELATIONS, PAIRS, SKIPPED)
+CONTROLS = "controls.csv"
+"""A table of runs that had controls; the others have none."""
 EXAMPLES = "examples.jsonl"
 TALLIES, INSTANCES = "tallies.npz", "instances.npz"
+TWIN, SHUFFLED = "twin.npz", "shuffled.npz"
+"""The tallies of the controls."""
+RULES = "rules.yaml"
 
 
 @dataclass(frozen=True, repr=False)
@@ -68,6 +73,11 @@ class Run:
     def pairs(self) -> "pd.DataFrame":
         """One row per pair of heads that are alike (INTERFACE, ``pairs.csv``)."""
         return read_frame(self.path / PAIRS)
+
+    @cached_property
+    def controls(self) -> "pd.DataFrame":
+        """One row per control and relation; HeadprobeError where the run had no control."""
+        return read_frame(self.path / CONTROLS)
 
     @cached_property
     def skipped(self) -> "pd.DataFrame":
