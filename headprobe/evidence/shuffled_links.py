@@ -30,7 +30,8 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
         query = np.asarray(instances.link_query[chosen], dtype=np.int64)
         near = _Pairs(instances, query, "sentence", relation.strict)
         free = near.counts > counts
-        for rows, scope in ((free, "sentence"), (~free, relation.scope)):
+        scopes: tuple[Scope, Scope] = ("sentence", relation.scope)
+        for rows, scope in zip((free, ~free), scopes, strict=True):
             pairs = _Pairs(instances, query[rows], scope, relation.strict)
             first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
             drawn = pairs.draw(counts[rows], bits)
@@ -58,7 +59,7 @@ class _Pairs:
 
 
 def _shuffle_classes(instances: Instances, bits: np.random.PCG64) -> Ints:
-    classes = np.array(instances.word_classes)
+    classes = np.array(instances.word_classes, dtype=np.int64)
     words = np.flatnonzero(instances.usable)
     sentence = instances.sentence_first[words]
     order = np.lexsort((_keys(bits, len(words)), sentence))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
@@ -35,8 +36,8 @@ CONTROLS = "controls.csv"
 """A table of runs that had controls; the others have none."""
 EXAMPLES = "examples.jsonl"
 TALLIES, INSTANCES = "tallies.npz", "instances.npz"
-TWIN, SHUFFLED = "twin.npz", "shuffled.npz"
-"""The tallies of the controls."""
+CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
+"""The tallies of each control (METHOD section 3)."""
 RULES = "rules.yaml"
 
 

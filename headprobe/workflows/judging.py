@@ -1,5 +1,6 @@
 """Sums and rules to everything that a run folder says; no model is needed for it."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,9 +8,12 @@ from pathlib import Path
 from headprobe.evidence.evidence import Evidence, Shape
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
+from headprobe.report.control_table import controls as control_table
+from headprobe.report.csv_files import write_csv
 from headprobe.report.run_files import write_results
 from headprobe.store.instances import Instances
-from headprobe.store.run_folder import RULES
+from headprobe.store.manifest import ControlNote
+from headprobe.store.run_folder import CONTROL_SUMS, CONTROLS, RULES
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.roles import judge
@@ -18,8 +22,20 @@ from headprobe.verdicts.verdict import Pair, Verdict
 
 
 @dataclass(frozen=True)
+class Control:
+    """The sums of a control (``store.manifest.ControlNote``), not judged yet."""
+
+    name: str
+    seed: int
+    key: str
+    taken_from: str | None
+    instances: Instances
+    tallies: Tallies
+
+
+@dataclass(frozen=True)
 class Judged:
-    """What rules make of sums."""
+    """What rules make of sums, of a run or of one of its controls."""
 
     instances: Instances
     tallies: Tallies
@@ -44,7 +60,7 @@ def write_judged(
     n_kv_heads: Sequence[int],
     rules: Rules,
 ) -> None:
-    """The tables, the examples, and beside them the rules that decided."""
+    """The tables and the examples, and beside them the rules that decided."""
     write_results(
         folder,
         judged.instances,
@@ -57,3 +73,52 @@ def write_judged(
         n_kv_heads,
     )
     rules.save(folder / RULES)
+
+
+def write_controls(
+    folder: Path, found: Sequence[Control], kv_heads: int, rules: Rules
+) -> tuple[ControlNote, ...]:
+    """Judge the controls as the run itself is judged, and write their sums and ``controls.csv``;
+    nothing where there is no control."""
+    notes, weighed = [], []
+    for control in found:
+        judged = judge_sums(control.instances, control.tallies, kv_heads, rules)
+        notes.append(_note(control, judged.verdicts))
+        weighed.append((control.name, judged.evidence))
+        control.tallies.save(folder / CONTROL_SUMS[control.name])
+    if weighed:
+        write_csv(control_table(weighed), folder / CONTROLS)
+    return tuple(notes)
+
+
+def measured_with(rules: Rules) -> dict[str, float]:
+    """The rules that are in the sums already, so that judging again does not change them."""
+    return {
+        "idle.output_norm": rules.idle.output_norm,
+        "sinks.weight": rules.sinks.weight,
+        "sinks.min_passages": float(rules.sinks.min_passages),
+    }
+
+
+def doubt_of_text(bits: float, rules: Rules) -> str | None:
+    """What is to be said where the model hardly knows the probes' text."""
+    if bits <= rules.max_bits:
+        return None
+    return (
+        f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
+        "do here may not be what they do on text it knows"
+    )
+
+
+def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
+    counted = Counter(verdict.role for verdict in verdicts)
+    content = [{verdict.role, *verdict.roles} - {"redundant", "none"} for verdict in verdicts]
+    return ControlNote(
+        control=control.name,
+        seed=control.seed,
+        key=control.key,
+        named=sum(map(bool, content)),
+        redundant=counted["redundant"],
+        roles={role: counted[role] for role in sorted(counted) if role != "none"},
+        taken_from=control.taken_from,
+    )
