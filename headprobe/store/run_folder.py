@@ -5,7 +5,8 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -89,25 +90,30 @@ class Run:
     def instances(self) -> "Instances":
         from headprobe.store.instances import Instances
 
-        return Instances.load(self.path / INSTANCES)
+        with _reading(self.path / INSTANCES) as path:
+            return Instances.load(path)
 
     @cached_property
     def tallies(self) -> "Tallies":
+        return self.sums(TALLIES)
+
+    def sums(self, name: str) -> "Tallies":
+        """The run's tallies, or those of a control (``CONTROL_SUMS``)."""
         from headprobe.store.tallies import Tallies
 
-        return Tallies.load(self.path / TALLIES)
+        with _reading(self.path / name) as path:
+            return Tallies.load(path)
 
     def tally(self, name: str) -> "NDArray[Any]":
         """One array of the tallies, the others left on disk."""
         import numpy as np
 
-        path = self.path / TALLIES
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                array: NDArray[Any] = archive[name]
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
-        return array
+        with (
+            _reading(self.path / TALLIES) as path,
+            np.load(path, allow_pickle=False) as archive,
+        ):
+            array: NDArray[Any] = archive[name]
+            return array
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
@@ -116,12 +122,39 @@ class Run:
     def examples(self, head: tuple[int, int]) -> list[dict[str, Any]]:
         """The sentences of one (layer, head), those of others passed over unread."""
         start = f'{{"layer": {head[0]}, "head": {head[1]}, '
-        path = self.path / EXAMPLES
-        try:
-            with path.open(encoding="utf-8", newline="\n") as lines:
-                return [json.loads(line) for line in lines if line.startswith(start)]
-        except (OSError, ValueError) as error:
-            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
+        with (
+            _reading(self.path / EXAMPLES) as path,
+            path.open(encoding="utf-8", newline="\n") as lines,
+        ):
+            return [json.loads(line) for line in lines if line.startswith(start)]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
+
+
+def carry_over(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """Bring what is called so in ``source``, files and folders, into ``folder``, where that has
+    nothing of the name; files are linked where the disk can, and never changed."""
+    for name in names:
+        origin, target = source / name, folder / name
+        if target.exists() or target.is_symlink():
+            continue
+        if origin.is_dir() and not origin.is_symlink():
+            shutil.copytree(origin, target, symlinks=True, copy_function=_link)
+        elif origin.is_symlink() or origin.exists():
+            _link(str(origin), str(target))
+
+
+def _link(origin: str, target: str) -> None:
+    try:
+        os.link(origin, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(origin, target, follow_symlinks=False)
 
 
 def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
@@ -209,7 +242,7 @@ def _put(temporary: Path, target: Path, aside: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - folders cannot be opened there
+    if os.name == "nt" or path.is_symlink():  # no folder can be opened there; links are no files
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:
