@@ -32,6 +32,7 @@ RUNS = Path("headprobe-runs")
 
 MANIFEST = "manifest.json"
 HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
+DOMAINS, POWER = "domains.csv", "power.csv"
 TABLES = (HEADS, RELATIONS, PAIRS, SKIPPED)
 CONTROLS = "controls.csv"
 """A table of runs that had controls; the others have none."""
@@ -60,6 +61,13 @@ class Run:
             what = "not a run folder (no manifest.json)" if path.is_dir() else "no such folder"
             raise HeadprobeError(str(path), what, "headprobe runs lists the runs there are")
         return cls(path, Manifest.load(path / MANIFEST))
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the run has: some came with later versions, one comes with controls."""
+        always = (HEADS, RELATIONS, PAIRS, SKIPPED)
+        found = (name for name in (*TABLES, DOMAINS, POWER, CONTROLS) if (self.path / name).exists())
+        return tuple(dict.fromkeys((*always, *found)))
 
     @cached_property
     def heads(self) -> "pd.DataFrame":

@@ -13,7 +13,7 @@ from headprobe.report.csv_files import write_csv
 from headprobe.report.run_files import write_results
 from headprobe.store.instances import Instances
 from headprobe.store.manifest import ControlNote
-from headprobe.store.run_folder import CONTROL_SUMS, CONTROLS, RULES
+from headprobe.store.run_folder import CONTROLS, RULES
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.roles import judge
@@ -78,14 +78,13 @@ def write_judged(
 def write_controls(
     folder: Path, found: Sequence[Control], kv_heads: int, rules: Rules
 ) -> tuple[ControlNote, ...]:
-    """Judge the controls as the run itself is judged, and write their sums and ``controls.csv``;
-    nothing where there is no control."""
+    """Judge the controls as the run itself is judged, and write ``controls.csv``; nothing where
+    there is no control."""
     notes, weighed = [], []
     for control in found:
         judged = judge_sums(control.instances, control.tallies, kv_heads, rules)
         notes.append(_note(control, judged.verdicts))
         weighed.append((control.name, judged.evidence))
-        control.tallies.save(folder / CONTROL_SUMS[control.name])
     if weighed:
         write_csv(control_table(weighed), folder / CONTROLS)
     return tuple(notes)

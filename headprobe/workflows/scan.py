@@ -30,7 +30,7 @@ from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
 from headprobe.report.run_files import write_manifest, write_sums
 from headprobe.store.manifest import ModelNote
-from headprobe.store.run_folder import Run, check_target, default_target, new_run
+from headprobe.store.run_folder import CONTROL_SUMS, Run, check_target, default_target, new_run
 from headprobe.verdicts.rules import Rules, load_rules
 from headprobe.workflows.controls import Setting, describe_configuration, shuffled_of, twin_of
 from headprobe.workflows.judging import (
@@ -90,6 +90,8 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
 
     with new_run(target, request.overwrite) as folder:
         write_sums(folder, instances, sums.measured.tallies)
+        for control in sums.controls:
+            control.tallies.save(folder / CONTROL_SUMS[control.name])
         write_judged(folder, judged, reading.skipped, sums.model.n_kv_heads, rules)
         manifest = describe_run(
             sums.model,
