@@ -120,7 +120,8 @@ class Run:
 
         with (
             _reading(self.path / TALLIES) as path,
-            np.load(path, allow_pickle=False) as archive,
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as archive,
         ):
             array: NDArray[Any] = archive[name]
             return array
