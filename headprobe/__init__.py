@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headprobe.report.progress import Progress
     from headprobe.store.run_folder import Run
 
-__all__ = ["__version__", "load", "scan"]
+__all__ = ["__version__", "judge", "load", "scan"]
 __version__ = "0.1.0"
 
 
@@ -32,13 +32,16 @@ def scan(
     seed: int = 0,
     overwrite: bool = False,
     trust_remote_code: bool = False,
+    rules: str | os.PathLike[str] | None = None,
+    twin: bool = False,
+    shuffle: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
 
     ``model`` is a Hub id or a folder, ``probes`` are built-in sets, files or folders. Raises
     HeadprobeError where the user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs``
-    are DataFrames.
+    are DataFrames, and with ``twin`` or ``shuffle`` ``run.controls``.
     """
     import os
     from pathlib import Path
@@ -61,6 +64,9 @@ def scan(
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
         budget=None,
+        rules=None if rules is None else Path(rules),
+        twin=twin,
+        shuffle=shuffle,
     )
     return work(request, SilentProgress() if progress is None else progress)
 
@@ -72,3 +78,30 @@ def load(run: str | os.PathLike[str]) -> Run:
     from headprobe.store.run_folder import Run
 
     return Run.load(Path(run))
+
+
+def judge(
+    run: str | os.PathLike[str] | Run,
+    rules: str | os.PathLike[str] | None = None,
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+) -> Run:
+    """Judge a run by other rules without its model; the same as ``headprobe judge``.
+
+    ``run`` is replaced as a whole, its sums staying, or with ``out`` left as it is. Raises
+    HeadprobeError where the user can mend it.
+    """
+    import os
+    from pathlib import Path
+
+    from headprobe.report.progress import SilentProgress
+    from headprobe.workflows.judge import judge_run
+
+    return judge_run(
+        load(run) if isinstance(run, str | os.PathLike) else run,
+        None if rules is None else Path(rules),
+        None if out is None else Path(out),
+        overwrite,
+        SilentProgress().warn,
+    ).run

@@ -73,6 +73,7 @@ def test_the_judging_wing_never_sees_torch() -> None:
         "headprobe.cli.commands",
         "headprobe.workflows.show_head",
         "headprobe.workflows.export",
+        "headprobe.workflows.judge",
         "headprobe.workflows.runs",
         "headprobe.report.head_view",
         "headprobe.evidence.weigh",

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headprobe import __version__
-from headprobe.cli.printing import AsJson, print_json, stdout
+from headprobe.cli.judging import judge
+from headprobe.cli.printing import (
+    AsJson,
+    Overwrite,
+    Quiet,
+    RulesOption,
+    find_run,
+    print_json,
+    print_run,
+    stdout,
+)
 from headprobe.cli.probes import probes_app
 
 if TYPE_CHECKING:
@@ -23,8 +33,6 @@ app = typer.Typer(
 )
 app.add_typer(probes_app, name="probes")
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 RunOption = Annotated[
     Path | None, typer.Option("--run", "-r", metavar="RUN", help="Run folder [newest].")
 ]
@@ -77,6 +85,13 @@ def _scan(
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
     ] = None,
+    rules: RulesOption = None,
+    twin: Annotated[
+        bool, typer.Option("--twin", help="Measure random weights, too: they must earn nothing.")
+    ] = False,
+    shuffle: Annotated[
+        bool, typer.Option("--shuffle", help="Measure links that mean nothing, too.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")] = False,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
@@ -106,6 +121,9 @@ def _scan(
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
         budget=None,
+        rules=rules,
+        twin=twin,
+        shuffle=shuffle,
     )
     if dry_run:
         _plan(request, quiet, as_json)
@@ -117,7 +135,7 @@ def _scan(
         progress.finish()
     if csv is not None:
         export(run, csv, overwrite)
-    _print_run(run, quiet, as_json)
+    print_run(run, quiet, as_json)
 
 
 def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
@@ -138,19 +156,7 @@ def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
         draw_plan(planned, stdout())
 
 
-def _print_run(run: "Run", quiet: bool, as_json: bool) -> None:
-    from headprobe.report.plain import plain
-
-    if as_json:
-        from headprobe.report.machine import run_values
-
-        print_json(run_values(run))
-    elif quiet:
-        print(plain(str(run.path)))
-    else:
-        from headprobe.report.summary import draw_summary
-
-        draw_summary(run, stdout())
+app.command("judge")(judge)
 
 
 @app.command("show-head")
@@ -168,7 +174,7 @@ def _show_head(
     from headprobe.workflows.show_head import check_head, show_head
 
     layer, number = parse_head(head)
-    found = _find(run, quiet)
+    found = find_run(run, quiet)
     check_head(found, layer, number)
     if text is not None:
         _show_text(found, layer, number, text, as_json)
@@ -210,7 +216,7 @@ def _export(
     from headprobe.report.plain import plain
     from headprobe.workflows.export import export
 
-    written = [str(path) for path in export(_find(run, quiet), csv, overwrite)]
+    written = [str(path) for path in export(find_run(run, quiet), csv, overwrite)]
     if as_json:
         print_json(written)
     elif not quiet:
@@ -239,14 +245,3 @@ def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
         draw_runs(found, stdout())
     else:
         print(f"no runs under {RUNS} yet: headprobe scan makes one", file=sys.stderr)
-
-
-def _find(named: Path | None, quiet: bool) -> "Run":
-    from headprobe.report.plain import plain
-    from headprobe.workflows.runs import find_run
-
-    def note(line: str) -> None:
-        if not quiet:
-            print(plain(line), file=sys.stderr)
-
-    return find_run(named, note)

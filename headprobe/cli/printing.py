@@ -1,6 +1,7 @@
-"""Where commands print their results."""
+"""What commands share: options, the run that is meant, and where results are printed."""
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -8,6 +9,14 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from headprobe.store.run_folder import Run
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+RulesOption = Annotated[
+    Path | None,
+    typer.Option("--rules", metavar="FILE", help="Rules that differ from the packaged ones."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
 
 
@@ -23,3 +32,31 @@ def print_json(values: Any) -> None:
     import json
 
     print(json.dumps(values, indent=2, default=str))
+
+
+def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
+    """What a run found: a page, JSON, or its folder alone."""
+    from headprobe.report.plain import plain
+
+    if as_json:
+        from headprobe.report.machine import run_values
+
+        print_json(run_values(run))
+    elif quiet:
+        print(plain(str(run.path)))
+    else:
+        from headprobe.report.summary import draw_summary
+
+        draw_summary(run, stdout())
+
+
+def find_run(named: Path | None, quiet: bool) -> "Run":
+    """The run that is named, or the newest, which is then said on stderr."""
+    from headprobe.report.plain import plain
+    from headprobe.workflows import runs
+
+    def note(line: str) -> None:
+        if not quiet:
+            print(plain(line), file=sys.stderr)
+
+    return runs.find_run(named, note)

@@ -13,8 +13,9 @@ from conllu import TokenList, parse_token_and_metadata
 from conllu.exceptions import ParseException
 from conllu.parser import DEFAULT_FIELDS, parse_id_value, parse_line
 
+from headprobe.probes.conllu_links import COMMENT, KEY, LinkReader
 from headprobe.probes.corefud import DEFAULT_ORDER, MentionReader, field_order
-from headprobe.probes.document import Document, Sentence, Surface, Word
+from headprobe.probes.document import Declared, Document, Sentence, Surface, Word
 from headprobe.probes.probe_file import Advance, Note, ProbeFile, keep_still
 from headprobe.store.skipped import Skipped
 
@@ -29,7 +30,8 @@ _COMMENT_PARSERS = {"__fallback__": lambda key, value: (key, value)}
 
 
 def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> Iterator[Document]:
-    """The documents of a CoNLL-U file, with the mentions of CorefUD's ``Entity=`` brackets.
+    """The documents of a CoNLL-U file, with the mentions of CorefUD's ``Entity=`` brackets and the
+    links of ``Link=`` (``probes.conllu_links``).
 
     Raises HeadprobeError with file:line where the file is malformed. Brackets that do not pair are
     noted and left out.
@@ -37,6 +39,7 @@ def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> I
     columns: tuple[str, ...] = DEFAULT_FIELDS
     order: Sequence[str] = DEFAULT_ORDER
     draft: _Draft | None = None
+    links = LinkReader(file)
     documents_are_marked = False
     for block in _blocks(file, advance):
         columns = block.declared_columns() or columns
@@ -44,13 +47,17 @@ def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> I
         comments = tokens.metadata
         if "global.Entity" in comments:
             order = field_order(comments["global.Entity"] or "")
+        if COMMENT in comments:
+            links.declare(comments[COMMENT] or "", block.comment_line(COMMENT))
         newdoc = next((key for key in comments if key.split(" ", 1)[0] == "newdoc"), None)
         documents_are_marked |= newdoc is not None
         if draft is None or newdoc is not None or not documents_are_marked:
             if draft is not None:
                 yield from draft.finish()
             name = comments[newdoc] if newdoc is not None else comments.get("sent_id")
-            draft = _Draft(file, name or file.at(block.first_line), MentionReader(order, note))
+            draft = _Draft(
+                file, name or file.at(block.first_line), MentionReader(order, note), links
+            )
         draft.take_comments(comments)
         if tokens:
             draft.add(block, tokens, columns, note)
@@ -99,6 +106,11 @@ class _Block:
         """The line number of each node: comments may stand between them."""
         return [self.first_line + i for i, line in enumerate(self.lines) if line.strip()[0] != "#"]
 
+    def comment_line(self, key: str) -> int:
+        """The line of a comment."""
+        found = (i for i, line in enumerate(self.lines) if line.lstrip("# ").startswith(key))
+        return self.first_line + next(found, 0)
+
     def _fail_where_malformed(self, columns: Sequence[str]) -> NoReturn:
         rows = [line.strip() for line in self.lines]
         nodes = [row for row in rows if row[0] != "#"]
@@ -132,8 +144,11 @@ def _blocks(file: ProbeFile, advance: Advance) -> Iterator[_Block]:
 class _Draft:
     """A document while its sentences come in."""
 
-    def __init__(self, file: ProbeFile, name: str, mentions: MentionReader) -> None:
-        self.file, self.name, self.mentions = file, name, mentions
+    def __init__(
+        self, file: ProbeFile, name: str, mentions: MentionReader, links: LinkReader
+    ) -> None:
+        self.file, self.name, self.mentions, self.links = file, name, mentions, links
+        self.declared: list[Declared] = []
         self.domain = self.template = self.source = ""
         self.sentences: list[Sentence] = []
         self.words = 0
@@ -152,6 +167,9 @@ class _Draft:
             lines = block.node_lines()
             for node, row, brackets in rows.brackets:
                 self.mentions.read(brackets, place + node, self.file.at(lines[row]))
+        for row, query, text in rows.links:
+            line = block.node_lines()[row]
+            self.declared.extend(self.links.read(text, query, rows.words, self.words, line))
         if not rows.words:
             note(Skipped(source, "sentence", "it has no words"))
             return
@@ -167,6 +185,7 @@ class _Draft:
                 sentences=tuple(self.sentences),
                 source=self.source,
                 mentions=self.mentions.finish(),
+                declared=tuple(self.declared),
                 cluster=self.template or self.name,
             )
 
@@ -175,7 +194,7 @@ class _Rows:
     """The rows of a sentence, checked and sorted into words, surfaces and nodes.
 
     ``nodes`` has the word index of each word and None for each empty node; ``brackets`` the node,
-    the row and the text of each ``Entity=``.
+    the row and the text of each ``Entity=``, ``links`` the row, the word and the text of ``Link=``.
     """
 
     def __init__(self, block: _Block, tokens: TokenList, width: int) -> None:
@@ -184,6 +203,7 @@ class _Rows:
         self.surfaces: list[Surface] = []
         self.nodes: list[int | None] = []
         self.brackets: list[tuple[int, int, str]] = []
+        self.links: list[tuple[int, int, str]] = []
         self.range_end = 0
         self.length = sum(isinstance(token["id"], int) for token in tokens)
         for row, token in enumerate(tokens):
@@ -202,6 +222,8 @@ class _Rows:
                 self.nodes.append(None)
             if "Entity=" in misc and (isinstance(number, int) or number[1] == "."):
                 self._add_brackets(row, misc)
+            if KEY in misc:
+                self._add_links(row, number, misc)
 
     def _add_word(self, row: int, number: int, token: dict[str, str], misc: str) -> None:
         index = len(self.words)
@@ -243,6 +265,14 @@ class _Rows:
         for part in misc.split("|"):
             if part.startswith("Entity="):
                 self.brackets.append((len(self.nodes) - 1, row, part.removeprefix("Entity=")))
+
+    def _add_links(self, row: int, number: object, misc: str) -> None:
+        for part in misc.split("|"):
+            if not part.startswith(KEY):
+                continue
+            if not isinstance(number, int):
+                self.block.fail(row, "a Link on a token that is no word of its own")
+            self.links.append((row, len(self.words) - 1, part.removeprefix(KEY)))
 
 
 def _space_after(misc: str) -> bool:

@@ -18,13 +18,13 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from types import MappingProxyType
 
+from headprobe.probes.declared_relation import declared_relation
 from headprobe.probes.document import Declared, Document, Sentence
 from headprobe.probes.nearest import nearest
 from headprobe.probes.plain_words import plain_sentence
 from headprobe.probes.probe_file import Advance, Note, ProbeFile, keep_still
 from headprobe.probes.yaml_links import find_words, split_link
 from headprobe.probes.yaml_nodes import List, Mapping, Node, Text, read_yaml
-from headprobe.probes.yaml_relation import declared_relation
 
 _SHARED = ("domain", "family", "looks_to", "scope", "relation")
 _HEADER = ("name", "about", "items", *_SHARED)

@@ -13,15 +13,20 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe.report import numbers
+from headprobe.report.best_heads import baseline_words, relation_words
+from headprobe.report.domains_view import draw_domains
 from headprobe.report.excerpts import KEY, draw_excerpt
 from headprobe.report.names import asked_words
 from headprobe.report.palette import LABEL, kind_of, marks
+from headprobe.report.parts import title
 from headprobe.report.plain import plain
-from headprobe.report.summary import baseline_words, relation_words
 from headprobe.store.tables import Row
 
 SHOWN = 10
 """Relations shown; all of them are in ``relations.csv``."""
+
+SPACIOUS = 96
+"""Characters below which p gives way to the category control."""
 
 BAR = 40
 """Characters of a full bar."""
@@ -32,13 +37,15 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 @dataclass(frozen=True)
 class HeadView:
     """What a run knows of one head. ``profile`` gives ranges of word distance (``1``, ``9–16``) and
-    the share of the head's stripped attention that goes there."""
+    the share of the head's stripped attention that goes there; ``domains`` are the rows of
+    ``domains.csv`` about the head."""
 
     run: Path
     head: Row
     relations: tuple[Row, ...]
     profile: tuple[tuple[str, float], ...]
     examples: tuple[Mapping[str, Any], ...]
+    domains: tuple[Row, ...] = ()
 
 
 def draw_head(view: HeadView, console: Console) -> None:
@@ -46,16 +53,14 @@ def draw_head(view: HeadView, console: Console) -> None:
     console.print(_name(view.head))
     console.print(Padding(Text(plain(view.head.text("reason"))), (0, 0, 0, 2)))
     console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
-    for part in _relations(view.relations):
+    for part in _relations(view.relations, console.width):
+        console.print(part)
+    for part in draw_domains(view.head, view.relations, view.domains):
         console.print(part)
     for part in _profile(view.profile):
         console.print(part)
     for part in _sentences(view.examples):
         console.print(part)
-
-
-def _title(text: str, note: str = "") -> Text:
-    return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
 
 
 def _name(head: Row) -> Text:
@@ -89,19 +94,24 @@ def _shape(head: Row) -> Text:
     return lines
 
 
-def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
+def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     known = [row for row in rows if row.whole("n")]
     ordered = sorted(known, key=_rank)
     more = len(ordered) - SHOWN
-    yield _title("relations", f"and {more} more: relations.csv" if more > 0 else "")
+    yield title("relations", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("", overflow="fold")
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
+    controlled = any(row.number("category_top1") is not None for row in ordered)
+    if controlled:
+        table.add_column("category", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("95 %", no_wrap=True)
-    table.add_column("p", justify="right", no_wrap=True)
+    spacious = width >= SPACIOUS or not controlled
+    if spacious:
+        table.add_column("p", justify="right", no_wrap=True)
     for row in ordered[:SHOWN]:
         role = row.text("role")
         table.add_row(
@@ -109,11 +119,18 @@ def _relations(rows: Sequence[Row]) -> Iterator[RenderableType]:
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
             baseline_words(row),
+            *([_category(row)] if controlled else []),
             Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
             numbers.span(row.number("gain_low"), row.number("gain_high")),
-            numbers.chance_of(row.number("p")),
+            *([numbers.chance_of(row.number("p"))] if spacious else []),
         )
     yield Padding(table, (0, 0, 0, 2))
+
+
+def _category(row: Row) -> str:
+    """What distance and parts of speech alone would score, and whether that is beaten."""
+    beaten = " beaten" if row.text("beats") == "category" else ""
+    return numbers.fraction(row.number("category_top1")) + beaten
 
 
 def _rank(row: Row) -> tuple[bool, float]:
@@ -125,7 +142,7 @@ def _rank(row: Row) -> tuple[bool, float]:
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
     if not profile:
         return
-    yield _title("how far back", "share of its attention by distance in words")
+    yield title("how far back", "share of its attention by distance in words")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style=LABEL, no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -147,7 +164,7 @@ def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType
 
     for words, group in groupby(examples, key=asked):
         found = list(group)
-        yield _title(plain(words), "its most telling sentences")
+        yield title(plain(words), "its most telling sentences")
         for hit, note in ((True, ""), (False, "and where it misses")):
             chosen = [example for example in found if example["hit"] is hit]
             if chosen and note:

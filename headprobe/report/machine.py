@@ -7,7 +7,7 @@ from typing import Any
 from headprobe.report.head_view import HeadView
 from headprobe.report.palette import kind_of
 from headprobe.store import run_folder
-from headprobe.store.run_folder import Run
+from headprobe.store.run_folder import CONTROLS, POWER, Run
 
 
 def run_values(run: Run) -> dict[str, Any]:
@@ -17,6 +17,11 @@ def run_values(run: Run) -> dict[str, Any]:
         **manifest_values(run),
         "kinds": dict(Counter(kind_of(head) for head in heads)),
         "heads": [head.plain_values() for head in heads],
+        **{
+            name: [row.plain_values() for row in run.rows(table)]
+            for name, table in (("control_gains", CONTROLS), ("power", POWER))
+            if table in run.tables
+        },
         "skipped": [row.plain_values() for row in run.rows(run_folder.SKIPPED)],
     }
 
@@ -32,6 +37,7 @@ def head_values(view: HeadView) -> dict[str, Any]:
         "run": str(view.run),
         "head": view.head.plain_values(),
         "relations": [row.plain_values() for row in view.relations],
+        "domains": [row.plain_values() for row in view.domains],
         "profile": [{"distance": name, "share": share} for name, share in view.profile],
         "examples": list(view.examples),
     }

@@ -1,9 +1,7 @@
 """What a scan found, on one page."""
 
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from math import inf
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -11,74 +9,46 @@ from rich.text import Text
 
 from headprobe.axes import head_name
 from headprobe.report import numbers
+from headprobe.report.best_heads import best_heads, draw_best
+from headprobe.report.controls_view import draw_controls
 from headprobe.report.grid import legend, parts_groups, role_grid
-from headprobe.report.names import asked_words
-from headprobe.report.palette import LABEL, NONE, kind_of, marks
+from headprobe.report.palette import LABEL
+from headprobe.report.parts import LISTED, listed, pairs_table, title
 from headprobe.report.plain import clip, clip_start, plain
+from headprobe.report.power_view import draw_power
 from headprobe.store import run_folder
 from headprobe.store.manifest import STAGES, Manifest
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
 
-BEST = 5
-"""Heads shown per role, each the best for another relation."""
-
-LONGEST = 24
-"""Characters of a name after which it is cut."""
-
 FLAGGED = 3
 """Keys shown that draw attention whatever the text; all of them are in the manifest."""
 
-LISTED = 8
-"""Names listed before the rest is counted."""
-
 
 def draw_summary(run: Run, console: Console) -> None:
-    """Print the summary, the roles by layer, the best heads, what was skipped, and what to type
-    next."""
+    """Print the summary, the roles by layer, the best heads, what the controls earned, what could
+    be missed, what was skipped, and what to type next."""
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
     console.print(_facts(manifest, console.width))
-    console.print(_title("roles by layer"))
+    console.print(title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in [*_best(heads, relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+    for part in [*draw_best(heads, relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+        console.print(part)
+    controls = run.rows(run_folder.CONTROLS) if run_folder.CONTROLS in run.tables else []
+    power = run.rows(run_folder.POWER) if run_folder.POWER in run.tables else []
+    for part in [*draw_controls(manifest.controls, controls), *draw_power(power)]:
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
     console.print(_end(run, relations))
 
 
-def relation_words(row: Row) -> str:
-    """What a row of ``relations.csv`` asks for, as people read it."""
-    return clip(
-        asked_words(*(row.text(name) for name in ("family", "relation", "looks_to"))), 2 * LONGEST
-    )
-
-
-def baseline_words(row: Row) -> str:
-    """``.40 offset -2``: the best baseline's top1, its name, for an offset which one."""
-    name = clip(row.text("baseline"), 12)
-    if name == "offset" and row.text("best_offset"):
-        name += f" -{row.whole('best_offset')}"
-    return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
-
-
-def _title(text: str, note: str = "") -> Text:
-    return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
-
-
-def _pairs() -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style=LABEL, no_wrap=True)
-    table.add_column(overflow="fold")
-    return table
-
-
 def _facts(manifest: Manifest, width: int) -> Table:
     model = manifest.model
-    table = _pairs()
+    table = pairs_table()
     table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
     table.add_row(
         "",
@@ -133,110 +103,26 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
     yield Text(key, style=LABEL)
 
 
-def _best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
-    shown = best_heads(relations)
-    if not shown:
-        reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
-        yield _title("no head could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
-        return
-    if shown[0][0]:
-        yield _title(
-            "best heads", "chosen on half the documents, gain on the other, the rest on all"
-        )
-    else:
-        yield _title("no head earned a named role", "what came nearest, by the lower end of gain")
-    yield _best_table(shown)
-
-
-def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
-    """(role, row) of the best heads, chosen by ``gain_a``: per role at most ``BEST``, the best for
-    each relation before the second best. Where no role was earned, those that came nearest, by
-    ``gain_low``, as no half of the documents is kept from choosing what is no finding."""
-    earned = [row for row in relations if row.text("role")]
-    if not earned:
-        judged = [row for row in relations if row.number("q") is not None]
-        return [("", row) for row in _best_rows(judged, "gain_low")]
-    roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
-    return [
-        (role, row)
-        for role in roles
-        for row in _best_rows([row for row in earned if row.text("role") == role])
-    ]
-
-
-def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
-    def gain(row: Row) -> float:
-        value = row.number(column)
-        return -inf if value is None else value
-
-    ranked: list[tuple[int, Row]] = []
-    met: Counter[tuple[str, str, str]] = Counter()
-    for row in sorted(rows, key=gain, reverse=True):
-        asked = (row.text("family"), row.text("relation"), row.text("looks_to"))
-        ranked.append((met[asked], row))
-        met[asked] += 1
-    ranked.sort(key=lambda each: each[0])
-    return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
-
-
-def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    named = any(role for role, _ in rows)
-    if named:
-        table.add_column("role", no_wrap=True)
-    table.add_column("head", no_wrap=True)
-    table.add_column("looks for", overflow="fold")
-    for name in ("n", "top1"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("baseline", no_wrap=True)
-    table.add_column("gain", justify="right", no_wrap=True)
-    if not named:
-        table.add_column("95 %", no_wrap=True)
-    chosen = marks(role for role, _ in rows if role)
-    before = ""
-    for role, row in rows:
-        first = (
-            [Text("" if role == before else clip(role, 12), chosen[role].style)] if named else []
-        )
-        table.add_row(
-            *first,
-            row.text("name"),
-            relation_words(row),
-            f"{row.whole('n'):,}",
-            numbers.fraction(row.number("top1")),
-            baseline_words(row),
-            Text(numbers.signed(row.number("gain_b" if named else "gain")), style="bold"),
-            *([] if named else [numbers.span(row.number("gain_low"), row.number("gain_high"))]),
-        )
-        before = role
-    return table
-
-
 def _redundant(heads: Sequence[Row], pairs: Sequence[Row]) -> Iterator[RenderableType]:
-    table = _pairs()
+    table = pairs_table()
     idle = [row.text("name") for row in heads if row.flag("idle")]
     if idle:
-        table.add_row("idle", _listed(idle))
+        table.add_row("idle", listed(idle))
     repeats = [
         f"{r.text('name')} of {r.text('repeater_of')}" for r in heads if r.text("repeater_of")
     ]
     if repeats:
-        table.add_row("repeaters", _listed(repeats))
+        table.add_row("repeaters", listed(repeats))
     opposes = [
         f"{row.text('name_a')} and {row.text('name_b')}"
         for row in pairs
         if row.text("relation") == "opposes"
     ]
     if opposes:
-        table.add_row("opposed", _listed(opposes))
+        table.add_row("opposed", listed(opposes))
     if table.row_count:
-        yield _title("redundant")
+        yield title("redundant")
         yield table
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""
-    return ", ".join(plain(name) for name in names[:LISTED]) + more
 
 
 def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
@@ -247,7 +133,7 @@ def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
         kinds.setdefault((row.text("what"), row.text("reason")), []).append(row)
     totals = {kind: sum(row.whole("count") for row in found) for kind, found in kinds.items()}
     ordered = sorted(kinds, key=lambda kind: -totals[kind])
-    yield _title("skipped", "all of it: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
+    yield title("skipped", "all of it: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
@@ -273,7 +159,7 @@ def next_steps(run: Run, relations: Sequence[Row]) -> list[str]:
 
 
 def _end(run: Run, relations: Sequence[Row]) -> RenderableType:
-    table = _pairs()
+    table = pairs_table()
     table.add_row("run", Text(plain(str(run.path)), style="bold"))
     for place, step in enumerate(next_steps(run, relations)):
         table.add_row("" if place else "next", plain(step))

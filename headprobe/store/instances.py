@@ -207,7 +207,7 @@ class Instances:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {f.name: archive[f.name] for f in fields(cls)}
         arrays["relations"] = tuple(
             Relation(family, name, looks_to, scope, strict == "1", every == "1")

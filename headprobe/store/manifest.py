@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 METHOD_VERSION = 2
 """Rises whenever a number could change (METHOD)."""
 
-STAGES = ("read", "load", "measure", "judge")
+STAGES = ("read", "load", "measure", "controls", "judge")
 
 T = TypeVar("T")
 
@@ -74,6 +74,24 @@ class BitsNote:
 
 
 @dataclass(frozen=True)
+class ControlNote:
+    """What a control earned under the run's rules, where nothing is to be found (METHOD section 3).
+
+    ``control`` is ``twin`` or ``shuffled``. ``roles`` counts heads by role, those without one left
+    out; ``named`` the heads that hold any role but ``redundant``, which is no matter of content.
+    ``key`` is a hash of all that its sums depend on; ``taken_from`` the run that had them already.
+    """
+
+    control: str
+    seed: int
+    key: str
+    named: int
+    redundant: int
+    roles: Mapping[str, int]
+    taken_from: str | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """``manifest.json``. Keys that this version does not know are ignored on loading.
 
@@ -81,6 +99,9 @@ class Manifest:
     attention whatever the text and were left in (METHOD section 1). ``used`` counts instances,
     ``skipped`` things left out (rows of ``skipped.csv`` by their counts); ``unusable_words`` is a
     share of all words. ``started`` is ISO 8601 in UTC, ``seconds`` go by stage (``STAGES``).
+    ``measured_with`` holds the rules that were in the measuring already, which judging the run
+    again does not change: the line above which a head is active on a sampled row, and what flags a
+    sink. ``rules_sha256`` is of the rules that judged last.
     """
 
     model: ModelNote
@@ -101,6 +122,8 @@ class Manifest:
     peak_memory_mib: float | None
     rules_sha256: str
     fold_hash: str
+    measured_with: Mapping[str, float] = field(default_factory=dict)
+    controls: tuple[ControlNote, ...] = ()
     schema_version: int = field(default=SCHEMA_VERSION)
     method_version: int = field(default=METHOD_VERSION)
 

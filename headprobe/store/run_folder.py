@@ -5,12 +5,14 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
@@ -30,9 +32,15 @@ RUNS = Path("headprobe-runs")
 
 MANIFEST = "manifest.json"
 HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
+DOMAINS, POWER = "domains.csv", "power.csv"
 TABLES = (HEADS, RELATIONS, PAIRS, SKIPPED)
+CONTROLS = "controls.csv"
+"""A table of runs that had controls; the others have none."""
 EXAMPLES = "examples.jsonl"
 TALLIES, INSTANCES = "tallies.npz", "instances.npz"
+CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
+"""The tallies of each control (METHOD section 3)."""
+RULES = "rules.yaml"
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,6 +62,15 @@ class Run:
             raise HeadprobeError(str(path), what, "headprobe runs lists the runs there are")
         return cls(path, Manifest.load(path / MANIFEST))
 
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The tables that the run has: some came with later versions, one comes with controls."""
+        always = (HEADS, RELATIONS, PAIRS, SKIPPED)
+        found = (
+            name for name in (*TABLES, DOMAINS, POWER, CONTROLS) if (self.path / name).exists()
+        )
+        return tuple(dict.fromkeys((*always, *found)))
+
     @cached_property
     def heads(self) -> "pd.DataFrame":
         """One row per head (INTERFACE, ``heads.csv``)."""
@@ -70,6 +87,11 @@ class Run:
         return read_frame(self.path / PAIRS)
 
     @cached_property
+    def controls(self) -> "pd.DataFrame":
+        """One row per control and relation; HeadprobeError where the run had no control."""
+        return read_frame(self.path / CONTROLS)
+
+    @cached_property
     def skipped(self) -> "pd.DataFrame":
         """One row per kind of thing left out (INTERFACE, ``skipped.csv``)."""
         return read_frame(self.path / SKIPPED)
@@ -78,25 +100,31 @@ class Run:
     def instances(self) -> "Instances":
         from headprobe.store.instances import Instances
 
-        return Instances.load(self.path / INSTANCES)
+        with _reading(self.path / INSTANCES) as path:
+            return Instances.load(path)
 
     @cached_property
     def tallies(self) -> "Tallies":
+        return self.sums(TALLIES)
+
+    def sums(self, name: str) -> "Tallies":
+        """The run's tallies, or those of a control (``CONTROL_SUMS``)."""
         from headprobe.store.tallies import Tallies
 
-        return Tallies.load(self.path / TALLIES)
+        with _reading(self.path / name) as path:
+            return Tallies.load(path)
 
     def tally(self, name: str) -> "NDArray[Any]":
         """One array of the tallies, the others left on disk."""
         import numpy as np
 
-        path = self.path / TALLIES
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                array: NDArray[Any] = archive[name]
-        except (OSError, KeyError, ValueError, BadZipFile) as error:
-            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
-        return array
+        with (
+            _reading(self.path / TALLIES) as path,
+            path.open("rb") as file,
+            np.load(file, allow_pickle=False) as archive,
+        ):
+            array: NDArray[Any] = archive[name]
+            return array
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
@@ -105,12 +133,39 @@ class Run:
     def examples(self, head: tuple[int, int]) -> list[dict[str, Any]]:
         """The sentences of one (layer, head), those of others passed over unread."""
         start = f'{{"layer": {head[0]}, "head": {head[1]}, '
-        path = self.path / EXAMPLES
-        try:
-            with path.open(encoding="utf-8", newline="\n") as lines:
-                return [json.loads(line) for line in lines if line.startswith(start)]
-        except (OSError, ValueError) as error:
-            raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
+        with (
+            _reading(self.path / EXAMPLES) as path,
+            path.open(encoding="utf-8", newline="\n") as lines,
+        ):
+            return [json.loads(line) for line in lines if line.startswith(start)]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Path]:
+    try:
+        yield path
+    except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile, zlib.error) as error:
+        raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
+
+
+def carry_over(source: Path, folder: Path, names: Iterable[str]) -> None:
+    """Bring what is called so in ``source``, files and folders, into ``folder``, where that has
+    nothing of the name; files are linked where the disk can, and never changed."""
+    for name in names:
+        origin, target = source / name, folder / name
+        if target.exists() or target.is_symlink():
+            continue
+        if origin.is_dir() and not origin.is_symlink():
+            shutil.copytree(origin, target, symlinks=True, copy_function=_link)
+        elif origin.is_symlink() or origin.exists():
+            _link(str(origin), str(target))
+
+
+def _link(origin: str, target: str) -> None:
+    try:
+        os.link(origin, target, follow_symlinks=False)
+    except (OSError, NotImplementedError):
+        shutil.copy2(origin, target, follow_symlinks=False)
 
 
 def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
@@ -198,7 +253,7 @@ def _put(temporary: Path, target: Path, aside: Path) -> None:
 
 
 def _flush(path: Path) -> None:
-    if os.name == "nt":  # pragma: no cover - folders cannot be opened there
+    if os.name == "nt" or path.is_symlink():  # no folder can be opened there; links are no files
         return
     descriptor = os.open(path, os.O_RDONLY)
     try:

@@ -29,6 +29,7 @@ FLAGS = ("idle", "same_kv_group")
 TEXTS = (
     "name", "role", "roles", "reason", "repeater_of", "best_relation", "best_looks_to", "baseline",
     "best_start", "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
+    "control",
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
 

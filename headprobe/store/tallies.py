@@ -100,5 +100,5 @@ class Tallies:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             return cls({name: archive[name] for name in archive.files})

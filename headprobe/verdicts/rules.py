@@ -70,11 +70,19 @@ class Rules:
     @property
     def sha256(self) -> str:
         """A hash of the values, so that comments and the order of keys do not matter."""
-        values = {
-            **asdict(self),
-            "roles": {name: asdict(role) for name, role in self.roles.items()},
-        }
-        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps(self._values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        roles = {name: asdict(role) for name, role in self.roles.items()}
+        return {**asdict(self), "roles": roles}
+
+    def save(self, path: Path) -> None:
+        """Write all of them as YAML, from which ``load_rules`` makes the same rules again."""
+        values = {**self._values, "roles": {}}
+        for name, role in self._values["roles"].items():
+            values["roles"][name] = {key: value for key, value in role.items() if value is not None}
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
 
 
 def load_rules(path: Path | None = None) -> Rules:

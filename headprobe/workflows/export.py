@@ -6,14 +6,14 @@ import shutil
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
-from headprobe.store.run_folder import TABLES, Run
+from headprobe.store.run_folder import CONTROLS, TABLES, Run
 
 
 def check_export(folder: Path, overwrite: bool) -> None:
     """HeadprobeError where a table of ours would replace a file, or the folder cannot be made."""
     if folder.exists() and not folder.is_dir():
         raise HeadprobeError(str(folder), "exists and is no folder", "Name another one with --csv")
-    taken = [name for name in TABLES if (folder / name).exists()]
+    taken = [name for name in (*TABLES, CONTROLS) if (folder / name).exists()]
     if taken and not overwrite:
         raise HeadprobeError(
             str(folder / taken[0]),
@@ -35,7 +35,7 @@ def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:
     written = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name in TABLES:
+        for name in run.tables:
             temporary = folder / f".{name}.{secrets.token_hex(4)}"
             try:
                 shutil.copyfile(run.path / name, temporary)

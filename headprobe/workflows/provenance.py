@@ -14,8 +14,9 @@ from headprobe.evidence.sinks import FlaggedSink, flagged_sinks
 from headprobe.model.checkpoint import Source, hash_weights
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import FOLD_HASH
-from headprobe.store.manifest import BitsNote, Manifest, ModelNote, TokenizerNote
+from headprobe.store.manifest import BitsNote, ControlNote, Manifest, ModelNote, TokenizerNote
 from headprobe.verdicts.rules import Rules
+from headprobe.workflows.judging import measured_with
 from headprobe.workflows.measuring import Measured
 from headprobe.workflows.reading import Reading
 
@@ -23,13 +24,13 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
 def describe_run(
-    source: Source,
-    grid: HeadGrid,
+    model: ModelNote,
     encoder: Encoder,
     reading: Reading,
     measured: Measured,
     rules: Rules,
     *,
+    controls: tuple[ControlNote, ...],
     used: int,
     seed: int,
     started: datetime,
@@ -39,7 +40,7 @@ def describe_run(
     tallies, corpus = measured.tallies, reading.corpus
     sinks = flagged_sinks(tallies, rules.sinks.weight, rules.sinks.min_passages)
     return Manifest(
-        model=_describe_model(source, grid),
+        model=model,
         tokenizer=TokenizerNote(
             name=encoder.name,
             start_token=" ".join(encoder.start_tokens),
@@ -64,13 +65,16 @@ def describe_run(
         },
         started=started.isoformat(timespec="seconds"),
         seconds=dict(seconds),
-        peak_memory_mib=_peak_memory(grid.device),
+        peak_memory_mib=_peak_memory(torch.device(model.device)),
         rules_sha256=rules.sha256,
         fold_hash=FOLD_HASH,
+        measured_with=measured_with(rules),
+        controls=controls,
     )
 
 
-def _describe_model(source: Source, grid: HeadGrid) -> ModelNote:
+def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
+    """The checkpoint as it was loaded."""
     config = grid.model.config
     text = config.get_text_config()
     return ModelNote(

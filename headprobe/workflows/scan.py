@@ -1,5 +1,6 @@
 """``headprobe scan``: from a checkpoint and probes to a run folder."""
 
+import gc
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +13,6 @@ import torch
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
-from headprobe.evidence.shape import shape
-from headprobe.evidence.weigh import weigh
 from headprobe.model.checkpoint import (
     Source,
     choose_device,
@@ -23,24 +22,34 @@ from headprobe.model.checkpoint import (
     load_model,
     quietly,
 )
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.twin import build_twin
 from headprobe.probes.catalog import resolve
 from headprobe.report.names import asked_words
 from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
-from headprobe.report.run_files import write_manifest, write_results, write_sums
-from headprobe.store.run_folder import Run, check_target, default_target, new_run
-from headprobe.verdicts.roles import judge
-from headprobe.verdicts.rules import load_rules
-from headprobe.workflows.measuring import BatchLimits, measure
-from headprobe.workflows.provenance import describe_run
+from headprobe.report.run_files import write_manifest, write_sums
+from headprobe.store.manifest import ModelNote
+from headprobe.store.run_folder import CONTROL_SUMS, Run, check_target, default_target, new_run
+from headprobe.verdicts.rules import Rules, load_rules
+from headprobe.workflows.controls import Setting, describe_configuration, shuffled_of, twin_of
+from headprobe.workflows.judging import (
+    Control,
+    doubt_of_text,
+    judge_sums,
+    write_controls,
+    write_judged,
+)
+from headprobe.workflows.measuring import Measured
+from headprobe.workflows.provenance import describe_model, describe_run
 from headprobe.workflows.reading import Reading, read_corpus
 
 
 @dataclass(frozen=True)
 class ScanRequest:
     """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
-    context by default; ``out``: the run folder, named by model and time by default."""
+    context by default; ``out``: the run folder, named by model and time by default; ``rules``: a
+    file of rules that differ from the packaged ones; ``twin``, ``shuffle``: the controls."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -53,70 +62,45 @@ class ScanRequest:
     overwrite: bool = False
     trust_remote_code: bool = False
     budget: int | None = None
+    rules: Path | None = None
+    twin: bool = False
+    shuffle: bool = False
 
 
 def scan(request: ScanRequest, progress: Progress) -> Run:
     """Measure every head, judge it, and write the run folder; HeadprobeError for what a user can
     mend, in which case nothing is left behind."""
     started, clock = datetime.now(UTC), _Clock()
-    rules = load_rules()
+    rules = load_rules(request.rules)
     source = _source(request)
     target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
     found = _read(request, source, progress, clock)
-    reading, corpus = found.reading, found.reading.corpus
+    reading, instances = found.reading, found.reading.corpus.instances
 
-    with clock("load"):
-        progress.stage("loading the model")
-        model = load_model(source, found.config, found.device, found.dtype, progress.warn)
-        with quietly():
-            grid = observe_heads(model, source.name, _proof_text(reading, found.device))
-
-    with clock("measure"), quietly():
-        progress.stage("measuring", len(corpus.lengths), "passages")
-        measured = measure(
-            grid,
-            corpus,
-            seed=request.seed,
-            idle_line=rules.idle.output_norm,
-            limits=BatchLimits.of(found.device),
-            advance=progress.advance,
-        )
-    tallies = measured.tallies
-    bits = measured.bits_per_character
-    if bits > rules.max_bits:
-        progress.warn(
-            f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
-            "do here may not be what they do on text it knows"
-        )
+    sums = _measure(request, source, found, rules, target.absolute().parent, progress, clock)
+    doubt = doubt_of_text(sums.measured.bits_per_character, rules)
+    if doubt:
+        progress.warn(doubt)
 
     with clock("judge"):
         progress.stage("judging")
-        evidence = weigh(corpus.instances, tallies, rules)
-        shapes = shape(corpus.instances, tallies, rules.confidence)
-        verdicts, pairs = judge(evidence, shapes, tallies, grid.n_kv_heads, rules)
+        kv_heads = sums.model.n_kv_heads[0]
+        judged = judge_sums(instances, sums.measured.tallies, kv_heads, rules)
 
     with new_run(target, request.overwrite) as folder:
-        write_sums(folder, corpus.instances, tallies)
-        write_results(
-            folder,
-            corpus.instances,
-            tallies,
-            evidence,
-            shapes,
-            verdicts,
-            pairs,
-            reading.skipped,
-            (grid.n_kv_heads,) * len(grid.layers),
-        )
+        write_sums(folder, instances, sums.measured.tallies)
+        for control in sums.controls:
+            control.tallies.save(folder / CONTROL_SUMS[control.name])
+        write_judged(folder, judged, reading.skipped, sums.model.n_kv_heads, rules)
         manifest = describe_run(
-            source,
-            grid,
+            sums.model,
             found.encoder,
             reading,
-            measured,
+            sums.measured,
             rules,
-            used=int(evidence.n.sum()),
+            controls=write_controls(folder, sums.controls, kv_heads, rules),
+            used=int(judged.evidence.n.sum()),
             seed=request.seed,
             started=started,
             seconds=clock.seconds,
@@ -127,6 +111,7 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
 
 def plan(request: ScanRequest, progress: Progress) -> Plan:
     """What ``scan`` would do: everything up to loading the weights."""
+    load_rules(request.rules)
     source = _source(request)
     target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
@@ -166,7 +151,8 @@ class _Clock:
     def __call__(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.seconds[stage] = round(time.perf_counter() - start, 3)
+        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
+        self.seconds[stage] = round(spent, 3)
 
 
 @dataclass(frozen=True)
@@ -209,6 +195,67 @@ def _read(request: ScanRequest, source: Source, progress: Progress, clock: _Cloc
             progress=progress,
         )
     return _Found(config, encoder, device, dtype, reading)
+
+
+@dataclass(frozen=True)
+class _Sums:
+    """What remains when the models are gone."""
+
+    model: ModelNote
+    measured: Measured
+    controls: tuple[Control, ...]
+
+
+def _measure(
+    request: ScanRequest,
+    source: Source,
+    found: _Found,
+    rules: Rules,
+    runs: Path,
+    progress: Progress,
+    clock: _Clock,
+) -> _Sums:
+    """One pass of the checkpoint over the passages, and those of the controls that are asked for.
+    The twin is built when the checkpoint is gone: never are both in memory."""
+    setting = Setting(
+        found.reading.corpus,
+        describe_configuration(found.config),
+        found.device,
+        found.dtype,
+        request.seed,
+        rules.idle.output_norm,
+    )
+    passages = len(setting.corpus.lengths)
+    proof = _proof_text(found.reading, found.device)
+
+    def of_checkpoint() -> tuple[ModelNote, Measured, tuple[Control, ...]]:
+        with clock("load"):
+            progress.stage("loading the model")
+            model = load_model(source, found.config, found.device, found.dtype, progress.warn)
+            with quietly():
+                grid = observe_heads(model, source.name, proof)
+            note = describe_model(source, grid)
+        with clock("measure"), quietly():
+            progress.stage("measuring", passages, "passages")
+            measured = setting.measure(grid, progress.advance)
+        if not request.shuffle:
+            return note, measured, ()
+        with clock("controls"), quietly():
+            progress.stage("measuring with shuffled links", passages, "passages")
+            weights = note.weights_sha256
+            return note, measured, (shuffled_of(setting, runs, weights, grid, progress.advance),)
+
+    def twin() -> HeadGrid:
+        model = build_twin(source, found.config, found.device, found.dtype, request.seed)
+        return observe_heads(model, source.name, proof)
+
+    note, measured, controls = of_checkpoint()
+    gc.collect()  # modules may hold each other
+    if request.twin:
+        with clock("controls"), quietly():
+            progress.stage("measuring the random twin", passages, "passages")
+            controls = (twin_of(setting, runs, twin, progress.advance), *controls)
+    return _Sums(note, measured, controls)
 
 
 def _proof_text(reading: Reading, device: torch.device) -> torch.Tensor:

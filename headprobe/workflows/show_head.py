@@ -5,6 +5,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.report.head_view import HeadView
 from headprobe.store import run_folder
 from headprobe.store.run_folder import Run
+from headprobe.store.tables import Row
 
 NEAR = 8
 """Distances up to here are shown one by one, longer ones in doubling ranges."""
@@ -27,7 +28,13 @@ def show_head(run: Run, layer: int, head: int) -> HeadView:
         relations=tuple(run.rows(run_folder.RELATIONS, (layer, head))),
         profile=_profile(run, layer, head),
         examples=tuple(run.examples((layer, head))),
+        domains=_domains(run, layer, head),
     )
+
+
+def _domains(run: Run, layer: int, head: int) -> tuple[Row, ...]:
+    known = run_folder.DOMAINS in run.tables
+    return tuple(run.rows(run_folder.DOMAINS, (layer, head))) if known else ()
 
 
 def check_head(run: Run, layer: int, head: int) -> None:

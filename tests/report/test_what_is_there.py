@@ -5,10 +5,11 @@ from dataclasses import replace
 
 import pytest
 
+from headprobe.report.best_heads import best_heads
 from headprobe.report.console import console
 from headprobe.report.plan_view import draw_plan
 from headprobe.report.runs_view import draw_runs
-from headprobe.report.summary import best_heads, draw_summary
+from headprobe.report.summary import draw_summary
 from headprobe.report.text_view import TextView, draw_text
 from headprobe.store import run_folder
 from headprobe.store.run_folder import Run

@@ -30,6 +30,7 @@ FILES = {
     "manifest.json",
     "tallies.npz",
     "instances.npz",
+    "rules.yaml",
 }
 
 
@@ -84,7 +85,7 @@ def test_a_failed_scan_leaves_nothing(scanned: Scan, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headprobe.workflows.scan.write_results", fail)
+    monkeypatch.setattr("headprobe.workflows.scan.write_judged", fail)
     with pytest.raises(KeyboardInterrupt):
         scanned()
     with pytest.raises(HeadprobeError, match="no such folder"):

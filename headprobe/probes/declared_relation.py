@@ -1,4 +1,4 @@
-"""The relation that a probe set declares (METHOD section 2)."""
+"""The relation that a probe file declares (METHOD section 2)."""
 
 import re
 from collections.abc import Mapping, Sequence

@@ -1,0 +1,15 @@
+"""Which head came nearest to a finding."""
+
+import numpy as np
+
+from headprobe.evidence.arrays import Ints
+from headprobe.evidence.evidence import Evidence
+
+
+def strongest_heads(evidence: Evidence) -> Ints:
+    """[R]: the head (layer * heads + head) with the highest ``gain_low`` on each relation, -1 where
+    no head has one."""
+    lows = evidence.gain_low.reshape(-1, len(evidence.relations))
+    known = ~np.isnan(lows)
+    best = np.where(known, lows, -np.inf).argmax(0)
+    return np.where(known.any(0), best, -1)

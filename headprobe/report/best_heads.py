@@ -1,0 +1,117 @@
+"""The best heads of a run, and how rows of ``relations.csv`` are worded."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from math import inf
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from headprobe.report import numbers
+from headprobe.report.names import asked_words
+from headprobe.report.palette import LABEL, NONE, kind_of, marks
+from headprobe.report.parts import title
+from headprobe.report.plain import clip, plain
+from headprobe.store.tables import Row
+
+BEST = 5
+"""Heads shown per role, each the best for another relation."""
+
+LONGEST = 24
+"""Characters of a name after which it is cut."""
+
+
+def relation_words(row: Row) -> str:
+    """What a row of ``relations.csv`` asks for, as people read it."""
+    return clip(
+        asked_words(*(row.text(name) for name in ("family", "relation", "looks_to"))), 2 * LONGEST
+    )
+
+
+def baseline_words(row: Row) -> str:
+    """``.40 offset -2``: the best baseline's top1, its name, for an offset which one."""
+    name = clip(row.text("baseline"), 12)
+    if name == "offset" and row.text("best_offset"):
+        name += f" -{row.whole('best_offset')}"
+    return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
+
+
+def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
+    """The table of the best heads, or why there is none."""
+    shown = best_heads(relations)
+    if not shown:
+        reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
+        yield title("no head could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
+        return
+    if shown[0][0]:
+        yield title(
+            "best heads", "chosen on half the documents, gain on the other, the rest on all"
+        )
+    else:
+        yield title("no head earned a named role", "what came nearest, by the lower end of gain")
+    yield _best_table(shown)
+
+
+def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
+    """(role, row) of the best heads, chosen by ``gain_a``: per role at most ``BEST``, the best for
+    each relation before the second best. Where no role was earned, those that came nearest, by
+    ``gain_low``, as no half of the documents is kept from choosing what is no finding."""
+    earned = [row for row in relations if row.text("role")]
+    if not earned:
+        judged = [row for row in relations if row.number("q") is not None]
+        return [("", row) for row in _best_rows(judged, "gain_low")]
+    roles = list(dict.fromkeys([*marks([]), *sorted(row.text("role") for row in earned)]))
+    return [
+        (role, row)
+        for role in roles
+        for row in _best_rows([row for row in earned if row.text("role") == role])
+    ]
+
+
+def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
+    def gain(row: Row) -> float:
+        value = row.number(column)
+        return -inf if value is None else value
+
+    ranked: list[tuple[int, Row]] = []
+    met: Counter[tuple[str, str, str]] = Counter()
+    for row in sorted(rows, key=gain, reverse=True):
+        asked = (row.text("family"), row.text("relation"), row.text("looks_to"))
+        ranked.append((met[asked], row))
+        met[asked] += 1
+    ranked.sort(key=lambda each: each[0])
+    return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
+
+
+def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    named = any(role for role, _ in rows)
+    if named:
+        table.add_column("role", no_wrap=True)
+    table.add_column("head", no_wrap=True)
+    table.add_column("looks for", overflow="fold")
+    for name in ("n", "top1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("gain", justify="right", no_wrap=True)
+    if not named:
+        table.add_column("95 %", no_wrap=True)
+    chosen = marks(role for role, _ in rows if role)
+    before = ""
+    for role, row in rows:
+        first = (
+            [Text("" if role == before else clip(role, 12), chosen[role].style)] if named else []
+        )
+        table.add_row(
+            *first,
+            row.text("name"),
+            relation_words(row),
+            f"{row.whole('n'):,}",
+            numbers.fraction(row.number("top1")),
+            baseline_words(row),
+            Text(numbers.signed(row.number("gain_b" if named else "gain")), style="bold"),
+            *([] if named else [numbers.span(row.number("gain_low"), row.number("gain_high"))]),
+        )
+        before = role
+    return table

@@ -1,0 +1,125 @@
+"""Sums of what must find nothing: a twin with random weights, and links that mean nothing."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from headprobe.align.corpus import Corpus
+from headprobe.evidence.shuffled_links import shuffle_links
+from headprobe.model.heads import HeadGrid
+from headprobe.store.manifest import METHOD_VERSION
+from headprobe.store.run_folder import CONTROL_SUMS, list_runs
+from headprobe.store.tallies import Tallies
+from headprobe.workflows.judging import Control
+from headprobe.workflows.measuring import BatchLimits, Measured, measure
+
+_ASIDE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+"""What a configuration says without meaning another model; the dtype that is used counts by
+itself."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """All that sums depend on beside the weights."""
+
+    corpus: Corpus
+    configuration: str
+    device: torch.device
+    dtype: torch.dtype
+    seed: int
+    idle_line: float
+
+    def measure(
+        self, grid: HeadGrid, advance: Callable[[int], None], corpus: Corpus | None = None
+    ) -> Measured:
+        """One pass of a model over the passages, as they are or with other instances."""
+        return measure(
+            grid,
+            corpus or self.corpus,
+            seed=self.seed,
+            idle_line=self.idle_line,
+            limits=BatchLimits.of(self.device),
+            advance=advance,
+        )
+
+    def key(self, control: str, weights: str) -> str:
+        """A hash that two controls share where they would have the same sums (up to rounding)."""
+        parts = {
+            "control": control,
+            "weights": weights,
+            "configuration": self.configuration,
+            "dtype": str(self.dtype),
+            "seed": self.seed,
+            "idle_line": self.idle_line,
+            "method": METHOD_VERSION,
+            "corpus": _digest(self.corpus),
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe_configuration(config: Any) -> str:
+    """A model's configuration as text, the same for the same model wherever it lies."""
+    values = {key: value for key, value in deepcopy(config).to_dict().items() if key not in _ASIDE}
+    return json.dumps(values, sort_keys=True, default=str)
+
+
+def twin_of(
+    setting: Setting, runs: Path, load: Callable[[], HeadGrid], advance: Callable[[int], None]
+) -> Control:
+    """The twin's sums: those of a run in the folder ``runs`` that has the same, else measured on
+    the model that ``load`` gives."""
+    key = setting.key("twin", "random")
+    instances = setting.corpus.instances
+    return _known("twin", setting, key, instances, runs) or Control(
+        "twin", setting.seed, key, None, instances, setting.measure(load(), advance).tallies
+    )
+
+
+def shuffled_of(
+    setting: Setting, runs: Path, weights: str, grid: HeadGrid, advance: Callable[[int], None]
+) -> Control:
+    """The sums over shuffled links, of a second pass of the model (``weights``: their hash) where
+    no run in the folder ``runs`` has them."""
+    key = setting.key("shuffled", weights)
+    instances = shuffle_links(setting.corpus.instances, setting.seed)
+    known = _known("shuffled", setting, key, instances, runs)
+    if known is not None:
+        return known
+    corpus = replace(setting.corpus, instances=instances)
+    tallies = setting.measure(grid, advance, corpus).tallies
+    return Control("shuffled", setting.seed, key, None, instances, tallies)
+
+
+def _known(name: str, setting: Setting, key: str, instances: Any, folder: Path) -> Control | None:
+    for run in list_runs(folder)[0]:
+        if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
+            try:
+                tallies = Tallies.load(run.path / CONTROL_SUMS[name])
+            except (OSError, ValueError, BadZipFile):
+                continue  # damaged or taken away: measured again
+            return Control(name, setting.seed, key, run.path.name, instances, tallies)
+    return None
+
+
+def _digest(corpus: Corpus) -> str:
+    """Of every array: so what the probes, the tokenizer and all cuts and samples come to counts."""
+    digest = hashlib.sha256()
+    instances = corpus.instances
+    for whole in (corpus, instances):
+        for field in fields(whole):
+            value = getattr(whole, field.name)
+            if isinstance(value, np.ndarray):
+                text = value.dtype.kind in "US"
+                array = np.array("\n".join(value.tolist()).encode()) if text else value
+                digest.update(f"{field.name} {array.dtype.kind} {array.shape} ".encode())
+                digest.update(np.ascontiguousarray(array).tobytes())
+    digest.update(repr((corpus.starts, instances.relations)).encode())
+    return digest.hexdigest()

@@ -1,0 +1,123 @@
+"""Sums and rules to everything that a run folder says; no model is needed for it."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.shape import shape
+from headprobe.evidence.weigh import weigh
+from headprobe.report.control_table import controls as control_table
+from headprobe.report.csv_files import write_csv
+from headprobe.report.run_files import write_results
+from headprobe.store.instances import Instances
+from headprobe.store.manifest import ControlNote
+from headprobe.store.run_folder import CONTROLS, RULES
+from headprobe.store.skipped import Skipped
+from headprobe.store.tallies import Tallies
+from headprobe.verdicts.roles import judge
+from headprobe.verdicts.rules import Rules
+from headprobe.verdicts.verdict import Pair, Verdict
+
+
+@dataclass(frozen=True)
+class Control:
+    """The sums of a control (``store.manifest.ControlNote``), not judged yet."""
+
+    name: str
+    seed: int
+    key: str
+    taken_from: str | None
+    instances: Instances
+    tallies: Tallies
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What rules make of sums, of a run or of one of its controls."""
+
+    instances: Instances
+    tallies: Tallies
+    evidence: Evidence
+    shape: Shape
+    verdicts: tuple[Verdict, ...]
+    pairs: tuple[Pair, ...]
+
+
+def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> Judged:
+    """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
+    evidence = weigh(instances, tallies, rules)
+    shapes = shape(instances, tallies, rules.confidence)
+    verdicts, pairs = judge(evidence, shapes, tallies, kv_heads, rules)
+    return Judged(instances, tallies, evidence, shapes, tuple(verdicts), tuple(pairs))
+
+
+def write_judged(
+    folder: Path,
+    judged: Judged,
+    skipped: Iterable[Skipped],
+    n_kv_heads: Sequence[int],
+    rules: Rules,
+) -> None:
+    """The tables and the examples, and beside them the rules that decided."""
+    write_results(
+        folder,
+        judged.instances,
+        judged.tallies,
+        judged.evidence,
+        judged.shape,
+        judged.verdicts,
+        judged.pairs,
+        skipped,
+        n_kv_heads,
+    )
+    rules.save(folder / RULES)
+
+
+def write_controls(
+    folder: Path, found: Sequence[Control], kv_heads: int, rules: Rules
+) -> tuple[ControlNote, ...]:
+    """Judge the controls as the run itself is judged, and write ``controls.csv``; nothing where
+    there is no control."""
+    notes, weighed = [], []
+    for control in found:
+        judged = judge_sums(control.instances, control.tallies, kv_heads, rules)
+        notes.append(_note(control, judged.verdicts))
+        weighed.append((control.name, judged.evidence))
+    if weighed:
+        write_csv(control_table(weighed), folder / CONTROLS)
+    return tuple(notes)
+
+
+def measured_with(rules: Rules) -> dict[str, float]:
+    """The rules that are in the sums already, so that judging again does not change them."""
+    return {
+        "idle.output_norm": rules.idle.output_norm,
+        "sinks.weight": rules.sinks.weight,
+        "sinks.min_passages": float(rules.sinks.min_passages),
+    }
+
+
+def doubt_of_text(bits: float, rules: Rules) -> str | None:
+    """What is to be said where the model hardly knows the probes' text."""
+    if bits <= rules.max_bits:
+        return None
+    return (
+        f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
+        "do here may not be what they do on text it knows"
+    )
+
+
+def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
+    counted = Counter(verdict.role for verdict in verdicts)
+    content = [{verdict.role, *verdict.roles} - {"redundant", "none"} for verdict in verdicts]
+    return ControlNote(
+        control=control.name,
+        seed=control.seed,
+        key=control.key,
+        named=sum(map(bool, content)),
+        redundant=counted["redundant"],
+        roles={role: counted[role] for role in sorted(counted) if role != "none"},
+        taken_from=control.taken_from,
+    )

@@ -1,0 +1,116 @@
+"""Links of a user's own in the MISC column."""
+
+import pytest
+
+from headprobe.errors import HeadprobeError
+from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.document import Declared
+from headprobe.probes.passages import cut
+from headprobe.probes.yaml_reader import read_probe_set
+from headprobe.store.relation import Relation
+
+NEGATION = Relation("user", "negation", "target")
+
+
+def sentence(*misc: str, comment: str = "") -> str:
+    """A sentence of one-letter words with these MISC columns; its first word stands in line 2."""
+    rows = (f"{i} | {'abcdefgh'[i - 1]} | " + "_ | " * 7 + m for i, m in enumerate(misc, start=1))
+    return f"# {comment or 'text = x'}\n" + "\n".join(rows) + "\n\n"
+
+
+def test_links_become_declared_relations_of_the_document(write, notes):
+    text = (
+        "# newdoc id = d\n"
+        + sentence("_", "_", "Link=negation:1")
+        + sentence(
+            "_", "SpaceAfter=No|Link=negation:1", "Link=scope:2,negation:2, negation:1|Gloss=Link=x"
+        )
+    )
+    (document,) = read_conllu(write(text), notes.append)
+    assert document.declared == (
+        Declared(NEGATION, 2, (0,)),
+        Declared(NEGATION, 4, (3,)),
+        Declared(Relation("user", "scope", "target"), 5, (4,)),
+        Declared(NEGATION, 5, (3, 4)),
+    )
+    assert notes == []
+
+
+def test_a_comment_says_what_the_relation_looks_to_and_what_competes(write, notes):
+    comment = "global.Link = negation looks_to:cue scope:sentence; pronoun scope:sentence"
+    text = sentence("_", "Link=negation:1", comment=comment) + sentence("_", "Link=pronoun:1")
+    first, second = read_conllu(write(text), notes.append)
+    assert first.declared[0].relation == Relation("user", "negation", "cue", "sentence")
+    assert second.declared[0].relation == Relation("user", "pronoun", "target", "sentence")
+
+
+def test_multiword_tokens_and_empty_nodes_do_not_shift_the_words(write, notes):
+    text = (
+        "1-2 | didn't" + " | _" * 8 + "\n1 | did" + " | _" * 8 + "\n2 | n't" + " | _" * 8 + "\n"
+        "2.1 | so" + " | _" * 8 + "\n3 | see" + " | _" * 7 + " | Link=negation:2\n\n"
+    )
+    (document,) = read_conllu(write(text), notes.append)
+    assert document.declared == (Declared(NEGATION, 2, (1,)),)
+
+
+def test_both_formats_give_the_same_links(write, notes):
+    columns = " | _" * 7
+    rows = [("The", "_"), ("dog", "_"), ("did", "_"), ("not", "_"), ("see", "Link=negation:4")]
+    conllu = "".join(f"{i} | {f}{columns} | {m}\n" for i, (f, m) in enumerate(rows, start=1))
+    yaml = "- text: The dog did not see\n  relation: negation\n  link: see -> not\n"
+    (one,) = read_conllu(write(conllu + "\n"), notes.append)
+    (two,) = read_probe_set(write(yaml, "set.yaml"), notes.append)
+    passages = [
+        passage
+        for document in (one, two)
+        for passage in cut(document, lambda texts: [len(text) for text in texts], 100, notes.append)
+    ]
+    assert passages[0].links == passages[1].links
+    assert [link.relation.family for link in passages[0].links] == ["user"]
+
+
+@pytest.mark.parametrize(
+    ("misc", "line", "what"),
+    [
+        ("Link=negation", 3, "'negation' is no link. Write Link=relation:ID"),
+        ("Link=", 3, "'' is no link"),
+        ("Link=negation:1,", 3, "'' is no link"),
+        ("Link=negation:one", 3, "'negation:one' is no link"),
+        ("Link=negation:1.1", 3, "'negation:1.1' is no link"),
+        ("Link=negation:4", 3, "there is no word 4 to link to. The words of the sentence have IDs"),
+        ("Link=negation:0", 3, "there is no word 0"),
+        ("Link=negation:99999999999999", 3, "there is no word 99999999999999"),
+        ("Link=negation:3", 3, "looks forward: 'c' (3) does not stand before 'b' (2)"),
+        ("Link=negation:2", 3, "looks forward: 'b' (2) does not stand before 'b' (2)"),
+        ("Link=3:1", 3, "'3' is no name"),
+    ],
+)
+def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, what):
+    with pytest.raises(HeadprobeError) as error:
+        list(read_conllu(write(sentence("_", misc, "_")), notes.append))
+    assert f"set.conllu:{line}: " in str(error.value)
+    assert what in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("comment", "what"),
+    [
+        ("global.Link = negation scop:sentence", "'scop' is unknown. Nearest: scope"),
+        ("global.Link = negation scope:document", "'document' is no scope"),
+        ("global.Link = negation looks_to:", "'' is no name"),
+        ("global.Link = negation;", "'' is no name"),
+    ],
+)
+def test_a_comment_that_means_nothing_is_said_with_its_line(write, notes, comment, what):
+    with pytest.raises(HeadprobeError) as error:
+        list(read_conllu(write("# text = y\n" + sentence("_", comment=comment)), notes.append))
+    assert "set.conllu:2: " in str(error.value)
+    assert what in str(error.value)
+
+
+def test_a_link_on_a_multiword_token_is_refused(write, notes):
+    text = "1 | a" + " | _" * 8 + "\n2-3 | bc" + " | _" * 7 + " | Link=r:1\n"
+    text += "2 | b" + " | _" * 8 + "\n3 | c" + " | _" * 8 + "\n\n"
+    with pytest.raises(HeadprobeError, match=r"set.conllu:2: a Link on a token that is no word"):
+        list(read_conllu(write(text), notes.append))
