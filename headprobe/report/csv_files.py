@@ -24,15 +24,19 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
-    if pd.api.types.is_bool_dtype(column.dtype):
-        return ["true" if value else "false" for value in column.tolist()]
-    if pd.api.types.is_float_dtype(column.dtype):
-        return _numbers(column.to_numpy(dtype=np.float64, na_value=np.nan))
-    if pd.api.types.is_integer_dtype(column.dtype):
-        return ["" if value is pd.NA else str(value) for value in column.tolist()]
-    places, values = pd.factorize(column)
-    texts = [*(_text(str(value)) for value in values), ""]  # a missing one has place -1
+    places, values = pd.factorize(column)  # each value is written once; a missing one has place -1
+    texts = [*_texts(values), ""]
     return [texts[place] for place in places.tolist()]
+
+
+def _texts(values: Any) -> list[str]:
+    if pd.api.types.is_bool_dtype(values.dtype):
+        return ["true" if value else "false" for value in values]
+    if pd.api.types.is_float_dtype(values.dtype):
+        return _numbers(np.asarray(values, dtype=np.float64))
+    if pd.api.types.is_integer_dtype(values.dtype):
+        return [str(value) for value in values]
+    return [_text(str(value)) for value in values]
 
 
 def _text(value: str) -> str:
@@ -43,5 +47,4 @@ def _text(value: str) -> str:
 
 def _numbers(values: NDArray[np.float64]) -> list[str]:
     # one formatting call for the whole column; adding zero turns -0 into 0
-    texts = (f"%.{DIGITS}g\n" * len(values) % tuple((values + 0.0).tolist())).split("\n")[:-1]
-    return ["" if text == "nan" else text for text in texts]
+    return (f"%.{DIGITS}g\n" * len(values) % tuple((values + 0.0).tolist())).split("\n")[:-1]
