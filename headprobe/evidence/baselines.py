@@ -11,8 +11,9 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.evidence.arrays import Floats
+from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.candidates import Candidates, candidates_of
+from headprobe.store.categories import number_deprels
 from headprobe.store.instances import Instances, RelationInstances
 
 
@@ -31,6 +32,11 @@ class Question:
     instances: Instances
     asked: RelationInstances
     candidates: Candidates
+
+    def hits_of(self, chosen: Ints) -> Floats:
+        """[I]: 1 where the word ``chosen`` [I] is a target; a negative number is none."""
+        found = self.asked.targets == chosen[self.asked.instance_of_target]
+        return self.per_instance(found.astype(np.float64))
 
     def per_instance(self, of_targets: Floats | None = None) -> Floats:
         """[I]: each instance's sum of ``of_targets`` [K]; without it, how many targets it has."""
@@ -86,10 +92,56 @@ def uniform(question: Question) -> Baseline:
     return Baseline(question.per_instance(at_most.astype(np.float64)) / rivals)
 
 
-BASELINES: Mapping[str, Callable[[Question], Baseline]] = MappingProxyType(
+def nearest_mention(question: Question) -> Baseline | None:
+    """The nearest candidate that heads a mention which ends before the query; None where no
+    instance has one, as when the probes mark no mentions."""
+    ends = np.asarray(question.instances.mention_end, dtype=np.int64)
+    return _where_any(question, question.candidates.nearest(ends >= 0, ends))
+
+
+def same_form(question: Question) -> Baseline:
+    """The nearest candidate of the query's own lower-cased form."""
+    form, usable = question.instances.folded_form, question.instances.usable
+    members = np.flatnonzero(usable)
+    members = members[np.argsort(form[members], kind="stable")]
+    alike = form[members[1:]] == form[members[:-1]]
+    before = np.full(len(form), -1, dtype=np.int64)
+    before[members[1:][alike]] = members[:-1][alike]
+    chosen = before[question.candidates.query]
+    rival = question.candidates.contain(np.maximum(chosen, 0)) & (chosen >= 0)
+    return Baseline(question.hits_of(np.where(rival, chosen, -1)))
+
+
+def last_subject(question: Question) -> Baseline | None:
+    """The nearest candidate that is a nominal subject; None where no instance has one, as when the
+    probes say nothing of syntax."""
+    subjects = question.instances.deprel == number_deprels(["nsubj"])[0]
+    return _where_any(question, question.candidates.nearest(subjects))
+
+
+def _where_any(question: Question, chosen: Ints) -> Baseline | None:
+    return Baseline(question.hits_of(chosen)) if (chosen >= 0).any() else None
+
+
+Rule = Callable[[Question], Baseline | None]
+
+BASELINES: Mapping[str, Rule] = MappingProxyType(
     {"offset": offset, "start": start, "chance": chance, "uniform": uniform}
 )
 """The rules that are the same for all heads, in the order in which equally good ones are named."""
+
+BASELINES_OF_FAMILY: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
+    {
+        "coreference": MappingProxyType(
+            {
+                "nearest_mention": nearest_mention,
+                "same_form": same_form,
+                "last_subject": last_subject,
+            }
+        )
+    }
+)
+"""More such rules, which only the relations of one family must beat."""
 
 
 def _best_value(question: Question, of_targets: NDArray[np.integer]) -> tuple[Floats, int]:

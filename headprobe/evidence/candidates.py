@@ -69,6 +69,26 @@ class Candidates:
             table[:, -1] = self.count(np.ones_like(self.instances.usable)) - table[:, :-1].sum(1)
         return table
 
+    def nearest(self, among: Bools, ended: Ints | None = None) -> Ints:
+        """[Q]: the nearest candidate ``among`` [W] some words, -1 where there is none; with
+        ``ended`` [W] only one whose number there is smaller than the query's."""
+        members = np.flatnonzero(among & self.instances.usable)
+        place = np.searchsorted(members, self.query) - 1
+        found = np.full(len(self.query), -1, dtype=np.int64)
+        pending = np.flatnonzero(place >= 0)
+        while len(pending):
+            word = members[place[pending]]
+            within = word >= self.low[pending]
+            pending, word = pending[within], word[within]
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            suits = rows.contain(word)
+            if ended is not None:
+                suits &= ended[word] < rows.query
+            found[pending[suits]] = word[suits]
+            place[pending] -= 1
+            pending = pending[~suits & (place[pending] >= 0)]
+        return found
+
     def nearest_beyond(self) -> Ints:
         """[Q]: the distance of the nearest candidate at least ``LONGEST`` words away; 0: none."""
         distance = np.zeros_like(self.query)

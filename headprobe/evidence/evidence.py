@@ -6,24 +6,38 @@ from dataclasses import dataclass
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.store.relation import Relation
 
+BEATS = ("", "distance", "category")
+"""What a gain lies clearly above: nothing; zero over every baseline; zero over the harder control,
+by distance and parts of speech, as well (METHOD section 3)."""
+
 
 @dataclass(frozen=True)
 class Evidence:
     """Head by relation, METHOD sections 2 to 4. Arrays are [L, H, R] unless said otherwise.
 
     ``n`` [R] counts instances, ``forms`` [R] the different lower-cased forms of the nearest
-    targets, ``document_folds`` and ``form_folds`` [R] the effective numbers of folds.
-    ``baselines`` maps a baseline's name to its top1, [R] where it is the same for all heads;
+    targets, ``shared_forms`` [R] those of them that share their form fold with another,
+    ``document_folds`` and ``form_folds`` [R] the effective numbers of folds.
+    ``baselines`` maps a baseline's name to its top1, [R] where it is the same for all heads; NaN
+    where it is none of the relation's or could not be worked out.
     ``best_offset`` [R] is the distance that ``offset`` chose, ``best_start`` [R] says in words what
     ``start`` chose. ``baseline`` is an index into the names of ``baselines`` (-1 where a relation
     has no instance). ``gain_low`` is the lowest of the lower ends over all baselines, ``gain_high``
-    the upper end against the one named, ``gain_without_form`` the smallest gain with any one form
-    fold left out (NaN where the forms are many enough to be in the interval). NaN: not computed.
+    the upper end and ``gain_error`` the standard error against the one named.
+    ``gain_without_form`` is the smallest gain with any one form fold left out (NaN where the forms
+    are many enough to be in the interval). Sums are kept by fold, not by form: forms that share a
+    fold go together, which can hide what one of them does alone, so ``shared_forms`` says how many
+    do. ``category_top1``, ``category_gain`` and its lower end are those of the harder control, and
+    ``beats`` is an index into ``BEATS``. ``reliability`` [R] is the correlation of ``gain_a`` and
+    ``gain_b`` over heads. ``domain_n`` [G, R] counts the instances in each of ``domains``;
+    ``domain_top1``, ``domain_baseline_top1`` and ``domain_gain`` [G, L, H, R] are what a head and
+    its named baseline, chosen over the whole run, reach there. NaN: not computed.
     """
 
     relations: tuple[Relation, ...]
     n: Ints
     forms: Ints
+    shared_forms: Ints
     document_folds: Floats
     form_folds: Floats
     mass: Floats
@@ -39,6 +53,7 @@ class Evidence:
     baseline: Ints
     baseline_top1: Floats
     gain: Floats
+    gain_error: Floats
     gain_low: Floats
     gain_high: Floats
     gain_a: Floats
@@ -47,6 +62,16 @@ class Evidence:
     p: Floats
     q: Floats
     strength: Floats
+    category_top1: Floats
+    category_gain: Floats
+    category_gain_low: Floats
+    beats: Ints
+    reliability: Floats
+    domains: tuple[str, ...]
+    domain_n: Ints
+    domain_top1: Floats
+    domain_baseline_top1: Floats
+    domain_gain: Floats
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
-"""What every head is set against: the baselines of each relation, summed by fold, from the
-instances and the distance profiles alone."""
+"""What every head is set against: the baselines of each relation and the category control, summed
+by fold and domain, from the instances and the profiles alone."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.axes import FOLDS
 from headprobe.evidence.arrays import Floats, Ints
-from headprobe.evidence.baselines import BASELINES, question_of
-from headprobe.evidence.habit import FoldedInstances, habit
+from headprobe.evidence.baselines import BASELINES, BASELINES_OF_FAMILY, question_of
+from headprobe.evidence.category import category_hits
+from headprobe.evidence.groups import GroupedInstances, group, length_of_groups
+from headprobe.evidence.habit import habit
 from headprobe.evidence.sums import mean_profile
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
@@ -17,66 +18,76 @@ from headprobe.store.tallies import Tallies
 
 @dataclass(frozen=True)
 class Footing:
-    """Sums over instances by document fold and by form fold (of the nearest target).
+    """Sums over instances by document fold, form fold (of the nearest target) and domain, all on
+    the axis S of ``evidence.groups``.
 
-    ``sizes_by_document``, ``sizes_by_form`` [R, F] count instances, ``forms`` [R] the different
-    forms of nearest targets. ``by_document`` and ``by_form`` map a baseline's name to its sums of
-    hits: [R, F, 1] where it is the same for all heads, else [R, F, N]. ``choices`` maps ``offset``
-    and ``start`` to what they chose. ``habit_expected`` and ``habit_share`` are [R, N].
+    ``sizes`` [R, S] count instances, ``forms`` [R] the different forms of nearest targets and
+    ``shared_forms`` [R] those of them that share their fold with another. ``baselines`` maps a name
+    to its sums of hits: [R, S, 1] where it is the same for all heads, else [R, S, N]; NaN where a
+    relation need not beat it or it cannot be worked out. ``category`` [R, S, N] are those of the
+    harder control. ``choices`` maps ``offset`` and ``start`` to what they chose. ``habit_expected``
+    and ``habit_share`` are [R, N].
     """
 
-    sizes_by_document: Floats
-    sizes_by_form: Floats
+    sizes: Floats
     forms: Ints
-    by_document: Mapping[str, Floats]
-    by_form: Mapping[str, Floats]
+    shared_forms: Ints
+    baselines: Mapping[str, Floats]
+    category: Floats
     choices: Mapping[str, tuple[str, ...]]
     habit_expected: Floats
     habit_share: Floats
 
 
 def find_footing(instances: Instances, tallies: Tallies) -> Footing:
-    """The baselines of METHOD section 3 on all relations of a run."""
-    relations = [_folded(instances, index) for index in range(len(instances.relations))]
-    shape = (len(relations), FOLDS, 1)
-    by_document = {name: np.zeros(shape) for name in BASELINES}
-    by_form = {name: np.zeros(shape) for name in BASELINES}
-    choices = {name: [""] * len(relations) for name in BASELINES}
-    for index, folded in enumerate(relations):
-        if not len(folded.asked):
-            continue
-        question = question_of(instances, folded.asked)
-        for name, rule in BASELINES.items():
-            found = rule(question)
-            by_document[name][index, :, 0] = _by_fold(folded.document, found.hits)
-            by_form[name][index, :, 0] = _by_fold(folded.form, found.hits)
-            choices[name][index] = found.choice
+    """The baselines and the control of METHOD section 3 on all relations of a run."""
+    relations = [group(instances, index) for index in range(len(instances.relations))]
+    sizes = np.array([each.sums() for each in relations])
+    forms, shared_forms = _count_forms(instances, relations)
+    sums, choices = _rules(instances, relations)
     profiles = (mean_profile(tallies, name) for name in ("profile", "profile_norm"))
     by_distance = habit(instances, relations, *profiles)
+    general = {name: sums.pop(name) for name in BASELINES}
     return Footing(
-        sizes_by_document=_sizes([folded.document for folded in relations]),
-        sizes_by_form=_sizes([folded.form for folded in relations]),
-        forms=np.array(
-            [len(np.unique(instances.folded_form[f.asked.nearest])) for f in relations],
-            dtype=np.int64,
-        ),
-        by_document={**by_document, **by_distance.by_document},
-        by_form={**by_form, **by_distance.by_form},
+        sizes=sizes.reshape(len(relations), length_of_groups(instances)),
+        forms=forms,
+        shared_forms=shared_forms,
+        baselines={**general, **by_distance.sums, **sums},
+        category=category_hits(instances, relations, tallies),
         choices={name: tuple(chosen) for name, chosen in choices.items()},
         habit_expected=by_distance.expected,
         habit_share=by_distance.share,
     )
 
 
-def _folded(instances: Instances, relation: int) -> FoldedInstances:
-    asked = instances.of(relation)
-    document = instances.document_fold[instances.passage[asked.query]].astype(np.int64)
-    return FoldedInstances(asked, document, instances.form_fold[asked.nearest].astype(np.int64))
+def _rules(
+    instances: Instances, relations: Sequence[GroupedInstances]
+) -> tuple[dict[str, Floats], dict[str, list[str]]]:
+    """By the name of each rule that is the same for all heads: its hits [R, S, 1], its choices."""
+    shape = (len(relations), length_of_groups(instances), 1)
+    sums = {name: np.zeros(shape) for name in BASELINES}
+    for rules in BASELINES_OF_FAMILY.values():
+        sums |= {name: np.full(shape, np.nan) for name in rules}
+    choices = {name: [""] * len(relations) for name in sums}
+    for index, relation in enumerate(relations):
+        if not len(relation.asked):
+            continue
+        question = question_of(instances, relation.asked)
+        of_family = BASELINES_OF_FAMILY.get(relation.asked.relation.family, {})
+        for name, rule in (*BASELINES.items(), *of_family.items()):
+            found = rule(question)
+            if found is not None:
+                sums[name][index, :, 0] = relation.sums(found.hits)
+                choices[name][index] = found.choice
+    return sums, choices
 
 
-def _by_fold(fold: Ints, hits: Floats | None = None) -> Floats:
-    return np.bincount(fold, weights=hits, minlength=FOLDS).astype(np.float64)
-
-
-def _sizes(folds: list[Ints]) -> Floats:
-    return np.array([_by_fold(fold) for fold in folds]).reshape(len(folds), FOLDS)
+def _count_forms(instances: Instances, relations: Sequence[GroupedInstances]) -> tuple[Ints, Ints]:
+    """[R] forms of nearest targets, and [R] how many share their fold with another one."""
+    counts = np.zeros((2, len(relations)), dtype=np.int64)
+    for index, relation in enumerate(relations):
+        nearest = relation.asked.nearest
+        _, first = np.unique(instances.folded_form[nearest], return_index=True)
+        _, together = np.unique(instances.form_fold[nearest[first]], return_counts=True)
+        counts[:, index] = len(first), together[together > 1].sum()
+    return counts[0], counts[1]

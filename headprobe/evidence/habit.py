@@ -7,50 +7,38 @@ tokens, blind to all content, leans to long words near by. Of equally large ones
 words that share the last bin of the profile, it is the nearer word.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.axes import FOLDS, LONGEST
+from headprobe.axes import LONGEST
 from headprobe.evidence.arrays import Bools, Floats, Ints
 from headprobe.evidence.candidates import Candidates, target_table
-from headprobe.store.instances import Instances, RelationInstances
+from headprobe.evidence.groups import GroupedInstances, length_of_groups
+from headprobe.evidence.rows import Asking, cut, shared_rows
+from headprobe.store.instances import Instances
 
 HABITS = ("habit", "habit_length")
 """The two rules."""
 
-ROOM = 1_000_000
-"""Entries of the largest temporary array: rows by distances, or rows by heads."""
-
 
 @dataclass(frozen=True)
 class Habit:
-    """``by_document`` and ``by_form`` map each of HABITS to its sums of hits [R, F, N];
-    ``expected`` and ``share`` [R, N] are the profile's mass on the targets: among the candidates,
-    and (norm-weighted) among all usable earlier words of the passage. NaN where a relation has no
+    """``sums`` map each of HABITS to its hits [R, S, N] (``evidence.groups``); ``expected`` and
+    ``share`` [R, N] are the profile's mass on the targets: among the candidates, and
+    (norm-weighted) among all usable earlier words of the passage. NaN where a relation has no
     instance."""
 
-    by_document: Mapping[str, Floats]
-    by_form: Mapping[str, Floats]
+    sums: Mapping[str, Floats]
     expected: Floats
     share: Floats
 
 
-@dataclass(frozen=True)
-class FoldedInstances:
-    """A relation's instances with the document fold and the form fold [I] of each."""
-
-    asked: RelationInstances
-    document: Ints
-    form: Ints
-
-
 def habit(
-    instances: Instances, relations: Sequence[FoldedInstances], profile: Floats, norm: Floats
+    instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
 ) -> Habit:
     """Judge every head by its mean attention and mean norm-weighted attention per distance alone.
 
@@ -58,41 +46,18 @@ def habit(
     candidates' rule only, so relations that share the rule share the work.
     """
     heads = len(profile)
-    folded = (len(relations), FOLDS, heads)
+    grouped = (len(relations), length_of_groups(instances), heads)
     plain = (len(relations), heads)
-    result = Habit(
-        {rule: np.zeros(folded) for rule in HABITS},
-        {rule: np.zeros(folded) for rule in HABITS},
-        np.zeros(plain),
-        np.zeros(plain),
-    )
+    sums = {rule: np.zeros(grouped) for rule in HABITS}
+    result = Habit(sums, np.zeros(plain), np.zeros(plain))
     profiles = _Profiles(profile, norm, _leaders(profile))
-    alike = defaultdict(list)
-    for index, relation in enumerate(relations):
-        if len(relation.asked):
-            alike[relation.asked.relation.scope, relation.asked.relation.strict].append(index)
-    for (scope, strict), members in alike.items():
-        queries = np.unique(np.concatenate([relations[index].asked.query for index in members]))
-        every = Candidates(instances, queries.astype(np.int64), scope, strict)
-        by_extent = np.argsort(every.extent, kind="stable")
-        every = Candidates(instances, every.query[by_extent], scope, strict)
-        rank = np.empty_like(by_extent)
-        rank[by_extent] = np.arange(len(by_extent))
-        asking = []
-        for index in members:
-            row = rank[np.searchsorted(queries, relations[index].asked.query)]
-            order = np.argsort(row, kind="stable")
-            asking.append((index, order, row[order]))
-        for first, rows in _chunks(every, heads):
-            judged = _judge_rows(rows, profiles)
-            for index, order, row in asking:
-                low, high = np.searchsorted(row, [first, first + len(rows.query)])
-                if high > low:
-                    some = _Some(relations[index], order[low:high], row[low:high] - first)
-                    _add(result, index, some, judged)
+    for rows, asking in shared_rows(instances, relations, heads):
+        judged = _judge_rows(rows, profiles)
+        for some in asking:
+            _add(result, some, judged)
     sizes = np.array([len(relation.asked) for relation in relations], dtype=np.float64)[:, None]
     sizes[sizes == 0] = np.nan
-    return Habit(result.by_document, result.by_form, result.expected / sizes, result.share / sizes)
+    return Habit(sums, result.expected / sizes, result.share / sizes)
 
 
 class _Profiles(NamedTuple):
@@ -114,23 +79,6 @@ class _Judged:
     distance: Mapping[str, Ints]
     per_mass: Floats
     per_norm: Floats
-
-
-class _Some(NamedTuple):
-    """Instances ``chosen`` [I'] of a relation, and their places [I'] among the rows at hand."""
-
-    relation: FoldedInstances
-    chosen: NDArray[np.intp]
-    row: NDArray[np.intp]
-
-
-def _chunks(every: Candidates, heads: int) -> Iterator[tuple[int, Candidates]]:
-    """Rows, so many at a time that no temporary array outgrows ROOM, and the first one's number."""
-    widest = max(int(every.extent.max(initial=1)), LONGEST)
-    size = max(1, ROOM // max(widest, heads))
-    for first in range(0, len(every.query), size):
-        some = every.query[first : first + size]
-        yield first, Candidates(every.instances, some, every.scope, every.strict)
 
 
 def _leaders(profile: Floats) -> NDArray[np.intp]:
@@ -164,8 +112,7 @@ def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
     width = counts.shape[1]
     bins = profiles.leaders[np.clip(rows.extent, 1, width) - 1]
     wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
-    for first in range(0, len(wrong_row), max(1, ROOM // width)):
-        some = slice(first, first + max(1, ROOM // width))
+    for some in cut(len(wrong_row), width):
         row, head = wrong_row[some], wrong_head[some]
         values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
         bins[row, head] = values.argmax(1)
@@ -202,30 +149,21 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(result: Habit, index: int, some: _Some, judged: _Judged) -> None:
-    """Add what some instances of relation ``index`` give."""
-    folded, chosen, row = some
+def _add(result: Habit, some: Asking, judged: _Judged) -> None:
+    """Add what some instances of a relation give."""
+    number, relation, chosen, row = some
     width = int(judged.rows.extent.max(initial=1))
-    targets = target_table(folded.asked, chosen, width)
-    by_document, by_form = _one_hot(folded.document[chosen]), _one_hot(folded.form[chosen])
+    targets = target_table(relation.asked, chosen, width)
     for rule, distance in judged.distance.items():
-        hits = np.take_along_axis(targets, distance[row] - 1, axis=1).astype(np.float32)
-        result.by_document[rule][index] += by_document @ hits
-        result.by_form[rule][index] += by_form @ hits
+        hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
+        result.sums[rule][number] += relation.sums_of_some(chosen, hits)
     binned = _binned(targets)
     for per_mass, values, sums in (
         (judged.per_mass, judged.profiles.mass, result.expected),
         (judged.per_norm, judged.profiles.norm, result.share),
     ):
         by_distance = binned.T @ per_mass[row]
-        sums[index] += (by_distance * values[:, : len(by_distance)].T).sum(0)
-
-
-def _one_hot(fold: Ints) -> NDArray[np.float32]:
-    """[F, I]: 1 where the instance is of the fold."""
-    members = np.zeros((FOLDS, len(fold)), dtype=np.float32)
-    members[fold, np.arange(len(fold))] = 1
-    return members
+        sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
 
 
 def _binned(targets: Bools) -> Floats:

@@ -10,21 +10,43 @@ from headprobe.evidence.arrays import Floats
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference [N] over paired instances, its two-sided interval, the one-sided p of "not
-    above zero", and the smallest difference with any one form fold left out (NaN where forms are
-    many enough to be a part of the interval)."""
+    """A mean difference [N] over paired instances, its standard ``error``, the two ends, and the
+    smallest difference with any one form fold left out (NaN where forms are many enough to be a
+    part of the interval). ``degrees`` of freedom are Student's; below 1 nothing but the mean is
+    known (NaN)."""
 
     mean: Floats
+    error: Floats
+    degrees: float
     low: Floats
     high: Floats
-    p: Floats
     without_form: Floats
+
+    @property
+    def p(self) -> Floats:
+        """[N]: the one-sided p of "not above zero"."""
+        return one_sided_p(self.degrees, self.mean / self.error)
+
+
+def one_sided_p(degrees: float, t: Floats) -> Floats:
+    """The chance of a Student's t at least so large."""
+    return np.asarray(stdtr(degrees, -t))
+
+
+def quantile(degrees: float | Floats, level: float) -> Floats:
+    """Student's t that is not passed with probability ``level``."""
+    return np.asarray(stdtrit(degrees, level))
 
 
 def effective_folds(sizes: Floats) -> float:
     """``1 / sum(w_j^2)`` for folds of so many instances [F]; 0 without any."""
     total = sizes.sum()
     return float(total**2 / (sizes**2).sum()) if total else 0.0
+
+
+def few_forms(form_sizes: Floats, min_form_folds: float) -> bool:
+    """Whether forms are left out one fold at a time instead of being a part of the interval."""
+    return effective_folds(form_sizes) < min_form_folds
 
 
 def fold_variance(sums: Floats, sizes: Floats) -> Floats:
@@ -73,16 +95,15 @@ def interval(
     mean = by_document.sum(0) / total
     degrees = effective_folds(document_sizes) - 1
     variance = fold_variance(by_document, document_sizes)
-    if effective_folds(form_sizes) >= min_form_folds:
+    if few_forms(form_sizes, min_form_folds):
+        without_form = leave_one_out(by_form, form_sizes)
+    else:
         degrees = min(degrees, effective_folds(form_sizes) - 1)
         variance = variance + fold_variance(by_form, form_sizes)
         without_form = np.full_like(mean, np.nan)
-    else:
-        without_form = leave_one_out(by_form, form_sizes)
     if degrees < 1:
         nothing = np.full_like(mean, np.nan)
-        return Interval(mean, nothing, nothing, nothing, without_form)
+        return Interval(mean, nothing, degrees, nothing, nothing, without_form)
     error = np.sqrt(np.maximum(variance, 1 / total**2))
-    reach = stdtrit(degrees, (1 + confidence) / 2) * error
-    p = stdtr(degrees, -mean / error)
-    return Interval(mean, mean - reach, mean + reach, p, without_form)
+    reach = quantile(degrees, (1 + confidence) / 2) * error
+    return Interval(mean, error, degrees, mean - reach, mean + reach, without_form)

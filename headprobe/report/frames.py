@@ -7,13 +7,14 @@ import numpy as np
 import pandas as pd
 
 from headprobe.axes import head_name
-from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.evidence import BEATS, Evidence, Shape
+from headprobe.evidence.power import Power
 from headprobe.report.names import relation_name
 from headprobe.store.skipped import Skipped
 from headprobe.verdicts.verdict import Pair, Verdict
 
 BASELINES = ("offset", "start", "chance", "uniform", "habit", "habit_length")
-"""The order of the baselines' columns; others follow in the order of the evidence."""
+"""The order of the baselines' columns; others follow ``habit_expected`` in the evidence's order."""
 
 
 def heads(
@@ -54,7 +55,7 @@ def heads(
     }
     for name in ("baseline_top1", "gain", "gain_low", "gain_high", "q"):
         columns[name] = _of_best(getattr(evidence, name), best)
-    columns["beats"] = _beats(columns["gain_low"])
+    columns["beats"] = _names(BEATS, _of_best(evidence.beats, best, 0))
     return _frame(columns)
 
 
@@ -68,7 +69,7 @@ def relations(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.DataFr
     columns: dict[str, Any] = {
         "layer": layer,
         "head": head,
-        "name": [head_name(*pair) for pair in zip(layer.tolist(), head.tolist(), strict=True)],
+        "name": _head_names(layer, head),
         "family": _names([r.family for r in asked], relation),
         "relation": _names([relation_name(r) for r in asked], relation),
         "looks_to": _names([r.looks_to for r in asked], relation),
@@ -77,14 +78,76 @@ def relations(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.DataFr
     }
     for name in ("mass", "kept", "share", "share_norm", "habit_share", "top1"):
         columns[name] = getattr(evidence, name).ravel()
-    columns |= _baseline_columns(evidence)
+    general = [name for name in BASELINES if name in evidence.baselines]
+    columns |= _baseline_columns(evidence, general)
     columns["habit_expected"] = evidence.habit_expected.ravel()
+    others = [name for name in evidence.baselines if name not in BASELINES]
+    columns |= _baseline_columns(evidence, others)
+    for name in ("category_top1", "category_gain", "category_gain_low"):
+        columns[name] = getattr(evidence, name).ravel()
     columns["baseline"] = _names(list(evidence.baselines), evidence.baseline.ravel())
     columns["best_offset"] = evidence.best_offset[relation]
     columns["best_start"] = _names(evidence.best_start, relation)
     for name in ("baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b", "p", "q"):
         columns[name] = getattr(evidence, name).ravel()
-    columns["beats"] = _beats(columns["gain_low"])
+    columns["beats"] = _names(BEATS, evidence.beats.ravel())
+    return _frame(columns)
+
+
+def domains(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFrame:
+    """``domains.csv``: one row per head, relation and domain that has instances.
+
+    Only relations where the head beats something, and each head's best one: 1,024 heads, 80
+    relations and 20 domains would be 1.6 million rows, nearly all of them of heads that do nothing.
+    """
+    told = evidence.beats > 0
+    for verdict in verdicts:
+        if verdict.best_relation is not None:
+            told[verdict.layer, verdict.head, verdict.best_relation] = True
+    layer, head, relation, domain = np.nonzero(told[..., None] & (evidence.domain_n.T > 0))
+    asked = evidence.relations
+    at = (domain, layer, head, relation)
+    columns: dict[str, Any] = {
+        "layer": layer,
+        "head": head,
+        "name": _head_names(layer, head),
+        "family": _names([r.family for r in asked], relation),
+        "relation": _names([relation_name(r) for r in asked], relation),
+        "looks_to": _names([r.looks_to for r in asked], relation),
+        "domain": _names(evidence.domains, domain),
+        "n": evidence.domain_n[domain, relation],
+        "top1": evidence.domain_top1[at],
+        "baseline": _names(list(evidence.baselines), evidence.baseline[layer, head, relation]),
+        "baseline_top1": evidence.domain_baseline_top1[at],
+        "gain": evidence.domain_gain[at],
+    }
+    return _frame(columns)
+
+
+def power(evidence: Evidence, found: Power) -> pd.DataFrame:
+    """``power.csv``: one row per relation. ``best_gain`` is the gain of ``best_head``, which was
+    chosen on one half of the documents, on the other half."""
+    asked, n_heads = evidence.relations, evidence.gain.shape[1]
+    columns: dict[str, Any] = {
+        "family": [r.family for r in asked],
+        "relation": [relation_name(r) for r in asked],
+        "looks_to": [r.looks_to for r in asked],
+        "n": evidence.n,
+        "forms": evidence.forms,
+        "shared_forms": evidence.shared_forms,
+        "document_folds": evidence.document_folds,
+        "form_folds": evidence.form_folds,
+        "reliability": evidence.reliability,
+        "error": found.error,
+        "detectable": found.detectable,
+        "can_say": found.can_say,
+        "why": list(found.why),
+        "best_head": [
+            head_name(*divmod(number, n_heads)) if number >= 0 else ""
+            for number in found.best.tolist()
+        ],
+        "best_gain": found.best_gain,
+    }
     return _frame(columns)
 
 
@@ -123,7 +186,7 @@ def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
 def _column(values: Any) -> Any:
     """Text is missing where it is empty; everything else keeps its dtype."""
     if isinstance(values, list) and (not values or isinstance(values[0], str)):
-        return pd.Series([value or None for value in values], dtype="str" if not values else None)
+        return pd.Series([value or None for value in values], dtype="str")
     return values
 
 
@@ -140,18 +203,15 @@ def _of_best(array: Any, best: Any, missing: float = np.nan) -> Any:
     return np.where(best >= 0, flat[np.arange(len(best)), best], missing)
 
 
-def _beats(gain_low: Any) -> list[str]:
-    """What the interval of the gain lies wholly above: every baseline that knows distance only."""
-    return ["distance" if above else "" for above in np.asarray(gain_low) > 0]
-
-
-def _baseline_columns(evidence: Evidence) -> dict[str, Any]:
-    ordered = [name for name in BASELINES if name in evidence.baselines]
-    ordered += [name for name in evidence.baselines if name not in BASELINES]
+def _baseline_columns(evidence: Evidence, names: Sequence[str]) -> dict[str, Any]:
     return {
         f"{name}_top1": np.broadcast_to(evidence.baselines[name], evidence.top1.shape).ravel()
-        for name in ordered
+        for name in names
     }
+
+
+def _head_names(layer: Any, head: Any) -> list[str]:
+    return [head_name(*pair) for pair in zip(layer.tolist(), head.tolist(), strict=True)]
 
 
 def _earned(verdicts: Sequence[Verdict], dimensions: tuple[int, ...]) -> list[str]:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.power import Power
 from headprobe.report import frames
 from headprobe.report.csv_files import write_csv
 from headprobe.report.examples import write_examples
@@ -26,16 +27,19 @@ def write_results(
     instances: Instances,
     tallies: Tallies,
     evidence: Evidence,
+    power: Power,
     shape: Shape,
     verdicts: Sequence[Verdict],
     pairs: Iterable[Pair],
     skipped: Iterable[Skipped],
     n_kv_heads: Sequence[int],
 ) -> None:
-    """What follows from the sums: the four tables and the examples."""
+    """What follows from the sums: the tables and the examples."""
     heads = frames.heads(evidence, shape, verdicts, n_kv_heads)
     write_csv(heads, folder / run_folder.HEADS)
     write_csv(frames.relations(evidence, verdicts), folder / run_folder.RELATIONS)
+    write_csv(frames.domains(evidence, verdicts), folder / run_folder.DOMAINS)
+    write_csv(frames.power(evidence, power), folder / run_folder.POWER)
     write_csv(frames.pairs(pairs), folder / run_folder.PAIRS)
     write_csv(frames.skipped(skipped), folder / run_folder.SKIPPED)
     write_examples(folder / run_folder.EXAMPLES, instances, tallies, evidence, verdicts)

@@ -33,7 +33,7 @@ RUNS = Path("headprobe-runs")
 MANIFEST = "manifest.json"
 HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
 DOMAINS, POWER = "domains.csv", "power.csv"
-TABLES = (HEADS, RELATIONS, PAIRS, SKIPPED)
+TABLES = (HEADS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
 CONTROLS = "controls.csv"
 """A table of runs that had controls; the others have none."""
 EXAMPLES = "examples.jsonl"
@@ -90,6 +90,16 @@ class Run:
     def controls(self) -> "pd.DataFrame":
         """One row per control and relation; HeadprobeError where the run had no control."""
         return read_frame(self.path / CONTROLS)
+
+    @cached_property
+    def domains(self) -> "pd.DataFrame":
+        """One row per domain of a head and a relation (INTERFACE, ``domains.csv``)."""
+        return read_frame(self.path / DOMAINS)
+
+    @cached_property
+    def power(self) -> "pd.DataFrame":
+        """One row per relation: what it could show at all (``power.csv``)."""
+        return read_frame(self.path / POWER)
 
     @cached_property
     def skipped(self) -> "pd.DataFrame":

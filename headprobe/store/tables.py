@@ -1,8 +1,8 @@
 """The tables of a run on disk: what their columns hold, cells no spreadsheet runs, quick reading.
 
-The writer (``report.csv_files``) keeps each row on one line, and the rows of ``heads.csv`` and
-``relations.csv`` begin with layer and head; so the rows of one head are found without parsing the
-others, and without pandas.
+The writer (``report.csv_files``) keeps each row on one line, and the rows of ``heads.csv``,
+``relations.csv`` and ``domains.csv`` begin with layer and head; so the rows of one head are found
+without parsing the others, and without pandas.
 """
 
 import csv
@@ -17,19 +17,19 @@ from headprobe.errors import HeadprobeError
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTS = ("layer", "head", "kv_group", "n", "best_offset", "count")
+COUNTS = ("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms")
 """Columns of whole numbers, in whichever table they stand."""
 
 GAPPED_COUNTS = ("cluster",)
 """Columns of whole numbers that may be empty."""
 
-FLAGS = ("idle", "same_kv_group")
+FLAGS = ("idle", "same_kv_group", "can_say")
 """Columns of ``true`` and ``false``."""
 
 TEXTS = (
     "name", "role", "roles", "reason", "repeater_of", "best_relation", "best_looks_to", "baseline",
     "best_start", "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
-    "control",
+    "control", "domain", "why", "best_head",
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
 

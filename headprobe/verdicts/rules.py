@@ -60,6 +60,7 @@ class Rules:
     max_q: float
     min_forms: int
     min_form_folds: float
+    power: float
     mixed: float
     max_bits: float
     roles: Mapping[str, RoleRule]
@@ -178,7 +179,7 @@ def _check(kind: Any, value: object, where: str, name: str) -> None:
     fits, remedy = wanted.get(kind, (True, ""))
     if not fits:
         raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")
-    if name == "confidence" and not 0 < float(value) < 1:  # type: ignore[arg-type]
+    if name in ("confidence", "power") and not 0 < float(value) < 1:  # type: ignore[arg-type]
         raise HeadprobeError(where, f"'{name}' is {value!r}", "Give a number between 0 and 1")
 
 

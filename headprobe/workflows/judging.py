@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.power import find_power
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
 from headprobe.report.control_table import controls as control_table
@@ -66,6 +67,7 @@ def write_judged(
         judged.instances,
         judged.tallies,
         judged.evidence,
+        find_power(judged.evidence, rules),
         judged.shape,
         judged.verdicts,
         judged.pairs,

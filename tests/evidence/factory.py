@@ -6,6 +6,7 @@ import numpy as np
 from numpy.random import Generator
 
 from headprobe.axes import FOLDS, LONGEST
+from headprobe.store.categories import CATEGORIES, DEPRELS
 from headprobe.store.instances import Instances
 from headprobe.store.relation import Relation
 from headprobe.store.tallies import Tallies
@@ -56,6 +57,7 @@ def random_instances(
                 size = rng.integers(1, min(len(candidates), 3) + 1)
                 targets = sorted(rng.choice(candidates, size=size, replace=False).tolist())
                 links.append((index, query, targets))
+    apart = rng.spawn(1)[0]
     classes = np.zeros(words, dtype=np.int64)
     for bit, relation in enumerate(each for each in relations if each.every):
         marks = (".", ",") if relation.name == "any" else (".",)
@@ -69,8 +71,8 @@ def random_instances(
         passage_clusters=np.array(names),
         passage_first=first,
         sentence=sentence,
-        upos=np.zeros(words, dtype=np.int64),
-        upos_names=np.array(["X"]),
+        upos=apart.integers(4, size=words),
+        upos_names=np.array(["NOUN", "VERB", "PRON", "no such tag"]),
         form=form,
         forms=forms,
         tokens=tokens,
@@ -81,11 +83,18 @@ def random_instances(
         link_query=np.array([link[1] for link in links], dtype=np.int64),
         link_first=np.cumsum([0, *(len(link[2]) for link in links)]),
         link_targets=np.array([word for link in links for word in link[2]], dtype=np.int64),
-        deprel=np.zeros(words, dtype=np.int16),
-        mention_end=np.full(words, -1, dtype=np.int32),
+        deprel=apart.choice([DEPRELS.index("nsubj"), DEPRELS.index("obj"), 0], size=words),
+        mention_end=_mention_ends(apart, first, passage),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
+
+
+def _mention_ends(rng: Generator, first: np.ndarray, passage: np.ndarray) -> np.ndarray:
+    """A third of the words head mentions, which end there or up to four words later."""
+    words = np.arange(len(passage))
+    end = np.minimum(words + rng.integers(5, size=len(words)), first[passage + 1] - 1)
+    return np.where(rng.random(len(words)) < 1 / 3, end, -1)
 
 
 def candidates_by_hand(instances: Instances, relation: Relation, query: int) -> list[int]:
@@ -118,6 +127,7 @@ def tallies_of(
     *,
     profile: np.ndarray | None = None,
     profile_norm: np.ndarray | None = None,
+    category: np.ndarray | None = None,
     mass: float = 0.5,
 ) -> Tallies:
     """Tallies in which heads [N] hit as ``hits`` [I, N] says for each relation, with flat profiles
@@ -125,12 +135,15 @@ def tallies_of(
     relations, cells = len(instances.relations), len(instances.cells)
     by_document = np.zeros((relations, FOLDS, layers * heads), dtype=np.int64)
     by_form = np.zeros_like(by_document)
+    by_domain = np.zeros((relations, len(instances.domains), layers * heads), dtype=np.int64)
     sums = np.zeros((relations, layers, heads))
     for index, hit in hits.items():
         asked = instances.of(index)
         documents = instances.document_fold[instances.passage[asked.query]]
         np.add.at(by_document[index], documents, hit.astype(np.int64))
         np.add.at(by_form[index], instances.form_fold[asked.nearest], hit.astype(np.int64))
+        domains = instances.domain[instances.passage[asked.query]]
+        np.add.at(by_domain[index], domains, hit.astype(np.int64))
         sums[index] = len(asked)
     shape = (relations, FOLDS, layers, heads)
     flat = np.ones((layers, heads, LONGEST))
@@ -144,6 +157,8 @@ def tallies_of(
             "share_norm": sums * mass,
             "hits_by_document": by_document.reshape(shape),
             "hits_by_form": by_form.reshape(shape),
+            "hits_by_domain": by_domain.reshape(*by_domain.shape[:2], layers, heads),
+            "category": np.ones((CATEGORIES, layers, heads)) if category is None else category,
             "profile": flat if profile is None else profile,
             "profile_norm": flat if profile_norm is None else profile_norm,
             "profile_pairs": np.ones(LONGEST, dtype=np.int64),

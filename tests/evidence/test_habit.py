@@ -6,9 +6,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from headprobe.axes import FOLDS, LONGEST
-from headprobe.evidence import habit as module
-from headprobe.evidence.habit import HABITS, FoldedInstances, habit
+from headprobe.axes import LONGEST
+from headprobe.evidence import rows as module
+from headprobe.evidence.groups import GroupedInstances, group
+from headprobe.evidence.habit import HABITS, habit
 from headprobe.store.instances import Instances
 
 from .factory import (
@@ -29,13 +30,8 @@ PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 }
 
 
-def folded(instances: Instances) -> list[FoldedInstances]:
-    found = []
-    for index in range(len(instances.relations)):
-        asked = instances.of(index)
-        documents = instances.document_fold[instances.passage[asked.query]]
-        found.append(FoldedInstances(asked, documents, instances.form_fold[asked.nearest]))
-    return found
+def grouped(instances: Instances) -> list[GroupedInstances]:
+    return [group(instances, index) for index in range(len(instances.relations))]
 
 
 def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.ndarray):
@@ -84,15 +80,13 @@ def test_equals_a_loop_over_candidates(
     instances = random_instances(rng, lengths, relations, asked=asked, usable=0.7)
     profile, norm = PROFILES[kind](rng), rng.random((4, LONGEST))
     monkeypatch.setattr(module, "ROOM", 20_000)
-    found = habit(instances, folded(instances), profile, norm)
-    for index, each in enumerate(folded(instances)):
+    found = habit(instances, grouped(instances), profile, norm)
+    for index, each in enumerate(grouped(instances)):
         hits, expected, share = by_hand(instances, index, profile, norm)
-        for rule, fold in itertools.product(HABITS, range(FOLDS)):
+        for rule, place in itertools.product(HABITS, range(each.length)):
+            of_place = (each.groups == place).any(0)
             np.testing.assert_array_equal(
-                found.by_document[rule][index, fold], hits[rule][each.document == fold].sum(0)
-            )
-            np.testing.assert_array_equal(
-                found.by_form[rule][index, fold], hits[rule][each.form == fold].sum(0)
+                found.sums[rule][index, place], hits[rule][of_place].sum(0)
             )
         np.testing.assert_allclose(found.expected[index], expected)
         np.testing.assert_allclose(found.share[index], share)
@@ -100,6 +94,6 @@ def test_equals_a_loop_over_candidates(
 
 def test_a_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
-    found = habit(instances, folded(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST)))
-    assert not any(sums.any() for sums in found.by_document.values())
+    found = habit(instances, grouped(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST)))
+    assert not any(sums.any() for sums in found.sums.values())
     assert np.isnan(found.expected).all() and np.isnan(found.share).all()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.power import find_power
 from headprobe.report.run_files import write_manifest, write_results, write_sums
 from headprobe.store.instances import FOLD_HASH, Instances
 from headprobe.store.manifest import (
@@ -19,6 +20,7 @@ from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run, new_run
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
+from headprobe.verdicts.rules import load_rules
 from headprobe.verdicts.verdict import Claim, Pair, Verdict
 
 HOSTILE = '=cmd|"/c calc"!A1 [bold red]x[/] \x1b[31m\u202eevil\x00\r\n\t:smile:'
@@ -157,10 +159,13 @@ def evidence(
         name: random.uniform(0, 1, shape)
         for name in ("mass", "kept", "share", "share_norm", "habit_share", "habit_expected")
     }
+    domains = ("fiction", "talk")
+    in_domains = np.stack([half, -half])
     return Evidence(
         relations=relations,
         n=n,
         forms=n // 3,
+        shared_forms=n // 4,
         document_folds=np.full(len(relations), 20.0),
         form_folds=np.full(len(relations), 30.0),
         top1=top1,
@@ -170,12 +175,18 @@ def evidence(
             "chance": baseline_top1[0, 0] / 3,
             "uniform": baseline_top1[0, 0] / 3,
             "habit": baseline_top1 * 0.9,
+            "same_form": np.where(
+                [relation.family == "coreference" for relation in relations],
+                baseline_top1[0, 0] / 4,
+                np.nan,
+            ),
         },
         best_offset=np.full(len(relations), 2),
         best_start=("first word of the sentence",) * len(relations),
         baseline=np.zeros(shape, dtype=np.int64),
         baseline_top1=baseline_top1.copy(),
         gain=gain,
+        gain_error=np.full(shape, 0.03),
         gain_low=gain - 0.06,
         gain_high=gain + 0.06,
         gain_a=gain + half,
@@ -184,6 +195,16 @@ def evidence(
         p=np.clip(0.3 - gain, 1e-9, 1),
         q=np.clip(0.4 - gain, 1e-8, 1),
         strength=gain / (1 - baseline_top1),
+        category_top1=top1 - gain / 2,
+        category_gain=gain / 2,
+        category_gain_low=gain / 2 - 0.06,
+        beats=np.where(gain > 0.06, 1 + (gain > 0.12), 0),
+        reliability=np.full(len(relations), 0.7),
+        domains=domains,
+        domain_n=np.stack([n, np.zeros_like(n)]),
+        domain_top1=top1 + in_domains,
+        domain_baseline_top1=baseline_top1 - in_domains,
+        domain_gain=gain + 2 * in_domains,
         **flat,
     )
 
@@ -293,6 +314,7 @@ def write_run(
             asked,
             sums,
             found,
+            find_power(found, load_rules()),
             shape(size.n_layers, size.n_heads),
             verdicts(found, HOSTILE),
             PAIRS,

@@ -1,5 +1,6 @@
 """The tables carry what INTERFACE promises, and come back as they went."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -7,12 +8,15 @@ import pandas as pd
 import pytest
 
 from headprobe.errors import HeadprobeError
+from headprobe.evidence.evidence import BEATS
+from headprobe.evidence.power import find_power
 from headprobe.report import frames
 from headprobe.report.names import relation_name
 from headprobe.store import run_folder
 from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import read_frame
+from headprobe.verdicts.rules import load_rules
 from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, evidence, shape, verdicts
 
 HEADS = """
@@ -23,7 +27,15 @@ HEADS = """
 RELATIONS = """
     layer, head, name, family, relation, looks_to, n, mass, kept, share, share_norm, habit_share,
     top1, offset_top1, start_top1, chance_top1, uniform_top1, habit_top1, habit_expected,
-    baseline, baseline_top1, gain, gain_low, gain_high, gain_a, gain_b, p, q, beats
+    same_form_top1, category_top1, category_gain, category_gain_low, baseline, baseline_top1,
+    gain, gain_low, gain_high, gain_a, gain_b, p, q, beats
+""".replace(",", " ").split()
+DOMAINS = """
+    layer, head, name, family, relation, looks_to, domain, n, top1, baseline, baseline_top1, gain
+""".replace(",", " ").split()
+POWER = """
+    family, relation, looks_to, n, forms, document_folds, form_folds, reliability, detectable,
+    can_say, why, best_head, best_gain
 """.replace(",", " ").split()
 PAIR_COLUMNS = ["name_a", "name_b", "affinity", "output_cosine", "same_kv_group"]
 
@@ -36,12 +48,14 @@ def in_order(promised: list[str], columns: pd.Index) -> bool:
 def test_columns_stand_in_the_order_of_the_interface(run: Run) -> None:
     assert in_order(HEADS, run.heads.columns)
     assert in_order(RELATIONS, run.relations.columns)
+    assert in_order(DOMAINS, run.domains.columns)
+    assert in_order(POWER, run.power.columns)
     assert in_order(PAIR_COLUMNS, run.pairs.columns)
     assert in_order(["source", "what", "reason"], run.skipped.columns)
 
 
 def test_a_column_not_built_yet_is_absent(run: Run) -> None:
-    later = {"nearest_mention_top1", "same_form_top1", "last_subject_top1", "category_top1"}
+    later = {"nearest_mention_top1", "last_subject_top1"}
     assert not later & set(run.relations.columns)
 
 
@@ -50,6 +64,8 @@ def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
     made = {
         "heads": frames.heads(found, shape(4, 8), verdicts(found), (4,) * 4),
         "relations": frames.relations(found, verdicts(found)),
+        "domains": frames.domains(found, verdicts(found)),
+        "power": frames.power(found, find_power(found, load_rules())),
         "pairs": frames.pairs(PAIRS),
         "skipped": frames.skipped(SKIPPED),
     }
@@ -81,6 +97,48 @@ def test_relations_say_which_role_they_earned() -> None:
         assert earned[row["layer"], row["head"], place % asked] == role
 
 
+def test_baselines_of_other_families_are_empty_cells(run: Run) -> None:
+    named = run.relations.groupby("family")["same_form_top1"]
+    assert named.count().to_dict() == {"coreference": 32, "punctuation": 0, "syntax": 0}
+
+
+def test_tables_say_what_the_evidence_says_is_beaten() -> None:
+    found = evidence(2, 8)
+    relations = frames.relations(found)
+    beats = relations["beats"].fillna("").to_numpy().reshape(found.gain.shape)
+    assert set(beats.ravel()) == {"", "distance", "category"}
+    assert (beats == np.array(BEATS)[found.beats]).all()
+    heads = frames.heads(found, shape(2, 8), verdicts(found), (4, 2))
+    best = found.gain.argmax(axis=2)
+    assert (heads["beats"].fillna("") == beats.reshape(16, -1)[range(16), best.ravel()]).all()
+
+
+def test_domains_are_told_where_a_head_beats_something_or_is_at_its_best() -> None:
+    found = evidence(2, 8)
+    judged = verdicts(found)
+    domains = frames.domains(found, judged)
+    told = found.beats > 0
+    for verdict in judged:
+        told[verdict.layer, verdict.head, verdict.best_relation] = True
+    assert len(domains) == told.sum() < told.size
+    assert set(domains["domain"]) == {"fiction"}  # nobody talks in these instances
+    names = [relation_name(relation) for relation in found.relations]
+    for row in domains.itertuples():
+        seat = (row.layer, row.head, names.index(row.relation))
+        assert told[seat]
+        assert (row.n, row.top1) == (found.n[seat[2]], found.domain_top1[(0, *seat)])
+
+
+def test_power_names_the_best_head_if_there_is_one() -> None:
+    found = evidence(2, 8)
+    judged = find_power(found, load_rules())
+    nobody = replace(judged, best=np.full(len(found.n), -1))
+    best = found.gain_a.reshape(16, -1).argmax(0)
+    named = frames.power(found, judged)["best_head"]
+    assert named.tolist() == [f"L{number // 8}H{number % 8}" for number in best]
+    assert frames.power(found, nobody)["best_head"].isna().all()
+
+
 def test_an_empty_model_of_the_world_still_makes_tables() -> None:
     found = evidence(1, 2, ())
     judged = [
@@ -90,7 +148,8 @@ def test_an_empty_model_of_the_world_still_makes_tables() -> None:
     heads = frames.heads(found, shape(1, 2), judged, (2,))
     assert heads["gain"].isna().all()
     assert heads["best_relation"].isna().all()
-    assert len(frames.relations(found, judged)) == 0
+    assert len(frames.relations(found, judged)) == len(frames.domains(found, judged)) == 0
+    assert len(frames.power(found, find_power(found, load_rules()))) == 0
     assert frames.pairs(()).columns.tolist()[:5] == PAIR_COLUMNS
     assert len(frames.skipped(())) == 0
 

@@ -37,6 +37,7 @@ def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any)
         relations=RELATIONS,
         n=each("n", 400),
         forms=each("forms", 90),
+        shared_forms=each("shared_forms", 60),
         document_folds=each("document_folds", 25.0),
         form_folds=each("form_folds", 40.0),
         mass=seats("mass", 0.4, 0.1),
@@ -55,6 +56,7 @@ def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any)
         baseline=np.ones(shape, dtype=np.int64),
         baseline_top1=baseline_top1,
         gain=top1 - baseline_top1,
+        gain_error=np.full(shape, 0.03),
         gain_low=seats("gain_low", 0.34, -0.16),
         gain_high=seats("gain_high", 0.46, -0.04),
         gain_a=seats("gain_a", 0.41, -0.1),
@@ -63,6 +65,16 @@ def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any)
         p=seats("p", 1e-12, 0.9),
         q=seats("q", 2e-9, 0.95),
         strength=(top1 - baseline_top1) / (1 - baseline_top1),
+        category_top1=seats("category_top1", 0.5, 0.3),
+        category_gain=seats("category_gain", 0.3, 0.0),
+        category_gain_low=seats("category_gain_low", 0.2, -0.1),
+        beats=seats("beats", 2, 0).astype(np.int64),
+        reliability=np.full(len(RELATIONS), 0.7),
+        domains=("prose",),
+        domain_n=each("n", 400)[None],
+        domain_top1=top1[None],
+        domain_baseline_top1=baseline_top1[None],
+        domain_gain=(top1 - baseline_top1)[None],
     )
 
 

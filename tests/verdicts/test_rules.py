@@ -66,6 +66,7 @@ def test_the_hash_is_of_the_values(write) -> None:
         ("margin: .nan", "'margin' is nan"),
         ("margin:", "'margin' is None"),
         ("max_q: -1", "'max_q' is -1"),
+        ("power: 1", "'power' is 1. Give a number between 0 and 1"),
         ("confidence: 95", "'confidence' is 95. Give a number between 0 and 1"),
         ("roles: {syntax: {strict: 1}}", "'roles.syntax.strict' is 1. Give true or false"),
         ("- 1", "holds no rules"),

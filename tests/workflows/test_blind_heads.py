@@ -64,7 +64,7 @@ def test_heads_that_only_count_tokens_back_earn_no_syntax() -> None:
     earned = {claim.role: claim.reason for verdict in verdicts for claim in verdict.claims}
     assert not earned
     # and it is the length of words that explains them: distance in words alone does not
-    by_words = evidence.top1 - np.maximum.reduce(
+    by_words = evidence.top1 - np.fmax.reduce(
         [
             np.broadcast_to(found if found.ndim == 3 else found[None, None], evidence.top1.shape)
             for name, found in evidence.baselines.items()

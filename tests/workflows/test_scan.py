@@ -24,6 +24,8 @@ Scan = Callable[..., Run]
 FILES = {
     "heads.csv",
     "relations.csv",
+    "domains.csv",
+    "power.csv",
     "pairs.csv",
     "skipped.csv",
     "examples.jsonl",

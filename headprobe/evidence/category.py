@@ -1,0 +1,115 @@
+"""What a head would score by distance and parts of speech alone (METHOD section 3, ``category``).
+
+A head's profile here is its mean stripped attention at each category of word pairs
+(``store.categories``): distance, part of speech of the query, part of speech of the earlier word.
+The rule chooses the candidate of the category with the largest value; of equally large ones, and
+among the words of one category, the nearer word. A harder control than the baselines, reported
+beside them and never merged with them.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.evidence.arrays import Floats, Ints
+from headprobe.evidence.candidates import Candidates, target_table
+from headprobe.evidence.groups import GroupedInstances, length_of_groups
+from headprobe.evidence.rows import shared_rows
+from headprobe.evidence.sums import divide, floats
+from headprobe.store.categories import CATEGORIES, DISTANCE_BINS, UPOS, category, distance_bins
+from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
+
+_KINDS = DISTANCE_BINS * len(UPOS)
+"""Categories that one query word can meet: the most rivals that differ."""
+
+
+def category_hits(
+    instances: Instances, relations: Sequence[GroupedInstances], tallies: Tallies
+) -> Floats:
+    """[R, S, N]: hits of the rule for each head, exactly, without a second pass of the model.
+
+    For each query word it is enough to look at the nearest candidate of each category.
+    """
+    pairs = pair_counts(instances)
+    met = np.flatnonzero(pairs)
+    sums = floats(tallies, "category").reshape(CATEGORIES, -1)[met]
+    ranks = _ranks(divide(sums, pairs[met, None].astype(np.float64)))
+    rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
+    rank_of[met] = np.arange(len(met))
+    heads = sums.shape[1]
+    hits = np.zeros((len(relations), length_of_groups(instances), heads))
+    for rows, asking in shared_rows(instances, relations, heads):
+        rivals = _nearest_of_each(rows)
+        chosen = _favourites(np.where(rivals.there, rank_of[rivals.category], len(met)), ranks)
+        for number, relation, some, row in asking:
+            targets = target_table(relation.asked, some, int(rows.extent.max(initial=1)))
+            is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
+            found = np.take_along_axis(is_target, chosen[row], axis=1)
+            hits[number] += relation.sums_of_some(some, found)
+    return hits
+
+
+def pair_counts(instances: Instances) -> Ints:
+    """[Y]: pairs of a usable word and a usable earlier word of its passage, by category."""
+    counts = np.zeros(CATEGORIES, dtype=np.int64)
+    longest = int(np.diff(instances.passage_first).max(initial=0))
+    bins, upos = distance_bins(longest), instances.upos_number.astype(np.int64)
+    for distance in range(1, longest):
+        pair = instances.usable[distance:] & instances.usable[:-distance]
+        pair &= instances.passage[distance:] == instances.passage[:-distance]
+        kinds = category(bins[distance], upos[distance:][pair], upos[:-distance][pair])
+        counts += np.bincount(kinds, minlength=CATEGORIES)
+    return counts
+
+
+class _Rivals(NamedTuple):
+    """The nearest candidate of each category that a query word meets, nearest first, [Q, C]:
+    whether there is one so many, its distance (1 where there is none) and its category."""
+
+    there: NDArray[np.bool_]
+    distance: Ints
+    category: Ints
+
+
+def _nearest_of_each(rows: Candidates) -> _Rivals:
+    widest = int(rows.extent.max(initial=1))
+    bins, upos = distance_bins(widest), rows.instances.upos_number.astype(np.int64)
+    words = rows.query[:, None] - np.arange(1, widest + 1)
+    row, column = np.nonzero(rows.contain(np.maximum(words, 0)) & (words >= 0))
+    kind = bins[column + 1] * len(UPOS) + upos[words[row, column]]
+    nearest = np.full(len(words) * _KINDS, widest + 1, dtype=np.int32)
+    np.minimum.at(nearest, row * _KINDS + kind, (column + 1).astype(np.int32))
+    ordered = np.sort(nearest.reshape(-1, _KINDS), axis=1)
+    most = int((ordered <= widest).sum(1).max(initial=1))
+    there = ordered[:, :most] <= widest
+    distance = np.where(there, ordered[:, :most], 1).astype(np.int64)
+    query = rows.query[:, None]
+    return _Rivals(there, distance, category(bins[distance], upos[query], upos[query - distance]))
+
+
+def _ranks(values: Floats) -> NDArray[np.int32]:
+    """[Y' + 1, N]: values [Y', N] as whole numbers in the same order head by head, equal where
+    these are, ``_KINDS`` apart; the last row is below all."""
+    by_head = np.ascontiguousarray(values.T)
+    order = by_head.argsort(axis=1)
+    ascending = np.take_along_axis(by_head, order, axis=1)
+    rises = np.diff(ascending, axis=1, prepend=ascending[:, :1]) > 0
+    ranks = np.empty(by_head.shape, dtype=np.int32)
+    np.put_along_axis(ranks, order, np.cumsum(rises, axis=1, dtype=np.int32), axis=1)
+    padded = np.pad(ranks, ((0, 0), (0, 1)), constant_values=-1)
+    return np.ascontiguousarray(padded.T) * np.int32(_KINDS)
+
+
+def _favourites(rivals: Ints, ranks: NDArray[np.int32]) -> NDArray[np.intp]:
+    """[Q, N]: which of the rivals [Q, C], rows of ``ranks``, each head prefers: the first of the
+    highest rank. Rank and place are one number, so that the largest says both."""
+    best = np.full((len(rivals), ranks.shape[1]), -1, dtype=np.int32)
+    value = np.empty_like(best)
+    for place in range(rivals.shape[1]):
+        np.take(ranks, rivals[:, place], axis=0, out=value, mode="clip")
+        value += np.int32(_KINDS - 1 - place)
+        np.maximum(best, value, out=best)
+    return _KINDS - 1 - best.astype(np.intp) % _KINDS

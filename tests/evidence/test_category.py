@@ -1,0 +1,88 @@
+"""The harder control against a loop over heads, instances and candidates."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from headprobe.axes import LONGEST
+from headprobe.evidence import rows as module
+from headprobe.evidence.category import category_hits, pair_counts
+from headprobe.evidence.groups import group
+from headprobe.store.categories import CATEGORIES, UPOS, category, distance_bins
+from headprobe.store.instances import Instances
+
+from .factory import (
+    OBJ,
+    PRONOUN,
+    PRONOUN_STRICT,
+    STOPS,
+    candidates_by_hand,
+    instances_by_hand,
+    random_instances,
+    tallies_of,
+)
+
+HEADS = 4
+
+
+def kind_of_pair(instances: Instances, query: int, word: int) -> int:
+    tags = [str(instances.upos_names[instances.upos[place]]) for place in (query, word)]
+    numbers = [UPOS.index(tag) if tag in UPOS else 0 for tag in tags]
+    bin_ = distance_bins()[min(query - word, LONGEST)]
+    return int(category(bin_, *numbers))
+
+
+def counted_by_hand(instances: Instances) -> np.ndarray:
+    counts = np.zeros(CATEGORIES, dtype=np.int64)
+    for query, word in itertools.product(range(len(instances.form)), repeat=2):
+        together = word < query and instances.passage[word] == instances.passage[query]
+        if together and instances.usable[word] and instances.usable[query]:
+            counts[kind_of_pair(instances, query, word)] += 1
+    return counts
+
+
+@pytest.mark.parametrize("kind", ["smooth", "tied", "silent"])
+@pytest.mark.parametrize(
+    ("lengths", "relations", "asked"),
+    [
+        ([3, 17, 40, 1, 25], (OBJ, PRONOUN, PRONOUN_STRICT, STOPS), 0.3),
+        ([640, 515], (PRONOUN, PRONOUN_STRICT), 0.03),
+    ],
+    ids=["short", "beyond the profile"],
+)
+def test_equals_a_loop_over_candidates(
+    kind: str, lengths: list[int], relations: tuple, asked: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(len(lengths))
+    instances = random_instances(rng, lengths, relations, asked=asked, usable=0.7)
+    pairs = pair_counts(instances)
+    sums = rng.integers(0, {"smooth": 10**6, "tied": 3, "silent": 1}[kind], (CATEGORIES, HEADS))
+    sums = sums * pairs[:, None] * 1.0
+    tallies = tallies_of(instances, {}, 2, 2, category=sums.reshape(CATEGORIES, 2, 2))
+    monkeypatch.setattr(module, "ROOM", 20_000)
+    relations = [group(instances, index) for index in range(len(instances.relations))]
+    found = category_hits(instances, relations, tallies)
+    profile = sums / np.maximum(pairs, 1)[:, None]
+    for index, grouped in enumerate(relations):
+        hits = []
+        for query, targets in instances_by_hand(instances, index):
+            words = candidates_by_hand(instances, instances.relations[index], query)[::-1]
+            values = profile[[kind_of_pair(instances, query, word) for word in words]]
+            hits.append([words[place] in targets for place in values.argmax(0)])
+        for place in range(grouped.length):
+            expected = np.array(hits)[(grouped.groups == place).any(0)].sum(0)
+            np.testing.assert_array_equal(found[index, place], expected)
+
+
+def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
+    instances = random_instances(np.random.default_rng(3), [1, 30, 0, 75], usable=0.8)
+    np.testing.assert_array_equal(pair_counts(instances), counted_by_hand(instances))
+
+
+def test_text_without_relations_or_words() -> None:
+    instances = random_instances(np.random.default_rng(4), [9, 9], ())
+    assert category_hits(instances, [], tallies_of(instances, {}, 1, 2)).shape[0] == 0
+    empty = random_instances(np.random.default_rng(5), [1], (OBJ,))
+    hits = category_hits(empty, [group(empty, 0)], tallies_of(empty, {}, 1, 2))
+    assert not hits.any()
