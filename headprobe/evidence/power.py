@@ -32,9 +32,9 @@ class Power:
     against its named baseline. ``detectable`` is the smallest true gain that a head with such an
     error needs to be named with the demanded power, ``impossible`` where that is more than the
     typical baseline leaves. ``can_say`` is False where no head whatever could be named, ``why``
-    says why not, or that the power is out of reach. ``best`` is the head (layer * heads + head, -1:
-    none) with the largest gain on one half of the documents, ``best_gain`` its gain on the other.
-    NaN: not computed."""
+    says what it lacks first, or that the power is out of reach. ``best`` is the head (layer * heads
+    + head, -1: none) with the largest gain on one half of the documents, ``best_gain`` its gain on
+    the other. NaN: not computed."""
 
     error: Floats
     detectable: Floats
@@ -69,8 +69,10 @@ def find_power(evidence: Evidence, demands: PowerDemands) -> Power:
         (few & ~(evidence.form_folds > 1), "its target forms share one fold"),
     ]
     why = [
-        "; ".join(text for lacking, text in lacks if lacking[index])
-        or (OUT_OF_REACH if impossible[index] else "")
+        next(
+            (text for lacking, text in lacks if lacking[index]),
+            OUT_OF_REACH if impossible[index] else "",
+        )
         for index in range(len(evidence.n))
     ]
     best, best_gain = _told_by_the_other_half(evidence)

@@ -66,9 +66,7 @@ class Run:
     def tables(self) -> tuple[str, ...]:
         """The tables that the run has: some came with later versions, one comes with controls."""
         always = (HEADS, RELATIONS, PAIRS, SKIPPED)
-        found = (
-            name for name in (*TABLES, DOMAINS, POWER, CONTROLS) if (self.path / name).exists()
-        )
+        found = (name for name in (*TABLES, CONTROLS) if (self.path / name).exists())
         return tuple(dict.fromkeys((*always, *found)))
 
     @cached_property
