@@ -36,7 +36,7 @@ def draw_controls(notes: Sequence[ControlNote], rows: Sequence[Row]) -> Iterator
 def _line(note: ControlNote, rows: Sequence[Row]) -> Text:
     roles = numbers.count(note.named, "role")
     line = Text(roles, style="bold red" if note.named else "")
-    kinds = [f"{plain(role)} {count:,}" for role, count in note.roles.items()]
+    kinds = [f"{count:,} {plain(role)}" for role, count in note.roles.items()]
     if kinds:
         line.append(f" ({', '.join(kinds)})")
     nearest = islice((row for row in sorted(rows, key=_rank) if row.text("name")), SHOWN)

@@ -22,15 +22,19 @@ from tests.workflows.conftest import Remembering
 Scan = Callable[..., Run]
 
 
+def models_alive() -> int:
+    gc.collect()
+    return sum(type(thing) is LlamaForCausalLM for thing in gc.get_objects())
+
+
 def test_a_twin_is_the_same_model_untrained(
     scanned: Scan, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[PreTrainedModel] = []
+    of_others = models_alive()
 
     def watched(*arguments: object) -> PreTrainedModel:
-        gc.collect()
-        alive = [thing for thing in gc.get_objects() if isinstance(thing, LlamaForCausalLM)]
-        assert not alive, "the checkpoint is still in memory"
+        assert models_alive() == of_others, "the checkpoint is still in memory"
         built.append(build_twin(*arguments))
         return built[-1]
 

@@ -1,0 +1,40 @@
+"""The example of a relation of one's own, as README shows it."""
+
+from collections import Counter
+from pathlib import Path
+
+from headprobe.packaged import configs_folder
+from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.probe_file import ProbeFile
+from headprobe.probes.yaml_reader import read_probe_set
+from headprobe.store.relation import Relation
+from headprobe.verdicts.rules import load_rules
+
+EXAMPLES = configs_folder() / "examples"
+README = Path(__file__).resolve().parents[2] / "README.md"
+NEGATION = Relation("user", "negation", "cue", "sentence")
+
+
+def test_the_bundled_example_is_enough_to_earn_its_role(notes):
+    path = EXAMPLES / "negation.yaml"
+    links = [
+        link
+        for document in read_probe_set(ProbeFile(path, path.name), notes.append)
+        for link in document.declared
+    ]
+    assert {link.relation for link in links} == {NEGATION}
+    distances = Counter(link.query - link.targets[-1] for link in links)
+    rules = load_rules(EXAMPLES / "negation-rules.yaml")
+    assert len(links) >= rules.min_n
+    assert max(distances.values()) / len(links) < 0.55
+    assert rules.roles["negation"].family == "user"
+
+
+def test_readme_shows_the_same_link_in_conllu(write, notes):
+    text = README.read_text("utf-8")
+    start = text.index("# global.Link")
+    (document,) = read_conllu(write(text[start : text.index("```", start)]), notes.append)
+    (link,) = document.declared
+    words = [word.form for word in document.sentences[0].words]
+    assert link.relation == NEGATION
+    assert (words[link.query], [words[target] for target in link.targets]) == ("see", ["not"])

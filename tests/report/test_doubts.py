@@ -1,0 +1,175 @@
+"""What the pages say of controls, power and domains."""
+
+import io
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import RenderableType
+
+from headprobe.report.changes_view import SHOWN, Change, draw_changes
+from headprobe.report.console import console
+from headprobe.report.controls_view import draw_controls
+from headprobe.report.domains_view import draw_domains
+from headprobe.report.head_view import draw_head
+from headprobe.report.machine import head_values, run_values
+from headprobe.report.power_view import draw_power
+from headprobe.report.summary import draw_summary
+from headprobe.store.manifest import ControlNote
+from headprobe.store.run_folder import Run
+from headprobe.store.tables import Row
+from headprobe.workflows.show_head import show_head
+from tests.report.synthetic import HOSTILE, write_run
+
+NOTE = ControlNote("twin", 0, "ab", 0, 0, {}, None)
+
+
+def drawn(parts: Iterable[RenderableType], width: int = 80) -> str:
+    stream = io.StringIO()
+    shown = console(stream, width)
+    for part in parts:
+        shown.print(part)
+    return stream.getvalue()
+
+
+def rows(header: str, *lines: str) -> list[Row]:
+    names = header.split(",")
+    return [Row(dict(zip(names, line.split(","), strict=True))) for line in lines]
+
+
+GAINS = rows(
+    "control,family,relation,looks_to,n,name,gain,gain_low",
+    "twin,syntax,obj,head,80,L0H1,0.031,-0.02",
+    "twin,syntax,det,dependent,80,L0H2,-0.01,-0.04",
+    "twin,syntax,amod,head,80,L0H2,0.2,-0.5",
+    "twin,syntax,cop,head,2,,,",
+    "shuffled,syntax,obj,head,80,L1H1,0.05,-0.01",
+)
+
+
+def test_a_control_is_one_line_with_the_gains_that_came_nearest() -> None:
+    (line,) = [
+        line for line in drawn(draw_controls([NOTE], GAINS), 120).splitlines() if "twin" in line
+    ]
+    assert line == "random twin  0 roles   obj → head +.03, det → dependent -.01, amod → head +.20"
+    assert drawn(draw_controls([], [])) == ""
+
+
+def test_a_control_that_earns_roles_says_which_and_where_it_was_measured() -> None:
+    note = replace(
+        NOTE, named=1, redundant=2, roles={"redundant": 2, "syntax": 1}, taken_from=HOSTILE
+    )
+    shown = drawn(draw_controls([note], []), 400)
+    assert "random twin  1 role (2 redundant, 1 syntax)   measured for =cmd" in shown
+    assert "\x1b" not in shown and "\u202e" not in shown
+
+
+POWER = rows(
+    "family,relation,looks_to,n,detectable,can_say,why",
+    "syntax,obj,head,900,0.17,true,",
+    "syntax,det,head,800,0.31,true,",
+    "syntax,cop,head,12,,false,too few instances",
+    "syntax,amod,head,31,,false,too few instances",
+    "syntax,clf,head,0,,false,too few instances",
+    "user,r,target,60,0.11,false,too few target forms",
+)
+
+
+def test_power_says_what_is_silent_and_what_could_be_missed() -> None:
+    lines = drawn(draw_power(POWER)).splitlines()
+    assert lines[2:] == [
+        "cannot say  2 relations: too few instances   amod → head 31, cop → head 12",
+        "            1 relation: too few target forms   r → target 60",
+        "could miss  gains below .31 in det → head, .17 in obj → head",
+    ]
+    many = rows(
+        "family,relation,looks_to,n,detectable,can_say,why",
+        *(f"user,r{i},target,60,0.{i},true," for i in range(11, 18)),
+    )
+    assert ".13 in the 3 others" in drawn(draw_power(many), 200)
+    assert drawn(draw_power(rows("n,can_say", "0,false"))) == ""
+
+
+DOMAINS = rows(
+    "family,relation,looks_to,domain,n,top1,baseline_top1,gain",
+    "syntax,obj,head,news,80,0.9,0.3,0.6",
+    "syntax,obj,head,story,70,0.8,0.3,0.5",
+    "syntax,det,head,news,80,0.7,0.3,0.4",
+    "syntax,det,head,story,70,0.6,0.3,0.3",
+    "syntax,cop,head,news,70,0.5,0.3,0.2",
+)
+
+
+def asked(*earned: str) -> list[Row]:
+    return rows(
+        "family,relation,looks_to,role",
+        *(f"syntax,{name},head,{'syntax' * (name in earned)}" for name in ("obj", "det", "cop")),
+    )
+
+
+def test_domains_are_told_for_what_was_earned_else_for_the_best() -> None:
+    head = rows("best_relation,best_looks_to", "det,head")[0]
+    shown = drawn(draw_domains(head, asked("obj", "cop"), DOMAINS))
+    assert "  obj → head  news   80   .90       .30  +.60" in shown
+    assert "              story  70" in shown
+    assert "det" not in shown
+    assert "cop" not in shown  # only one domain: nothing to compare
+    assert "det → head" in drawn(draw_domains(head, asked(), DOMAINS))
+    assert drawn(draw_domains(head, asked("cop"), DOMAINS)) == ""
+    assert drawn(draw_domains(head, asked("obj"), [])) == ""
+
+
+def test_changes_are_counted_and_told() -> None:
+    stream = io.StringIO()
+    many = [Change(f"L0H{i}", "none", HOSTILE, f"because {i}") for i in range(SHOWN + 2)]
+    draw_changes(many, console(stream, 80))
+    assert f"{SHOWN + 2} heads changed their role" in stream.getvalue()
+    assert "and 2 more" in stream.getvalue()
+    assert "\x1b" not in stream.getvalue()
+    stream = io.StringIO()
+    draw_changes([], console(stream, 80))
+    assert "no head changed its role" in stream.getvalue()
+
+
+def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
+    """And of one that has none, which is older."""
+    run = write_run(tmp_path / "run")
+    for name in ("power.csv", "domains.csv"):
+        (run.path / name).unlink()
+    before = io.StringIO()
+    draw_summary(run, console(before, 80))
+    assert "could be missed" not in before.getvalue()
+    (run.path / "controls.csv").write_text(
+        "control,family,relation,looks_to,n,name,gain,gain_low\ntwin,syntax,obj,head,80,L0H1,0.031,-0.02\n"
+    )
+    (run.path / "power.csv").write_text(
+        "family,relation,looks_to,n,detectable\nsyntax,obj,head,900,0.17\n"
+    )
+    (run.path / "domains.csv").write_text(
+        "layer,head,family,relation,looks_to,n\n0,1,syntax,obj,head,80\n0,2,syntax,obj,head,80\n"
+    )
+    run = replace(Run.load(run.path), manifest=replace(run.manifest, controls=(NOTE,)))
+    after = io.StringIO()
+    draw_summary(run, console(after, 80))
+    assert "random twin  0 roles   obj → head +.03" in after.getvalue()
+    assert "what could be missed" in after.getvalue()
+    values = run_values(run)
+    assert values["control_gains"][0]["gain"] == 0.031
+    assert values["manifest"]["controls"][0]["named"] == 0
+    view = show_head(run, 0, 1)
+    assert len(view.domains) == len(head_values(view)["domains"]) == 1
+
+
+def test_the_category_control_is_shown_where_it_was_computed(run: Run) -> None:
+    view = show_head(run, 0, 1)
+    plain, controlled = (io.StringIO(), io.StringIO())
+    older = [Row({**row.cells, "category_top1": ""}) for row in view.relations]
+    draw_head(replace(view, relations=tuple(older)), console(plain, 80))
+    told = [
+        Row({**row.cells, "category_top1": "0.43", "beats": "category" if place else "distance"})
+        for place, row in enumerate(view.relations)
+    ]
+    draw_head(replace(view, relations=tuple(told)), console(controlled, 80))
+    assert "category" not in plain.getvalue()
+    assert controlled.getvalue().count(".43 beaten") == len(told) - 1
+    assert max(map(len, controlled.getvalue().splitlines())) <= 80
