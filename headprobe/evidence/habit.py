@@ -92,10 +92,7 @@ def _leaders(profile: Floats) -> NDArray[np.intp]:
 
 def _judge_rows(rows: Candidates, profiles: _Profiles) -> _Judged:
     counts = rows.by_distance()
-    distance = {
-        "habit": _favourites(rows, counts, profiles),
-        "habit_length": _favourites_by_length(rows, counts, profiles),
-    }
+    distance = _choices(rows, counts, profiles)
     everything = counts
     if rows.strict or rows.scope == "sentence":
         everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
@@ -172,3 +169,16 @@ def _binned(targets: Bools) -> Floats:
     if targets.shape[1] > LONGEST:
         binned[:, -1] += targets[:, LONGEST:].sum(1)
     return binned
+
+
+def choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
+    """[Q, N] for each of HABITS: the distance of the candidate that it chooses for each head, whose
+    mean attention per distance is ``profile`` [N, D]; of no use where a row has no candidate."""
+    return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))
+
+
+def _choices(rows: Candidates, counts: Floats, profiles: _Profiles) -> Mapping[str, Ints]:
+    return {
+        "habit": _favourites(rows, counts, profiles),
+        "habit_length": _favourites_by_length(rows, counts, profiles),
+    }

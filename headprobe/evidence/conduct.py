@@ -1,0 +1,32 @@
+"""What a head does whatever it is asked for (METHOD section 5, the roles beside the relations)."""
+
+from dataclasses import dataclass
+
+from headprobe.evidence.agreement import Agreement, agree
+from headprobe.evidence.copying import Copying, copying
+from headprobe.evidence.positional import Positional, positional
+from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """How far a head follows distance alone, how well it copies, and what it repeats that has no
+    name."""
+
+    positional: Positional
+    duplicate: Copying
+    induction: Copying
+    agreement: Agreement
+
+
+def conduct(
+    instances: Instances, tallies: Tallies, *, confidence: float, min_attention: float
+) -> Conduct:
+    """All of it; ``min_attention`` is ``evidence.agreement``'s."""
+    return Conduct(
+        positional(instances, tallies),
+        copying(tallies, "duplicate", confidence),
+        copying(tallies, "induction", confidence),
+        agree(instances, tallies, confidence=confidence, min_attention=min_attention),
+    )
