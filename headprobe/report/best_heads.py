@@ -9,11 +9,11 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe.report import numbers
-from headprobe.report.names import asked_words
 from headprobe.report.palette import LABEL, NONE, kind_of, marks
 from headprobe.report.parts import title
 from headprobe.report.plain import clip, plain
 from headprobe.store.tables import Row
+from headprobe.verdicts.wording import asked_words
 
 BEST = 5
 """Heads shown per role, each the best for another relation."""

@@ -8,7 +8,7 @@ import pandas as pd
 from headprobe.axes import head_name
 from headprobe.evidence.evidence import Evidence
 from headprobe.evidence.strongest import strongest_heads
-from headprobe.report.names import relation_name
+from headprobe.verdicts.wording import relation_name
 
 COLUMNS = (
     *("control", "family", "relation", "looks_to", "n", "name", "top1", "baseline"),

@@ -6,16 +6,20 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from headprobe.axes import head_name
-from headprobe.evidence.evidence import Evidence
-from headprobe.report.names import relation_name
-from headprobe.store.instances import Instances, Ints
+from headprobe.evidence.conduct import Conduct
+from headprobe.evidence.implied import after_copies, earlier_copies, habitual, labelled
+from headprobe.evidence.sums import mean_profile
+from headprobe.store.instances import Instances, Ints, RelationInstances
+from headprobe.store.relation import Relation
 from headprobe.store.tallies import Tallies
+from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED
 from headprobe.verdicts.verdict import Verdict
+from headprobe.verdicts.wording import relation_name
 
 HITS, MISSES = 5, 2
 """Instances shown per head and relation."""
@@ -37,7 +41,7 @@ class _Asked:
     """The instances of a relation among the example rows: which row [J], query [J], targets;
     ``keys`` names each pair of instance and target by one number, ascending."""
 
-    relation: int
+    relation: Relation
     row: Ints
     query: Ints
     targets: tuple[tuple[int, ...], ...]
@@ -48,48 +52,80 @@ def write_examples(
     path: Path,
     instances: Instances,
     tallies: Tallies,
-    evidence: Evidence,
+    conduct: Conduct,
     verdicts: Sequence[Verdict],
 ) -> None:
     """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
 
     Lines begin with layer and head, by which ``Run.examples`` finds them."""
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in examples(instances, tallies, evidence, verdicts):
+        for row in examples(instances, tallies, conduct, verdicts):
             file.write(_visible(json.dumps(row, ensure_ascii=False)) + "\n")
 
 
 def examples(
-    instances: Instances, tallies: Tallies, evidence: Evidence, verdicts: Iterable[Verdict]
+    instances: Instances, tallies: Tallies, conduct: Conduct, verdicts: Iterable[Verdict]
 ) -> Iterator[Example]:
-    """Per head, for the relations of its claims (else its best one): up to five hits, those with
+    """Per head, for what its claims are about (else its best relation): up to five hits, those with
     most attention on a target first, and up to two misses."""
-    asked: dict[int, _Asked] = {}
+    asked: dict[_Subject, _Asked] = {}
     for verdict in sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head)):
-        for relation in _relations(verdict):
-            if relation not in asked:
-                asked[relation] = _ask(instances, relation)
-            for found in _choose(instances, tallies, asked[relation], verdict):
+        for subject in _subjects(verdict, conduct):
+            if subject not in asked:
+                asked[subject] = _ask(instances, _instances_of(subject, instances, tallies))
+            relation = asked[subject].relation
+            for found in _choose(instances, tallies, asked[subject], verdict):
                 named = {
                     "layer": verdict.layer,
                     "head": verdict.head,
                     "name": head_name(verdict.layer, verdict.head),
-                    "family": evidence.relations[relation].family,
-                    "relation": relation_name(evidence.relations[relation]),
-                    "looks_to": evidence.relations[relation].looks_to,
+                    "family": relation.family,
+                    "relation": relation_name(relation),
+                    "looks_to": relation.looks_to,
                 }
                 yield named | found
 
 
-def _relations(verdict: Verdict) -> list[int]:
-    claimed = [claim.relation for claim in verdict.claims if claim.relation is not None]
-    if not claimed and verdict.best_relation is not None:
-        claimed = [verdict.best_relation]
-    return list(dict.fromkeys(claimed))[:RELATIONS]
+class _Subject(NamedTuple):
+    """What examples are about: a relation of the run, or what a role without one looks for (for
+    unnamed heads a pair of labels, for positional ones a matter of the head)."""
+
+    relation: int | None
+    role: str = ""
+    labels: int = -1
+    head: tuple[int, int] = (-1, -1)
 
 
-def _ask(instances: Instances, relation: int) -> _Asked:
-    found = instances.of(relation)
+def _subjects(verdict: Verdict, conduct: Conduct) -> list[_Subject]:
+    at, subjects = (verdict.layer, verdict.head), []
+    for claim in verdict.claims:
+        if claim.relation is not None:
+            subjects.append(_Subject(claim.relation))
+        elif claim.role == UNNAMED:
+            pairs = conduct.agreement.turns[at].tolist()
+            subjects += [_Subject(None, UNNAMED, labels=pair) for pair in pairs if pair >= 0]
+        elif claim.role == POSITIONAL:
+            subjects.append(_Subject(None, POSITIONAL, head=at))
+        else:
+            subjects.append(_Subject(None, claim.role))
+    if not subjects and verdict.best_relation is not None:
+        subjects = [_Subject(verdict.best_relation)]
+    return list(dict.fromkeys(subjects))[:RELATIONS]
+
+
+def _instances_of(subject: _Subject, instances: Instances, tallies: Tallies) -> RelationInstances:
+    if subject.relation is not None:
+        return instances.of(subject.relation)
+    if subject.role == UNNAMED:
+        return labelled(instances, UNNAMED, subject.labels)
+    if subject.role == POSITIONAL:
+        profiles = mean_profile(tallies, "profile").reshape(tallies["profile"].shape)
+        return habitual(instances, POSITIONAL, profiles[subject.head])
+    looked_for = {DUPLICATE: earlier_copies, INDUCTION: after_copies}
+    return looked_for[subject.role](instances, subject.role)
+
+
+def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     shown = instances.example_words
     order = np.argsort(shown, kind="stable")
     place = np.searchsorted(shown[order], found.query)
@@ -101,7 +137,7 @@ def _ask(instances: Instances, relation: int) -> _Asked:
     )
     keys = [i * len(instances.form) + target for i, each in enumerate(targets) for target in each]
     row = order[place[chosen]] if len(shown) else chosen
-    return _Asked(relation, row, found.query[chosen], targets, np.array(keys, dtype=np.int64))
+    return _Asked(found.relation, row, found.query[chosen], targets, np.array(keys, dtype=np.int64))
 
 
 def _choose(
@@ -131,7 +167,7 @@ def _choose(
 
 def _candidates(instances: Instances, asked: _Asked, numbers: Ints) -> Any:
     """[J, S]: which of the strongest words compete with the targets (METHOD section 2)."""
-    relation = instances.relations[asked.relation]
+    relation = asked.relation
     query = asked.query[:, None]
     competing = (numbers < query) & instances.usable[numbers]
     if relation.scope == "sentence":

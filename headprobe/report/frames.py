@@ -7,18 +7,23 @@ import numpy as np
 import pandas as pd
 
 from headprobe.axes import head_name
+from headprobe.evidence.conduct import Conduct
 from headprobe.evidence.evidence import BEATS, Evidence, Shape
 from headprobe.evidence.power import Power
-from headprobe.report.names import relation_name
 from headprobe.store.skipped import Skipped
 from headprobe.verdicts.verdict import Pair, Verdict
+from headprobe.verdicts.wording import relation_name
 
 BASELINES = ("offset", "start", "chance", "uniform", "habit", "habit_length")
 """The order of the baselines' columns; others follow ``habit_expected`` in the evidence's order."""
 
 
 def heads(
-    evidence: Evidence, shape: Shape, verdicts: Sequence[Verdict], n_kv_heads: Sequence[int]
+    evidence: Evidence,
+    shape: Shape,
+    conduct: Conduct,
+    verdicts: Sequence[Verdict],
+    n_kv_heads: Sequence[int],
 ) -> pd.DataFrame:
     """``heads.csv``: one row per head, by layer and head. ``n_kv_heads`` [L]."""
     n_layers, n_heads = shape.sink.shape
@@ -45,6 +50,7 @@ def heads(
         "punctuation": shape.punctuation.ravel(),
         "output_norm": shape.output_norm.ravel(),
         "residual_share": shape.residual_share.ravel(),
+        **_conduct_columns(conduct),
         "idle": [v.idle for v in order],
         "repeater_of": [v.repeater_of or "" for v in order],
         "cluster": pd.array([v.cluster for v in order], dtype="Int64"),
@@ -212,6 +218,23 @@ def _baseline_columns(evidence: Evidence, names: Sequence[str]) -> dict[str, Any
 
 def _head_names(layer: Any, head: Any) -> list[str]:
     return [head_name(*pair) for pair in zip(layer.tolist(), head.tolist(), strict=True)]
+
+
+def _conduct_columns(conduct: Conduct) -> dict[str, Any]:
+    positional, agreement = conduct.positional, conduct.agreement
+    columns = {
+        "positional": positional.explained,
+        "positional_length": positional.by_length,
+        "positional_rows": positional.rows,
+    }
+    copies = {"duplicate_token": conduct.duplicate, "induction": conduct.induction}
+    for name, found in copies.items():
+        columns[name] = found.top1
+        columns[f"{name}_gain_low"] = found.gain_low
+        columns[f"{name}_mass"] = found.mass
+    for name in ("agreement", "agreement_low", "moved"):
+        columns[name] = getattr(agreement, name)
+    return {name: np.ravel(values) for name, values in columns.items()}
 
 
 def _earned(verdicts: Sequence[Verdict], dimensions: tuple[int, ...]) -> list[str]:

@@ -16,11 +16,11 @@ from headprobe.report import numbers
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.domains_view import draw_domains
 from headprobe.report.excerpts import KEY, draw_excerpt
-from headprobe.report.names import asked_words
 from headprobe.report.palette import LABEL, kind_of, marks
 from headprobe.report.parts import title
 from headprobe.report.plain import plain
 from headprobe.store.tables import Row
+from headprobe.verdicts.wording import asked_words
 
 SHOWN = 10
 """Relations shown; all of them are in ``relations.csv``."""

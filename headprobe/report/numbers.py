@@ -2,35 +2,20 @@
 
 from collections.abc import Sequence
 
-MISSING = "–"
+from headprobe.verdicts.wording import MISSING, chance_of, fraction, signed, span
 
-
-def fraction(value: float | None) -> str:
-    """A share or a probability: ``.80``, ``1.00``."""
-    if value is None:
-        return MISSING
-    text = f"{value:.2f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
-
-
-def signed(value: float | None) -> str:
-    """A gain: ``+.40``, ``-.03``."""
-    if value is None:
-        return MISSING
-    text = fraction(abs(value))
-    return f"{'-' if value < 0 and text != '.00' else '+'}{text}"
-
-
-def span(low: float | None, high: float | None) -> str:
-    """An interval: ``+.35 +.45``."""
-    return MISSING if low is None or high is None else f"{signed(low)} {signed(high)}"
-
-
-def chance_of(value: float | None) -> str:
-    """A p or q: ``.03``, ``<.001``."""
-    if value is None:
-        return MISSING
-    return "<.001" if value < 0.001 else f"{value:.3f}".replace("0.", ".", 1)
+__all__ = [
+    "MISSING",
+    "chance_of",
+    "count",
+    "decimal",
+    "duration",
+    "fraction",
+    "groups",
+    "memory",
+    "signed",
+    "span",
+]
 
 
 def decimal(value: float | None, digits: int = 2) -> str:

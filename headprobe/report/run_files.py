@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from headprobe.evidence.conduct import Conduct
 from headprobe.evidence.evidence import Evidence, Shape
 from headprobe.evidence.power import Power
 from headprobe.report import frames
@@ -29,20 +30,21 @@ def write_results(
     evidence: Evidence,
     power: Power,
     shape: Shape,
+    conduct: Conduct,
     verdicts: Sequence[Verdict],
     pairs: Iterable[Pair],
     skipped: Iterable[Skipped],
     n_kv_heads: Sequence[int],
 ) -> None:
     """What follows from the sums: the tables and the examples."""
-    heads = frames.heads(evidence, shape, verdicts, n_kv_heads)
+    heads = frames.heads(evidence, shape, conduct, verdicts, n_kv_heads)
     write_csv(heads, folder / run_folder.HEADS)
     write_csv(frames.relations(evidence, verdicts), folder / run_folder.RELATIONS)
     write_csv(frames.domains(evidence, verdicts), folder / run_folder.DOMAINS)
     write_csv(frames.power(evidence, power), folder / run_folder.POWER)
     write_csv(frames.pairs(pairs), folder / run_folder.PAIRS)
     write_csv(frames.skipped(skipped), folder / run_folder.SKIPPED)
-    write_examples(folder / run_folder.EXAMPLES, instances, tallies, evidence, verdicts)
+    write_examples(folder / run_folder.EXAMPLES, instances, tallies, conduct, verdicts)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

@@ -79,6 +79,7 @@ class ControlNote:
 
     ``control`` is ``twin`` or ``shuffled``. ``roles`` counts heads by role, those without one left
     out; ``named`` the heads that hold any role but ``redundant``, which is no matter of content.
+    Of shuffled links only the roles that links can earn count.
     ``key`` is a hash of all that its sums depend on; ``taken_from`` the run that had them already.
     """
 

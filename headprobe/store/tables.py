@@ -17,7 +17,10 @@ from headprobe.errors import HeadprobeError
 if TYPE_CHECKING:
     import pandas as pd
 
-COUNTS = ("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms")
+COUNTS = (
+    *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms"),
+    "positional_rows",
+)
 """Columns of whole numbers, in whichever table they stand."""
 
 GAPPED_COUNTS = ("cluster",)

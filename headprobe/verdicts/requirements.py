@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from headprobe.evidence.arrays import Bools
-from headprobe.evidence.evidence import Evidence
+from headprobe.evidence.evidence import BEATS, Evidence
 from headprobe.store.relation import Relation
 from headprobe.verdicts.rules import RoleRule, Rules
+from headprobe.verdicts.wording import fraction, relation_name
 
 Seat = tuple[int, int, int]
 """Layer, head, relation."""
@@ -34,16 +35,18 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
         ),
         Requirement(
             evidence.gain_low > rules.margin,
-            lambda _: f"lower end not above {rules.margin:.2f}",
+            lambda _: f"lower end not above {fraction(rules.margin)}",
         ),
         Requirement(
             (evidence.gain_a > 0) & (evidence.gain_b > 0),
-            lambda at: f"halves {evidence.gain_a[at]:.2f} and {evidence.gain_b[at]:.2f}",
+            lambda at: (
+                f"halves {fraction(evidence.gain_a[at])} and {fraction(evidence.gain_b[at])}"
+            ),
         ),
         Requirement(evidence.q <= rules.max_q, lambda _: f"q above {rules.max_q:g}"),
         Requirement(
             evidence.mass >= rules.min_mass,
-            lambda at: f"mass {evidence.mass[at]:.3f} below {rules.min_mass:g}",
+            lambda at: f"mass {evidence.mass[at]:.3g} below {rules.min_mass:g}",
         ),
         Requirement(
             np.broadcast_to(~few_forms | enough_forms, shape),
@@ -51,14 +54,26 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
         ),
         Requirement(
             ~few_forms | (evidence.gain_without_form > rules.margin),
-            lambda at: f"gain {evidence.gain_without_form[at]:.2f} with one form fold left out",
+            lambda at: (
+                f"gain {fraction(evidence.gain_without_form[at])} with one form fold left out"
+            ),
         ),
     )
 
 
 def belongs(relation: Relation, rule: RoleRule) -> bool:
     """Whether a relation can earn a role."""
-    return relation.family == rule.family and (relation.strict or not rule.strict)
+    named = rule.relation in ("", relation_name(relation))
+    return relation.family == rule.family and named and (relation.strict or not rule.strict)
+
+
+def beyond(evidence: Evidence, rule: RoleRule) -> tuple[Requirement, ...]:
+    """What a role asks of its relations on top of section 4."""
+    beaten = evidence.beats >= BEATS.index(rule.beats)
+    asked = [Requirement(beaten, lambda _: f"does not beat {rule.beats}")]
+    if rule.norm_above_habit:
+        asked.append(writes_it_too(evidence))
+    return tuple(asked)
 
 
 def writes_it_too(evidence: Evidence) -> Requirement:
@@ -66,5 +81,7 @@ def writes_it_too(evidence: Evidence) -> Requirement:
     written, expected = evidence.share_norm, evidence.habit_share
     return Requirement(
         written > expected,
-        lambda at: f"share_norm {written[at]:.2f} against habit_share {expected[at]:.2f}",
+        lambda at: (
+            f"share_norm {fraction(written[at])} against habit_share {fraction(expected[at])}"
+        ),
     )

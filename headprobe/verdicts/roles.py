@@ -1,21 +1,28 @@
 """From evidence to names: which roles each head has earned, and why (METHOD section 5)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from headprobe.axes import head_name
+from headprobe.evidence.conduct import Conduct
 from headprobe.evidence.evidence import Evidence, Shape
 from headprobe.store.tallies import Tallies
-from headprobe.verdicts.reasons import describe, why_idle, why_none, why_repeater
+from headprobe.verdicts.conduct_claims import find_conduct_claims, find_unnamed
+from headprobe.verdicts.reasons import why_earned, why_idle, why_none, why_repeater
 from headprobe.verdicts.redundancy import find_clusters, find_idle, find_likeness, find_pairs
-from headprobe.verdicts.requirements import Requirement, belongs, requirements, writes_it_too
-from headprobe.verdicts.rules import Rules
+from headprobe.verdicts.requirements import Requirement, belongs, beyond, requirements
+from headprobe.verdicts.rules import MIXED, NONE, POSITIONAL, REDUNDANT, Rules
 from headprobe.verdicts.verdict import Claim, Pair, Verdict
 
 
 def judge(
-    evidence: Evidence, shape: Shape, tallies: Tallies, kv_heads: int, rules: Rules
+    evidence: Evidence,
+    shape: Shape,
+    conduct: Conduct,
+    tallies: Tallies,
+    kv_heads: int,
+    rules: Rules,
 ) -> tuple[list[Verdict], list[Pair]]:
     """A verdict for each head, by layer and head, and the pairs that are alike.
 
@@ -23,7 +30,9 @@ def judge(
     """
     layers, heads = shape.output_norm.shape
     asked = requirements(evidence, rules)
-    claims = find_claims(evidence, rules, asked)
+    by_conduct = find_conduct_claims(conduct, shape, rules)
+    claims = _ordered(find_claims(evidence, rules, asked), by_conduct, heads)
+    unnamed = find_unnamed(conduct, rules)
     idle = find_idle(shape, rules.idle)
     likeness = find_likeness(tallies, idle, heads // kv_heads, rules.repeater)
     clusters = find_clusters(likeness)
@@ -40,15 +49,19 @@ def judge(
         cluster, leader = leaders.get(number, (None, number))
         repeats = leader != number
         if idle[layer, head]:
-            role, reason = "redundant", why_idle(shape, layer, head)
+            role, reason = REDUNDANT, why_idle(shape, layer, head)
         elif repeats:
-            role, reason = "redundant", why_repeater(likeness, number, leader, heads)
+            role, reason = REDUNDANT, why_repeater(likeness, number, leader, heads)
         elif earned:
             role, reason = _strongest(earned, rules.mixed)
+        elif (layer, head) in unnamed:
+            earned = (unnamed[layer, head],)
+            role, reason = earned[0].role, earned[0].reason
         else:
             relation = best[number]
             at = None if relation is None else (layer, head, relation)
-            role, reason = "none", why_none(evidence, rules, asked, at)
+            role, reason = NONE, why_none(evidence, rules, asked, at)
+        named = [claim.relation for claim in earned if claim.relation is not None]
         verdicts.append(
             Verdict(
                 layer=layer,
@@ -60,7 +73,7 @@ def judge(
                 idle=bool(idle[layer, head]),
                 repeater_of=head_name(*divmod(leader, heads)) if repeats else None,
                 cluster=cluster,
-                best_relation=earned[0].relation if earned else best[number],
+                best_relation=named[0] if named else best[number],
             )
         )
     return verdicts, find_pairs(likeness, heads, rules.repeater)
@@ -68,28 +81,39 @@ def judge(
 
 def find_claims(
     evidence: Evidence, rules: Rules, asked: Sequence[Requirement]
-) -> list[tuple[Claim, ...]]:
-    """For each head [N] the roles it has earned, strongest first, each by the strongest relation
-    that meets all that is ``asked``."""
+) -> list[list[Claim]]:
+    """For each head [N] the roles it has earned by relations, each by the strongest one that meets
+    all that is ``asked``."""
     layers, heads, _ = evidence.gain.shape
-    passed = np.logical_and.reduce([requirement.met for requirement in asked])
-    written = writes_it_too(evidence)
     claims: list[list[Claim]] = [[] for _ in range(layers * heads)]
     for role, rule in rules.roles.items():
         earning = np.array([belongs(relation, rule) for relation in evidence.relations], dtype=bool)
-        met = passed & earning
-        if rule.norm_above_habit:
-            met &= written.met
+        needs = [requirement.met for requirement in (*asked, *beyond(evidence, rule))]
+        met = np.logical_and.reduce(needs) & earning
         strength = np.where(met, evidence.strength, -np.inf)
         for layer, head in np.argwhere(met.any(-1)).tolist():
             relation = int(strength[layer, head].argmax())
             at = (layer, head, relation)
-            reason = describe(evidence, at)
-            if rule.norm_above_habit:
-                reason += f", {written.shortfall(at)}"
+            reason = why_earned(evidence, at, rule.norm_above_habit)
             claim = Claim(role, relation, float(evidence.strength[at]), reason)
             claims[layer * heads + head].append(claim)
-    return [tuple(sorted(each, key=lambda claim: -claim.strength)) for each in claims]
+    return claims
+
+
+def _ordered(
+    claims: list[list[Claim]], conduct: Mapping[tuple[int, int], list[Claim]], heads: int
+) -> list[tuple[Claim, ...]]:
+    """All claims of each head [N], strongest first; that it is positional comes last, for it says
+    how the head looks in most rows, and must not hide what it looks for in some."""
+    return [
+        tuple(
+            sorted(
+                [*found, *conduct.get(divmod(number, heads), [])],
+                key=lambda claim: (claim.role == POSITIONAL, -claim.strength),
+            )
+        )
+        for number, found in enumerate(claims)
+    ]
 
 
 def _best_relations(evidence: Evidence, rules: Rules) -> list[int | None]:
@@ -110,7 +134,10 @@ def _rank(number: int, claims: list[tuple[Claim, ...]], shape: Shape) -> tuple[f
 
 
 def _strongest(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:
-    near = [claim for claim in claims if claim.strength >= (1 - mixed) * claims[0].strength]
-    if len(near) == 1:
+    """The role and its reason; claims near the strongest one, but for positional, make it mixed."""
+    line = (1 - mixed) * claims[0].strength
+    near = [claim for claim in claims[1:] if claim.strength >= line and claim.role != POSITIONAL]
+    if not near:
         return claims[0].role, claims[0].reason
-    return "mixed", "; ".join(f"{claim.role} by {claim.reason}" for claim in near)
+    near = [claims[0], *near]
+    return MIXED, "; ".join(f"{claim.role} by {claim.reason}" for claim in near)

@@ -6,25 +6,51 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 
 from headprobe.errors import HeadprobeError
 from headprobe.packaged import configs_folder
 
-RESERVED = ("redundant", "mixed", "unnamed", "none")
+POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
+UNNAMED, REDUNDANT, MIXED, NONE = "unnamed", "redundant", "mixed", "none"
+
+RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
 """Roles that are no matter of one relation; rules may not define them."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRule:
-    """A role is earned by relations of ``family``: of all, or with ``strict`` of those without the
-    query's own form; with ``norm_above_habit`` share_norm must be above habit_share as well."""
+    """A role is earned by relations of ``family``: of all, or of those named ``relation``, or with
+    ``strict`` of those without the query's own form. ``beats`` says what must be beaten; with
+    ``norm_above_habit`` share_norm must be above habit_share as well."""
 
     family: str
+    relation: str = ""
     strict: bool = False
+    beats: Literal["distance", "category"] = "distance"
     norm_above_habit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PositionalRule:
+    explained: float
+    min_mass: float
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyingRule:
+    margin: float
+    min_mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnnamedRule:
+    agreement: float
+    moved: float
+    min_attention: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +90,9 @@ class Rules:
     mixed: float
     max_bits: float
     roles: Mapping[str, RoleRule]
+    positional: PositionalRule
+    copying: CopyingRule
+    unnamed: UnnamedRule
     idle: IdleRule
     repeater: RepeaterRule
     sinks: SinkRule
@@ -113,6 +142,16 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
+_GROUPS: Mapping[str, type] = {
+    "positional": PositionalRule,
+    "copying": CopyingRule,
+    "unnamed": UnnamedRule,
+    "idle": IdleRule,
+    "repeater": RepeaterRule,
+    "sinks": SinkRule,
+}
+
+
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in changes.items():
@@ -124,7 +163,7 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 def _rules(values: dict[str, Any], where: str) -> Rules:
     given = dict(values)
     parts: dict[str, Any] = {}
-    for name, kind in (("idle", IdleRule), ("repeater", RepeaterRule), ("sinks", SinkRule)):
+    for name, kind in _GROUPS.items():
         parts[name] = _typed(kind, _mapping(given, name, where), where, f"{name}.")
     roles = _mapping(given, "roles", where)
     for name in roles:
@@ -176,6 +215,8 @@ def _check(kind: Any, value: object, where: str, name: str) -> None:
         int: (isinstance(value, int) and number and value >= 0, "a whole number, 0 or more"),
         float: (number and value >= 0, "a number, 0 or more"),  # type: ignore[operator]
     }
+    if get_origin(kind) is Literal:
+        wanted[kind] = (value in get_args(kind), " or ".join(map(repr, get_args(kind))))
     fits, remedy = wanted.get(kind, (True, ""))
     if not fits:
         raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A role that a head has earned: by which relation (index into Evidence.relations), how
-    strongly, and the reason in numbers."""
+    """A role that a head has earned: by which relation (index into Evidence.relations; None where
+    it is no matter of one), how strongly, and the reason in numbers."""
 
     role: str
     relation: int | None
@@ -16,9 +16,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One head. ``claims`` are strongest first; ``role`` is ``redundant`` for an idle head or a
-    repeater, else the strongest claim's, else ``none`` (METHOD section 5). ``best_relation`` is the
-    relation with the best evidence, earned or not; ``repeater_of`` names the stronger head."""
+    """One head. ``claims`` are strongest first, but positional last; ``role`` is ``redundant`` for
+    an idle head or a repeater, else ``mixed`` or the first claim's, else ``none`` (METHOD section
+    5). ``best_relation`` is the relation with the best evidence, earned or not; ``repeater_of``
+    names the stronger head."""
 
     layer: int
     head: int

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headprobe.evidence.conduct import Conduct, conduct
 from headprobe.evidence.evidence import Evidence, Shape
 from headprobe.evidence.power import find_power
 from headprobe.evidence.shape import shape
@@ -18,7 +19,7 @@ from headprobe.store.run_folder import CONTROLS, RULES
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.roles import judge
-from headprobe.verdicts.rules import Rules
+from headprobe.verdicts.rules import REDUNDANT, Rules
 from headprobe.verdicts.verdict import Pair, Verdict
 
 
@@ -42,6 +43,7 @@ class Judged:
     tallies: Tallies
     evidence: Evidence
     shape: Shape
+    conduct: Conduct
     verdicts: tuple[Verdict, ...]
     pairs: tuple[Pair, ...]
 
@@ -50,8 +52,14 @@ def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rul
     """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
     evidence = weigh(instances, tallies, rules)
     shapes = shape(instances, tallies, rules.confidence)
-    verdicts, pairs = judge(evidence, shapes, tallies, kv_heads, rules)
-    return Judged(instances, tallies, evidence, shapes, tuple(verdicts), tuple(pairs))
+    conducted = conduct(
+        instances,
+        tallies,
+        confidence=rules.confidence,
+        min_attention=rules.unnamed.min_attention,
+    )
+    verdicts, pairs = judge(evidence, shapes, conducted, tallies, kv_heads, rules)
+    return Judged(instances, tallies, evidence, shapes, conducted, tuple(verdicts), tuple(pairs))
 
 
 def write_judged(
@@ -69,6 +77,7 @@ def write_judged(
         judged.evidence,
         find_power(judged.evidence, rules),
         judged.shape,
+        judged.conduct,
         judged.verdicts,
         judged.pairs,
         skipped,
@@ -112,14 +121,23 @@ def doubt_of_text(bits: float, rules: Rules) -> str | None:
 
 
 def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
-    counted = Counter(verdict.role for verdict in verdicts)
-    content = [{verdict.role, *verdict.roles} - {"redundant", "none"} for verdict in verdicts]
+    # shuffled links change what the relations say, and nothing else that a head does
+    links_only = control.name == "shuffled"
+    named = [
+        any(claim.relation is not None or not links_only for claim in verdict.claims)
+        for verdict in verdicts
+    ]
+    counted = Counter(
+        verdict.role
+        for verdict, holds in zip(verdicts, named, strict=True)
+        if holds or verdict.role == REDUNDANT
+    )
     return ControlNote(
         control=control.name,
         seed=control.seed,
         key=control.key,
-        named=sum(map(bool, content)),
-        redundant=counted["redundant"],
-        roles={role: counted[role] for role in sorted(counted) if role != "none"},
+        named=sum(named),
+        redundant=counted[REDUNDANT],
+        roles={role: counted[role] for role in sorted(counted)},
         taken_from=control.taken_from,
     )

@@ -25,13 +25,13 @@ from headprobe.model.checkpoint import (
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.model.twin import build_twin
 from headprobe.probes.catalog import resolve
-from headprobe.report.names import asked_words
 from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
 from headprobe.report.run_files import write_manifest, write_sums
 from headprobe.store.manifest import ModelNote
 from headprobe.store.run_folder import CONTROL_SUMS, Run, check_target, default_target, new_run
 from headprobe.verdicts.rules import Rules, load_rules
+from headprobe.verdicts.wording import asked_words
 from headprobe.workflows.controls import Setting, describe_configuration, shuffled_of, twin_of
 from headprobe.workflows.judging import (
     Control,

@@ -5,7 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
+from headprobe.evidence.agreement import Agreement
+from headprobe.evidence.conduct import Conduct
+from headprobe.evidence.copying import Copying
 from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.positional import Positional
 from headprobe.evidence.power import find_power
 from headprobe.report.run_files import write_manifest, write_results, write_sums
 from headprobe.store.instances import FOLD_HASH, Instances
@@ -142,7 +146,14 @@ def tallies(n_layers: int, n_heads: int, asked: Instances) -> Tallies:
         weight[row, :, 1::2, 0] = 0.1
     distance = np.arange(1, 512)
     profile = np.broadcast_to(np.exp(-distance / 6.0), (n_layers, n_heads, 511)).copy()
-    return Tallies({"example_word": word, "example_weight": weight, "profile": profile})
+    return Tallies(
+        {
+            "example_word": word,
+            "example_weight": weight,
+            "profile": profile,
+            "profile_pairs": np.ones(511, dtype=np.int64),
+        }
+    )
 
 
 def evidence(
@@ -225,6 +236,27 @@ def shape(n_layers: int, n_heads: int, seed: int = 1) -> Shape:
         residual_share=random.uniform(0, 0.2, dimensions),
         residual_by_domain=random.uniform(0, 0.2, (1, *dimensions)),
         profile=np.zeros((*dimensions, 511)),
+    )
+
+
+def conduct(n_layers: int, n_heads: int, seed: int = 2) -> Conduct:
+    random = np.random.default_rng(seed)
+    dimensions = (n_layers, n_heads)
+
+    def some() -> np.ndarray:
+        return random.beta(1, 5, dimensions)
+
+    copies = [Copying(564, 0.06, some(), some(), some(), some() - 0.1) for _ in range(2)]
+    return Conduct(
+        Positional(random.integers(0, 2049, dimensions), some(), some()),
+        *copies,
+        Agreement(
+            some(),
+            some() - 0.2,
+            some() / 5,
+            np.full((*dimensions, 3), -1),
+            np.full((*dimensions, 3), np.nan),
+        ),
     )
 
 
@@ -316,6 +348,7 @@ def write_run(
             found,
             find_power(found, load_rules()),
             shape(size.n_layers, size.n_heads),
+            conduct(size.n_layers, size.n_heads),
             verdicts(found, HOSTILE),
             PAIRS,
             skipped,

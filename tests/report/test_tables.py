@@ -11,18 +11,21 @@ from headprobe.errors import HeadprobeError
 from headprobe.evidence.evidence import BEATS
 from headprobe.evidence.power import find_power
 from headprobe.report import frames
-from headprobe.report.names import relation_name
 from headprobe.store import run_folder
 from headprobe.store.relation import Relation
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import read_frame
 from headprobe.verdicts.rules import load_rules
-from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, evidence, shape, verdicts
+from headprobe.verdicts.wording import relation_name
+from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, conduct, evidence, shape, verdicts
 
 HEADS = """
     layer, head, name, kv_group, role, roles, strength, reason, sink, self, previous, entropy,
-    distance, punctuation, output_norm, idle, repeater_of, cluster, best_relation, best_looks_to,
-    top1, baseline, baseline_top1, gain, gain_low, gain_high, q, beats
+    distance, punctuation, output_norm, positional, positional_length, positional_rows,
+    duplicate_token, duplicate_token_gain_low, duplicate_token_mass, induction,
+    induction_gain_low, induction_mass, agreement, agreement_low, moved, idle, repeater_of,
+    cluster, best_relation, best_looks_to, top1, baseline, baseline_top1, gain,
+    gain_low, gain_high, q, beats
 """.replace(",", " ").split()
 RELATIONS = """
     layer, head, name, family, relation, looks_to, n, mass, kept, share, share_norm, habit_share,
@@ -62,7 +65,7 @@ def test_a_column_not_built_yet_is_absent(run: Run) -> None:
 def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
     found = evidence(4, 8)
     made = {
-        "heads": frames.heads(found, shape(4, 8), verdicts(found), (4,) * 4),
+        "heads": frames.heads(found, shape(4, 8), conduct(4, 8), verdicts(found), (4,) * 4),
         "relations": frames.relations(found, verdicts(found)),
         "domains": frames.domains(found, verdicts(found)),
         "power": frames.power(found, find_power(found, load_rules())),
@@ -76,7 +79,7 @@ def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
 
 def test_heads_name_groups_and_roles() -> None:
     found = evidence(2, 8)
-    heads = frames.heads(found, shape(2, 8), verdicts(found), (4, 2))
+    heads = frames.heads(found, shape(2, 8), conduct(2, 8), verdicts(found), (4, 2))
     assert heads["kv_group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 0, 0, 1, 1, 1, 1]
     assert heads["name"].tolist()[:2] == ["L0H0", "L0H1"]
     best = found.gain.argmax(axis=2).ravel()
@@ -145,7 +148,7 @@ def test_an_empty_model_of_the_world_still_makes_tables() -> None:
         v.__class__(v.layer, v.head, "none", (), None, "no relation", False, None, None, None)
         for v in verdicts(evidence(1, 2))
     ]
-    heads = frames.heads(found, shape(1, 2), judged, (2,))
+    heads = frames.heads(found, shape(1, 2), conduct(1, 2), judged, (2,))
     assert heads["gain"].isna().all()
     assert heads["best_relation"].isna().all()
     assert len(frames.relations(found, judged)) == len(frames.domains(found, judged)) == 0

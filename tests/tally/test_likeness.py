@@ -10,6 +10,7 @@ import torch
 
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
+from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
 from headprobe.model.heads import observe_heads
@@ -145,7 +146,14 @@ def planted():
     tallies = measured.tallies
     evidence = weigh(corpus.instances, tallies, rules)
     shapes = shape(corpus.instances, tallies, rules.confidence)
-    verdicts, pairs = judge(evidence, shapes, tallies, 4, rules)
+    verdicts, pairs = judge(
+        evidence,
+        shapes,
+        conduct(corpus.instances, tallies, confidence=0.95, min_attention=5.0),
+        tallies,
+        4,
+        rules,
+    )
     return {(v.layer, v.head): v for v in verdicts}, pairs
 
 

@@ -4,7 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from headprobe.evidence.agreement import Agreement
+from headprobe.evidence.conduct import Conduct
+from headprobe.evidence.copying import Copying
 from headprobe.evidence.evidence import Evidence, Shape
+from headprobe.evidence.positional import Positional
+from headprobe.store.categories import DEPRELS, deprel_pair
 from headprobe.store.relation import Relation
 from headprobe.store.tallies import Tallies
 
@@ -89,6 +94,46 @@ def shape_of(high: Any = 1.1, residual: Any = 0.2, norm: Any = 1.0) -> Shape:
         residual_share=np.broadcast_to(residual, (2, 2, 2)).mean(0),
         residual_by_domain=np.broadcast_to(residual, (2, 2, 2)).astype(np.float64),
         profile=np.ones((2, 2, 511)),
+    )
+
+
+def conduct_of(**changes: Any) -> Conduct:
+    """Two layers of two heads that follow, copy and repeat nothing; ``changes`` name a number of
+    L1H0's conduct: ``explained``, ``duplicate_gain_low``, ``moved`` ..."""
+
+    def number(name: str, otherwise: float) -> np.ndarray:
+        values = np.full((2, 2), otherwise, dtype=np.float64)
+        values[1, 0] = changes.get(name, otherwise)
+        return values
+
+    def copies(kind: str) -> Copying:
+        return Copying(
+            rows=564,
+            baseline=0.06,
+            top1=number(f"{kind}_gain_low", 0.0) + 0.1,
+            mass=number(f"{kind}_mass", 0.7),
+            gain=number(f"{kind}_gain_low", 0.0) + 0.04,
+            gain_low=number(f"{kind}_gain_low", 0.0),
+        )
+
+    turns = np.full((2, 2, 3), -1)
+    pairs = (("obj", "root"), ("nsubj", "root"))
+    turns[..., :2] = [deprel_pair(*map(DEPRELS.index, pair)) for pair in pairs]
+    return Conduct(
+        Positional(
+            rows=number("rows", 2048).astype(np.int64),
+            explained=number("explained", 0.4),
+            by_length=number("by_length", 0.05),
+        ),
+        copies("duplicate"),
+        copies("induction"),
+        Agreement(
+            agreement=number("agreement_low", 0.1) + 0.1,
+            agreement_low=number("agreement_low", 0.1),
+            moved=number("moved", 0.01),
+            turns=turns,
+            turned=np.broadcast_to([0.12, 0.05, np.nan], (2, 2, 3)).astype(np.float64),
+        ),
     )
 
 

@@ -25,8 +25,9 @@ def test_the_packaged_rules_are_those_of_the_method() -> None:
     assert rules.idle.output_norm == 0.30
     assert (rules.repeater.within_group, rules.repeater.min_groups) == (0.95, 8)
     assert rules.sinks.weight == 0.30
-    assert rules.roles["coreference"] == RoleRule("coreference", strict=True)
+    assert rules.roles["coreference"] == RoleRule("coreference", strict=True, beats="category")
     assert rules.roles["punctuation"].norm_above_habit and not rules.roles["syntax"].strict
+    assert rules.positional.explained == 0.90
     assert (configs_folder() / "roles.yaml").is_file()
 
 
@@ -39,6 +40,8 @@ def test_a_file_names_only_what_it_changes(write) -> None:
 def test_a_role_of_ones_own(write) -> None:
     mine = load_rules(write("roles: {denier: {family: negation}}"))
     assert mine.roles["denier"] == RoleRule("negation") and "syntax" in mine.roles
+    mine = load_rules(write("roles: {negation: {family: user, relation: negation}}"))
+    assert mine.roles["negation"] == RoleRule("user", "negation")
 
 
 def test_the_hash_is_of_the_values(write) -> None:
@@ -57,6 +60,18 @@ def test_the_hash_is_of_the_values(write) -> None:
         ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean 'family'"),
         ("roles: {denier: {strict: true}}", "lacks 'roles.denier.family'"),
         ("roles: {mixed: {family: x}}", "role 'mixed' cannot be defined"),
+        ("roles: {positional: {family: x}}", "role 'positional' cannot be defined"),
+        ("roles: {induction: {family: x}}", "role 'induction' cannot be defined"),
+        ("roles: {duplicate-token: {family: x}}", "role 'duplicate-token' cannot be defined"),
+        (
+            "roles: {syntax: {beats: length}}",
+            "'roles.syntax.beats' is 'length'. Give 'distance'",
+        ),
+        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is \[\]. Give 'distance' or"),
+        ("roles: {syntax: {relation: 3}}", "'roles.syntax.relation' is 3. Give text"),
+        ("positional: {min_rows: 0.5}", "'positional.min_rows' is 0.5. Give a whole number"),
+        ("copying: {marign: 1}", r"'copying.marign'\. Did you mean 'margin'"),
+        ("unnamed: 1", "'unnamed' is not a group of rules"),
         ("roles: {3: {family: x}}", "role 3 cannot be defined"),
         ("roles: {denier: negation}", "'denier' is not a group of rules"),
         ("idle: 0.3", "'idle' is not a group of rules"),

@@ -10,11 +10,13 @@ from headprobe.align.batches import Batcher
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
 from headprobe.axes import LONGEST
+from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
 from headprobe.model.forward import run_batches
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
+from headprobe.store.tallies import Tallies
 from headprobe.tally.tallier import Tallier, count_profile_pairs
 from headprobe.verdicts.roles import judge
 from headprobe.verdicts.rules import load_rules
@@ -37,7 +39,7 @@ class Blind(Tallier):
         super().attended(module, blind.expand_as(weights), value, output)
 
 
-def test_heads_that_only_count_tokens_back_earn_no_syntax() -> None:
+def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = []
     for name in ("story", "news", "dialogue"):
@@ -58,11 +60,21 @@ def test_heads_that_only_count_tokens_back_earn_no_syntax() -> None:
     )
     rules = load_rules()
     evidence = weigh(corpus.instances, tallies, rules)
+    no_copies = {
+        f"{kind}_{what}": np.zeros((1, *tallies["sink"].shape))
+        for kind in ("duplicate", "induction")
+        for what in ("hits", "mass")
+    }
+    sums = Tallies({**tallies.arrays, **no_copies, "copy_rows": np.zeros(1)})
+    found = conduct(corpus.instances, sums, confidence=0.95, min_attention=5.0)
     verdicts, _ = judge(
-        evidence, shape(corpus.instances, tallies, rules.confidence), tallies, 4, rules
+        evidence, shape(corpus.instances, tallies, rules.confidence), found, tallies, 4, rules
     )
-    earned = {claim.role: claim.reason for verdict in verdicts for claim in verdict.claims}
-    assert not earned
+    earned = {verdict.roles for verdict in verdicts}
+    assert earned <= {(), ("positional",)}
+    # the steepest look at the word before wherever they look, and none repeats a taste for labels
+    assert found.positional.explained[0, 0] > 0.95
+    assert np.nanmax(found.agreement.moved) < rules.unnamed.moved / 2
     # and it is the length of words that explains them: distance in words alone does not
     by_words = evidence.top1 - np.fmax.reduce(
         [
