@@ -111,7 +111,7 @@ def test_tables_say_what_the_evidence_says_is_beaten() -> None:
     beats = relations["beats"].fillna("").to_numpy().reshape(found.gain.shape)
     assert set(beats.ravel()) == {"", "distance", "category"}
     assert (beats == np.array(BEATS)[found.beats]).all()
-    heads = frames.heads(found, shape(2, 8), verdicts(found), (4, 2))
+    heads = frames.heads(found, shape(2, 8), conduct(2, 8), verdicts(found), (4, 2))
     best = found.gain.argmax(axis=2)
     assert (heads["beats"].fillna("") == beats.reshape(16, -1)[range(16), best.ravel()]).all()
 
