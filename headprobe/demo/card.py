@@ -73,13 +73,12 @@ Greedy, from "{prompt}":
 """
 
 PRONOUN_NOTE = """
-During the first {helped_until:.0%} of the run the row of every pronoun learned two more things
-through matrices that were thrown away: the names and content words of the following 64 tokens
-(weight {look_ahead}), and the last earlier word of the same person in another form with the token
-before it, "his" for "he", "me" for "I" (weight {recall}). This needs no annotation but a list of
-pronouns, and it asks pronoun rows, not heads, to know whom they stand for. The rest of the run was
-next tokens alone. Keep it in mind when comparing this model's coreference heads with those of
-models that had no such help.
+Beside the next token, the row of every pronoun learned two more things through matrices that were
+thrown away afterwards: the names and content words of the following 64 tokens (weight
+{look_ahead}), and the last earlier word of the same person in another form with the token before
+it, "his" for "he", "me" for "I" (weight {recall}). This needs no annotation but a list of
+pronouns; it asks pronoun rows to know whom they stand for. Keep it in mind when comparing this
+model's coreference heads with those of models trained on next tokens alone.
 """
 
 
@@ -146,11 +145,7 @@ def write_card(
     sample = greedy_text(model, tokenizer, PROMPT, SAMPLE_TOKENS)
     rows = [row for one in (*settings.corpora, *settings.extra) for row in licence_rows(one)]
     helped = settings.look_ahead > 0 or settings.recall > 0
-    note = PRONOUN_NOTE.format(
-        look_ahead=settings.look_ahead,
-        recall=settings.recall,
-        helped_until=settings.helped_until,
-    )
+    note = PRONOUN_NOTE.format(look_ahead=settings.look_ahead, recall=settings.recall)
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=config.num_hidden_layers,

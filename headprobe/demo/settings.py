@@ -9,8 +9,8 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 
 # What a resumed run must share with its beginning; the budget and the paths may change.
-FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "helped_until",
-         "extra_share", "repeat_short", "long_from", "tokens_per_step", "pieces")  # fmt: skip
+FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "extra_share",
+         "repeat_short", "long_from", "tokens_per_step", "pieces")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,6 @@ class Settings:
     embedding_rate: float = 4e-3
     look_ahead: float = 0.1
     recall: float = 0.1
-    helped_until: float = 0.55
     extra_share: float = 0.5
     repeat_short: int = 2
     long_from: float = 0.7
@@ -52,8 +51,6 @@ class Settings:
             raise HeadprobeError(
                 "--tokens-per-step", "not a multiple of 512, the context", "Give 8192, say"
             )
-        if not 0 <= self.helped_until <= 1:
-            raise HeadprobeError("--helped-until", "not in 0 to 1", "Give a part of the budget")
         if not 300 <= self.pieces <= 65535:
             raise HeadprobeError("--pieces", "not in 300 to 65,535", "Give 4096, say")
 

@@ -134,9 +134,6 @@ def command_line(
     embedding_rate: Annotated[float, typer.Option(help="... of embeddings, norms.")] = 4e-3,
     look_ahead: Annotated[float, typer.Option(help="Weight of looking ahead.")] = 0.1,
     recall: Annotated[float, typer.Option(help="Weight of recalling.")] = 0.1,
-    helped_until: Annotated[
-        float, typer.Option(help="Part of the run that looks ahead and recalls.")
-    ] = 0.55,
     long_from: Annotated[float, typer.Option(help="Full context from this fraction on.")] = 0.7,
     tokens_per_step: Annotated[int, typer.Option(help="Tokens of one batch.")] = 8192,
     pieces: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
@@ -155,7 +152,6 @@ def command_line(
         embedding_rate=embedding_rate,
         look_ahead=look_ahead,
         recall=recall,
-        helped_until=helped_until,
         extra_share=extra_share,
         long_from=long_from,
         tokens_per_step=tokens_per_step,

@@ -91,9 +91,7 @@ class Trainer:
         with self._autocast():
             loss, hidden = self._losses(tokens.clamp(min=0), tokens[:, 1:].contiguous())
             total = loss
-            helped = fraction < kept.helped_until
-            self.pronoun_losses = (math.nan, math.nan)
-            if helped and (kept.look_ahead > 0 or kept.recall > 0):
+            if kept.look_ahead > 0 or kept.recall > 0:
                 ahead, recall = self.pronoun_rows(hidden, tokens, self.model.lm_head.weight)
                 total = loss + kept.look_ahead * ahead + kept.recall * recall
                 self.pronoun_losses = (ahead.item(), recall.item())

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import csv
-import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,16 +52,6 @@ def test_checkpoints_follow_the_log_schedule(settings: Settings) -> None:
     untrained, trained = (weights(settings.out / "checkpoints" / names[at]) for at in (0, -1))
     assert any(not torch.equal(untrained[name], trained[name]) for name in trained)
     assert [step for step in range(2100) if is_checkpoint_step(step)][-3:] == [512, 1024, 2048]
-
-
-def test_pronoun_rows_are_helped_for_a_part_of_the_run_only(settings: Settings) -> None:
-    lines: list[str] = []
-    display = Display()
-    display.line = lines.append  # type: ignore[method-assign]
-    train(replace(settings, helped_until=0.5, report_steps=1), display)
-    told = [line.rpartition("recall ")[2] for line in lines if "recall" in line]
-    helped = "".join("n" if "nan" in each else "h" for each in told)
-    assert re.fullmatch("nh+n+", helped)  # nothing is known before the first step
 
 
 def test_a_killed_run_resumes_to_the_same_weights(
