@@ -1,0 +1,76 @@
+"""The kinds of heads that are planted: where each looks, by content and by distance in tokens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A head to be planted.
+
+    A key scores ``content`` where its feature ``key`` is what the feature ``asks`` of the query
+    says, ``sink`` where it is a start token, minus ``slope`` for each token that it is away, and
+    more the nearer it is to one token back, with ``previous``. ``writes`` is the feature that its
+    output goes to, times ``loudness``. ``role`` is what it must be found to be, None: nothing.
+    ``voice`` seeds the direction it writes in. ``repeats``: one more head like the one of this name. ``random``: by codes alone, no plan.
+    """
+
+    name: str
+    role: str | None
+    key: str = ""
+    asks: str = ""
+    content: float = 0.0
+    sink: float = 0.0
+    slope: float = 0.0
+    previous: float = 0.0
+    loudness: float = 1.0
+    writes: str = "scratch"
+    repeats: str = ""
+    voice: int = 0
+    random: bool = False
+
+
+_SEEKING = Plan("", None, asks="constant", content=90.0, sink=60.0, slope=0.5)
+
+CONTENT = MappingProxyType(
+    {
+        plan.name: plan
+        for plan in (
+            replace(_SEEKING, name="mark", role="punctuation", key="mark"),
+            replace(_SEEKING, name="agreement", role="coreference", key="agrees", asks="asks"),
+            replace(_SEEKING, name="verb", role="syntax", key="verb"),
+            replace(
+                _SEEKING, name="determiner", role="syntax", key="determiner", asks="nominal"
+            ),
+            Plan(
+                "duplicate", "duplicate-token", "code", "code", content=200, sink=130, slope=-0.3
+            ),
+            Plan("induction", "induction", "previous", "code", content=90, sink=70, slope=0.1),
+        )
+    }
+)
+"""Heads that look for content, by name."""
+
+PREVIOUS = Plan("previous", "positional", slope=2.0, previous=20.0, writes="previous")
+DECAYS = tuple(
+    Plan(f"decay {slope:g}", "positional", slope=slope, loudness=loudness)
+    for slope, loudness in ((0.15, 2.0), (0.5, 1.5), (1.5, 1.0))
+)
+"""Attention that falls by a constant factor with each token, blind to all content."""
+
+SINKS = (
+    Plan("sink", "redundant", sink=8.0),
+    Plan("sink, spilling", "redundant", sink=2.0, slope=-1.0),
+)
+"""Attention to the start, the second one by its place, so that it spills over the first words."""
+
+RANDOM = Plan("random", None, loudness=3.0, random=True)
+
+
+def repeated(plan: Plan, times: float) -> Plan:
+    """A head that looks where another does and writes the same, ``times`` as loud."""
+    name = f"repeats {plan.name}" + ("" if times == 1 else f" x {times:g}")
+    return replace(plan, name=name, repeats=plan.name, loudness=plan.loudness * times)
+
+

@@ -1,0 +1,200 @@
+"""Weights by hand: a Llama whose heads look where their plans say.
+
+Attention scores are q.k / sqrt(head_dim) after rotation by position. A pair of dimensions rotates
+as one complex number, so keys that are 1 there and queries A exp(i phi) score
+A cos(frequency * distance + phi): distance is read in the fast pairs, and content in the slow ones,
+which hardly turn within a passage. Keys of a group of heads are shared, so each group holds one
+feature at most, and its heads differ in their queries alone.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import cos, sin, sqrt
+
+import torch
+from torch import Tensor
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from headprobe.planted.features import CONSTANT_SIZE, Layout
+from headprobe.planted.heads import Plan
+
+ROPE_THETA = 1e8
+_FAST, _NEARNESS, _STILL = 1.0, 0.01, 6e-4
+"""Radians a token: of the pair that tells neighbours apart, of the one that counts distance (below
+pi / 2 over a passage), and of those slow enough for content."""
+
+_NOISE = 3.0
+"""Standard deviation of a random head's scores."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The size of a checkpoint; ``groups`` key/value heads a layer."""
+
+    layers: int
+    heads: int
+    groups: int
+    head_dim: int
+
+    @property
+    def per_group(self) -> int:
+        return self.heads // self.groups
+
+    @cached_property
+    def frequencies(self) -> Tensor:
+        """[head_dim / 2]: radians by which each pair turns with a token."""
+        return ROPE_THETA ** (-torch.arange(0, self.head_dim, 2) / self.head_dim)
+
+    @cached_property
+    def slots(self) -> list[int]:
+        """Dimensions of a head that hardly turn, the start token's first; its partner stays free,
+        because the largest scores of all would leak into it."""
+        half = self.head_dim // 2
+        still = torch.nonzero(self.frequencies < _STILL).flatten().tolist()
+        start, *others = still
+        return [start, *others, *(half + pair for pair in others)]
+
+    @cached_property
+    def layout(self) -> Layout:
+        return Layout.of(len(self.slots) - 1)
+
+    @property
+    def hidden(self) -> int:
+        """The first multiple of the number of heads that holds all features."""
+        return -(-self.layout.size // self.heads) * self.heads
+
+    def feature(self, name: str) -> range:
+        """The dimensions of a feature of the residual stream; none of no feature."""
+        return getattr(self.layout, name) if name else range(0)
+
+    def pair(self, frequency: float) -> int:
+        """The pair that turns most nearly so fast."""
+        return int((self.frequencies.log() - torch.tensor(frequency).log()).abs().argmin())
+
+
+def build_model(
+    shape: Shape,
+    embeddings: Tensor,
+    seats: Mapping[tuple[int, int], Plan],
+    generator: torch.Generator,
+) -> LlamaForCausalLM:
+    """A model with ``embeddings`` [V, hidden] and the head planned for each (layer, head)."""
+    model = LlamaForCausalLM(
+        LlamaConfig(
+            vocab_size=len(embeddings),
+            hidden_size=shape.hidden,
+            intermediate_size=8,
+            num_hidden_layers=shape.layers,
+            num_attention_heads=shape.heads,
+            num_key_value_heads=shape.groups,
+            head_dim=shape.head_dim,
+            max_position_embeddings=512,
+            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+            bos_token_id=0,
+            eos_token_id=1,
+            tie_word_embeddings=False,
+        )
+    )
+    with torch.no_grad():
+        model.model.embed_tokens.weight.copy_(embeddings)
+        model.lm_head.weight.zero_()
+        for number, layer in enumerate(model.model.layers):
+            layer.mlp.down_proj.weight.zero_()
+            attention = layer.self_attn
+            plans = [seats[number, head] for head in range(shape.heads)]
+            firsts = range(0, shape.heads, shape.per_group)
+            groups = [plans[first : first + shape.per_group] for first in firsts]
+            parts = [_group(shape, group, generator) for group in groups]
+            attention.q_proj.weight.copy_(torch.cat([part.queries for part in parts]))
+            attention.k_proj.weight.copy_(torch.cat([part.keys for part in parts]))
+            attention.v_proj.weight.copy_(torch.cat([part.values for part in parts]))
+            attention.o_proj.weight.copy_(torch.cat([part.outputs for part in parts], dim=1))
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Weights of the heads that share a key/value head, as q_proj ... o_proj hold them."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    outputs: Tensor
+
+
+def _group(shape: Shape, plans: Sequence[Plan], generator: torch.Generator) -> _Group:
+    code = shape.layout.code
+    turn = _orthonormal(shape.head_dim, len(code), generator)
+    values = torch.zeros(shape.head_dim, shape.hidden)
+    values[:, code.start : code.stop] = turn
+    if plans[0].random:
+        keys = _random(shape, generator)
+        queries = [_random(shape, generator) for _ in plans]
+    else:
+        keys = _keys(shape, next((plan.key for plan in plans if plan.key), ""))
+        queries = [_queries(shape, plan) for plan in plans]
+    scale = sqrt(shape.hidden) / CONSTANT_SIZE  # what RMSNorm makes of a feature of size 1
+    return _Group(
+        torch.cat(queries) / scale,
+        keys / scale,
+        values / scale,
+        torch.cat([_written(shape, plan) @ turn.T for plan in plans], dim=1),
+    )
+
+
+def _keys(shape: Shape, feature: str) -> Tensor:
+    """[head_dim, hidden]: 1 in the pairs that read distance, the start flag, and a feature."""
+    keys = torch.zeros(shape.head_dim, shape.hidden)
+    for frequency in (_FAST, _NEARNESS):
+        keys[shape.pair(frequency), shape.layout.constant] = 1 / CONSTANT_SIZE
+    keys[shape.slots[0], shape.layout.start] = 1
+    for slot, dimension in zip(shape.slots[1:], shape.feature(feature), strict=False):
+        keys[slot, dimension] = 1
+    return keys
+
+
+def _queries(shape: Shape, plan: Plan) -> Tensor:
+    """[head_dim, hidden]: what is asked of the keys of ``_keys``."""
+    queries = torch.zeros(shape.head_dim, shape.hidden)
+    constant, half = shape.layout.constant, shape.head_dim // 2
+    fast, nearness = shape.pair(_FAST), shape.pair(_NEARNESS)
+    back = -float(shape.frequencies[fast])
+    queries[fast, constant] = plan.previous * cos(back)
+    queries[fast + half, constant] = plan.previous * sin(back)
+    # -A sin(f d) falls by f A with each token, as long as f d is small
+    queries[nearness + half, constant] = plan.slope / float(shape.frequencies[nearness])
+    queries[shape.slots[0], constant] = plan.sink
+    queries /= CONSTANT_SIZE
+    for slot, asked in zip(shape.slots[1:], shape.feature(plan.asks), strict=False):
+        size = CONSTANT_SIZE if plan.asks == "constant" else 1
+        queries[slot, asked] = plan.content / size
+    return queries * sqrt(shape.head_dim)
+
+
+def _written(shape: Shape, plan: Plan) -> Tensor:
+    """[hidden, code]: what becomes of the codes that a head attends to."""
+    layout = shape.layout
+    written = torch.zeros(shape.hidden, len(layout.code))
+    if plan.writes == "previous":
+        rows, onto = layout.previous, torch.eye(len(layout.code))
+    else:
+        rows = layout.scratch
+        voice = torch.Generator().manual_seed(plan.voice)
+        onto = _orthonormal(len(rows), len(layout.code), voice)
+    written[rows.start : rows.stop] = plan.loudness * onto
+    return written
+
+
+def _random(shape: Shape, generator: torch.Generator) -> Tensor:
+    """[head_dim, hidden]: reads codes alone, so that it knows tokens but no class of words."""
+    code = shape.layout.code
+    weights = torch.zeros(shape.head_dim, shape.hidden)
+    drawn = torch.randn(shape.head_dim, len(code), generator=generator)
+    weights[:, code.start : code.stop] = sqrt(_NOISE) * drawn
+    return weights
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
+    """[rows, columns]: a random rotation into more dimensions."""
+    return torch.linalg.qr(torch.randn(rows, columns, generator=generator)).Q

@@ -1,0 +1,87 @@
+"""What each word of the bundled probe sets carries by itself, wherever it stands."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headprobe.probes.catalog import read
+from headprobe.probes.probe_file import ProbeFile
+from headprobe.store.skipped import Skipped
+
+PRONOUNS: Mapping[str, tuple[str, ...]] = {
+    "he": ("he", "him", "his", "himself"),
+    "she": ("she", "her", "hers", "herself"),
+    "it": ("it", "its", "itself"),
+    "they": ("they", "them", "their", "theirs", "themselves"),
+    "I": ("i", "me", "my", "mine", "myself"),
+    "you": ("you", "your", "yours", "yourself"),
+    "we": ("we", "us", "our", "ours", "ourselves"),
+}
+"""The pronouns of each person, gender and number."""
+
+_PRONOUN_OF = {form: name for name, forms in PRONOUNS.items() for form in forms}
+_SINGULAR_S = ("ss", "us", "is")
+
+
+@dataclass(frozen=True)
+class Lexeme:
+    """A word as written, its most frequent part of speech, the pronouns (keys of ``PRONOUNS``) that
+    may stand for it, and for a pronoun the one that it is a form of."""
+
+    form: str
+    upos: str
+    agrees: frozenset[str]
+    pronoun: str | None
+
+
+def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
+    """Every word of probe files, sorted by form.
+
+    Gender and number come from the files' own ``# pronouns`` comments, which name them for every
+    entity, referred to or not; they are kept by word, so "doctor" agrees with whatever any doctor
+    of the files does. A noun that heads no mention is neuter or, by its form, plural.
+    """
+    upos: dict[str, Counter[str]] = defaultdict(Counter)
+    agrees: dict[str, set[str]] = defaultdict(set)
+    for file in files:
+        pronouns = dict(_pronouns(file.path))
+        for document in read([file], _unheard):
+            words = [word for sentence in document.sentences for word in sentence.words]
+            for word in words:
+                upos[word.form][word.upos] += 1
+            for mention in document.mentions:
+                named = pronouns.get((document.id, mention.entity))
+                if named is not None:
+                    agrees[words[mention.head].form].add(named)
+    return [_lexeme(form, upos[form], agrees[form]) for form in sorted(upos)]
+
+
+def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
+    named = min(upos, key=lambda name: (-upos[name], name))
+    pronoun = _PRONOUN_OF.get(form.lower()) if named in ("PRON", "DET") else None
+    if pronoun is not None:
+        agrees = {pronoun}
+    elif named not in ("NOUN", "PROPN"):
+        agrees = set()
+    elif not agrees:
+        plural = named == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
+        agrees = {"they" if plural else "it"}
+    return Lexeme(form, named, frozenset(agrees), pronoun)
+
+
+def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
+    """((document, entity), pronoun) as the comments of a bundled probe set say."""
+    document = ""
+    for line in path.read_text(encoding="utf-8").splitlines():
+        key, _, value = line.partition(" = ")
+        if key == "# newdoc id":
+            document = value
+        elif key == "# pronouns":
+            for entry in value.split(", "):
+                entity, _, pronoun = entry.partition(" ")
+                yield (document, entity), pronoun
+
+
+def _unheard(_: Skipped) -> None:
+    """A scan says what it left out."""
