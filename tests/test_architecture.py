@@ -18,6 +18,7 @@ MAY_IMPORT = {
     "probes": {"probes", *STORE},
     "align": {"align", "probes", *STORE},
     "model": {"model", "align", "probes", *STORE},
+    "planted": {"planted", "probes", *STORE},
     "tally": {"tally", "model", "align", "probes", *STORE},
     "evidence": {"evidence", *STORE},
     "verdicts": {"verdicts", "evidence", *STORE},

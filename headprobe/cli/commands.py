@@ -223,6 +223,37 @@ def _export(
         print("\n".join(plain(path) for path in written))
 
 
+@app.command("selftest")
+def _selftest(
+    quick: Annotated[bool, typer.Option("--quick", help="A few checkpoints only.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, seats and passages.")] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", metavar="DIR", help="Keep checkpoints and runs there."),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Scan checkpoints whose heads are known, and compare; exit code 1 if anything is wrong."""
+    from dataclasses import asdict
+
+    from headprobe.report.progress import progress_for
+    from headprobe.report.selftest_view import draw_selftest
+    from headprobe.workflows.selftest import selftest
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        found = selftest(progress, quick=quick, seed=seed, keep=out)
+    finally:
+        progress.finish()
+    if as_json:
+        print_json(asdict(found))
+    elif not (quiet and found.right):
+        draw_selftest(found, stdout())
+    if not found.right:
+        raise typer.Exit(1)
+
+
 @app.command("runs")
 def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
     """List the runs under ./headprobe-runs, newest first."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headprobe.planted.words import PRONOUNS, Lexeme
 
-CONSTANT_SIZE = 10.0
+CONSTANT_SIZE = 40.0
 """Of the one feature that all tokens share; so large that what heads write hardly moves the norm of
 the stream, by which RMSNorm divides."""
 

@@ -1,6 +1,5 @@
 """The kinds of heads that are planted: where each looks, by content and by distance in tokens."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -11,9 +10,10 @@ class Plan:
 
     A key scores ``content`` where its feature ``key`` is what the feature ``asks`` of the query
     says, ``sink`` where it is a start token, minus ``slope`` for each token that it is away, and
-    more the nearer it is to one token back, with ``previous``. ``writes`` is the feature that its
-    output goes to, times ``loudness``. ``role`` is what it must be found to be, None: nothing.
-    ``voice`` seeds the direction it writes in. ``repeats``: one more head like the one of this name. ``random``: by codes alone, no plan.
+    up to ``previous`` the nearer it is to one token back. What it attends to is written to the
+    feature ``writes`` in a direction drawn by ``voice``, times ``loudness``, which makes up for
+    rows in which it rests. ``role`` is what it must be found to be, None: nothing. ``repeats``
+    names the head that it is one more of. A ``random`` one goes by the codes of tokens alone.
     """
 
     name: str
@@ -33,29 +33,42 @@ class Plan:
 
 _SEEKING = Plan("", None, asks="constant", content=90.0, sink=60.0, slope=0.5)
 
-CONTENT = MappingProxyType(
-    {
-        plan.name: plan
-        for plan in (
-            replace(_SEEKING, name="mark", role="punctuation", key="mark"),
-            replace(_SEEKING, name="agreement", role="coreference", key="agrees", asks="asks"),
-            replace(_SEEKING, name="verb", role="syntax", key="verb"),
-            replace(
-                _SEEKING, name="determiner", role="syntax", key="determiner", asks="nominal"
-            ),
-            Plan(
-                "duplicate", "duplicate-token", "code", "code", content=200, sink=130, slope=-0.3
-            ),
-            Plan("induction", "induction", "previous", "code", content=90, sink=70, slope=0.1),
-        )
-    }
+_PLANS = (
+    replace(_SEEKING, name="mark", role="punctuation", key="mark"),
+    replace(_SEEKING, name="verb", role="syntax", key="verb"),
+    replace(
+        _SEEKING, name="determiner", role="syntax", key="determiner", asks="nominal", loudness=2.0
+    ),
+    replace(
+        _SEEKING, name="agreement", role="coreference", key="agrees", asks="asks", loudness=3.5
+    ),
+    Plan(
+        name="duplicate",
+        role="duplicate-token",
+        key="code",
+        asks="code",
+        content=200.0,
+        sink=130.0,
+        slope=-0.3,  # farther is better: else every token would look at itself
+    ),
+    Plan(
+        name="induction",
+        role="induction",
+        key="previous",
+        asks="code",
+        content=90.0,
+        sink=70.0,
+        slope=0.1,
+        loudness=2.5,
+    ),
 )
+CONTENT = MappingProxyType({plan.name: plan for plan in _PLANS})
 """Heads that look for content, by name."""
 
 PREVIOUS = Plan("previous", "positional", slope=2.0, previous=20.0, writes="previous")
 DECAYS = tuple(
     Plan(f"decay {slope:g}", "positional", slope=slope, loudness=loudness)
-    for slope, loudness in ((0.15, 2.0), (0.5, 1.5), (1.5, 1.0))
+    for slope, loudness in ((0.15, 3.0), (0.5, 2.0), (1.5, 1.2))
 )
 """Attention that falls by a constant factor with each token, blind to all content."""
 
@@ -65,12 +78,10 @@ SINKS = (
 )
 """Attention to the start, the second one by its place, so that it spills over the first words."""
 
-RANDOM = Plan("random", None, loudness=3.0, random=True)
+RANDOM = Plan("random", None, loudness=2.0, random=True)
 
 
 def repeated(plan: Plan, times: float) -> Plan:
     """A head that looks where another does and writes the same, ``times`` as loud."""
     name = f"repeats {plan.name}" + ("" if times == 1 else f" x {times:g}")
     return replace(plan, name=name, repeats=plan.name, loudness=plan.loudness * times)
-
-

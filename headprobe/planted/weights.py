@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import cos, sin, sqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,8 @@ class Shape:
 
     def feature(self, name: str) -> range:
         """The dimensions of a feature of the residual stream; none of no feature."""
-        return getattr(self.layout, name) if name else range(0)
+        dimensions: range = getattr(self.layout, name) if name else range(0)
+        return dimensions
 
     def pair(self, frequency: float) -> int:
         """The pair that turns most nearly so fast."""
@@ -81,26 +83,14 @@ def build_model(
 ) -> LlamaForCausalLM:
     """A model with ``embeddings`` [V, hidden] and the head planned for each (layer, head)."""
     model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(embeddings),
-            hidden_size=shape.hidden,
-            intermediate_size=8,
-            num_hidden_layers=shape.layers,
-            num_attention_heads=shape.heads,
-            num_key_value_heads=shape.groups,
-            head_dim=shape.head_dim,
-            max_position_embeddings=512,
-            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-            bos_token_id=0,
-            eos_token_id=1,
-            tie_word_embeddings=False,
-        )
+        _config(shape, len(embeddings), hidden_size=shape.hidden, intermediate_size=8)
     )
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(embeddings)
         model.lm_head.weight.zero_()
         for number, layer in enumerate(model.model.layers):
-            layer.mlp.down_proj.weight.zero_()
+            for part in layer.mlp.parameters():
+                part.zero_()
             attention = layer.self_attn
             plans = [seats[number, head] for head in range(shape.heads)]
             firsts = range(0, shape.heads, shape.per_group)
@@ -110,7 +100,41 @@ def build_model(
             attention.k_proj.weight.copy_(torch.cat([part.keys for part in parts]))
             attention.v_proj.weight.copy_(torch.cat([part.values for part in parts]))
             attention.o_proj.weight.copy_(torch.cat([part.outputs for part in parts], dim=1))
-    return model.eval()
+    model.eval()
+    return model
+
+
+def build_random_model(shape: Shape, vocabulary: int, spread: float, seed: int) -> LlamaForCausalLM:
+    """A model with random weights of standard deviation ``spread``."""
+    width = shape.heads * shape.head_dim
+    config = _config(
+        shape,
+        vocabulary,
+        hidden_size=width,
+        intermediate_size=2 * width,
+        initializer_range=spread,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    model.eval()
+    return model
+
+
+def _config(shape: Shape, vocabulary: int, **options: Any) -> LlamaConfig:
+    return LlamaConfig(
+        vocab_size=vocabulary,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.groups,
+        head_dim=shape.head_dim,
+        max_position_embeddings=512,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
+        bos_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=False,
+        **options,
+    )
 
 
 @dataclass(frozen=True)
@@ -197,4 +221,5 @@ def _random(shape: Shape, generator: torch.Generator) -> Tensor:
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
     """[rows, columns]: a random rotation into more dimensions."""
-    return torch.linalg.qr(torch.randn(rows, columns, generator=generator)).Q
+    turned: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator)).Q
+    return turned

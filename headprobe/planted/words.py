@@ -21,6 +21,12 @@ PRONOUNS: Mapping[str, tuple[str, ...]] = {
 """The pronouns of each person, gender and number."""
 
 _PRONOUN_OF = {form: name for name, forms in PRONOUNS.items() for form in forms}
+_TIMES = """
+monday tuesday wednesday thursday friday saturday sunday morning noon afternoon evening night
+midnight day week month year hour minute moment today tomorrow yesterday tonight spring summer
+autumn winter time times course
+"""
+_PERSON = {"he", "she"}
 _SINGULAR_S = ("ss", "us", "is")
 
 
@@ -40,7 +46,8 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
 
     Gender and number come from the files' own ``# pronouns`` comments, which name them for every
     entity, referred to or not; they are kept by word, so "doctor" agrees with whatever any doctor
-    of the files does. A noun that heads no mention is neuter or, by its form, plural.
+    of the files does. A noun that heads no mention is neuter or, by its form, plural. Words for
+    persons may also be speaker or listener; names of times agree with nothing.
     """
     upos: dict[str, Counter[str]] = defaultdict(Counter)
     agrees: dict[str, set[str]] = defaultdict(set)
@@ -62,11 +69,13 @@ def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
     pronoun = _PRONOUN_OF.get(form.lower()) if named in ("PRON", "DET") else None
     if pronoun is not None:
         agrees = {pronoun}
-    elif named not in ("NOUN", "PROPN"):
+    elif named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
         agrees = set()
     elif not agrees:
         plural = named == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
         agrees = {"they" if plural else "it"}
+    elif agrees & _PERSON:
+        agrees = agrees | {"I", "you"}
     return Lexeme(form, named, frozenset(agrees), pronoun)
 
 

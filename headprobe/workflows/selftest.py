@@ -1,0 +1,179 @@
+"""``headprobe selftest``: checkpoints built by hand, whose heads are known, scanned like others."""
+
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from headprobe.axes import head_name
+from headprobe.errors import HeadprobeError
+from headprobe.model.checkpoint import quietly
+from headprobe.planted.cases import Case, planted_cases, random_cases
+from headprobe.planted.checkpoint import plant
+from headprobe.planted.heads import Plan
+from headprobe.planted.sample import write_sample
+from headprobe.planted.seats import Seat
+from headprobe.planted.words import Lexeme, read_lexicon
+from headprobe.probes.catalog import resolve
+from headprobe.report.progress import Progress, SilentProgress
+from headprobe.report.selftest_view import CaseResult, Fault, SelfTest
+from headprobe.store.run_folder import HEADS
+from headprobe.store.tables import Row
+from headprobe.workflows.scan import ScanRequest, scan
+
+PLANTED, RANDOM = "planted", "random weights"
+SHARES = {PLANTED: 0.5, RANDOM: 0.25}
+"""How much of the bundled probe sets each kind of case is scanned on."""
+
+_ROLES_OF_NO_CONTENT = frozenset({"none", "mixed", "redundant", "positional", "unnamed"})
+
+
+def selftest(
+    progress: Progress, *, quick: bool = False, seed: int = 0, keep: Path | None = None
+) -> SelfTest:
+    """Scan planted checkpoints and compare what is found with what is known.
+
+    ``quick`` takes a few cases; ``seed`` draws weights, seats and probe passages; checkpoints and
+    runs are left in the folder ``keep``. HeadprobeError where that cannot be written.
+    """
+    started = time.perf_counter()
+    cases = [*planted_cases(seed, quick), *random_cases(seed, quick)]
+    files = resolve(())
+    lexicon = read_lexicon(files)
+    results = []
+    with _folder(keep) as folder:
+        for kind, share in SHARES.items():
+            write_sample(files, folder / _slug(kind), share, seed)
+        progress.stage("scanning checkpoints", len(cases), "checkpoints")
+        for number, case in enumerate(cases):
+            results.append(_scan_case(case, lexicon, folder, folder / f"{number:02}"))
+            progress.advance()
+    return SelfTest(
+        cases=tuple(results),
+        totals=tuple(_total(kind, results) for kind in SHARES),
+        right=not any(result.faults for result in results),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def _scan_case(case: Case, lexicon: Sequence[Lexeme], folder: Path, place: Path) -> CaseResult:
+    kind = PLANTED if case.spread is None else RANDOM
+    with quietly():
+        seats = plant(place / "model", case, lexicon)
+    request = ScanRequest(
+        model=str(place / "model"),
+        probes=(str(folder / _slug(kind)),),
+        out=place / "run",
+        device="cpu",
+        seed=case.seed,
+        overwrite=True,
+    )
+    heads = {
+        (row.whole("layer"), row.whole("head")): row
+        for row in scan(request, _Unheard()).rows(HEADS)
+    }
+    leaders = _leaders(seats, heads)
+    wanted = _wanted(seats, leaders)
+    faults = tuple(_faults(seats, leaders, wanted, heads) if seats else _named_at_random(heads))
+    planted = sum(len(roles) for roles in wanted.values())
+    missed = sum(not fault.named for fault in faults)
+    return CaseResult(
+        case=case.name,
+        kind=kind,
+        heads=len(heads),
+        planted=planted,
+        found=planted - missed,
+        missed=missed,
+        falsely_named=len(faults) - missed,
+        faults=faults,
+    )
+
+
+def _wanted(seats: Mapping[Seat, Plan], leaders: Mapping[Seat, Seat]) -> Mapping[Seat, set[str]]:
+    """The roles that each head must hold, and no other: its own, of heads that repeat one another
+    each the same; and all of these but their leader are redundant."""
+    return {
+        seat: ({plan.role} if plan.role else set())
+        | ({"redundant"} if leaders.get(seat, seat) != seat else set())
+        for seat, plan in seats.items()
+    }
+
+
+def _faults(
+    seats: Mapping[Seat, Plan],
+    leaders: Mapping[Seat, Seat],
+    wanted: Mapping[Seat, set[str]],
+    heads: Mapping[Seat, Row],
+) -> Iterator[Fault]:
+    for seat, plan in seats.items():
+        row = heads[seat]
+        held = _roles(row)
+        if seat in leaders and row.text("repeater_of") not in ("", head_name(*leaders[seat])):
+            held.discard("redundant")  # repeats a head that it was not made from
+        for role in sorted(wanted[seat] ^ held):
+            yield Fault(head_name(*seat), plan.name, role, role in held, row.text("reason"))
+
+
+def _leaders(seats: Mapping[Seat, Plan], heads: Mapping[Seat, Row]) -> Mapping[Seat, Seat]:
+    """For each head with a planted repeater the one of them that keeps its role."""
+    alike = defaultdict(list)
+    for seat, plan in sorted(seats.items()):
+        if plan.key:
+            alike[plan.repeats or plan.name].append(seat)
+    keep = {
+        name: next((seat for seat in found if not heads[seat].text("repeater_of")), found[0])
+        for name, found in alike.items()
+    }
+    return {seat: keep[name] for name, found in alike.items() for seat in found}
+
+
+def _named_at_random(heads: Mapping[Seat, Row]) -> Iterator[Fault]:
+    """Heads without any training may stand still or count words, but know nothing of content."""
+    for seat, row in heads.items():
+        for role in sorted(_roles(row) - _ROLES_OF_NO_CONTENT):
+            yield Fault(head_name(*seat), "random weights", role, True, row.text("reason"))
+
+
+def _roles(row: Row) -> set[str]:
+    return {*row.text("roles").split(";"), row.text("role")} - {"", "none", "mixed"}
+
+
+def _total(kind: str, results: Sequence[CaseResult]) -> CaseResult:
+    of_kind = [result for result in results if result.kind == kind]
+    return CaseResult(
+        case=f"{kind}: {len(of_kind)} checkpoints",
+        kind=kind,
+        heads=sum(result.heads for result in of_kind),
+        planted=sum(result.planted for result in of_kind),
+        found=sum(result.found for result in of_kind),
+        missed=sum(result.missed for result in of_kind),
+        falsely_named=sum(result.falsely_named for result in of_kind),
+        faults=(),
+    )
+
+
+def _slug(kind: str) -> str:
+    return "probes-" + kind.replace(" ", "-")
+
+
+@contextmanager
+def _folder(keep: Path | None) -> Iterator[Path]:
+    if keep is None:
+        with tempfile.TemporaryDirectory(prefix="headprobe-") as name:
+            yield Path(name)
+    else:
+        try:
+            keep.mkdir(parents=True)
+        except OSError as error:
+            reason = error.strerror or "cannot be written"
+            raise HeadprobeError(str(keep), reason, "Name a new folder with -o") from error
+        yield keep
+
+
+class _Unheard(SilentProgress):
+    """Planted models know no text, and say so."""
+
+    def warn(self, text: str) -> None:
+        pass
