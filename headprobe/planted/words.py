@@ -32,8 +32,8 @@ _SINGULAR_S = ("ss", "us", "is")
 
 @dataclass(frozen=True)
 class Lexeme:
-    """A word as written, its most frequent part of speech, the pronouns (keys of ``PRONOUNS``) that
-    may stand for it, and for a pronoun the one that it is a form of."""
+    """A word as written, its most frequent part of speech, for a noun or name the pronouns (keys of
+    ``PRONOUNS``) that may stand for it, and for a pronoun the one that it is a form of."""
 
     form: str
     upos: str
@@ -67,9 +67,7 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
 def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
     named = min(upos, key=lambda name: (-upos[name], name))
     pronoun = _PRONOUN_OF.get(form.lower()) if named in ("PRON", "DET") else None
-    if pronoun is not None:
-        agrees = {pronoun}
-    elif named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
+    if named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
         agrees = set()
     elif not agrees:
         plural = named == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
