@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from headprobe.planted.words import PRONOUNS, Lexeme
+from headprobe.planted.words import CASES, PRONOUNS, Lexeme
 
 CONSTANT_SIZE = 40.0
 """Of the one feature that all tokens share; so large that what heads write hardly moves the norm of
@@ -34,6 +34,7 @@ class Layout:
     nominal: range
     agrees: range
     asks: range
+    case: range
     code: range
     previous: range
     scratch: range
@@ -41,7 +42,7 @@ class Layout:
     @classmethod
     def of(cls, code: int) -> "Layout":
         """The features one after another, codes of ``code`` dimensions."""
-        sizes = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), code, code, 2 * code]
+        sizes = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES), code, code, 2 * code]
         ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
         return cls(*(range(end - size, end) for end, size in zip(ends, sizes, strict=True)))
 
@@ -71,13 +72,14 @@ def embed(
     for token in start:
         table[numbers[token], layout.code.start : layout.code.stop] = 0
         table[numbers[token], layout.start] = 1
-    names = list(PRONOUNS)
     for word in lexicon:
         row = table[numbers[pieces.get(word.form, (word.form,))[-1]]]
         for feature, upos in _FLAGS.items():
             row[getattr(layout, feature)] = float(word.upos in upos)
         for name in word.agrees:
-            row[layout.agrees[names.index(name)]] = 1
+            row[layout.agrees[PRONOUNS.index(name)]] = 1
         if word.pronoun is not None:
-            row[layout.asks[names.index(word.pronoun)]] = 1
+            row[layout.asks[PRONOUNS.index(word.pronoun)]] = 1
+        for case in word.cases:
+            row[layout.case[CASES.index(case)]] = 1
     return table

@@ -9,7 +9,7 @@ class Plan:
     """A head to be planted.
 
     A key scores ``content`` where its feature ``key`` is what the feature ``asks`` of the query
-    says, ``sink`` where it is a start token, minus ``slope`` for each token that it is away, and
+    says, the opposite for sharing a feature that it ``shuns``, ``sink`` where it is a start token, minus ``slope`` for each token that it is away, and
     up to ``previous`` the nearer it is to one token back. What it attends to is written to the
     feature ``writes`` in a direction drawn by ``voice``, times ``loudness``, which makes up for
     rows in which it rests. ``role`` is what it must be found to be, None: nothing. ``repeats``
@@ -21,6 +21,7 @@ class Plan:
     key: str = ""
     asks: str = ""
     content: float = 0.0
+    shuns: str = ""
     sink: float = 0.0
     slope: float = 0.0
     previous: float = 0.0
@@ -40,7 +41,13 @@ _PLANS = (
         _SEEKING, name="determiner", role="syntax", key="determiner", asks="nominal", loudness=2.0
     ),
     replace(
-        _SEEKING, name="agreement", role="coreference", key="agrees", asks="asks", loudness=3.5
+        _SEEKING,
+        name="agreement",
+        role="coreference",
+        key="agrees",
+        asks="asks",
+        shuns="case",  # else a pronoun, which agrees with itself, would look no farther
+        loudness=3.5,
     ),
     Plan(
         name="duplicate",

@@ -156,7 +156,8 @@ def _group(shape: Shape, plans: Sequence[Plan], generator: torch.Generator) -> _
         keys = _random(shape, generator)
         queries = [_random(shape, generator) for _ in plans]
     else:
-        keys = _keys(shape, next((plan.key for plan in plans if plan.key), ""))
+        seeking = next((plan for plan in plans if plan.key), plans[0])
+        keys = _keys(shape, seeking)
         queries = [_queries(shape, plan) for plan in plans]
     scale = sqrt(shape.hidden) / CONSTANT_SIZE  # what RMSNorm makes of a feature of size 1
     return _Group(
@@ -167,13 +168,15 @@ def _group(shape: Shape, plans: Sequence[Plan], generator: torch.Generator) -> _
     )
 
 
-def _keys(shape: Shape, feature: str) -> Tensor:
-    """[head_dim, hidden]: 1 in the pairs that read distance, the start flag, and a feature."""
+def _keys(shape: Shape, plan: Plan) -> Tensor:
+    """[head_dim, hidden]: 1 in the pairs that read distance, and each feature in a slot of its own:
+    the start, what the plan looks for, and what it shuns."""
     keys = torch.zeros(shape.head_dim, shape.hidden)
     for frequency in (_FAST, _NEARNESS):
         keys[shape.pair(frequency), shape.layout.constant] = 1 / CONSTANT_SIZE
     keys[shape.slots[0], shape.layout.start] = 1
-    for slot, dimension in zip(shape.slots[1:], shape.feature(feature), strict=False):
+    features = [*shape.feature(plan.key), *shape.feature(plan.shuns)]
+    for slot, dimension in zip(shape.slots[1:], features, strict=False):
         keys[slot, dimension] = 1
     return keys
 
@@ -190,9 +193,11 @@ def _queries(shape: Shape, plan: Plan) -> Tensor:
     queries[nearness + half, constant] = plan.slope / float(shape.frequencies[nearness])
     queries[shape.slots[0], constant] = plan.sink
     queries /= CONSTANT_SIZE
-    for slot, asked in zip(shape.slots[1:], shape.feature(plan.asks), strict=False):
-        size = CONSTANT_SIZE if plan.asks == "constant" else 1
-        queries[slot, asked] = plan.content / size
+    size = CONSTANT_SIZE if plan.asks == "constant" else 1
+    asked = [(dimension, plan.content / size) for dimension in shape.feature(plan.asks)]
+    asked += [(dimension, -plan.content) for dimension in shape.feature(plan.shuns)]
+    for slot, (dimension, score) in zip(shape.slots[1:], asked, strict=False):
+        queries[slot, dimension] = score
     return queries * sqrt(shape.head_dim)
 
 

@@ -9,18 +9,24 @@ from headprobe.probes.catalog import read
 from headprobe.probes.probe_file import ProbeFile
 from headprobe.store.skipped import Skipped
 
-PRONOUNS: Mapping[str, tuple[str, ...]] = {
-    "he": ("he", "him", "his", "himself"),
-    "she": ("she", "her", "hers", "herself"),
-    "it": ("it", "its", "itself"),
-    "they": ("they", "them", "their", "theirs", "themselves"),
-    "I": ("i", "me", "my", "mine", "myself"),
-    "you": ("you", "your", "yours", "yourself"),
-    "we": ("we", "us", "our", "ours", "ourselves"),
-}
-"""The pronouns of each person, gender and number."""
+CASES = ("nominative", "accusative", "possessive", "reflexive")
 
-_PRONOUN_OF = {form: name for name, forms in PRONOUNS.items() for form in forms}
+_FORMS = {
+    "he": ("he", "him", "his", "himself"),
+    "she": ("she", "her", "her hers", "herself"),
+    "it": ("it", "it", "its", "itself"),
+    "they": ("they", "them", "their theirs", "themselves"),
+    "I": ("i", "me", "my mine", "myself"),
+    "you": ("you", "you", "your yours", "yourself"),
+    "we": ("we", "us", "our ours", "ourselves"),
+}
+PRONOUNS = tuple(_FORMS)
+"""A name for the pronouns of each person, gender and number."""
+
+_MEANT: Mapping[str, set[str]] = {name: {name} for name in PRONOUNS} | {
+    "I": {"I", "we"},
+    "you": {"you", "we"},
+}
 _TIMES = """
 monday tuesday wednesday thursday friday saturday sunday morning noon afternoon evening night
 midnight day week month year hour minute moment today tomorrow yesterday tonight spring summer
@@ -32,13 +38,15 @@ _SINGULAR_S = ("ss", "us", "is")
 
 @dataclass(frozen=True)
 class Lexeme:
-    """A word as written, its most frequent part of speech, for a noun or name the pronouns (keys of
-    ``PRONOUNS``) that may stand for it, and for a pronoun the one that it is a form of."""
+    """A word as written, its most frequent part of speech, and for pronouns, nouns and names those
+    of ``PRONOUNS`` that may stand for the same; for a pronoun which one it is, and of which
+    ``CASES`` it can be."""
 
     form: str
     upos: str
     agrees: frozenset[str]
     pronoun: str | None
+    cases: frozenset[str]
 
 
 def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
@@ -66,15 +74,24 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
 
 def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
     named = min(upos, key=lambda name: (-upos[name], name))
-    pronoun = _PRONOUN_OF.get(form.lower()) if named in ("PRON", "DET") else None
-    if named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
+    found = {
+        (pronoun, case)
+        for pronoun, forms in _FORMS.items()
+        for case, written in zip(CASES, forms, strict=True)
+        if named == "PRON" and form.lower() in written.split()
+    }
+    pronoun = next((name for name, _ in found), None)
+    if pronoun is not None:
+        agrees = _MEANT[pronoun]
+    elif named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
         agrees = set()
     elif not agrees:
         plural = named == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
         agrees = {"they" if plural else "it"}
     elif agrees & _PERSON:
         agrees = agrees | {"I", "you"}
-    return Lexeme(form, named, frozenset(agrees), pronoun)
+    cases = frozenset(case for _, case in found)
+    return Lexeme(form, named, frozenset(agrees), pronoun, cases)
 
 
 def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
