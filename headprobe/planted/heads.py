@@ -9,11 +9,12 @@ class Plan:
     """A head to be planted.
 
     A key scores ``content`` where its feature ``key`` is what the feature ``asks`` of the query
-    says, the opposite for sharing a feature that it ``shuns``, ``sink`` where it is a start token, minus ``slope`` for each token that it is away, and
-    up to ``previous`` the nearer it is to one token back. What it attends to is written to the
-    feature ``writes`` in a direction drawn by ``voice``, times ``loudness``, which makes up for
-    rows in which it rests. ``role`` is what it must be found to be, None: nothing. ``repeats``
-    names the head that it is one more of. A ``random`` one goes by the codes of tokens alone.
+    says, the opposite where it shares a feature that the query ``shuns``, ``sink`` where it is a
+    start token, minus ``slope`` for each token that it is away, and up to ``previous`` the nearer
+    it is to one token back. What it attends to is written to the feature ``writes`` in a direction
+    drawn by ``voice``, times ``loudness``, which makes up for rows in which it rests. ``role`` is
+    what it must be found to be, None: nothing. ``repeats`` names the head that it is one more of. A
+    ``random`` one goes by the codes of tokens alone.
     """
 
     name: str
