@@ -24,7 +24,7 @@ from headprobe.store.tables import Row
 from headprobe.workflows.scan import ScanRequest, scan
 
 PLANTED, RANDOM = "planted", "random weights"
-SHARES = {PLANTED: 0.8, RANDOM: 0.2}
+SHARES = {PLANTED: 0.6, RANDOM: 0.2}
 """How much of the bundled probe sets each kind of case is scanned on."""
 
 _ROLES_OF_NO_CONTENT = frozenset({"none", "mixed", "redundant", "positional", "unnamed"})
