@@ -1,0 +1,147 @@
+"""Planted heads do what their plans say, by transformers' own eager attention; no code of ours is
+between the weights and the maps that are looked at here."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+
+from headprobe.planted.cases import Case
+from headprobe.planted.checkpoint import plant
+from headprobe.planted.heads import CONTENT, Plan
+from headprobe.planted.seats import Seat
+from headprobe.planted.weights import Shape
+from headprobe.planted.words import Lexeme
+
+TEXT = (
+    "Anna saw a description of the school on Friday, and she showed him the old report. "
+    "“The engineers have lost their camera,” Daniel told her; they were not in the library. "
+    "He asked Clara about it before the dog found his letter, but nobody had seen the animal."
+)
+CASES = [
+    Case(Shape(3, 8, 8, 32), True, 0),
+    Case(Shape(4, 8, 4, 24), True, 1),
+    Case(Shape(9, 4, 1, 40), True, 2),
+]
+
+
+@dataclass(frozen=True)
+class Planted:
+    shape: Shape
+    seats: Mapping[Seat, Plan]
+    model: LlamaForCausalLM
+    ids: Tensor
+    maps: tuple[Tensor, ...]
+    words: Mapping[int, Lexeme]
+    repeated: tuple[Tensor, ...]
+
+    def named(self, name: str) -> list[tuple[Seat, Plan]]:
+        """The heads of this plan, or whose plan's name begins so, and its repeaters."""
+        return [
+            (seat, plan)
+            for seat, plan in self.seats.items()
+            if plan.name.split(",")[0].split(" ")[0] == name or plan.repeats == name
+        ]
+
+    def looked_at(self, seat: Seat) -> list[int]:
+        return self.maps[seat[0]][0, seat[1]].argmax(-1).tolist()
+
+
+LAG = 20
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.name)
+def planted(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    lexicon: list[Lexeme],
+) -> Planted:
+    folder = tmp_path_factory.mktemp("planted")
+    seats = plant(folder, request.param, lexicon)
+    model = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager").eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    words = {
+        tokenizer(word.form, add_special_tokens=False)["input_ids"][-1]: word for word in lexicon
+    }
+    ids = tokenizer(TEXT, return_tensors="pt")["input_ids"]
+    run = torch.randperm(len(tokenizer) - 3, generator=torch.Generator().manual_seed(0))[:LAG] + 3
+    twice = torch.cat([ids[0, :1], run, run])[None]
+    with torch.no_grad():
+        maps, repeated = (model(each, output_attentions=True).attentions for each in (ids, twice))
+    return Planted(request.param.shape, seats, model, ids[0], maps, words, repeated)
+
+
+def expected(planted: Planted, name: str, row: int) -> int:
+    """The token that a seeking head looks at: the nearest of its kind, else the start."""
+    words = [planted.words.get(int(token)) for token in planted.ids]
+    query = words[row]
+
+    def fits(key: Lexeme | None) -> bool:
+        if key is None:
+            return False
+        if name == "mark":
+            return key.upos == "PUNCT"
+        if name == "verb":
+            return key.upos == "VERB"
+        if name == "determiner":
+            return query is not None and query.upos in ("NOUN", "PROPN") and key.upos == "DET"
+        return query is not None and query.pronoun in key.agrees and not query.cases & key.cases
+
+    return max((place for place in range(1, row + 1) if fits(words[place])), default=0)
+
+
+@pytest.mark.parametrize("name", ["mark", "verb", "determiner", "agreement"])
+def test_seeking_heads_look_at_the_nearest_of_their_kind(name: str, planted: Planted) -> None:
+    wanted = [expected(planted, name, row) for row in range(len(planted.ids))]
+    assert sum(place > 0 for place in wanted) >= (6 if name == "agreement" else 12)
+    heads = planted.named(name)
+    assert heads
+    for seat, _ in heads:
+        assert planted.looked_at(seat) == wanted
+
+
+def test_copying_heads_find_the_earlier_copy_and_what_followed_it(planted: Planted) -> None:
+    rows = torch.arange(LAG + 1, 2 * LAG + 1)
+    for name, back in (("duplicate", LAG), ("induction", LAG - 1)):
+        heads = planted.named(name)
+        assert heads
+        for (layer, head), _ in heads:
+            assert planted.repeated[layer][0, head, rows, rows - back].min() > 0.8, name
+
+
+def test_blind_heads_know_distance_alone(planted: Planted) -> None:
+    rows = torch.arange(12, len(planted.ids))
+    for (layer, head), plan in planted.named("decay"):
+        row = planted.maps[layer][0, head, rows]
+        ratio = row.gather(1, rows[:, None] - 3) / row.gather(1, rows[:, None] - 4)
+        assert torch.allclose(ratio.log(), torch.tensor(plan.slope), rtol=0.15)
+    for (layer, head), _ in planted.named("previous"):
+        assert planted.maps[layer][0, head, rows, rows - 1].min() > 0.95
+    for (layer, head), _ in planted.named("sink"):
+        assert planted.maps[layer][0, head, rows, 0].min() > 0.85
+
+
+def test_repeaters_do_the_same_and_random_heads_read_codes_alone(planted: Planted) -> None:
+    def written(seat: Seat) -> Tensor:
+        attention = planted.model.model.layers[seat[0]].self_attn
+        size, group = attention.head_dim, seat[1] // attention.num_key_value_groups
+        out = attention.o_proj.weight[:, seat[1] * size :][:, :size]
+        return out @ attention.v_proj.weight[group * size :][:size]
+
+    for seat, plan in planted.seats.items():
+        if plan.repeats:
+            (first,) = [at for at, found in planted.seats.items() if found.name == plan.repeats]
+            times = plan.loudness / CONTENT[plan.repeats].loudness
+            assert torch.allclose(written(seat), times * written(first), atol=1e-4)
+            for maps in (planted.maps, planted.repeated):
+                pair = maps[seat[0]][0, seat[1]], maps[first[0]][0, first[1]]
+                assert (pair[0] * pair[1]).sqrt().sum(-1).mean() > 0.97
+        if plan.random:
+            attention = planted.model.model.layers[seat[0]].self_attn
+            rows = attention.q_proj.weight[seat[1] * attention.head_dim :][: attention.head_dim]
+            code = planted.shape.layout.code
+            assert rows[:, : code.start].abs().max() == rows[:, code.stop :].abs().max() == 0
+            assert rows[:, code.start : code.stop].abs().max() > 0
