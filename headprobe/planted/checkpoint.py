@@ -21,16 +21,16 @@ IN_PIECES = 0.9
 def plant(folder: Path, case: Case, lexicon: Sequence[Lexeme]) -> Mapping[Seat, Plan]:
     """Write a checkpoint with all kinds of heads on seats drawn by the case's seed; who sits where.
     Of a case with random weights nobody sits anywhere."""
-    rng, generator = Random(case.seed), torch.Generator().manual_seed(case.seed)
     forms = [word.form for word in lexicon]
-    pieces = split_words(forms, IN_PIECES, rng)
+    pieces = split_words(forms, IN_PIECES, Random(case.seed))
     tokenizer = build_tokenizer(forms, pieces, adds_start=case.adds_start)
     tokenizer.save_pretrained(folder)
     numbers = tokenizer.get_vocab()
     if case.spread is not None:
         build_random_model(case.shape, len(numbers), case.spread, case.seed).save_pretrained(folder)
         return {}
-    seats = draw_seats(case.shape, rng)
+    seats = draw_seats(case.shape, Random(case.seed))
+    generator = torch.Generator().manual_seed(case.seed)
     embeddings = embed(
         case.shape.layout, case.shape.hidden, numbers, (START, END), lexicon, pieces, generator
     )

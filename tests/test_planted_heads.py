@@ -1,0 +1,117 @@
+"""Planted heads through the whole pipeline: every role is found, nothing else is, and the self-test
+would notice if it were not so."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from headprobe.cli.main import _run
+from headprobe.planted.cases import planted_cases
+from headprobe.planted.seats import draw_seats
+from headprobe.report.console import console
+from headprobe.report.selftest_view import SelfTest, draw_selftest
+from headprobe.store.run_folder import Run
+from headprobe.workflows import selftest as workflow
+from headprobe.workflows.selftest import PLANTED, RANDOM, selftest
+from tests.workflows.conftest import Remembering
+
+JUDGED = {"coreference", "syntax", "punctuation", "redundant"}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("selftest") / "kept"
+
+
+@pytest.fixture(scope="module")
+def found(kept: Path) -> SelfTest:
+    return selftest(Remembering(), quick=True, seed=11, keep=kept)
+
+
+def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
+    faults = [fault for case in found.cases for fault in case.faults if fault.role in JUDGED]
+    assert not faults
+    planted, random = found.totals
+    assert (planted.kind, random.kind) == (PLANTED, RANDOM)
+    assert planted.planted == planted.found + planted.missed > 30
+    assert planted.heads == sum(c.shape.layers * c.shape.heads for c in planted_cases(11, True))
+    assert random.planted == random.falsely_named == 0 < random.heads
+
+
+def test_runs_and_checkpoints_are_kept(found: SelfTest, kept: Path) -> None:
+    assert len(found.cases) == 5
+    for number, case in enumerate(found.cases):
+        run = Run.load(kept / f"{number:02}" / "run")
+        assert len(run.heads) == case.heads
+        assert run.relations["n"].max() > 1000
+
+
+@pytest.mark.parametrize("wrong", ["swapped", "claimed", "denied"])
+def test_what_is_wrong_is_said(
+    wrong: str, found: SelfTest, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same runs against another truth: heads swapped, a role claimed that none has."""
+    case = planted_cases(11, True)[0]
+    truth = draw_seats(case.shape, Random(case.seed))  # noqa: S311
+    repeated = {plan.repeats for plan in truth.values()}
+    name = next(name for name in ("verb", "determiner") if name not in repeated)
+    at = {plan.name: seat for seat, plan in truth.items()}
+    seeking, idle = at[name], at["sink"]
+    swapped = {seeking: truth[idle], idle: truth[seeking]}
+    claimed = {seeking: replace(truth[seeking], role="coreference")}
+    denied = {seeking: replace(truth[seeking], role=None)}
+    lie = truth | {"swapped": swapped, "claimed": claimed, "denied": denied}[wrong]
+    monkeypatch.setattr(workflow, "plant", lambda *_: lie)
+    monkeypatch.setattr(workflow, "scan", lambda request, _: Run.load(request.out))
+    result = workflow._scan_case(case, [], kept, kept / "00")
+    said = {(fault.planted, fault.role, fault.named) for fault in result.faults}
+    expected = {
+        "swapped": {
+            (name, "syntax", False),
+            (name, "redundant", True),
+            ("sink", "syntax", True),
+            ("sink", "redundant", False),
+        },
+        "claimed": {(name, "syntax", True), (name, "coreference", False)},
+        "denied": {(name, "syntax", True)},
+    }[wrong]
+    assert {each for each in said if each[1] in JUDGED} == expected
+    assert result.missed == sum(not fault.named for fault in result.faults)
+    assert result.falsely_named == len(result.faults) - result.missed
+    assert result.planted == result.found + result.missed
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_the_command_says_it_by_its_exit_code(
+    right: bool,
+    found: SelfTest,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fault = workflow.Fault("L0H0", "verb", "syntax", False, "a \x1b[31mreason")
+    cases = [replace(case, faults=() if right else (fault,)) for case in found.cases]
+    result = replace(found, cases=tuple(cases), right=right)
+    monkeypatch.setattr(workflow, "selftest", lambda *_, **__: result)
+    assert _run(["selftest", "--quick", "--json"]) == (0 if right else 1)
+    assert json.loads(capsys.readouterr().out)["right"] is right
+    assert _run(["selftest", "--quiet"]) == (0 if right else 1)
+    assert (capsys.readouterr().out == "") is right
+    printed = StringIO()
+    draw_selftest(result, console(printed, width=120))
+    text = printed.getvalue()
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert ("missed: syntax" in text) is ("bug of headprobe" in text) is not right
+    for case in (*found.cases[:2], *found.totals):
+        assert case.case in text
+
+
+def test_a_folder_that_is_there_is_left_alone(kept: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for taken in (tmp_path, tmp_path / "mine"):
+        assert _run(["selftest", "--quick", "-o", str(taken)]) == 2
+    assert (tmp_path / "mine").read_text() == "mine"
