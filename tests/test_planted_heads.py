@@ -14,9 +14,10 @@ from headprobe.planted.cases import planted_cases
 from headprobe.planted.seats import draw_seats
 from headprobe.report.console import console
 from headprobe.report.selftest_view import SelfTest, draw_selftest
+from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import Run
 from headprobe.workflows import selftest as workflow
-from headprobe.workflows.selftest import PLANTED, RANDOM, selftest
+from headprobe.workflows.selftest import PLANTED, RANDOM, SHUFFLED, selftest
 from tests.workflows.conftest import Remembering
 
 JUDGED = {"coreference", "syntax", "punctuation", "redundant"}
@@ -35,16 +36,18 @@ def found(kept: Path) -> SelfTest:
 def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
     faults = [fault for case in found.cases for fault in case.faults if fault.role in JUDGED]
     assert not faults
-    planted, random = found.totals
-    assert (planted.kind, random.kind) == (PLANTED, RANDOM)
+    planted, shuffled, random = found.totals
+    assert (planted.kind, shuffled.kind, random.kind) == (PLANTED, SHUFFLED, RANDOM)
     assert planted.planted == planted.found + planted.missed > 30
     assert planted.heads == sum(c.shape.layers * c.shape.heads for c in planted_cases(11, True))
-    assert random.planted == random.falsely_named == 0 < random.heads
+    assert shuffled.heads == planted.heads
+    assert shuffled.falsely_named == random.falsely_named == 0 < random.heads
 
 
 def test_runs_and_checkpoints_are_kept(found: SelfTest, kept: Path) -> None:
-    assert len(found.cases) == 5
-    for number, case in enumerate(found.cases):
+    scanned = [case for case in found.cases if case.kind != SHUFFLED]
+    assert len(scanned) == 5
+    for number, case in enumerate(scanned):
         run = Run.load(kept / f"{number:02}" / "run")
         assert len(run.heads) == case.heads
         assert run.relations["n"].max() > 1000
@@ -67,7 +70,7 @@ def test_what_is_wrong_is_said(
     lie = truth | {"swapped": swapped, "claimed": claimed, "denied": denied}[wrong]
     monkeypatch.setattr(workflow, "plant", lambda *_: lie)
     monkeypatch.setattr(workflow, "scan", lambda request, _: Run.load(request.out))
-    result = workflow._scan_case(case, [], kept, kept / "00")
+    result, _ = workflow._scan_case(case, [], kept, kept / "00")
     said = {(fault.planted, fault.role, fault.named) for fault in result.faults}
     expected = {
         "swapped": {
@@ -106,7 +109,7 @@ def test_the_command_says_it_by_its_exit_code(
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
     assert ("missed: syntax" in text) is ("bug of headprobe" in text) is not right
-    for case in (*found.cases[:2], *found.totals):
+    for case in (found.cases[0], *found.totals):
         assert case.case in text
 
 
@@ -115,3 +118,10 @@ def test_a_folder_that_is_there_is_left_alone(kept: Path, tmp_path: Path) -> Non
     for taken in (tmp_path, tmp_path / "mine"):
         assert _run(["selftest", "--quick", "-o", str(taken)]) == 2
     assert (tmp_path / "mine").read_text() == "mine"
+
+
+def test_a_role_under_shuffled_links_is_a_fault() -> None:
+    """What needs no links is none."""
+    roles = {"syntax": 2, "redundant": 3, "positional": 4, "none": 5}
+    note = ControlNote("shuffled", 0, "", named=6, redundant=3, roles=roles, taken_from=None)
+    assert [fault.role for fault in workflow._named_when_shuffled([note])] == ["syntax"]

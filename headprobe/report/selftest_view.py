@@ -13,7 +13,8 @@ from headprobe.report.plain import plain
 
 @dataclass(frozen=True)
 class Fault:
-    """A head that lacks a ``role`` it was given, or has one that it was not given (``named``)."""
+    """A head that lacks a ``role`` it was given, or has one that it was not given (``named``). No
+    ``head`` where all that is known is how many."""
 
     head: str
     planted: str

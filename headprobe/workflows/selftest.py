@@ -3,7 +3,7 @@
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,15 +19,18 @@ from headprobe.planted.words import Lexeme, read_lexicon
 from headprobe.probes.catalog import resolve
 from headprobe.report.progress import Progress, SilentProgress
 from headprobe.report.selftest_view import CaseResult, Fault, SelfTest
+from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import HEADS
 from headprobe.store.tables import Row
+from headprobe.verdicts.rules import load_rules
 from headprobe.workflows.scan import ScanRequest, scan
 
-PLANTED, RANDOM = "planted", "random weights"
+PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
 SHARES = {PLANTED: 0.6, RANDOM: 0.2}
 """How much of the bundled probe sets each kind of case is scanned on."""
 
-_ROLES_OF_NO_CONTENT = frozenset({"none", "mixed", "redundant", "positional", "unnamed"})
+_NO_CONTENT = frozenset({"redundant", "positional"})
+"""Roles that heads may earn whatever the links and the weights."""
 
 
 def selftest(
@@ -42,23 +45,26 @@ def selftest(
     cases = [*planted_cases(seed, quick), *random_cases(seed, quick)]
     files = resolve(())
     lexicon = read_lexicon(files)
-    results = []
+    results: list[CaseResult] = []
     with _folder(keep) as folder:
         for kind, share in SHARES.items():
             write_sample(files, folder / _slug(kind), share, seed)
         progress.stage("scanning checkpoints", len(cases), "checkpoints")
         for number, case in enumerate(cases):
-            results.append(_scan_case(case, lexicon, folder, folder / f"{number:02}"))
+            results += _scan_case(case, lexicon, folder, folder / f"{number:02}")
             progress.advance()
     return SelfTest(
         cases=tuple(results),
-        totals=tuple(_total(kind, results) for kind in SHARES),
+        totals=tuple(_total(kind, results) for kind in (PLANTED, SHUFFLED, RANDOM)),
         right=not any(result.faults for result in results),
         seconds=time.perf_counter() - started,
     )
 
 
-def _scan_case(case: Case, lexicon: Sequence[Lexeme], folder: Path, place: Path) -> CaseResult:
+def _scan_case(
+    case: Case, lexicon: Sequence[Lexeme], folder: Path, place: Path
+) -> Iterator[CaseResult]:
+    """What a scan finds in a checkpoint, and under shuffled links in one with planted heads."""
     kind = PLANTED if case.spread is None else RANDOM
     with quietly():
         seats = plant(place / "model", case, lexicon)
@@ -69,20 +75,27 @@ def _scan_case(case: Case, lexicon: Sequence[Lexeme], folder: Path, place: Path)
         device="cpu",
         seed=case.seed,
         overwrite=True,
+        shuffle=kind == PLANTED,
     )
-    heads = {
-        (row.whole("layer"), row.whole("head")): row
-        for row in scan(request, _Unheard()).rows(HEADS)
-    }
+    run = scan(request, _Unheard())
+    heads = {(row.whole("layer"), row.whole("head")): row for row in run.rows(HEADS)}
+    if kind == RANDOM:
+        yield _result(case, kind, len(heads), 0, _named_at_random(heads))
+        return
     leaders = _leaders(seats, heads)
     wanted = _wanted(seats, leaders)
-    faults = tuple(_faults(seats, leaders, wanted, heads) if seats else _named_at_random(heads))
     planted = sum(len(roles) for roles in wanted.values())
+    yield _result(case, kind, len(heads), planted, _faults(seats, leaders, wanted, heads))
+    yield _result(case, SHUFFLED, len(heads), 0, _named_when_shuffled(run.manifest.controls))
+
+
+def _result(case: Case, kind: str, heads: int, planted: int, found: Iterable[Fault]) -> CaseResult:
+    faults = tuple(found)
     missed = sum(not fault.named for fault in faults)
     return CaseResult(
         case=case.name,
         kind=kind,
-        heads=len(heads),
+        heads=heads,
         planted=planted,
         found=planted - missed,
         missed=missed,
@@ -132,8 +145,16 @@ def _leaders(seats: Mapping[Seat, Plan], heads: Mapping[Seat, Row]) -> Mapping[S
 def _named_at_random(heads: Mapping[Seat, Row]) -> Iterator[Fault]:
     """Heads without any training may stand still or count words, but know nothing of content."""
     for seat, row in heads.items():
-        for role in sorted(_roles(row) - _ROLES_OF_NO_CONTENT):
+        for role in sorted(_roles(row) - _NO_CONTENT):
             yield Fault(head_name(*seat), "random weights", role, True, row.text("reason"))
+
+
+def _named_when_shuffled(controls: Sequence[ControlNote]) -> Iterator[Fault]:
+    """Links that mean nothing earn no role; what needs no links may stay."""
+    for control in controls:
+        for role in sorted(control.roles.keys() & {*load_rules().roles, "mixed"}):
+            reason = f"{control.roles[role]} heads, seed {control.seed}"
+            yield Fault("", SHUFFLED, role, True, reason)
 
 
 def _roles(row: Row) -> set[str]:
