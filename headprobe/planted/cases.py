@@ -30,9 +30,9 @@ _PLANTED = (
     (Shape(4, 8, 4, 24), False),
     (Shape(6, 4, 2, 48), True),
     (Shape(2, 16, 16, 24), False),
-    (Shape(9, 4, 1, 40), True),
+    (Shape(8, 4, 1, 40), True),
     (Shape(4, 6, 6, 32), False),
-    (Shape(3, 12, 6, 64), True),
+    (Shape(2, 12, 6, 64), True),
 )
 _RANDOM = (Shape(3, 4, 4, 16), Shape(2, 8, 2, 32), Shape(4, 6, 1, 24))
 _SPREADS = (0.02, 0.1, 0.3)
