@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said(
     lie = truth | {"swapped": swapped, "claimed": claimed, "denied": denied}[wrong]
     monkeypatch.setattr(workflow, "plant", lambda *_: lie)
     monkeypatch.setattr(workflow, "scan", lambda request, _: Run.load(request.out))
-    result, _ = workflow._scan_case(case, [], kept, kept / "00")
+    result, _ = workflow._scan_case(case, [], kept / "00")
     said = {(fault.planted, fault.role, fault.named) for fault in result.faults}
     expected = {
         "swapped": {

@@ -1,11 +1,17 @@
 """``headprobe selftest``: checkpoints built by hand, whose heads are known, scanned like others."""
 
+import os
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
+
+import torch
 
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
@@ -29,6 +35,9 @@ PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
 SHARES = {PLANTED: 0.6, RANDOM: 0.2}
 """How much of the bundled probe sets each kind of case is scanned on."""
 
+MOST_WORKERS = 4
+"""Each holds the libraries, and some hundred MiB."""
+
 _NO_CONTENT = frozenset({"redundant", "positional"})
 """Roles that heads may earn whatever the links and the weights."""
 
@@ -50,9 +59,11 @@ def selftest(
         for kind, share in SHARES.items():
             write_sample(files, folder / _slug(kind), share, seed)
         progress.stage("scanning checkpoints", len(cases), "checkpoints")
-        for number, case in enumerate(cases):
-            results += _scan_case(case, lexicon, folder, folder / f"{number:02}")
-            progress.advance()
+        places = [folder / f"{number:02}" for number in range(len(cases))]
+        with _workers() as workers:
+            for found in workers.map(_scan_case, cases, repeat(lexicon), places):
+                results += found
+                progress.advance()
     return SelfTest(
         cases=tuple(results),
         totals=tuple(_total(kind, results) for kind in (PLANTED, SHUFFLED, RANDOM)),
@@ -61,16 +72,27 @@ def selftest(
     )
 
 
-def _scan_case(
-    case: Case, lexicon: Sequence[Lexeme], folder: Path, place: Path
-) -> Iterator[CaseResult]:
-    """What a scan finds in a checkpoint, and under shuffled links in one with planted heads."""
+def _workers() -> ProcessPoolExecutor:
+    """Such small models are scanned side by side, one thread each: more have nothing to share."""
+    return ProcessPoolExecutor(
+        min(os.cpu_count() or 1, MOST_WORKERS),
+        mp_context=get_context("spawn"),  # torch's threads do not survive a fork
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    )
+
+
+def _scan_case(case: Case, lexicon: Sequence[Lexeme], place: Path) -> list[CaseResult]:
+    """What a scan finds in a checkpoint, and under shuffled links in one with planted heads.
+
+    ``place`` is the case's folder, beside the probe sets.
+    """
     kind = PLANTED if case.spread is None else RANDOM
     with quietly():
         seats = plant(place / "model", case, lexicon)
     request = ScanRequest(
         model=str(place / "model"),
-        probes=(str(folder / _slug(kind)),),
+        probes=(str(place.parent / _slug(kind)),),
         out=place / "run",
         device="cpu",
         seed=case.seed,
@@ -80,13 +102,15 @@ def _scan_case(
     run = scan(request, _Unheard())
     heads = {(row.whole("layer"), row.whole("head")): row for row in run.rows(HEADS)}
     if kind == RANDOM:
-        yield _result(case, kind, len(heads), 0, _named_at_random(heads))
-        return
+        return [_result(case, kind, len(heads), 0, _named_at_random(heads))]
     leaders = _leaders(seats, heads)
     wanted = _wanted(seats, leaders)
     planted = sum(len(roles) for roles in wanted.values())
-    yield _result(case, kind, len(heads), planted, _faults(seats, leaders, wanted, heads))
-    yield _result(case, SHUFFLED, len(heads), 0, _named_when_shuffled(run.manifest.controls))
+    shuffled = _named_when_shuffled(run.manifest.controls)
+    return [
+        _result(case, kind, len(heads), planted, _faults(seats, leaders, wanted, heads)),
+        _result(case, SHUFFLED, len(heads), 0, shuffled),
+    ]
 
 
 def _result(case: Case, kind: str, heads: int, planted: int, found: Iterable[Fault]) -> CaseResult:
