@@ -13,14 +13,20 @@ from headprobe.cli.main import _run
 from headprobe.planted.cases import planted_cases
 from headprobe.planted.seats import draw_seats
 from headprobe.report.console import console
-from headprobe.report.selftest_view import SelfTest, draw_selftest
+from headprobe.report.selftest_view import Fault, SelfTest, draw_selftest
 from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import Run
 from headprobe.workflows import selftest as workflow
 from headprobe.workflows.selftest import PLANTED, RANDOM, SHUFFLED, selftest
 from tests.workflows.conftest import Remembering
 
-JUDGED = {"coreference", "syntax", "punctuation", "redundant"}
+KNOWN = "agreement", "positional"
+"""Rows in which a head rests on the start count as rows in which distance decides where it looks:
+an agreement head, which rests in 94 % of them, is called positional, too. To be mended there."""
+
+
+def is_known(fault: Fault) -> bool:
+    return KNOWN[0] in fault.planted and fault.role == KNOWN[1]
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +40,8 @@ def found(kept: Path) -> SelfTest:
 
 
 def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
-    faults = [fault for case in found.cases for fault in case.faults if fault.role in JUDGED]
-    assert not faults
+    faults = [fault for case in found.cases for fault in case.faults]
+    assert not [fault for fault in faults if not is_known(fault)]
     planted, shuffled, random = found.totals
     assert (planted.kind, shuffled.kind, random.kind) == (PLANTED, SHUFFLED, RANDOM)
     assert planted.planted == planted.found + planted.missed > 30
@@ -71,7 +77,8 @@ def test_what_is_wrong_is_said(
     monkeypatch.setattr(workflow, "plant", lambda *_: lie)
     monkeypatch.setattr(workflow, "scan", lambda request, _: Run.load(request.out))
     result, _ = workflow._scan_case(case, [], kept / "00")
-    said = {(fault.planted, fault.role, fault.named) for fault in result.faults}
+    faults = [fault for fault in result.faults if not is_known(fault)]
+    said = {(fault.planted, fault.role, fault.named) for fault in faults}
     expected = {
         "swapped": {
             (name, "syntax", False),
@@ -82,7 +89,7 @@ def test_what_is_wrong_is_said(
         "claimed": {(name, "syntax", True), (name, "coreference", False)},
         "denied": {(name, "syntax", True)},
     }[wrong]
-    assert {each for each in said if each[1] in JUDGED} == expected
+    assert said == expected
     assert result.missed == sum(not fault.named for fault in result.faults)
     assert result.falsely_named == len(result.faults) - result.missed
     assert result.planted == result.found + result.missed
@@ -95,7 +102,7 @@ def test_the_command_says_it_by_its_exit_code(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    fault = workflow.Fault("L0H0", "verb", "syntax", False, "a \x1b[31mreason")
+    fault = Fault("L0H0", "verb", "syntax", False, "a \x1b[31mreason")
     cases = [replace(case, faults=() if right else (fault,)) for case in found.cases]
     result = replace(found, cases=tuple(cases), right=right)
     monkeypatch.setattr(workflow, "selftest", lambda *_, **__: result)

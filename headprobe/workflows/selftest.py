@@ -32,7 +32,7 @@ from headprobe.verdicts.rules import load_rules
 from headprobe.workflows.scan import ScanRequest, scan
 
 PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
-SHARES = {PLANTED: 0.6, RANDOM: 0.2}
+SHARES = {PLANTED: 0.5, RANDOM: 0.15}
 """How much of the bundled probe sets each kind of case is scanned on."""
 
 MOST_WORKERS = 4
