@@ -226,7 +226,7 @@ def _export(
 @app.command("selftest")
 def _selftest(
     quick: Annotated[bool, typer.Option("--quick", help="A few checkpoints only.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights, seats and passages.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of weights and seats.")] = 0,
     out: Annotated[
         Path | None,
         typer.Option("--out", "-o", metavar="DIR", help="Keep checkpoints and runs there."),

@@ -47,7 +47,7 @@ def selftest(
 ) -> SelfTest:
     """Scan planted checkpoints and compare what is found with what is known.
 
-    ``quick`` takes a few cases; ``seed`` draws weights, seats and probe passages; checkpoints and
+    ``quick`` takes a few cases; ``seed`` draws weights and seats; checkpoints and
     runs are left in the folder ``keep``. HeadprobeError where that cannot be written.
     """
     started = time.perf_counter()
@@ -57,7 +57,7 @@ def selftest(
     results: list[CaseResult] = []
     with _folder(keep) as folder:
         for kind, share in SHARES.items():
-            write_sample(files, folder / _slug(kind), share, seed)
+            write_sample(files, folder / _slug(kind), share)
         progress.stage("scanning checkpoints", len(cases), "checkpoints")
         places = [folder / f"{number:02}" for number in range(len(cases))]
         with _workers() as workers:

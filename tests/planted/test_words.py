@@ -68,7 +68,7 @@ def test_every_bundled_word_has_tokens_of_its_own(adds_start: bool, lexicon: lis
 
 def test_a_sample_is_whole_documents(tmp_path: Path) -> None:
     files = resolve(())
-    write_sample(files, tmp_path / "sample", 0.3, seed=1)
+    write_sample(files, tmp_path / "sample", 0.3)
     for file in files:
         (copy,) = resolve([str(tmp_path / "sample" / file.path.name)])
         everything = {document.id: document for document in read([file], print)}
