@@ -8,8 +8,8 @@ from headprobe.probes.probe_file import ProbeFile
 
 
 def write_sample(files: Sequence[ProbeFile], folder: Path, share: float) -> None:
-    """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to files of the same names
-    in ``folder``; every document must begin with ``# newdoc``."""
+    """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to files so named in
+    ``folder``; every document must begin with ``# newdoc``."""
     folder.mkdir()
     for file in files:
         text = file.path.read_text(encoding="utf-8")
