@@ -21,11 +21,17 @@ class Conduct:
 
 
 def conduct(
-    instances: Instances, tallies: Tallies, *, confidence: float, min_attention: float
+    instances: Instances,
+    tallies: Tallies,
+    *,
+    confidence: float,
+    min_kept: float,
+    min_attention: float,
 ) -> Conduct:
-    """All of it; ``min_attention`` is ``evidence.agreement``'s."""
+    """All of it; ``min_kept`` is ``evidence.positional``'s, ``min_attention``
+    ``evidence.agreement``'s."""
     return Conduct(
-        positional(instances, tallies),
+        positional(instances, tallies, min_kept),
         copying(tallies, "duplicate", confidence),
         copying(tallies, "induction", confidence),
         agree(instances, tallies, confidence=confidence, min_attention=min_attention),

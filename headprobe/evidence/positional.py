@@ -18,10 +18,11 @@ ROWS = 512
 @dataclass(frozen=True)
 class Positional:
     """Arrays [L, H]. ``rows``: sampled rows that attend to one usable earlier word of the passage
-    most. ``explained``: the share of them where that is the word that the head's own profile of
-    distances chooses among all these, by the better of ``evidence.habit``'s two rules over all
-    rows. ``by_length``: the share that evenly spread attention explains, under which the word of
-    most tokens wins (ties split evenly). NaN without such a row."""
+    most, and have attention left for such words. ``explained``: the share of them where that is the
+    word that the head's own profile of distances chooses among all these, by the better of
+    ``evidence.habit``'s two rules over all rows. ``by_length``: the share that evenly spread
+    attention explains, under which the word of most tokens wins (ties split evenly). NaN without
+    such a row."""
 
     rows: Ints
     explained: Floats
@@ -37,10 +38,15 @@ class Positional:
         return divide(self.gain, 1 - self.by_length)
 
 
-def positional(instances: Instances, tallies: Tallies) -> Positional:
-    """Set where each sampled row looks most against what the head's habits would choose."""
+def positional(instances: Instances, tallies: Tallies, min_kept: float) -> Positional:
+    """Set where each sampled row looks most against what the head's habits would choose.
+
+    Rows that leave less than ``min_kept`` of their attention to usable earlier words do not count:
+    there a head rests, and where the rest of it trickles says nothing of what it looks for.
+    """
     _, layers, heads = tallies["sampled_winner"].shape
     place = tallies["sampled_winner"].reshape(-1, layers * heads).astype(np.int64) - 1
+    place[tallies["sampled_kept"].reshape(place.shape) < min_kept] = -1
     query = np.asarray(instances.sampled_words, dtype=np.int64)
     profile = mean_profile(tallies, "profile")
     hits = {rule: np.zeros(layers * heads) for rule in HABITS}

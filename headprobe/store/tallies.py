@@ -28,8 +28,10 @@ AXES: Mapping[str, str] = MappingProxyType(
         "category": "YLH",
         "deprel_pairs": "OMLH",
         # the earlier word of the passage that each sampled row attends to most: its place in the
-        # passage counted from 1 (0: a tie, or nothing left)
+        # passage counted from 1 (0: a tie, or nothing left), and the raw attention that all of them
+        # get there
         "sampled_winner": "ALH",
+        "sampled_kept": "ALH",
         # repeated random tokens, by sequence: rows of the repetition, in how many of them the
         # earlier copy (induction: the token after it) gets most among all earlier tokens, and the
         # raw attention it gets

@@ -21,6 +21,9 @@ from headprobe.tally.statistic import Statistic
 from headprobe.tally.view import LayerView
 from headprobe.tally.winners import WinnerStatistic
 
+_NARROW = frozenset({"example_weight", "sampled_kept"})
+"""Arrays by row, which are kept in float32."""
+
 
 class Tallier:
     """Observes a model's passes over the batches of a run and adds everything up.
@@ -93,7 +96,7 @@ class Tallier:
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
-                keep = array.dtype.kind == "i" or name == "example_weight"
+                keep = array.dtype.kind == "i" or name in _NARROW
                 arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 

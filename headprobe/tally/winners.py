@@ -1,4 +1,4 @@
-"""The one word that each sampled row attends to most."""
+"""The one word that each sampled row attends to most, and how much is left for such words."""
 
 from collections.abc import Mapping
 
@@ -10,11 +10,12 @@ from headprobe.tally.view import LayerView
 
 
 class WinnerStatistic:
-    """For every sampled row the winner among the earlier words of its passage."""
+    """For every sampled row the winner among the earlier words of its passage, and their sum."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
         # zero is "none" and "not seen yet", so that parts of a run add; words are counted from one
         self._winner = torch.zeros(rows, layers, heads, dtype=torch.int32, device=device)
+        self._kept = torch.zeros(rows, layers, heads, dtype=torch.float32, device=device)
 
     def add(self, view: LayerView) -> None:
         batch = view.batch
@@ -23,9 +24,10 @@ class WinnerStatistic:
         passage, word = batch.sampled.unbind(1)
         found = view.passage_winner[passage, word] + 1
         self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
+        self._kept[batch.sampled_row, view.layer.index] = view.kept[passage, word].float()
 
     def finish(self, batch: AlignedBatch) -> None:
         """Nothing spans layers."""
 
     def sums(self) -> Mapping[str, Tensor]:
-        return {"sampled_winner": self._winner}
+        return {"sampled_winner": self._winner, "sampled_kept": self._kept}

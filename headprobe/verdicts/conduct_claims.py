@@ -4,7 +4,6 @@ import numpy as np
 
 from headprobe.evidence.arrays import Bools, Floats
 from headprobe.evidence.conduct import Conduct
-from headprobe.evidence.evidence import Shape
 from headprobe.verdicts.reasons import why_copying, why_positional, why_unnamed
 from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, Rules
 from headprobe.verdicts.verdict import Claim
@@ -13,7 +12,7 @@ Seat = tuple[int, int]
 """Layer, head."""
 
 
-def find_conduct_claims(conduct: Conduct, shape: Shape, rules: Rules) -> dict[Seat, list[Claim]]:
+def find_conduct_claims(conduct: Conduct, rules: Rules) -> dict[Seat, list[Claim]]:
     """The heads that follow distance alone, and those that copy.
 
     Strength is ``gain / (1 - baseline)``, as of relations: for positional heads what length of
@@ -21,11 +20,10 @@ def find_conduct_claims(conduct: Conduct, shape: Shape, rules: Rules) -> dict[Se
     """
     claims: dict[Seat, list[Claim]] = {}
     found, rule = conduct.positional, rules.positional
-    left = 1 - shape.sink - shape.self_attention
     met = (found.explained > rule.explained) & (found.gain > rules.margin)
-    met &= (found.rows >= rule.min_rows) & (left >= rule.min_mass)
+    met &= found.rows >= rule.min_rows
     for at in _seats(met):
-        reason = why_positional(found, float(left[at]), at)
+        reason = why_positional(found, at)
         claims.setdefault(at, []).append(_claim(POSITIONAL, found.strength, reason, at))
     for role, copies, target in (
         (DUPLICATE, conduct.duplicate, "the earlier copy"),

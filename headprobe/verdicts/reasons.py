@@ -41,12 +41,11 @@ def why_earned(evidence: Evidence, at: Seat, norm: bool) -> str:
     return f"{reason}, {writes_it_too(evidence).shortfall(at)}" if norm else reason
 
 
-def why_positional(found: Positional, left: float, at: tuple[int, int]) -> str:
+def why_positional(found: Positional, at: tuple[int, int]) -> str:
     return (
         f"its mean attention at each distance chooses the word it looks at most in "
         f"{fraction(found.explained[at])} of {found.rows[at]:,} rows "
-        f"({fraction(found.by_length[at])} by length alone), "
-        f"{fraction(left)} of its attention is on other words"
+        f"({fraction(found.by_length[at])} by length alone)"
     )
 
 

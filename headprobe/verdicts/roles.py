@@ -30,7 +30,7 @@ def judge(
     """
     layers, heads = shape.output_norm.shape
     asked = requirements(evidence, rules)
-    by_conduct = find_conduct_claims(conduct, shape, rules)
+    by_conduct = find_conduct_claims(conduct, rules)
     claims = _ordered(find_claims(evidence, rules, asked), by_conduct, heads)
     unnamed = find_unnamed(conduct, rules)
     idle = find_idle(shape, rules.idle)

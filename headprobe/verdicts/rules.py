@@ -36,7 +36,7 @@ class RoleRule:
 @dataclass(frozen=True, slots=True)
 class PositionalRule:
     explained: float
-    min_mass: float
+    min_kept: float
     min_rows: int
 
 

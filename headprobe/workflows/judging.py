@@ -56,6 +56,7 @@ def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rul
         instances,
         tallies,
         confidence=rules.confidence,
+        min_kept=rules.positional.min_kept,
         min_attention=rules.unnamed.min_attention,
     )
     verdicts, pairs = judge(evidence, shapes, conducted, tallies, kv_heads, rules)

@@ -15,6 +15,8 @@ from headprobe.store.tallies import Tallies
 
 from .factory import PRONOUN, candidates_by_hand, random_instances
 
+MIN_KEPT = 0.05
+
 
 def sampled(seed: int, lengths: list[int]) -> Instances:
     instances = random_instances(np.random.default_rng(seed), lengths, ())
@@ -32,14 +34,14 @@ def winners(instances: Instances, values: np.ndarray) -> Tallies:
             best = [word for word in words if by_row[row, word] == by_row[row, words].max()]
             if len(best) == 1:
                 found[row, 0, head] = 1 + instances.place[best[0]]
-    return Tallies({"sampled_winner": found})
+    return Tallies({"sampled_winner": found, "sampled_kept": (found > 0).astype(np.float32)})
 
 
 def judged(instances: Instances, values: np.ndarray, profile: np.ndarray) -> Positional:
     sums = dict(winners(instances, values).arrays)
     sums["profile"] = profile[None]
     sums["profile_pairs"] = np.ones(LONGEST)
-    return positional(instances, Tallies(sums))
+    return positional(instances, Tallies(sums), MIN_KEPT)
 
 
 def by_distance(instances: Instances, profile: np.ndarray) -> np.ndarray:
@@ -59,6 +61,23 @@ def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: i
     assert found.rows[0, 0] > 0
     assert found.explained[0, 0] == 1
     assert found.strength[0, 0] == pytest.approx(1) or found.by_length[0, 0] == 1
+
+
+def test_rows_in_which_a_head_rests_do_not_count() -> None:
+    """Most rows of an agreement head rest, and what trickles to words there falls with distance."""
+    instances = sampled(5, [60] * 4)
+    profile = np.exp(-np.arange(LONGEST) / 9.0)
+    taste = np.random.default_rng(5).random(len(instances.form))
+    shape = (len(instances.sampled_words), len(taste))
+    at_work = np.arange(shape[0]) % 10 == 0
+    values = np.where(at_work[:, None], taste, by_distance(instances, profile))
+    sums = dict(winners(instances, values[None]).arrays)
+    sums["profile"] = profile[None, None]
+    sums["profile_pairs"] = np.ones(LONGEST)
+    assert positional(instances, Tallies(sums), MIN_KEPT).explained > 0.9
+    sums["sampled_kept"] = np.where(at_work, 1.0, 1e-9).astype(np.float32)[:, None, None]
+    found = positional(instances, Tallies(sums), MIN_KEPT)
+    assert found.rows <= at_work.sum() and found.explained < 0.5
 
 
 def test_words_weighed_by_their_tokens_are_habits_too() -> None:

@@ -94,6 +94,8 @@ def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
         row = str(instances.passage_ids[instances.passage[word]]), int(instances.place[word])
         for at in ((layer, head) for layer in range(layers) for head in range(heads)):
             assert tallies["sampled_winner"][place, *at] == slow.winner[*row, at], (row, at)
+            kept = tallies["sampled_kept"][place, *at]
+            assert kept == pytest.approx(slow.kept[*row, at], abs=tolerance), (row, at)
 
 
 def outputs_agree(instances, tallies, slow: Slow) -> None:

@@ -149,7 +149,7 @@ def planted():
     verdicts, pairs = judge(
         evidence,
         shapes,
-        conduct(corpus.instances, tallies, confidence=0.95, min_attention=5.0),
+        conduct(corpus.instances, tallies, confidence=0.95, min_kept=0.05, min_attention=5.0),
         tallies,
         4,
         rules,

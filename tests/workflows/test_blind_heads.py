@@ -66,7 +66,7 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
         for what in ("hits", "mass")
     }
     sums = Tallies({**tallies.arrays, **no_copies, "copy_rows": np.zeros(1)})
-    found = conduct(corpus.instances, sums, confidence=0.95, min_attention=5.0)
+    found = conduct(corpus.instances, sums, confidence=0.95, min_kept=0.05, min_attention=5.0)
     verdicts, _ = judge(
         evidence, shape(corpus.instances, tallies, rules.confidence), found, tallies, 4, rules
     )
