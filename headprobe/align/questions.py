@@ -19,7 +19,8 @@ class Questions:
     ``passage`` and ``query`` [I] locate the query word; ``relation`` [I]; ``document_bin`` and
     ``form_bin`` [I] are ``relation * FOLDS + fold``, ``domain_bin`` [I] is ``relation * G +
     domain``. Explicit links come first: their targets are words ``target`` [K] of instance ``of``
-    [K]. The others ask for the class ``column`` [I'] of ``AlignedBatch.classes``.
+    [K]. The others ask for the class ``column`` [I'] of ``AlignedBatch.classes``; ``of_class`` [C]
+    are the classes' relations.
     """
 
     passage: Tensor
@@ -33,6 +34,7 @@ class Questions:
     of: Tensor
     target: Tensor
     column: Tensor
+    of_class: Tensor
 
     @property
     def links(self) -> int:
@@ -56,17 +58,21 @@ class Asker:
         self,
         passages: NDArray[np.int64],
         word_rows: Sequence[slice],
+        first_word: int,
         classes: NDArray[np.float32],
         usable: NDArray[np.bool_],
     ) -> dict[str, NDArray[Any]]:
-        """The fields of ``Questions``, for passages (by number) whose words are ``word_rows``, with
-        their ``classes`` [B, W, C] and ``usable`` words [B, W]."""
+        """The fields of ``Questions``, for passages (by number) whose words are ``word_rows``, the
+        query words those from ``first_word`` on, with their ``classes`` [B, W', C] and ``usable``
+        words [B, W']."""
         found = self._instances
         links, rows = [], []
-        for place, number in enumerate(passages):
+        for place, (number, span) in enumerate(zip(passages, word_rows, strict=True)):
             low, high = np.searchsorted(self._link_passage, [number, number + 1])
-            links.append(np.arange(low, high))
-            rows.append(np.full(high - low, place))
+            query = found.link_query[low:high]
+            inside = (query >= span.start + first_word) & (query < span.stop)
+            links.append(low + np.flatnonzero(inside))
+            rows.append(np.full(len(links[-1]), place))
         link, row = np.concatenate(links), np.concatenate(rows).astype(np.int64)
         base = np.array([span.start for span in word_rows])
         counts = found.link_first[link + 1] - found.link_first[link]
@@ -74,14 +80,15 @@ class Asker:
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         target = found.link_targets[np.repeat(found.link_first[link], counts) + offsets]
 
-        asked = self._ask_of_classes(base, classes, usable)
+        asked = self._ask_of_classes(base, first_word, classes, usable)
         relation = np.concatenate([found.link_relation[link], asked["relation"]])
         passage = np.concatenate([row, asked["passage"]])
         form_fold = np.concatenate([self._link_form_fold[link], asked["form_fold"]])
         of_run = passages[passage]
         return {
             "passage": passage,
-            "query": np.concatenate([found.link_query[link] - base[row], asked["query"]]),
+            "query": np.concatenate([found.link_query[link] - base[row], asked["query"]])
+            - first_word,
             "relation": relation,
             "document_bin": relation * FOLDS + found.document_fold[of_run],
             "form_bin": relation * FOLDS + form_fold,
@@ -91,10 +98,15 @@ class Asker:
             "of": of,
             "target": target - base[row[of]],
             "column": asked["column"],
+            "of_class": np.array(found.every, dtype=np.int64),
         }
 
     def _ask_of_classes(
-        self, base: NDArray[np.int64], classes: NDArray[np.float32], usable: NDArray[np.bool_]
+        self,
+        base: NDArray[np.int64],
+        first_word: int,
+        classes: NDArray[np.float32],
+        usable: NDArray[np.bool_],
     ) -> dict[str, NDArray[np.integer]]:
         """Every usable word that stands after a word of the class, for each class."""
         found = self._instances
@@ -103,7 +115,8 @@ class Asker:
         places = np.where(member, np.arange(classes.shape[1])[None, :, None], -1)
         nearest = np.full_like(places, -1)
         nearest[:, 1:] = np.maximum.accumulate(places, axis=1)[:, :-1]
-        passage, query, column = np.nonzero((nearest >= 0) & usable[:, :, None])
+        passage, query, column = np.nonzero(((nearest >= 0) & usable[:, :, None])[:, first_word:])
+        query += first_word
         return {
             "passage": passage,
             "query": query,
