@@ -31,8 +31,8 @@ class WordPairs:
     """All pairs of a usable word and a usable earlier word of its passage, [P].
 
     ``row`` counts the query words of the batch (passage * W + word), ``earlier`` is the earlier
-    word in its passage. ``members`` [2 P] are pairs in the order of their kinds, cut into runs of one
-    ``kind`` [S] each, which start at ``first`` [S].
+    word in its passage. ``members`` [2 P] are pairs in the order of their kinds, cut into runs of
+    one ``kind`` [S] each, which start at ``first`` [S].
     """
 
     row: Tensor

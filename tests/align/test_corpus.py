@@ -176,7 +176,7 @@ def test_every_row_is_in_one_block_within_the_limits(
 
 
 def test_a_chunk_is_its_passages_one_after_another() -> None:
-    corpus, passages, _ = aligned()
+    corpus = aligned()[0]
     sampled = np.arange(3, 30)
     found = replace(corpus.instances, sampled_words=sampled[corpus.instances.usable[sampled]])
     corpus = replace(corpus, instances=found)
