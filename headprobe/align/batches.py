@@ -23,8 +23,8 @@ class AlignedBatch:
 
     ``rectangle`` are the tokens' places in the chunk; ``word_of_token`` [B, T], -1 where a token
     belongs to no usable word; ``last_row`` [B, W] the rows of the query words, 0 where they are not
-    usable; ``first_word`` is W' - W. ``usable``, ``sentence``, ``form``, ``marks`` (usable
-    punctuation) [B, W'] and ``classes`` [B, W', C], membership in the relations with ``every``,
+    usable; ``first_word`` is W' - W. ``usable``, ``sentence``, ``marks`` (usable punctuation)
+    [B, W'] and ``classes`` [B, W', C], membership in the relations with ``every``,
     tell of the earlier words. ``one_sentence``: no passage holds more. ``sampled`` and ``example``
     [S, 2] (passage, query word) are looked at one by one, ``sampled_row`` and ``example_row`` [S]
     their places in the run's lists; ``questions`` and ``pairs`` count query words too. ``starts``
@@ -37,7 +37,6 @@ class AlignedBatch:
     first_word: int
     usable: Tensor
     sentence: Tensor
-    form: Tensor
     classes: Tensor
     marks: Tensor
     one_sentence: bool
@@ -221,7 +220,6 @@ class Batcher:
             "last_row": np.maximum(last - block.first, 0),
             "usable": usable,
             "sentence": sentence,
-            "form": stack([found.folded_form[span] for span in earlier], -1),
             "classes": classes,
             "marks": stack([self._marks[span] for span in earlier], 0),
             "sampled": sampled,
@@ -229,7 +227,8 @@ class Batcher:
             "example": example,
             "example_row": example_row,
         }
-        questions = self._asker.ask(block.passages, earlier, first_word, classes, usable)
+        form = stack([found.folded_form[span] for span in earlier], -1)
+        questions = self._asker.ask(block.passages, earlier, first_word, classes, usable, form)
         pairs = pair_words(
             usable,
             stack([found.upos_number[span] for span in earlier], 0),

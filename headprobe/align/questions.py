@@ -16,30 +16,31 @@ from headprobe.store.instances import Instances
 class Questions:
     """The instances of a batch as indices; one row of each per instance [I] or target [K].
 
-    ``passage`` and ``query`` [I] locate the query word; ``relation`` [I]; ``document_bin`` and
-    ``form_bin`` [I] are ``relation * FOLDS + fold``, ``domain_bin`` [I] is ``relation * G +
-    domain``. Explicit links come first: their targets are words ``target`` [K] of instance ``of``
-    [K]. The others ask for the class ``column`` [I'] of ``AlignedBatch.classes``; ``of_class`` [C]
-    are the classes' relations.
+    ``row`` [I] is the query word (b * W + w); ``relation`` [I]; ``bins`` [3 I] number first the
+    document folds of all relations, for each instance, then the form folds, then the domains.
+    Explicit links come first: their targets are words ``target`` [K] of instance ``of`` [K], with
+    its ``target_row`` and ``target_relation``; those numbered ``strict`` leave all words out but
+    of ``other_form`` [J, W']. The others ask for a class: of passage and class ``class_start``
+    [I'] is the place among ``AlignedBatch.classes``; ``of_class`` [C] are the classes' relations.
     """
 
-    passage: Tensor
-    query: Tensor
+    row: Tensor
     relation: Tensor
-    document_bin: Tensor
-    form_bin: Tensor
-    domain_bin: Tensor
+    bins: Tensor
     sentence_scope: Tensor
     strict: Tensor
+    other_form: Tensor
     of: Tensor
     target: Tensor
-    column: Tensor
+    target_row: Tensor
+    target_relation: Tensor
+    class_start: Tensor
     of_class: Tensor
 
     @property
     def links(self) -> int:
         """How many instances are explicit links."""
-        return len(self.query) - len(self.column)
+        return len(self.row) - len(self.class_start)
 
 
 class Asker:
@@ -61,10 +62,11 @@ class Asker:
         first_word: int,
         classes: NDArray[np.float32],
         usable: NDArray[np.bool_],
+        form: NDArray[np.integer],
     ) -> dict[str, NDArray[Any]]:
         """The fields of ``Questions``, for passages (by number) whose words are ``word_rows``, the
-        query words those from ``first_word`` on, with their ``classes`` [B, W', C] and ``usable``
-        words [B, W']."""
+        query words those from ``first_word`` on, with their ``classes`` [B, W', C], ``usable``
+        words and folded forms [B, W']."""
         found = self._instances
         links, rows = [], []
         for place, (number, span) in enumerate(zip(passages, word_rows, strict=True)):
@@ -85,19 +87,30 @@ class Asker:
         passage = np.concatenate([row, asked["passage"]])
         form_fold = np.concatenate([self._link_form_fold[link], asked["form_fold"]])
         of_run = passages[passage]
+        words = usable.shape[1]
+        query = np.concatenate([found.link_query[link] - base[row], asked["query"]])
+        rows_of = passage * (words - first_word) + query - first_word
+        strict = np.flatnonzero(self._strict[found.link_relation[link]])
+        own_form = form[passage[strict], query[strict]]
+        every_fold = len(found.relations) * FOLDS
+        bins = [
+            relation * FOLDS + found.document_fold[of_run],
+            every_fold + relation * FOLDS + form_fold,
+            2 * every_fold + relation * len(found.domains) + found.domain[of_run],
+        ]
+        class_passage = passage[len(link) :]
         return {
-            "passage": passage,
-            "query": np.concatenate([found.link_query[link] - base[row], asked["query"]])
-            - first_word,
+            "row": rows_of,
             "relation": relation,
-            "document_bin": relation * FOLDS + found.document_fold[of_run],
-            "form_bin": relation * FOLDS + form_fold,
-            "domain_bin": relation * len(found.domains) + found.domain[of_run],
+            "bins": np.concatenate(bins),
             "sentence_scope": self._sentence_scope[found.link_relation[link]],
-            "strict": np.flatnonzero(self._strict[found.link_relation[link]]),
+            "strict": strict,
+            "other_form": (form[passage[strict]] != own_form[:, None]).astype(np.float32),
             "of": of,
             "target": target - base[row[of]],
-            "column": asked["column"],
+            "target_row": rows_of[of],
+            "target_relation": relation[of],
+            "class_start": class_passage * words * classes.shape[2] + asked["column"],
             "of_class": np.array(found.every, dtype=np.int64),
         }
 

@@ -26,35 +26,33 @@ class RelationStatistic(BatchStatistic):
             "hits_by_form": (relations, FOLDS),
             "hits_by_domain": (relations, domains),
         }
-        self._hits = {
-            name: torch.zeros(layers, math.prod(bins), heads, dtype=torch.int32, device=device)
-            for name, bins in self._bins.items()
-        }
+        bins = sum(math.prod(of_kind) for of_kind in self._bins.values())
+        self._hits = torch.zeros(layers, bins, heads, dtype=torch.int32, device=device)
 
     def add(self, view: LayerView) -> None:
         asked, layer = view.batch.questions, view.layer.index
-        if not len(asked.query):
+        if not len(asked.row):
             return
-        kept, kind = view.kept[asked.passage, asked.query], self._kept.dtype
+        kept, kind = view.at(view.kept, asked.row), self._kept.dtype
         self._kept[layer].index_add_(0, asked.relation, kept.to(kind))
         sums = self._on_targets[layer]
-        share = view.shares[:, asked.passage[asked.of], asked.query[asked.of], :, asked.target]
-        on_targets = torch.cat([share[:, :1] * kept[asked.of][:, None], share], dim=1)
-        sums.index_add_(0, asked.relation[asked.of], on_targets.to(kind))
+        share = view.at_pairs(asked.target_row, asked.target)
+        mass = share[:, :1] * kept.index_select(0, asked.of)[:, None]
+        on_targets = torch.cat([mass, share], dim=1).to(kind)
+        sums.index_add_(0, asked.target_relation, on_targets)
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
-        members = view.batch.classes.to(kind)
-        on_classes = torch.einsum("kbhw,bwc->ckh", view.columns.to(kind), members)
-        sums.index_add_(0, asked.of_class, on_classes)
+        members = view.batch.classes.flatten(0, 1).to(kind)
+        columns = view.columns.transpose(1, 2).flatten(2).to(kind)
+        sums.index_add_(0, asked.of_class, (columns @ members).permute(2, 0, 1))
         hits = torch.cat([_hits_of_links(view), _hits_of_classes(view)]).to(torch.int32)
-        self._hits["hits_by_document"][layer].index_add_(0, asked.document_bin, hits)
-        self._hits["hits_by_form"][layer].index_add_(0, asked.form_bin, hits)
-        self._hits["hits_by_domain"][layer].index_add_(0, asked.domain_bin, hits)
+        self._hits[layer].index_add_(0, asked.bins, hits.repeat(len(self._bins), 1))
 
     def sums(self) -> Mapping[str, Tensor]:
         mass, share, share_norm = self._on_targets.permute(2, 1, 0, 3)
+        parts = self._hits.split([math.prod(of_kind) for of_kind in self._bins.values()], dim=1)
         by_bin = {
-            name: hits.unflatten(1, self._bins[name]).permute(1, 2, 0, 3).to(torch.int64)
-            for name, hits in self._hits.items()
+            name: hits.unflatten(1, of_kind).permute(1, 2, 0, 3).to(torch.int64)
+            for (name, of_kind), hits in zip(self._bins.items(), parts, strict=True)
         }
         return {
             "mass": mass,
@@ -68,25 +66,22 @@ class RelationStatistic(BatchStatistic):
 def _hits_of_links(view: LayerView) -> Tensor:
     """[I, H]: whether a target wins, for instances with targets of their own."""
     asked = view.batch.questions
-    passage, query = asked.passage[: asked.links], asked.query[: asked.links]
-    winner = torch.where(
-        asked.sentence_scope[:, None],
-        view.sentence_winner[passage, query],
-        view.passage_winner[passage, query],
-    )
+    rows = asked.row[: asked.links]
+    winner = view.at(view.passage_winner, rows)
+    if not view.batch.one_sentence:
+        of_sentence = view.at(view.sentence_winner, rows)
+        winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
     if len(asked.strict):
-        rows = passage[asked.strict], query[asked.strict]
-        form = view.batch.form
-        other = form[rows[0]] != form[rows[0], view.batch.first_word + rows[1]][:, None]
-        winner[asked.strict] = view.winners(view.earlier[rows] * other[:, None, :])
+        earlier = view.earlier.flatten(0, 1).index_select(0, asked.row[asked.strict])
+        winner[asked.strict] = view.winners(earlier * asked.other_form[:, None, :])
     hits = torch.zeros_like(winner)
-    return hits.index_add_(0, asked.of, (winner[asked.of] == asked.target[:, None]).to(hits.dtype))
+    hit = winner.index_select(0, asked.of) == asked.target[:, None]
+    return hits.index_add_(0, asked.of, hit.to(hits.dtype))
 
 
 def _hits_of_classes(view: LayerView) -> Tensor:
     """[I', H]: whether one of the class wins, for instances that ask for a class."""
     asked = view.batch.questions
-    passage, query = asked.passage[asked.links :], asked.query[asked.links :]
-    winner = view.passage_winner[passage, query]
-    chosen = passage[:, None], winner.clamp(min=0), asked.column[:, None]
-    return (view.batch.classes[chosen] > 0) & (winner >= 0)
+    winner = view.at(view.passage_winner, asked.row[asked.links :])
+    place = asked.class_start[:, None] + winner.clamp(min=0) * view.batch.classes.shape[-1]
+    return (view.batch.classes.flatten()[place] > 0) & (winner >= 0)

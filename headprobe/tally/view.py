@@ -136,6 +136,14 @@ class LayerView:
         """[3, B, H, W']: ``earlier``, ``share`` and ``share_norm`` summed over the rows."""
         return torch.cat([self.earlier.sum(1)[None], self.shares.sum(2)])
 
+    def at(self, of_rows: Tensor, rows: Tensor) -> Tensor:
+        """[I, H] of [B, W, H] at these rows (b * W + w)."""
+        return of_rows.flatten(0, 1).index_select(0, rows)
+
+    def at_pairs(self, rows: Tensor, earlier: Tensor) -> Tensor:
+        """[K, 2, H]: ``shares`` from these rows (b * W + w) to these earlier words."""
+        return self.shares.flatten(1, 2)[:, rows, :, earlier]
+
     @staticmethod
     def winners(candidates: Tensor) -> Tensor:
         """[..., H] from [..., H, W]: the word that alone has the largest weight above 0, or -1."""
