@@ -24,12 +24,9 @@ class Observer(Protocol):
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
-        """The rectangle of this number has attended.
-
-        ``weights`` [B, G, R, S, T] are the probabilities in float32 (query head g * S + s),
-        ``scores`` what they are the softmax of, masked ones far below all others.
-        """
+    def attended(self, number: int, weights: Tensor) -> None:
+        """The rectangle of this number has attended; ``weights`` [B, G, R, S, T] are the
+        probabilities in float32 (query head g * S + s)."""
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """The layer has attended; ``output`` [N, H, V] are its heads' before ``o_proj``."""
@@ -75,14 +72,14 @@ class Masking:
         self._bias: dict[int, Tensor] = {}
 
     def bias(self, rectangle: Rectangle, shared: int, dtype: torch.dtype) -> Tensor:
-        """[R * S, T] to add to scores; finite, so that zero times it is zero."""
+        """[R * S, T] to add to scores."""
         found = self._bias.get(rectangle.start)
         if found is None:
             places = rectangle.keys[0]
             none = torch.zeros_like(places[:1, None])
             seen = self._sees(none, none, places[rectangle.first :, None], places[None, :])
             hidden = torch.zeros(seen.shape, dtype=dtype, device=places.device)
-            hidden.masked_fill_(~seen, torch.finfo(dtype).min / 2)
+            hidden.masked_fill_(~seen, -torch.inf)
             found = self._bias[rectangle.start] = hidden.repeat_interleave(shared, 0)
         return found
 
@@ -135,7 +132,7 @@ def attend(
         stop = rectangle.start + len(rectangle.real)
         output[rectangle.start : stop] = real.view(-1, output.shape[1])
         shape = batch, groups, rectangle.rows, shared, length
-        flat.observer.attended(number, weights.view(shape), scores.view(shape))
+        flat.observer.attended(number, weights.view(shape))
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
         raise Finished

@@ -42,7 +42,7 @@ class Witness:
         self.modules.append(module)
         self._groups = value.shape[1]
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
+    def attended(self, number: int, weights: Tensor) -> None:  # noqa: ARG002
         rows, length = weights.shape[2], weights.shape[4]
         later = weights.transpose(2, 3).triu(1 + length - rows)
         self.future = max(self.future, float(later.max()))

@@ -70,7 +70,7 @@ class CopyingObserver:
         """A layer is about to attend (``model.attention.Observer``)."""
         self._layer = self._grid.index_of(module)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
+    def attended(self, number: int, weights: Tensor) -> None:
         """A rectangle has attended."""
         passage, row, copy, sequence = self._asked[number]
         first = weights.shape[-1] - weights.shape[2]

@@ -11,7 +11,7 @@ from headprobe.model.heads import Layer
 from headprobe.tally.statistic import wide
 from headprobe.tally.view import LayerView, OutputView
 
-PROJECTED = 128
+PROJECTED = 64
 """Dimensions in which outputs are compared."""
 
 

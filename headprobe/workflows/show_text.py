@@ -101,10 +101,10 @@ class _Look:
         self._asked = module is self._layer.module
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor) -> None:
         if self._asked:
             batch = self._chunk.batches[number]
-            view = LayerView(batch, self._layer, weights, scores, self._loudness)
+            view = LayerView(batch, self._layer, weights, self._loudness)
             self.sink = view.token_rows[0, ..., : batch.starts].sum(-1).cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
