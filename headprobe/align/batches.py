@@ -26,9 +26,9 @@ class AlignedBatch:
     usable; ``first_word`` is W' - W. ``usable``, ``sentence``, ``marks`` (usable punctuation)
     [B, W'] and ``classes`` [B, W', C], membership in the relations with ``every``,
     tell of the earlier words. ``one_sentence``: no passage holds more. ``sampled`` and ``example``
-    [S, 2] (passage, query word) are looked at one by one, ``sampled_row`` and ``example_row`` [S]
-    their places in the run's lists; ``questions`` and ``pairs`` count query words too. ``starts``
-    tokens stand before each text.
+    [S] are rows (b * W + w) that are looked at one by one, ``sampled_row`` and ``example_row`` [S]
+    their places in the run's lists; ``questions`` and ``pairs`` count rows in the same way.
+    ``starts`` tokens stand before each text.
     """
 
     rectangle: Rectangle
@@ -60,10 +60,10 @@ class AlignedBatch:
 
     @cached_property
     def word_columns(self) -> Tensor:
-        """[2 B, T, W']: 1 where a token belongs to a word; attention rows times this are per word
-        (those of two kinds, one after the other)."""
+        """[2 B, W', T]: 1 where a token belongs to a word; this times columns of attention is per
+        word (for two kinds of them, one after the other)."""
         words = torch.arange(self.usable.shape[1], device=self.usable.device)
-        return (self.word_of_token[:, :, None] == words).float().repeat(2, 1, 1)
+        return (self.word_of_token[:, None, :] == words[:, None]).float().repeat(2, 1, 1)
 
     @cached_property
     def pieces(self) -> list[list[tuple[Tensor, Tensor]]]:
@@ -97,10 +97,17 @@ class AlignedBatch:
         return after.index_put((passage, token), -own, accumulate=True)
 
     @cached_property
+    def distance(self) -> Tensor:
+        """[W' * W]: from each query word back to each word of its passage; 0 where it is later."""
+        places = torch.arange(self.usable.shape[1], device=self.usable.device)
+        return (places[self.first_word :] - places[:, None]).clamp(min=0).flatten()
+
+    @cached_property
     def same_sentence(self) -> Tensor:
         """[B, W, 1, W']: 1 where query and key stand in one sentence."""
-        query = self.sentence[:, self.first_word :, None]
-        return (query == self.sentence[:, None, :]).float()[:, :, None, :]
+        query = self.sentence[:, None, self.first_word :]
+        alike = (query == self.sentence[:, :, None]).float()
+        return alike.transpose(1, 2)[:, :, None, :]
 
 
 @dataclass(frozen=True)
@@ -260,13 +267,14 @@ class Batcher:
 def _within(
     words: NDArray[np.integer], word_rows: Sequence[slice]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[S, 2]: (passage of the batch, query word) of the ``words`` in it, ascending word numbers of
-    the run; and [S] their places in ``words``."""
+    """[S]: the rows (b * W + w) of the ``words`` in a batch, ascending word numbers of the run; and
+    [S] their places in ``words``."""
     places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
     place = np.concatenate(places).astype(np.int64)
     passage = np.repeat(np.arange(len(word_rows)), _lengths(places))
     base = np.array([span.start for span in word_rows])
-    return np.stack([passage, words[place] - base[passage]], axis=1), place
+    length = max(span.stop - span.start for span in word_rows)
+    return passage * length + words[place] - base[passage], place
 
 
 def _lengths(rows: Sequence[NDArray[Any]]) -> list[int]:

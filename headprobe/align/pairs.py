@@ -30,13 +30,12 @@ _BINS = distance_bins()
 class WordPairs:
     """All pairs of a usable word and a usable earlier word of its passage, [P].
 
-    ``row`` counts the query words of the batch (passage * W + word), ``earlier`` is the earlier
-    word in its passage. ``members`` [2 P] are pairs in the order of their kinds, cut into runs of
-    one ``kind`` [S] each, which start at ``first`` [S].
+    ``place`` is (passage * W' + earlier word) * W + word, W counting query words. ``members`` [2 P]
+    are pairs in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
+    ``first`` [S].
     """
 
-    row: Tensor
-    earlier: Tensor
+    place: Tensor
     members: Tensor
     first: Tensor
     kind: Tensor
@@ -72,8 +71,7 @@ def pair_words(
     starts[::RUN] = True
     first = np.flatnonzero(starts)
     return {
-        "row": passage * queries.shape[1] + row,
-        "earlier": earlier,
+        "place": (passage * usable.shape[1] + earlier) * queries.shape[1] + row,
         "members": order % max(len(word), 1),
         "first": first,
         "kind": kinds[first],

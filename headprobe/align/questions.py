@@ -19,8 +19,8 @@ class Questions:
     ``row`` [I] is the query word (b * W + w); ``relation`` [I]; ``bins`` [3 I] number first the
     document folds of all relations, for each instance, then the form folds, then the domains.
     Explicit links come first: their targets are words ``target`` [K] of instance ``of`` [K], with
-    its ``target_row`` and ``target_relation``; those numbered ``strict`` leave all words out but
-    of ``other_form`` [J, W']. The others ask for a class: of passage and class ``class_start``
+    its ``target_relation`` and ``target_pair`` ((b * W' + target) * W + w); those numbered
+    ``strict`` leave out all words but those of ``other_form`` [J, W']. The others ask for a class: of passage and class ``class_start``
     [I'] is the place among ``AlignedBatch.classes``; ``of_class`` [C] are the classes' relations.
     """
 
@@ -32,7 +32,7 @@ class Questions:
     other_form: Tensor
     of: Tensor
     target: Tensor
-    target_row: Tensor
+    target_pair: Tensor
     target_relation: Tensor
     class_start: Tensor
     of_class: Tensor
@@ -89,7 +89,8 @@ class Asker:
         of_run = passages[passage]
         words = usable.shape[1]
         query = np.concatenate([found.link_query[link] - base[row], asked["query"]])
-        rows_of = passage * (words - first_word) + query - first_word
+        own_word = query - first_word
+        target_word = target - base[row[of]]
         strict = np.flatnonzero(self._strict[found.link_relation[link]])
         own_form = form[passage[strict], query[strict]]
         every_fold = len(found.relations) * FOLDS
@@ -100,15 +101,15 @@ class Asker:
         ]
         class_passage = passage[len(link) :]
         return {
-            "row": rows_of,
+            "row": passage * (words - first_word) + own_word,
             "relation": relation,
             "bins": np.concatenate(bins),
             "sentence_scope": self._sentence_scope[found.link_relation[link]],
             "strict": strict,
             "other_form": (form[passage[strict]] != own_form[:, None]).astype(np.float32),
             "of": of,
-            "target": target - base[row[of]],
-            "target_row": rows_of[of],
+            "target": target_word,
+            "target_pair": (row[of] * words + target_word) * (words - first_word) + own_word[of],
             "target_relation": relation[of],
             "class_start": class_passage * words * classes.shape[2] + asked["column"],
             "of_class": np.array(found.every, dtype=np.int64),

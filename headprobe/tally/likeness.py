@@ -48,9 +48,8 @@ class LikenessStatistic:
         batch = view.batch
         if not len(batch.sampled):
             return
-        passage, word = batch.sampled.unbind(1)
-        self._left.append(view.kept[passage, word] > 0)
-        attention = view.share[passage, word].sqrt_().transpose(0, 1)
+        self._left.append(view.at(view.kept, batch.sampled) > 0)
+        attention = view.whole(view.share, batch.sampled).sqrt_().transpose(0, 1)
         self._attention[batch.rectangle.start].append(attention)
 
     def add_output(self, view: OutputView) -> None:

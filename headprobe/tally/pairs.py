@@ -19,9 +19,9 @@ class PairStatistic(BatchStatistic):
 
     def add(self, view: LayerView) -> None:
         pairs = view.batch.pairs
-        if not len(pairs.row):
+        if not len(pairs.place):
             return
-        of_pairs = view.share.flatten(0, 1)[pairs.row, :, pairs.earlier]
+        of_pairs = view.at_pairs(pairs.place)[0]
         of_runs = torch.nn.functional.embedding_bag(
             pairs.members, of_pairs, pairs.first, mode="sum"
         )

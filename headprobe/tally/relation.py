@@ -36,10 +36,10 @@ class RelationStatistic(BatchStatistic):
         kept, kind = view.at(view.kept, asked.row), self._kept.dtype
         self._kept[layer].index_add_(0, asked.relation, kept.to(kind))
         sums = self._on_targets[layer]
-        share = view.at_pairs(asked.target_row, asked.target)
-        mass = share[:, :1] * kept.index_select(0, asked.of)[:, None]
-        on_targets = torch.cat([mass, share], dim=1).to(kind)
-        sums.index_add_(0, asked.target_relation, on_targets)
+        share = view.at_pairs(asked.target_pair)
+        mass = share[:1] * kept.index_select(0, asked.of)
+        on_targets = torch.cat([mass, share]).to(kind)
+        sums.index_add_(0, asked.target_relation, on_targets.transpose(0, 1))
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         members = view.batch.classes.flatten(0, 1).to(kind)
         columns = view.columns.transpose(1, 2).flatten(2).to(kind)
@@ -72,7 +72,7 @@ def _hits_of_links(view: LayerView) -> Tensor:
         of_sentence = view.at(view.sentence_winner, rows)
         winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
     if len(asked.strict):
-        earlier = view.earlier.flatten(0, 1).index_select(0, asked.row[asked.strict])
+        earlier = view.whole(view.earlier, asked.row[asked.strict])
         winner[asked.strict] = view.winners(earlier * asked.other_form[:, None, :])
     hits = torch.zeros_like(winner)
     hit = winner.index_select(0, asked.of) == asked.target[:, None]

@@ -16,57 +16,36 @@ class ShapeStatistic(BatchStatistic):
     """Sums over the rows of usable words, and the profiles over word distance."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
-        self._sums = {
-            name: torch.zeros(layers, heads, dtype=wide(device), device=device) for name in _MEANS
-        }
-        profile = (layers, heads, LONGEST)
-        self._profiles = {
-            name: torch.zeros(profile, dtype=wide(device), device=device)
-            for name in ("profile", "profile_norm")
-        }
+        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=wide(device), device=device)
+        self._profiles = torch.zeros(
+            layers, 2, LONGEST + 1, heads, dtype=wide(device), device=device
+        )
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        by_distance = _sum_by_distance(view.shares, wide(view.shares.device))
-        exact = min(by_distance.shape[-1] - 1, LONGEST)
-        for profile, of_kind in zip(self._profiles.values(), by_distance, strict=True):
-            profile[layer, :, :exact] += of_kind[:, 1 : exact + 1]
-            profile[layer, :, -1] += of_kind[:, exact + 1 :].sum(-1)
-        distances = torch.arange(by_distance.shape[-1], device=by_distance.device)
-        per_row = torch.stack(
-            [
-                view.token_rows[..., : batch.starts].sum(-1),
-                view.to_self.transpose(1, 2),
-                view.entropy,
-                view.kept > 0,
-            ]
-        ).sum((1, 2), dtype=by_distance.dtype)
+        by_pair = view.shares.sum(1).permute(0, 3, 1, 2).flatten(1, 2)
+        away, kind = batch.distance, self._profiles.dtype
+        self._profiles[layer].index_add_(1, away.clamp(max=LONGEST), by_pair.to(kind))
         on_marks = view.columns[1] * batch.marks[:, None]
-        sums = {
-            **dict(zip(("sink", "self", "entropy", "rows_stripped"), per_row, strict=True)),
-            "previous": view.to_previous.sum((0, 2), dtype=by_distance.dtype),
-            "distance": (by_distance[0] * distances).sum(-1),
-            "punctuation": on_marks.sum((0, 2), dtype=by_distance.dtype),
-        }
-        for name, of_layer in sums.items():
-            self._sums[name][layer] += of_layer
+        self._sums[layer] += torch.stack(
+            [
+                view.token_rows[..., : batch.starts].sum((0, 1, 3)),
+                view.to_self.sum((0, 2)),
+                view.to_previous.sum((0, 2)),
+                view.entropy.sum((0, 1)),
+                away.to(by_pair.dtype) @ by_pair[0],
+                on_marks.sum((0, 2)),
+                (view.kept > 0).sum((0, 1)),
+            ]
+        )
 
     def sums(self) -> Mapping[str, Tensor]:
-        counted = self._sums["rows_stripped"].round().to(torch.int64)
-        return {**self._sums, **self._profiles, "rows_stripped": counted}
-
-
-def _sum_by_distance(shares: Tensor, dtype: torch.dtype) -> Tensor:
-    """[2, H, W']: ``shares`` [2, B, W, H, W'] summed by the distance from the row's word, the last
-    W of W', to the column's.
-
-    The rows, summed over passages, are written into a buffer W - 1 columns wider, in which a view
-    with a row stride one larger turns diagonals into columns.
-    """
-    rows = shares.sum(1)
-    kinds, words, heads, keys = rows.shape
-    buffer = rows.new_zeros(kinds, words, heads, keys + words - 1)
-    buffer[..., words - 1 :] = rows
-    of_kind, of_row, of_head, _ = buffer.stride()
-    skewed = buffer.as_strided((kinds, words, heads, keys), (of_kind, of_row + 1, of_head, 1))
-    return skewed.sum(1, dtype=dtype).flip(-1)
+        by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))
+        counted = by_name["rows_stripped"].round().to(torch.int64)
+        profile, profile_norm = self._profiles[:, :, 1:].permute(1, 0, 3, 2)
+        return {
+            **by_name,
+            "rows_stripped": counted,
+            "profile": profile,
+            "profile_norm": profile_norm,
+        }

@@ -66,20 +66,20 @@ class LayerView:
 
     @cached_property
     def _to_words(self) -> Tensor:
-        """[2, B, W, H, W']: the same to usable words, the query word itself included."""
+        """[2, B, W, H, W']: the same to usable words, the query word itself included.
+
+        In memory W' comes before W and H: to go over earlier words is then to add up long vectors.
+        """
         kinds, batch, words, heads, tokens = self._to_tokens.shape
-        flat = self._to_tokens.view(kinds * batch, words * heads, tokens)
+        flat = self._to_tokens.view(kinds * batch, words * heads, tokens).mT
         if tokens < LONG or flat.device.type != "cpu":
-            summed = flat @ self.batch.word_columns
+            summed = torch.bmm(self.batch.word_columns, flat)
         else:
-            summed = flat.new_zeros(*flat.shape[:2], self.batch.usable.shape[1])
-            for kind in range(kinds):
-                for number, pieces in enumerate(self.batch.pieces):
-                    place = kind * batch + number
-                    for word, token in pieces:
-                        columns = flat[place].index_select(1, token)
-                        summed[place].index_add_(1, word, columns)
-        return summed.view(kinds, batch, words, heads, -1)
+            summed = flat.new_zeros(len(flat), self.batch.usable.shape[1], flat.shape[2])
+            for place, of_tokens in enumerate(flat):
+                for word, token in self.batch.pieces[place % batch]:
+                    summed[place].index_add_(0, word, of_tokens.index_select(0, token))
+        return summed.view(kinds, batch, -1, words, heads).permute(0, 1, 3, 4, 2)
 
     @cached_property
     def to_self(self) -> Tensor:
@@ -136,19 +136,28 @@ class LayerView:
         """[I, H] of [B, W, H] at these rows (b * W + w)."""
         return of_rows.flatten(0, 1).index_select(0, rows)
 
-    def at_pairs(self, rows: Tensor, earlier: Tensor) -> Tensor:
-        """[K, 2, H]: ``shares`` from these rows (b * W + w) to these earlier words."""
-        return self.shares.flatten(1, 2)[:, rows, :, earlier]
+    def at_pairs(self, pairs: Tensor) -> Tensor:
+        """[2, K, H]: ``shares`` of these pairs of words ((b * W' + earlier) * W + w)."""
+        by_pair = self.shares.permute(0, 1, 4, 2, 3).flatten(1, 3)
+        return by_pair.index_select(1, pairs)
+
+    def whole(self, of_pairs: Tensor, rows: Tensor) -> Tensor:
+        """[I, H, W'] of [B, W, H, W'] at these rows (b * W + w)."""
+        words, earlier = of_pairs.shape[1], of_pairs.shape[3]
+        places = torch.arange(earlier, device=rows.device)
+        pairs = ((rows // words)[:, None] * earlier + places) * words + (rows % words)[:, None]
+        by_pair = of_pairs.permute(0, 3, 1, 2).flatten(0, 2)
+        return by_pair.index_select(0, pairs.flatten()).view(*pairs.shape, -1).transpose(1, 2)
 
     @staticmethod
     def winners(candidates: Tensor) -> Tensor:
-        """[..., H] from [..., H, W]: the word that alone has the largest weight above 0, or -1."""
+        """[..., H] from [..., H, W']: the word that alone has the largest weight above 0, or -1."""
         best = candidates.amax(-1, keepdim=True)
-        # as numbers, so that products count the largest and tell the place of a lone one
+        # as numbers, so that sums count the largest and tell the place of a lone one
         largest = torch.eq(candidates, best, out=torch.empty_like(candidates))
+        alone = (largest.sum(-1) == 1) & (best[..., 0] > 0)
         places = torch.arange(candidates.shape[-1], device=best.device, dtype=best.dtype)
-        count, place = largest @ torch.ones_like(places), largest @ places
-        return torch.where((count == 1) & (best[..., 0] > 0), place, -1).to(torch.int64)
+        return torch.where(alone, largest.mul_(places).sum(-1), -1).to(torch.int64)
 
     @cached_property
     def passage_winner(self) -> Tensor:

@@ -20,8 +20,7 @@ class WinnerStatistic(BatchStatistic):
         batch = view.batch
         if not len(batch.sampled):
             return
-        passage, word = batch.sampled.unbind(1)
-        found = view.passage_winner[passage, word] + 1
+        found = view.at(view.passage_winner, batch.sampled) + 1
         self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
 
     def sums(self) -> Mapping[str, Tensor]:

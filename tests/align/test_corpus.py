@@ -205,10 +205,9 @@ def test_a_chunk_is_its_passages_one_after_another() -> None:
                 seen.append(first + w)
                 assert batch.last_row[b, w] + block.first == corpus.last_token[first + w]
                 assert block.first <= corpus.last_token[first + w] < block.stop
-        base = [
-            int(found.passage_first[block.passages[b]]) + batch.first_word for b, _ in batch.sampled
-        ]
-        sampled_words += [b + int(w) for b, (_, w) in zip(base, batch.sampled, strict=True)]
+        for row in batch.sampled.tolist():
+            b, w = divmod(row, batch.last_row.shape[1])
+            sampled_words.append(int(found.passage_first[block.passages[b]]) + batch.first_word + w)
         places += batch.sampled_row.tolist()
     assert sorted(seen) == sorted(words)
     assert sorted(sampled_words) == [w for w in found.sampled_words if w in words]
