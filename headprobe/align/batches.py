@@ -97,12 +97,6 @@ class AlignedBatch:
         return after.index_put((passage, token), -own, accumulate=True)
 
     @cached_property
-    def distance(self) -> Tensor:
-        """[W' * W]: from each query word back to each word of its passage; 0 where it is later."""
-        places = torch.arange(self.usable.shape[1], device=self.usable.device)
-        return (places[self.first_word :] - places[:, None]).clamp(min=0).flatten()
-
-    @cached_property
     def same_sentence(self) -> Tensor:
         """[B, W, 1, W']: 1 where query and key stand in one sentence."""
         query = self.sentence[:, None, self.first_word :]

@@ -19,9 +19,10 @@ class Questions:
     ``row`` [I] is the query word (b * W + w); ``relation`` [I]; ``bins`` [3 I] number first the
     document folds of all relations, for each instance, then the form folds, then the domains.
     Explicit links come first: their targets are words ``target`` [K] of instance ``of`` [K], with
-    its ``target_relation`` and ``target_pair`` ((b * W' + target) * W + w); those numbered
-    ``strict`` leave out all words but those of ``other_form`` [J, W']. The others ask for a class: of passage and class ``class_start``
-    [I'] is the place among ``AlignedBatch.classes``; ``of_class`` [C] are the classes' relations.
+    its ``target_relation`` and ``target_pair`` ((b * W' + target) * W + w); those
+    numbered ``strict`` leave out all words but those of ``other_form`` [J, W']. The others ask for
+    a class: ``class_start`` [I'] is its place, and its passage's, among ``AlignedBatch.classes``;
+    ``of_class`` [C] are the classes' relations.
     """
 
     row: Tensor

@@ -21,7 +21,7 @@ class PairStatistic(BatchStatistic):
         pairs = view.batch.pairs
         if not len(pairs.place):
             return
-        of_pairs = view.at_pairs(pairs.place)[0]
+        of_pairs = view.at_pairs(view.share, pairs.place)
         of_runs = torch.nn.functional.embedding_bag(
             pairs.members, of_pairs, pairs.first, mode="sum"
         )

@@ -36,10 +36,10 @@ class RelationStatistic(BatchStatistic):
         kept, kind = view.at(view.kept, asked.row), self._kept.dtype
         self._kept[layer].index_add_(0, asked.relation, kept.to(kind))
         sums = self._on_targets[layer]
-        share = view.at_pairs(asked.target_pair)
-        mass = share[:1] * kept.index_select(0, asked.of)
-        on_targets = torch.cat([mass, share]).to(kind)
-        sums.index_add_(0, asked.target_relation, on_targets.transpose(0, 1))
+        share, share_norm = (view.at_pairs(of, asked.target_pair) for of in view.shares)
+        mass = share * kept.index_select(0, asked.of)
+        on_targets = torch.stack([mass, share, share_norm], dim=1)
+        sums.index_add_(0, asked.target_relation, on_targets.to(kind))
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         members = view.batch.classes.flatten(0, 1).to(kind)
         columns = view.columns.transpose(1, 2).flatten(2).to(kind)

@@ -23,9 +23,11 @@ class ShapeStatistic(BatchStatistic):
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        by_pair = view.shares.sum(1).permute(0, 3, 1, 2).flatten(1, 2)
-        away, kind = batch.distance, self._profiles.dtype
-        self._profiles[layer].index_add_(1, away.clamp(max=LONGEST), by_pair.to(kind))
+        by_distance = _sum_by_distance(view.shares).to(self._profiles.dtype)
+        exact = min(by_distance.shape[1], LONGEST)
+        self._profiles[layer, :, :exact] += by_distance[:, :exact]
+        self._profiles[layer, :, LONGEST] += by_distance[:, exact:].sum(1)
+        away = torch.arange(by_distance.shape[1], device=by_distance.device)
         on_marks = view.columns[1] * batch.marks[:, None]
         self._sums[layer] += torch.stack(
             [
@@ -33,7 +35,7 @@ class ShapeStatistic(BatchStatistic):
                 view.to_self.sum((0, 2)),
                 view.to_previous.sum((0, 2)),
                 view.entropy.sum((0, 1)),
-                away.to(by_pair.dtype) @ by_pair[0],
+                away.to(by_distance.dtype) @ by_distance[0],
                 on_marks.sum((0, 2)),
                 (view.kept > 0).sum((0, 1)),
             ]
@@ -49,3 +51,19 @@ class ShapeStatistic(BatchStatistic):
             "profile": profile,
             "profile_norm": profile_norm,
         }
+
+
+def _sum_by_distance(shares: Tensor) -> Tensor:
+    """[2, W', H]: ``shares`` [2, B, W, H, W'] summed by the distance from the row's word (the last
+    W of W') back to the column's.
+
+    The rows, summed over passages, are written into a buffer W - 1 columns wider, in which a view
+    with a row stride one larger turns diagonals into columns.
+    """
+    rows = shares.sum(1)
+    kinds, words, heads, earlier = rows.shape
+    buffer = torch.zeros(kinds, words, heads, earlier + words - 1, device=rows.device)
+    buffer[..., words - 1 :] = rows
+    of_kind, of_row, of_head, _ = buffer.stride()
+    skewed = buffer.as_strided((kinds, words, heads, earlier), (of_kind, of_row + 1, of_head, 1))
+    return skewed.sum(1).flip(-1).transpose(1, 2)

@@ -71,14 +71,15 @@ class LayerView:
         In memory W' comes before W and H: to go over earlier words is then to add up long vectors.
         """
         kinds, batch, words, heads, tokens = self._to_tokens.shape
-        flat = self._to_tokens.view(kinds * batch, words * heads, tokens).mT
+        flat = self._to_tokens.view(kinds * batch, words * heads, tokens)
         if tokens < LONG or flat.device.type != "cpu":
-            summed = torch.bmm(self.batch.word_columns, flat)
+            summed = torch.bmm(self.batch.word_columns, flat.mT)
         else:
-            summed = flat.new_zeros(len(flat), self.batch.usable.shape[1], flat.shape[2])
+            of_words = flat.new_zeros(*flat.shape[:2], self.batch.usable.shape[1])
             for place, of_tokens in enumerate(flat):
                 for word, token in self.batch.pieces[place % batch]:
-                    summed[place].index_add_(0, word, of_tokens.index_select(0, token))
+                    of_words[place].index_add_(1, word, of_tokens.index_select(1, token))
+            summed = of_words.mT.contiguous()
         return summed.view(kinds, batch, -1, words, heads).permute(0, 1, 3, 4, 2)
 
     @cached_property
@@ -132,16 +133,18 @@ class LayerView:
         """[3, B, H, W']: ``earlier``, ``share`` and ``share_norm`` summed over the rows."""
         return torch.cat([self.earlier.sum(1)[None], self.shares.sum(2)])
 
-    def at(self, of_rows: Tensor, rows: Tensor) -> Tensor:
+    @staticmethod
+    def at(of_rows: Tensor, rows: Tensor) -> Tensor:
         """[I, H] of [B, W, H] at these rows (b * W + w)."""
         return of_rows.flatten(0, 1).index_select(0, rows)
 
-    def at_pairs(self, pairs: Tensor) -> Tensor:
-        """[2, K, H]: ``shares`` of these pairs of words ((b * W' + earlier) * W + w)."""
-        by_pair = self.shares.permute(0, 1, 4, 2, 3).flatten(1, 3)
-        return by_pair.index_select(1, pairs)
+    @staticmethod
+    def at_pairs(of_pairs: Tensor, pairs: Tensor) -> Tensor:
+        """[K, H] of [B, W, H, W'] at these pairs of words ((b * W' + earlier) * W + w)."""
+        return of_pairs.permute(0, 3, 1, 2).flatten(0, 2).index_select(0, pairs)
 
-    def whole(self, of_pairs: Tensor, rows: Tensor) -> Tensor:
+    @staticmethod
+    def whole(of_pairs: Tensor, rows: Tensor) -> Tensor:
         """[I, H, W'] of [B, W, H, W'] at these rows (b * W + w)."""
         words, earlier = of_pairs.shape[1], of_pairs.shape[3]
         places = torch.arange(earlier, device=rows.device)

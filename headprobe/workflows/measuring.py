@@ -18,9 +18,15 @@ from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
 
-SCORED_PASSAGES = 8, 32
-"""Passages of the run whose text the output layer is asked about (bits per character): every 64th,
-but at least and at most so many. A large vocabulary costs as much as many layers."""
+SCORED_PASSAGES = 32
+"""Passages of the run whose text the output layer is asked about (bits per character), at most."""
+
+SCORED_SHARE = 1 / 64
+"""The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
+..."""
+
+SCORED_TOKENS = 128
+"""... but for so many."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def measure(
         idle_line=idle_line,
     )
     passages = np.arange(len(corpus.lengths))
-    scored = _choose_scored(passages, seed)
+    scored = _choose_scored(corpus.lengths, seed)
 
     def told(chunk: Chunk) -> None:
         advance(len(chunk.passages))
@@ -130,7 +136,9 @@ def _copying(
     return {name: sums.cpu().numpy() for name, sums in observer.sums().items()}
 
 
-def _choose_scored(passages: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    least, most = SCORED_PASSAGES
-    size = min(max(least, min(most, len(passages) // 64)), len(passages))
-    return np.sort(np.random.default_rng(seed).choice(passages, size, replace=False))
+def _choose_scored(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """A seeded few of the passages, ascending."""
+    order = np.random.default_rng(seed).permutation(len(lengths))[:SCORED_PASSAGES]
+    before = np.cumsum(lengths[order]) - lengths[order]
+    room = max(SCORED_TOKENS, lengths.sum() * SCORED_SHARE)
+    return np.sort(order[before < room])
