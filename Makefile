@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 # A range that admits a newer torch would pull the CUDA build: the pinned one goes in first.
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: scan test format clean
+.PHONY: scan test bench format clean
 
 scan: $(VENV)/installed
 	$(BIN)/headprobe scan $(MODEL) $(if $(PROBES),--probes $(PROBES)) $(ARGS)
@@ -17,6 +17,10 @@ test: $(VENV)/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+
+# Times against a plain forward pass: see tests/bench. Other work on the machine blurs them.
+bench: $(VENV)/tested
+	GOMP_SPINCOUNT=0 $(BIN)/python -m tests.bench $(ARGS)
 
 format: $(VENV)/tested
 	$(BIN)/ruff check --fix .

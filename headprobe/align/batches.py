@@ -11,48 +11,59 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.align.corpus import Corpus
+from headprobe.align.flat import Block, Flat, Rectangle, lay_flat, on_device
 from headprobe.align.pairs import WordPairs, pair_words
 from headprobe.align.questions import Asker, Questions
 
 
 @dataclass(frozen=True)
 class AlignedBatch:
-    """Passages of similar length, padded on the right to T tokens and W words.
+    """A block of passages: T tokens, of which R are rows; W' earlier words, of which the last W
+    are the block's query words (all, where the block is whole passages); padded on the right.
 
-    ``token_ids``, ``real`` [B, T]; ``word_of_token`` [B, T], -1 where a token belongs to no usable
-    word; ``last_token`` [B, W] the query rows, 0 where ``usable`` [B, W] is false; ``sentence`` and
-    ``form`` [B, W]; ``classes`` [B, W, C] membership in the relations with ``every``; ``marks``
-    [B, W] usable punctuation; ``cell`` [B]; ``token_column`` [B, T] indexes the run's distinct
-    token ids; ``sampled`` and ``example`` [S, 2] (passage, word) rows that are looked at one by
-    one, ``sampled_row`` and ``example_row`` [S] their places in the run's lists. ``starts`` tokens
-    stand before each text.
+    ``rectangle`` are the tokens' places in the chunk; ``word_of_token`` [B, T], -1 where a token
+    belongs to no usable word; ``last_row`` [B, W] the rows of the query words, 0 where they are not
+    usable; ``first_word`` is W' - W. ``usable``, ``sentence``, ``marks`` (usable punctuation)
+    [B, W'] and ``classes`` [B, W', C], membership in the relations with ``every``,
+    tell of the earlier words. ``one_sentence``: no passage holds more. ``sampled`` and ``example``
+    [S] are rows (b * W + w) that are looked at one by one, ``sampled_row`` and ``example_row`` [S]
+    their places in the run's lists; ``questions`` and ``pairs`` count rows in the same way.
+    ``starts`` tokens stand before each text.
     """
 
-    passages: NDArray[np.int64]
-    token_ids: Tensor
-    real: Tensor
+    rectangle: Rectangle
     word_of_token: Tensor
-    last_token: Tensor
+    last_row: Tensor
+    first_word: int
     usable: Tensor
     sentence: Tensor
-    form: Tensor
     classes: Tensor
     marks: Tensor
-    cell: Tensor
+    one_sentence: bool
     sampled: Tensor
     sampled_row: Tensor
     example: Tensor
     example_row: Tensor
-    token_column: Tensor
     questions: Questions
     pairs: WordPairs
     starts: int
 
     @cached_property
+    def rows(self) -> Tensor:
+        """[B, W] as float: 1 for the rows of usable words."""
+        return self.usable[:, self.first_word :].float()
+
+    @cached_property
+    def unusable(self) -> Tensor:
+        """Query words (b * W + w) whose rows are none of theirs."""
+        return torch.nonzero(self.rows.flatten() == 0).flatten()
+
+    @cached_property
     def word_columns(self) -> Tensor:
-        """[B, T, W]: 1 where a token belongs to a word; attention rows times this are per word."""
-        words = torch.arange(self.usable.shape[1], device=self.token_ids.device)
-        return (self.word_of_token[:, :, None] == words).float()
+        """[2 B, W', T]: 1 where a token belongs to a word; this times columns of attention is per
+        word (for two kinds of them, one after the other)."""
+        words = torch.arange(self.usable.shape[1], device=self.usable.device)
+        return (self.word_of_token[:, None, :] == words[:, None]).float().repeat(2, 1, 1)
 
     @cached_property
     def pieces(self) -> list[list[tuple[Tensor, Tensor]]]:
@@ -65,60 +76,60 @@ class AlignedBatch:
             rank = torch.arange(len(word)) - starts
             ranks = range(int(rank.max()) + 1) if len(rank) else range(0)
             of_rank = [(word[rank == k], token[rank == k]) for k in ranks]
-            split.append([(w.to(row.device), t.to(row.device)) for w, t in of_rank])
+            device = self.word_of_token.device
+            split.append([(w.to(device), t.to(device)) for w, t in of_rank])
         return split
 
     @cached_property
-    def earlier(self) -> Tensor:
-        """[B, W, 1, W]: 1 where the key is a usable word before a usable query word."""
-        pairs = self.usable[:, :, None] & self.usable[:, None, :]
-        return pairs.tril(-1).float()[:, :, None, :]
+    def own_rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Passage, query word and token [K] of the block's words' own tokens."""
+        passage, token = torch.nonzero(self.word_of_token >= self.first_word, as_tuple=True)
+        return passage, self.word_of_token[passage, token] - self.first_word, token
 
     @cached_property
     def later_rows(self) -> Tensor:
-        """[B, W, T]: 1 where a usable word's row comes after a token that is not the word's own."""
-        places = torch.arange(self.token_ids.shape[1], device=self.token_ids.device)
-        words = torch.arange(self.usable.shape[1], device=self.token_ids.device)
-        after = self.last_token[:, :, None] > places
-        own = self.word_of_token[:, None, :] == words[:, None]
-        return (after & ~own & self.usable[:, :, None]).float()
+        """[B, T]: how many rows of usable words come after a token that is not their own."""
+        places = torch.arange(self.word_of_token.shape[1], device=self.usable.device)
+        last = (self.last_row + self.rectangle.first)[:, :, None]
+        after = ((last > places) & (self.rows[:, :, None] > 0)).sum(1)
+        passage, word, token = self.own_rows
+        own = (last[passage, word, 0] > token).to(after.dtype)
+        return after.index_put((passage, token), -own, accumulate=True)
 
     @cached_property
     def same_sentence(self) -> Tensor:
-        """[B, W, 1, W]: 1 where query and key stand in one sentence."""
-        return (self.sentence[:, :, None] == self.sentence[:, None, :]).float()[:, :, None, :]
-
-    @cached_property
-    def rows(self) -> Tensor:
-        """[B, W] as float: 1 for the rows of usable words."""
-        return self.usable.float()
+        """[B, W, 1, W']: 1 where query and key stand in one sentence."""
+        query = self.sentence[:, None, self.first_word :]
+        alike = (query == self.sentence[:, :, None]).float()
+        return alike.transpose(1, 2)[:, :, None, :]
 
 
-def plan_batches(
-    lengths: NDArray[np.integer], heads: int, *, tokens: int, scores: int
-) -> list[NDArray[np.int64]]:
-    """Passage numbers by length, longest first, cut into rectangles.
+@dataclass(frozen=True)
+class Chunk:
+    """Passages in one flat run of N tokens, and the blocks that cover their words once.
 
-    A rectangle holds at most ``tokens`` padded tokens and ``scores`` attention weights of one layer
-    (passages * heads * T * T), but always at least one passage.
+    ``token_column`` [N] indexes the run's distinct token ids. ``word_token`` [Q] are the places of
+    all usable words' last tokens, ``word_passage`` [Q] and ``cell`` [P] their passages and these'
+    cells; ``sampled_word`` [S] the sampled among these words, in the order of the batches'.
     """
-    order = np.argsort(-np.asarray(lengths), kind="stable")
-    batches: list[NDArray[np.int64]] = []
-    start = 0
-    while start < len(order):
-        longest = int(lengths[order[start]])
-        size = max(1, min(tokens // longest, scores // (heads * longest * longest)))
-        batches.append(order[start : start + size])
-        start += size
-    return batches
+
+    passages: NDArray[np.int64]
+    flat: Flat
+    batches: tuple[AlignedBatch, ...]
+    token_column: Tensor
+    word_token: Tensor
+    word_passage: Tensor
+    cell: Tensor
+    sampled_word: Tensor
 
 
 class Batcher:
-    """Builds batches of a corpus on a device."""
+    """Builds chunks of a corpus on a device."""
 
     def __init__(self, corpus: Corpus, device: torch.device) -> None:
         self._corpus, self._device = corpus, device
         found = corpus.instances
+        self.starts = corpus.starts
         self._asker = Asker(found)
         self._token_numbers, self._token_column = np.unique(corpus.token_ids, return_inverse=True)
         punctuation = found.upos_names[found.upos] == "PUNCT" if len(found.upos) else found.usable
@@ -133,51 +144,109 @@ class Batcher:
         """For each passage its tokens as places in ``token_numbers``."""
         return np.split(self._token_column, self._corpus.token_first[1:-1])
 
-    def build(self, passages: NDArray[np.int64]) -> AlignedBatch:
-        """The batch of these passages (passage numbers of the run)."""
+    def build(self, blocks: Sequence[Block]) -> Chunk:
+        """The chunk of these blocks (passage numbers of the run)."""
         corpus, found = self._corpus, self._corpus.instances
-        token_rows = [slice(*corpus.token_first[p : p + 2]) for p in passages]
-        word_rows = [slice(*found.passage_first[p : p + 2]) for p in passages]
-        last = stack([corpus.last_token[rows] for rows in word_rows], -1)
-        usable, classes = last >= 0, self._classes(word_rows, last >= 0)
-        sampled, sampled_row = _within(found.sampled_words, word_rows)
-        example, example_row = _within(found.example_words, word_rows)
+        numbers = np.concatenate([block.passages for block in blocks])
+        numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
+        tokens = {p: self._tokens(p) for p in numbers.tolist()}
+        flat = lay_flat(
+            {p: corpus.token_ids[rows] for p, rows in tokens.items()}, blocks, self._device
+        )
+        starts = np.cumsum([0, *(rows.stop - rows.start for rows in tokens.values())])
+        words = [np.arange(*found.passage_first[p : p + 2]) for p in numbers]
+        words = [inside[found.usable[inside]] for inside in words]
+        word, passage = np.concatenate(words), np.repeat(np.arange(len(words)), _lengths(words))
+        sampled = [
+            found.sampled_words[low:high]
+            for block in blocks
+            for low, high in (
+                np.searchsorted(found.sampled_words, [span.start, span.stop])
+                for span in self._query_words(block)
+            )
+        ]
+        order = np.argsort(word)
+        place = order[np.searchsorted(word[order], np.concatenate(sampled))]
+        return Chunk(
+            passages=numbers,
+            flat=flat,
+            batches=tuple(
+                self._batch(block, rectangle)
+                for block, rectangle in zip(blocks, flat.rectangles, strict=True)
+            ),
+            token_column=self._tensor(
+                np.concatenate([self._token_column[rows] for rows in tokens.values()])
+            ),
+            word_token=self._tensor(corpus.last_token[word] + starts[passage]),
+            word_passage=self._tensor(passage),
+            cell=self._tensor(found.cell[numbers]),
+            sampled_word=self._tensor(place),
+        )
+
+    def _tensor(self, array: NDArray[Any]) -> Tensor:
+        return on_device(array, self._device)
+
+    def _tokens(self, passage: int, stop: int | None = None) -> slice:
+        first, end = self._corpus.token_first[passage : passage + 2].tolist()
+        return slice(first, end if stop is None else min(end, first + stop))
+
+    def _query_words(self, block: Block) -> list[slice]:
+        """The words (of the run) of each passage whose last tokens are rows of the block."""
+        corpus, spans = self._corpus, []
+        for passage in block.passages:
+            start, stop = corpus.instances.passage_first[passage : passage + 2].tolist()
+            # unusable words go with the word before them
+            last = np.maximum.accumulate(corpus.last_token[start:stop])
+            low, high = np.searchsorted(last, [block.first, block.stop])
+            spans.append(slice(start + int(low) * (block.first > 0), start + int(high)))
+        return spans
+
+    def _batch(self, block: Block, rectangle: Rectangle) -> AlignedBatch:
+        corpus, found = self._corpus, self._corpus.instances
+        queries = self._query_words(block)
+        base = found.passage_first[block.passages]
+        first_word = queries[0].start - int(base[0])
+        earlier = [slice(int(b), span.stop) for b, span in zip(base, queries, strict=True)]
+        last = stack([corpus.last_token[span] for span in queries], -1)
+        usable = stack([found.usable[span] for span in earlier], False)
+        classes = self._classes(earlier, usable)
+        tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
+        word_of_token = stack(tokens, -1)
+        word_of_token[word_of_token >= usable.shape[1]] = -1
+        sampled, sampled_row = _within(found.sampled_words, queries)
+        example, example_row = _within(found.example_words, queries)
+        sentence = stack([found.sentence[span] for span in earlier], 0)
         arrays = {
-            "token_ids": stack([corpus.token_ids[rows] for rows in token_rows], 0),
-            "real": stack([np.ones(r.stop - r.start, dtype=np.int64) for r in token_rows], 0),
-            "word_of_token": stack([corpus.word_of_token[rows] for rows in token_rows], -1),
-            "token_column": stack([self._token_column[rows] for rows in token_rows], 0),
-            "last_token": np.maximum(last, 0),
+            "word_of_token": word_of_token,
+            "last_row": np.maximum(last - block.first, 0),
             "usable": usable,
-            "sentence": stack([found.sentence[rows] for rows in word_rows], -1),
-            "form": stack([found.folded_form[rows] for rows in word_rows], -1),
+            "sentence": sentence,
             "classes": classes,
-            "marks": stack([self._marks[rows] for rows in word_rows], 0),
-            "cell": found.cell[passages],
+            "marks": stack([self._marks[span] for span in earlier], 0),
             "sampled": sampled,
             "sampled_row": sampled_row,
             "example": example,
             "example_row": example_row,
         }
-        questions = self._asker.ask(passages, word_rows, classes, usable)
+        form = stack([found.folded_form[span] for span in earlier], -1)
+        questions = self._asker.ask(block.passages, earlier, first_word, classes, usable, form)
         pairs = pair_words(
             usable,
-            stack([found.upos_number[rows] for rows in word_rows], 0),
-            stack([found.deprel[rows] for rows in word_rows], 0),
-            stack([found.form_fold[rows] for rows in word_rows], 0),
-            found.document_fold[passages],
+            stack([found.upos_number[span] for span in earlier], 0),
+            stack([found.deprel[span] for span in earlier], 0),
+            stack([found.form_fold[span] for span in earlier], 0),
+            found.document_fold[block.passages],
+            first_word,
         )
         return AlignedBatch(
-            passages=passages,
+            rectangle=rectangle,
+            first_word=first_word,
+            one_sentence=not sentence.any(),
             questions=Questions(**{k: self._tensor(v) for k, v in questions.items()}),
             pairs=WordPairs(**{k: self._tensor(v) for k, v in pairs.items()}),
             starts=corpus.starts,
             **{name: self._tensor(array) for name, array in arrays.items()},
         )
-
-    def _tensor(self, array: NDArray[Any]) -> Tensor:
-        wide = array.astype(np.int64) if array.dtype.kind in "iu" else array
-        return torch.from_numpy(np.ascontiguousarray(wide)).to(self._device, non_blocking=True)
 
     def _classes(
         self, word_rows: Sequence[slice], usable: NDArray[np.bool_]
@@ -192,13 +261,18 @@ class Batcher:
 def _within(
     words: NDArray[np.integer], word_rows: Sequence[slice]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[S, 2]: (passage of the batch, word of the passage) of the ``words`` in it, ascending word
-    numbers of the run; and [S] their places in ``words``."""
+    """[S]: the rows (b * W + w) of the ``words`` in a batch, ascending word numbers of the run; and
+    [S] their places in ``words``."""
     places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
     place = np.concatenate(places).astype(np.int64)
-    passage = np.repeat(np.arange(len(word_rows)), [len(inside) for inside in places])
+    passage = np.repeat(np.arange(len(word_rows)), _lengths(places))
     base = np.array([span.start for span in word_rows])
-    return np.stack([passage, words[place] - base[passage]], axis=1), place
+    length = max(span.stop - span.start for span in word_rows)
+    return passage * length + words[place] - base[passage], place
+
+
+def _lengths(rows: Sequence[NDArray[Any]]) -> list[int]:
+    return [len(row) for row in rows]
 
 
 def stack(rows: Sequence[NDArray[Any]], fill: object) -> NDArray[Any]:

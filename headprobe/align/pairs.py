@@ -30,13 +30,12 @@ _BINS = distance_bins()
 class WordPairs:
     """All pairs of a usable word and a usable earlier word of its passage, [P].
 
-    ``row`` counts the words of the batch (passage * W + word), ``earlier`` is the earlier word in
-    its passage. ``members`` [2 P] are pairs in the order of their kinds, cut into runs of one
-    ``kind`` [S] each, which start at ``first`` [S].
+    ``place`` is (passage * W' + earlier word) * W + word, W counting query words. ``members`` [2 P]
+    are pairs in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
+    ``first`` [S].
     """
 
-    row: Tensor
-    earlier: Tensor
+    place: Tensor
     members: Tensor
     first: Tensor
     kind: Tensor
@@ -48,10 +47,14 @@ def pair_words(
     deprel: NDArray[np.integer],
     form_fold: NDArray[np.integer],
     document_fold: NDArray[np.integer],
+    first_word: int = 0,
 ) -> dict[str, NDArray[np.int64]]:
-    """The fields of ``WordPairs``, of words [B, W] and their passages' ``document_fold`` [B]."""
+    """The fields of ``WordPairs``, of words [B, W'] and their passages' ``document_fold`` [B], the
+    query words being those from ``first_word`` on."""
     both = usable[:, :, None] & usable[:, None, :]
-    passage, word, earlier = np.nonzero(np.tril(both, -1))
+    queries = np.tril(both, -1)[:, first_word:]
+    passage, row, earlier = np.nonzero(queries)
+    word = row + first_word
 
     def ends(of_words: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         wide = of_words.astype(np.int64)
@@ -68,8 +71,7 @@ def pair_words(
     starts[::RUN] = True
     first = np.flatnonzero(starts)
     return {
-        "row": passage * usable.shape[1] + word,
-        "earlier": earlier,
+        "place": (passage * usable.shape[1] + earlier) * queries.shape[1] + row,
         "members": order % max(len(word), 1),
         "first": first,
         "kind": kinds[first],

@@ -1,70 +1,76 @@
-"""Passes of the model over the corpus."""
+"""Passes of the model over tokens that lie flat."""
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headprobe.align.batches import AlignedBatch, Batcher
-from headprobe.model.attention import Observer
+from headprobe.align.batches import Batcher, Chunk
+from headprobe.align.flat import Block, Flat
+from headprobe.model.attention import Finished, Observer, Pass
 from headprobe.model.heads import HeadGrid
 
 
 class PassObserver(Observer, Protocol):
-    """An observer that is told of batches too."""
+    """An observer that is told of chunks too."""
 
-    def begin(self, batch: AlignedBatch) -> None: ...
+    def begin(self, chunk: Chunk) -> None: ...
     def residual(self, layer: int, hidden: Tensor) -> None: ...
     def end(self) -> None: ...
 
 
-def run_batches(
+def run_chunks(
     grid: HeadGrid,
     batcher: Batcher,
-    plan: Sequence[NDArray[np.int64]],
+    plan: Sequence[Sequence[Block]],
     observer: PassObserver,
-    advance: Callable[[AlignedBatch], None],
+    advance: Callable[[Chunk], None],
     *,
     score: bool = False,
 ) -> float:
-    """One pass over each batch; the observer sees every layer.
+    """One pass over each chunk; the observer sees every layer.
 
-    The pass is the base model's, without output layer; with ``score`` it is the language model's,
-    and the bits that it needs for the batches' tokens, start tokens given, are returned (else 0).
+    The pass ends after the last layer's attention; with ``score`` it goes on to the logits, and
+    the bits that the model needs for the text's tokens, start tokens given, are returned (else 0).
     """
-    model = grid.model if score else grid.model.base_model
     bits = 0.0
     with torch.inference_mode(), grid.residuals(observer.residual):
-        for passages in plan:
-            batch = batcher.build(passages)
-            observer.begin(batch)
-            result = _attend(model, batch.token_ids, batch.real, observer)
-            observer.end()
+        for blocks in plan:
+            chunk = batcher.build(blocks)
+            observer.begin(chunk)
             if score:
-                bits += _bits(result.logits, batch)
-            advance(batch)
+                logits = run_flat(grid.model, chunk.flat, observer, None).logits
+                bits += _bits(logits[0], chunk.flat, batcher.starts)
+            else:
+                observe_flat(grid, chunk.flat, observer)
+            observer.end()
+            advance(chunk)
     return bits
 
 
-def run_tokens(grid: HeadGrid, token_ids: Tensor, real: Tensor, observer: Observer) -> None:
-    """One pass of the base model over sequences [B, T] that are no passages."""
-    with torch.inference_mode():
-        _attend(grid.model.base_model, token_ids, real, observer)
+def observe_flat(grid: HeadGrid, flat: Flat, observer: Observer) -> None:
+    """One pass of the base model, up to the last layer's attention."""
+    with torch.inference_mode(), suppress(Finished):
+        run_flat(grid.model.base_model, flat, observer, grid.layers[-1].module)
 
 
-def _attend(model: nn.Module, token_ids: Tensor, real: Tensor, observer: Observer) -> Any:
-    return model(input_ids=token_ids, attention_mask=real, use_cache=False, observe=observer)
+def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module | None) -> Any:
+    """What ``model`` makes of a flat run; ``Finished`` after the attention of ``last``."""
+    return model(
+        input_ids=flat.token_ids,
+        position_ids=flat.positions,
+        use_cache=False,
+        flat=Pass(flat.rectangles, observer, last),
+    )
 
 
-def _bits(logits: Tensor, batch: AlignedBatch) -> float:
+def _bits(logits: Tensor, flat: Flat, starts: int) -> float:
     """Cross-entropy of the text's tokens, in bits."""
-    given, told = slice(batch.starts - 1, -1), slice(batch.starts, None)
-    real = batch.real[:, told].bool()
+    told = torch.nonzero(flat.positions[0] >= starts).flatten()
     nats = torch.nn.functional.cross_entropy(
-        logits[:, given][real].float(), batch.token_ids[:, told][real], reduction="sum"
+        logits[told - 1].float(), flat.token_ids[0, told], reduction="sum"
     )
     return float(nats) / math.log(2)

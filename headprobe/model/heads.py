@@ -25,6 +25,13 @@ class Layer:
     block: nn.Module
     norm_map: Tensor
 
+    def loudness(self, value: Tensor) -> Tensor:
+        """[N, H]: the norm after ``W_O`` of values [N, G, V], as each head reads them."""
+        maps = self.norm_map.unflatten(0, (value.shape[1], -1)).transpose(1, 2).flatten(2)
+        written = torch.bmm(value.float().transpose(0, 1), maps)
+        norms: Tensor = written.unflatten(-1, (-1, self.norm_map.shape[-1])).norm(dim=-1)
+        return norms.transpose(0, 1).flatten(1)
+
     def projection(self, size: int, seed: int) -> Tensor:
         """[H, V, size]: ``W_O`` followed by one seeded random projection, the same for all layers
         (or ``W_O`` itself where the residual stream is no wider); cosines survive it
@@ -92,7 +99,7 @@ class HeadGrid:
 
 def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
     """Switch the model to the observing attention function, once it is proved (``model.proof``) on
-    ``ids`` [B, T]; HeadprobeError for a model that cannot be measured rightly."""
+    ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
     witness = prove(model, where, ids)
     heads, groups, width = witness.shapes[0]
     return HeadGrid(model, _layers(model, witness), heads, groups, width, witness.learned_sinks)
@@ -112,11 +119,12 @@ def _layers(model: PreTrainedModel, witness: Witness) -> tuple[Layer, ...]:
 
 
 def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
-    """``W_O`` [H, V, E] of an attention module in float32, read off what its ``o_proj`` makes of
-    unit vectors, so that it does not matter how the weight is stored (quantised, offloaded, with
-    adapters). Not kept:
-    it is as large as the weights themselves."""
+    """``W_O`` [H, V, E] of an attention module in float32. Where it is no plain weight
+    (quantised, offloaded, with adapters) it is read off what ``o_proj`` makes of unit vectors. Not
+    kept: it is as large as the weights themselves."""
     o_proj: Any = module.o_proj
+    if type(o_proj) is nn.Linear and o_proj.weight.device.type != "meta":
+        return o_proj.weight.detach().T.float().reshape(heads, width, -1)
     parameter = next(iter(o_proj.parameters()), None)
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
     device = parameter.device if parameter is not None else None

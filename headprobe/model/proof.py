@@ -4,12 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from headprobe.align.flat import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import NAME, register
+from headprobe.model.attention import NAME, Pass, register
 
 ROW_SUM = 1e-3
 """Rows sum to one this closely; probabilities are float32 whatever the model is in."""
@@ -36,36 +38,56 @@ class Witness:
         """Rows sum to less than one by design."""
         return self.row_low < 1 - ROW_SUM
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         self.modules.append(module)
-        self.shapes.append((weights.shape[1], value.shape[1], output.shape[-1]))
-        self.outputs[module] = output
-        self.future = max(self.future, float(weights.triu(1).max()))
+        self._groups = value.shape[1]
+
+    def attended(self, number: int, weights: Tensor) -> None:  # noqa: ARG002
+        rows, length = weights.shape[2], weights.shape[4]
+        later = weights.transpose(2, 3).triu(1 + length - rows)
+        self.future = max(self.future, float(later.max()))
         sums = weights.sum(-1)
         self.row_low = min(self.row_low, float(sums.min()))
         self.row_high = max(self.row_high, float(sums.max()))
 
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:
+        self.shapes.append((output.shape[1], self._groups, output.shape[2]))
+        self.outputs[module] = output
+
 
 def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
-    """Switch the model to the observing attention function and check it on ``ids`` [B, T].
+    """Switch the model to the observing attention function and check it on ``ids`` [T].
 
-    Every layer attends exactly once; no weight lies above the diagonal; rows sum to one (to less
-    with learned sinks); each ``o_proj`` reads the heads' outputs as they are; and these equal,
-    layer by layer on the same input, those of transformers' eager attention for this model (its
-    faster kinds have dropped soft caps before).
+    Observed are, in one flat run, a passage of these tokens, one of their first third, and theirs
+    once more, cut into blocks. Every layer attends exactly once; no weight lies on a later token;
+    rows sum to one (to less with learned sinks); each ``o_proj`` reads the heads' outputs as they
+    are; and these equal, layer by layer on the same input, those of transformers' eager attention
+    for this model (its faster kinds have dropped soft caps before).
     HeadprobeError where any of this fails.
     """
-    own, seen = _Pass(model), _Pass(model)
+    own, seen = _Record(model), _Record(model)
     register()
     witness = Witness()
+    tokens, some = ids.cpu().numpy(), -(-len(ids) // 3)
+    blocks = [
+        Block(np.array([0, 1]), 0, len(ids)),
+        *(Block(np.array([2]), a, b) for a, b in ((0, some), (some, len(ids)))),
+    ]
+    flat = lay_flat({0: tokens, 1: tokens[:some], 2: tokens}, blocks, ids.device)
     with torch.inference_mode():
         try:
             model.set_attn_implementation("eager")
             with own.recording():
-                model.base_model(input_ids=ids, use_cache=False)
+                model.base_model(input_ids=ids[None], use_cache=False)
+            own.select(flat.positions[0])
             model.set_attn_implementation(NAME)
             with seen.recording(instead=own.inputs):
-                model.base_model(input_ids=ids, use_cache=False, observe=witness)
+                model.base_model(
+                    input_ids=flat.token_ids,
+                    position_ids=flat.positions,
+                    use_cache=False,
+                    flat=Pass(flat.rectangles, witness, None),
+                )
         except (ValueError, KeyError, AttributeError, TypeError) as error:
             raise _refusal(where, "its attention cannot be observed") from error
     _check_calls(model, where, witness)
@@ -73,7 +95,7 @@ def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
     return witness
 
 
-class _Pass:
+class _Record:
     """What each attention module (those with an ``o_proj``) was given, and what it joined."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -84,6 +106,11 @@ class _Pass:
         ]
         self.inputs: dict[nn.Module, Tensor] = {}
         self.joined: dict[nn.Module, Tensor] = {}
+
+    def select(self, places: Tensor) -> None:
+        """Repeat what was noted of these places of a passage: what came later did not matter."""
+        for noted in (self.inputs, self.joined):
+            noted.update({module: tensor[:, places] for module, tensor in noted.items()})
 
     @contextmanager
     def recording(self, instead: dict[nn.Module, Tensor] | None = None) -> Iterator[None]:
@@ -117,8 +144,10 @@ def _check_calls(model: PreTrainedModel, where: str, witness: Witness) -> None:
     called = [getattr(module, "layer_idx", None) for module in witness.modules]
     if not called:
         raise _refusal(where, "none of its layers attends through transformers' functions")
-    if sorted(called, key=str) != sorted(expected, key=str):
-        raise _refusal(where, f"{len(called)} of its {len(expected)} layers attend, not each once")
+    if called != expected:
+        raise _refusal(
+            where, f"{len(called)} of its {len(expected)} layers attend, not each once in turn"
+        )
     if witness.future > 0:
         raise _refusal(where, "its attention looks at later tokens, as an encoder's does")
     if len(set(witness.shapes)) > 1:
@@ -128,7 +157,7 @@ def _check_calls(model: PreTrainedModel, where: str, witness: Witness) -> None:
         raise _refusal(where, "its attention rows do not sum to one")
 
 
-def _check_heads(where: str, witness: Witness, own: _Pass, seen: _Pass) -> None:
+def _check_heads(where: str, witness: Witness, own: _Record, seen: _Record) -> None:
     for module in witness.modules:
         if module not in seen.joined or module not in own.joined:
             raise _refusal(where, "its heads are not joined by an o_proj")

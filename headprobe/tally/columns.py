@@ -5,9 +5,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
+from headprobe.align.batches import Chunk
 from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, OutputView
 
 POSITIONS = 8
 """The positions after the start tokens that are looked at by themselves."""
@@ -16,21 +16,30 @@ POSITIONS = 8
 class ColumnStatistic:
     """The attention, averaged over the heads of a layer, that a key gets from later words' rows."""
 
-    def __init__(self, tokens: int, layers: int, device: torch.device) -> None:
+    def __init__(self, tokens: int, layers: int, starts: int, device: torch.device) -> None:
         kind = wide(device)
+        self._starts = starts
         self._token = torch.zeros(layers, tokens, dtype=kind, device=device)
         self._token_rows = torch.zeros(tokens, dtype=torch.int64, device=device)
         self._position = torch.zeros(layers, POSITIONS, dtype=kind, device=device)
         self._position_rows = torch.zeros(POSITIONS, dtype=torch.int64, device=device)
+        self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:
-        batch, layer = view.batch, view.layer.index
-        drawn = (view.token_rows.mean(2) * batch.later_rows).sum(1) * batch.real
-        _add_columns(batch, drawn, self._token[layer], self._position[layer])
+        rows, (passage, word, token) = view.token_rows, view.batch.own_rows
+        drawn = rows.sum((1, 2))
+        own = rows[passage, word, :, token].sum(-1)
+        drawn.index_put_((passage, token), -own, accumulate=True)
+        self._drawn.append((view.batch.rectangle.keys, drawn / rows.shape[2]))
 
-    def finish(self, batch: AlignedBatch) -> None:
-        counts = batch.later_rows.sum(1) * batch.real
-        _add_columns(batch, counts, self._token_rows, self._position_rows)
+    def add_output(self, view: OutputView) -> None:
+        layer = view.layer.index
+        self._spread(view.chunk, self._drawn, self._token[layer], self._position[layer])
+        self._drawn = []
+
+    def finish(self, chunk: Chunk) -> None:
+        counts = [(batch.rectangle.keys, batch.later_rows) for batch in chunk.batches]
+        self._spread(chunk, counts, self._token_rows, self._position_rows)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {
@@ -40,10 +49,18 @@ class ColumnStatistic:
             "column_position_rows": self._position_rows,
         }
 
+    def _spread(
+        self, chunk: Chunk, drawn: list[tuple[Tensor, Tensor]], by_token: Tensor, by_place: Tensor
+    ) -> None:
+        """Add values [B, T] at places [B, T] of the text to sums by token [K] and by place [P].
 
-def _add_columns(batch: AlignedBatch, values: Tensor, by_token: Tensor, by_place: Tensor) -> None:
-    """Add values [B, T] of the text's tokens to sums by token [K] and by place in the text [P]."""
-    text = values[:, batch.starts :].to(by_token.dtype)
-    by_token.index_add_(0, batch.token_column[:, batch.starts :].flatten(), text.flatten())
-    first = text[:, :POSITIONS].sum(0)
-    by_place[: len(first)] += first
+        Padding draws nothing: no row comes after it.
+        """
+        values = by_token.new_zeros(chunk.token_column.shape)
+        for keys, of_keys in drawn:
+            values.index_add_(0, keys.flatten(), of_keys.flatten().to(values.dtype))
+        place = chunk.flat.positions[0] - self._starts
+        values *= place >= 0
+        by_token.index_add_(0, chunk.token_column, values)
+        near = place.clamp(0, POSITIONS - 1)
+        by_place.index_add_(0, near, values * (place < POSITIONS))

@@ -1,12 +1,13 @@
 """Heads that copy: where the rows of repeated random tokens look (METHOD section 5)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from headprobe.align.flat import Block, on_device
 from headprobe.model.heads import HeadGrid
 from headprobe.store.copying import LAGS
 from headprobe.tally.statistic import wide
@@ -34,7 +35,7 @@ def repeat_tokens(
 
 
 class CopyingObserver:
-    """Observes passes over batches of ``repeat_tokens``.
+    """Observes passes over blocks of ``repeat_tokens``.
 
     A hit is a target whose raw attention is strictly the largest among the earlier tokens of the
     sequence, start tokens excepted; ``mass`` is that attention. The target of the *duplicate* is
@@ -49,32 +50,44 @@ class CopyingObserver:
         self._hits = {name: torch.zeros(shape, dtype=torch.int64, device=device) for name in _STEPS}
         self._mass = {name: torch.zeros(shape, dtype=kind, device=device) for name in _STEPS}
 
-    def begin(self, sequences: NDArray[np.int64]) -> None:
-        """The next pass is over these (numbers of ``LAGS``), one in each row of the batch."""
-        lags = np.array([LAGS[number] for number in sequences])
+    def begin(self, blocks: Sequence[Block]) -> None:
+        """The next pass is over these blocks of sequences (numbers of ``LAGS``)."""
+        self._asked = [self._ask(block) for block in blocks]
+
+    def _ask(self, block: Block) -> tuple[Tensor, ...]:
+        """Passage, row of the block, earlier copy and sequence of each row of a repetition."""
+        lags = np.array([LAGS[number] for number in block.passages])
         passage = np.repeat(np.arange(len(lags)), lags)
         step = np.arange(len(passage)) - np.repeat(np.cumsum(lags) - lags, lags)
         row = self._starts + lags[passage] + step
-        asked = (passage, row, row - lags[passage], sequences[passage])
-        self._passage, self._row, self._copy, self._sequence = (
-            torch.from_numpy(array.astype(np.int64)).to(self._grid.device) for array in asked
-        )
-        self._rows.index_add_(0, self._sequence, torch.ones_like(self._sequence))
+        asked = (passage, row - block.first, row - lags[passage], block.passages[passage])
+        inside = (block.first <= row) & (row < block.stop)
+        found = tuple(on_device(array[inside], self._grid.device) for array in asked)
+        self._rows.index_add_(0, found[-1], torch.ones_like(found[-1]))
+        return found
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:  # noqa: ARG002
-        """One layer has attended (``model.attention.Observer``)."""
-        layer = self._grid.index_of(module)
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
+        """A layer is about to attend (``model.attention.Observer``)."""
+        self._layer = self._grid.index_of(module)
+
+    def attended(self, number: int, weights: Tensor) -> None:
+        """A rectangle has attended."""
+        passage, row, copy, sequence = self._asked[number]
+        first = weights.shape[-1] - weights.shape[2]
         places = torch.arange(weights.shape[-1], device=weights.device)
-        earlier = (places >= self._starts) & (places < self._row[:, None])
-        rows = weights[self._passage, :, self._row] * earlier[:, None, :]
+        earlier = (places >= self._starts) & (places < first + row[:, None])
+        rows = weights[passage, :, row].flatten(1, 2) * earlier[:, None, :]
         winner = LayerView.winners(rows)
         for name, step in _STEPS.items():
-            target = (self._copy + step)[:, None]
+            target = (copy + step)[:, None]
             mass = rows.gather(-1, target[..., None].expand(-1, rows.shape[1], 1)).squeeze(-1)
-            sums = self._mass[name][layer]
-            sums.index_add_(0, self._sequence, mass.to(sums.dtype))
+            sums = self._mass[name][self._layer]
+            sums.index_add_(0, sequence, mass.to(sums.dtype))
             hits = (winner == target).to(torch.int64)
-            self._hits[name][layer].index_add_(0, self._sequence, hits)
+            self._hits[name][self._layer].index_add_(0, sequence, hits)
+
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:
+        """What the heads write is of no interest here."""
 
     def sums(self) -> Mapping[str, Tensor]:
         """The arrays of ``store.tallies.AXES`` that tell of copying."""

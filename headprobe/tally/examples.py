@@ -5,14 +5,14 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
+from headprobe.tally.statistic import BatchStatistic
 from headprobe.tally.view import LayerView
 
 STRONGEST = 5
 """How many attended words of an example row are kept."""
 
 
-class ExampleStatistic:
+class ExampleStatistic(BatchStatistic):
     """The strongest earlier words of every example row, and the raw attention they get."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
@@ -25,15 +25,11 @@ class ExampleStatistic:
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        passage, query = batch.example.unbind(1)
-        rows = view.earlier[passage, query]
+        rows = view.whole(view.earlier, batch.example)
         weight, word = rows.topk(min(STRONGEST, rows.shape[-1]), dim=-1)
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
         self._word[batch.example_row, layer, :, : word.shape[-1]] = found
         self._weight[batch.example_row, layer, :, : word.shape[-1]] = weight
-
-    def finish(self, batch: AlignedBatch) -> None:
-        """Nothing spans layers."""
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"example_word": self._word, "example_weight": self._weight}

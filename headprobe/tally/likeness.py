@@ -1,16 +1,17 @@
 """Which heads attend and write alike: all pairs, on a seeded sample of rows (METHOD section 5)."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
+from headprobe.align.batches import Chunk
 from headprobe.model.heads import Layer
 from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, OutputView
 
-PROJECTED = 128
+PROJECTED = 64
 """Dimensions in which outputs are compared."""
 
 
@@ -27,8 +28,13 @@ class LikenessStatistic:
         self, layers: Sequence[Layer], heads: int, idle_line: float, seed: int, device: torch.device
     ) -> None:
         self._idle_line = idle_line
-        self._projections = [layer.projection(PROJECTED, seed) for layer in layers]
-        self._attention: list[Tensor] = []
+        # one product for the norm and for the projection
+        self._maps = [
+            torch.cat([layer.norm_map, layer.projection(PROJECTED, seed)], dim=-1)
+            for layer in layers
+        ]
+        self._attention: dict[int, list[Tensor]] = defaultdict(list)
+        self._left: list[Tensor] = []
         self._written: list[Tensor] = []
         self._active: list[Tensor] = []
         self._rows = torch.zeros((), dtype=torch.int64, device=device)
@@ -42,34 +48,47 @@ class LikenessStatistic:
         batch = view.batch
         if not len(batch.sampled):
             return
-        passage, word = batch.sampled.unbind(1)
-        usable = batch.rows[:, :, None, None]
-        count = batch.rows.sum(1).clamp(min=1)[:, None, None]
-        mean = (view.head_output * usable).sum(1) / count
-        centred = view.head_output[passage, word] - mean[passage]
-        norm = torch.einsum("shv,hvu->shu", centred, view.layer.norm_map).norm(dim=-1)
-        active = norm >= self._idle_line * norm.median(dim=1, keepdim=True).values
-        active &= (norm > 0) & (view.kept[passage, word] > 0)
-        written = torch.einsum("shv,hvk->shk", centred, self._projections[view.layer.index])
-        length = written.norm(dim=-1, keepdim=True)
-        unit = written / torch.where(length > 0, length, 1)
-        attention = view.share[passage, word].sqrt()
-        self._active.append(active.T.float())
-        self._attention.append((attention * active[..., None]).transpose(0, 1).flatten(1))
-        self._written.append((unit * active[..., None]).transpose(0, 1).flatten(1))
+        self._left.append(view.at(view.kept, batch.sampled) > 0)
+        attention = view.whole(view.share, batch.sampled).sqrt_().transpose(0, 1)
+        self._attention[batch.rectangle.start].append(attention)
 
-    def finish(self, batch: AlignedBatch) -> None:
-        if not len(batch.sampled):
+    def add_output(self, view: OutputView) -> None:
+        chunk, sampled = view.chunk, view.chunk.sampled_word
+        if not len(sampled):
             return
-        self._rows += len(batch.sampled)
-        for kept, total in (
-            (self._attention, self._affinity),
-            (self._written, self._cosine),
-            (self._active, self._both),
-        ):
-            rows = torch.cat(kept)
-            total.add_(rows @ rows.T)
-            kept.clear()
+        count = torch.zeros_like(chunk.cell).index_add_(
+            0, chunk.word_passage, torch.ones_like(chunk.word_passage)
+        )
+        mean = view.passage_sum / count.clamp(min=1)[:, None, None]
+        centred = view.head_output[sampled] - mean[chunk.word_passage[sampled]]
+        mapped = torch.bmm(centred.transpose(0, 1), self._maps[view.layer.index])
+        split = view.layer.norm_map.shape[-1]
+        norm = mapped[..., :split].norm(dim=-1)
+        active = (norm >= self._idle_line * norm.median(dim=0).values) & (norm > 0)
+        active &= torch.cat(self._left).T
+        length = mapped[..., split:].norm(dim=-1)
+        scale = active / torch.where(length > 0, length, 1)
+        self._active.append(active.float())
+        self._written.append(mapped[..., split:] * scale[..., None])
+        self._left = []
+
+    def finish(self, chunk: Chunk) -> None:
+        if not len(chunk.sampled_word):
+            return
+        self._rows += len(chunk.sampled_word)
+        active, written = torch.cat(self._active), torch.cat(self._written).flatten(1)
+        self._both.add_(active @ active.T)
+        self._cosine.add_(written @ written.T)
+        first = 0
+        for batch in chunk.batches:
+            if not len(batch.sampled):
+                continue
+            attention = torch.cat(self._attention.pop(batch.rectangle.start))
+            last = first + len(batch.sampled)
+            rows = (attention * active[:, first:last, None]).flatten(1)
+            self._affinity.add_(rows @ rows.T)
+            first = last
+        self._active, self._written = [], []
 
     def sums(self) -> Mapping[str, Tensor]:
         return {

@@ -5,14 +5,13 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
 from headprobe.align.pairs import KINDS
 from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, QUADRANTS
-from headprobe.tally.statistic import wide
+from headprobe.tally.statistic import BatchStatistic, wide
 from headprobe.tally.view import LayerView
 
 
-class PairStatistic:
+class PairStatistic(BatchStatistic):
     """Sums over all pairs of a usable word and a usable earlier word (``store.categories``)."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
@@ -20,17 +19,14 @@ class PairStatistic:
 
     def add(self, view: LayerView) -> None:
         pairs = view.batch.pairs
-        if not len(pairs.row):
+        if not len(pairs.place):
             return
-        of_pairs = view.share.flatten(0, 1)[pairs.row, :, pairs.earlier]
+        of_pairs = view.at_pairs(view.share, pairs.place)
         of_runs = torch.nn.functional.embedding_bag(
             pairs.members, of_pairs, pairs.first, mode="sum"
         )
         sums = self._sums[view.layer.index]
         sums.index_add_(0, pairs.kind, of_runs.to(sums.dtype))
-
-    def finish(self, batch: AlignedBatch) -> None:
-        """Nothing spans layers."""
 
     def sums(self) -> Mapping[str, Tensor]:
         by_kind = self._sums.transpose(0, 1)

@@ -5,73 +5,65 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
 from headprobe.axes import LONGEST
-from headprobe.tally.statistic import wide
+from headprobe.tally.statistic import BatchStatistic, wide
 from headprobe.tally.view import LayerView
 
 _MEANS = ("sink", "self", "previous", "entropy", "distance", "punctuation", "rows_stripped")
 
 
-class ShapeStatistic:
+class ShapeStatistic(BatchStatistic):
     """Sums over the rows of usable words, and the profiles over word distance."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
-        self._sums = {
-            name: torch.zeros(layers, heads, dtype=wide(device), device=device) for name in _MEANS
-        }
-        profile = (layers, heads, LONGEST)
-        self._profiles = {
-            name: torch.zeros(profile, dtype=wide(device), device=device)
-            for name in ("profile", "profile_norm")
-        }
+        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=wide(device), device=device)
+        self._profiles = torch.zeros(
+            layers, 2, LONGEST + 1, heads, dtype=wide(device), device=device
+        )
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        rows = batch.rows[:, :, None]
-        for name, share in (("profile", view.share), ("profile_norm", view.share_norm)):
-            _add_profile(self._profiles[name][layer], share)
-        here = view.word_rows.diagonal(dim1=1, dim2=3)
-        before = view.word_rows.diagonal(offset=-1, dim1=1, dim2=3)
-        places = torch.arange(batch.usable.shape[1], device=rows.device, dtype=torch.float32)
-        stripped = view.kept > 0
-        per_row = {
-            "sink": view.token_rows[..., : batch.starts].sum(-1) * rows,
-            "self": here.transpose(1, 2) * rows,
-            "previous": before.transpose(1, 2) * rows[:, 1:] * batch.rows[:, :-1, None],
-            "entropy": torch.special.entr(view.token_rows).sum(-1) * rows,
-            "distance": (places[None, :, None] - view.share @ places) * stripped,
-            "punctuation": torch.einsum("bwhk,bk->bwh", view.share, batch.marks),
-            "rows_stripped": stripped,
-        }
-        for name, values in per_row.items():
-            sums = self._sums[name]
-            sums[layer] += values.sum((0, 1), dtype=sums.dtype)
-
-    def finish(self, batch: AlignedBatch) -> None:
-        """Nothing spans layers."""
+        by_distance = _sum_by_distance(view.shares).to(self._profiles.dtype)
+        exact = min(by_distance.shape[1], LONGEST)
+        self._profiles[layer, :, :exact] += by_distance[:, :exact]
+        self._profiles[layer, :, LONGEST] += by_distance[:, exact:].sum(1)
+        away = torch.arange(by_distance.shape[1], device=by_distance.device)
+        on_marks = view.columns[1] * batch.marks[:, None]
+        self._sums[layer] += torch.stack(
+            [
+                view.token_rows[..., : batch.starts].sum((0, 1, 3)),
+                view.to_self.sum((0, 2)),
+                view.to_previous.sum((0, 2)),
+                view.entropy.sum((0, 1)),
+                away.to(by_distance.dtype) @ by_distance[0],
+                on_marks.sum((0, 2)),
+                (view.kept > 0).sum((0, 1)),
+            ]
+        )
 
     def sums(self) -> Mapping[str, Tensor]:
-        counted = self._sums["rows_stripped"].round().to(torch.int64)
-        return {**self._sums, **self._profiles, "rows_stripped": counted}
+        by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))
+        counted = by_name["rows_stripped"].round().to(torch.int64)
+        profile, profile_norm = self._profiles[:, :, 1:].permute(1, 0, 3, 2)
+        return {
+            **by_name,
+            "rows_stripped": counted,
+            "profile": profile,
+            "profile_norm": profile_norm,
+        }
 
 
-def _add_profile(profile: Tensor, share: Tensor) -> None:
-    """Add the sums of ``share`` [B, W, H, W] over each word distance to ``profile`` [H, D].
+def _sum_by_distance(shares: Tensor) -> Tensor:
+    """[2, W', H]: ``shares`` [2, B, W, H, W'] summed by the distance from the row's word (the last
+    W of W') back to the column's.
 
-    The rows are written into a buffer W - 1 columns wider, in which a view with a row stride one
-    larger turns diagonals into columns.
+    The rows, summed over passages, are written into a buffer W - 1 columns wider, in which a view
+    with a row stride one larger turns diagonals into columns.
     """
-    passages, words, heads, _ = share.shape
-    if words < 2:
-        return
-    buffer = share.new_zeros(passages, words, heads, 2 * words - 1)
-    buffer[..., words - 1 :] = share
-    of_passage, of_row, of_head, _ = buffer.stride()
-    skewed = buffer.as_strided(
-        (passages, words, heads, words), (of_passage, of_row + 1, of_head, 1)
-    )
-    by_distance = skewed.sum((0, 1), dtype=profile.dtype)[:, :-1].flip(-1)
-    exact = min(words - 1, LONGEST)
-    profile[:, :exact] += by_distance[:, :exact]
-    profile[:, -1] += by_distance[:, exact:].sum(-1)
+    rows = shares.sum(1)
+    kinds, words, heads, earlier = rows.shape
+    buffer = torch.zeros(kinds, words, heads, earlier + words - 1, device=rows.device)
+    buffer[..., words - 1 :] = rows
+    of_kind, of_row, of_head, _ = buffer.stride()
+    skewed = buffer.as_strided((kinds, words, heads, earlier), (of_kind, of_row + 1, of_head, 1))
+    return skewed.sum(1).flip(-1).transpose(1, 2)

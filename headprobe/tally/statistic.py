@@ -6,21 +6,37 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
-from headprobe.tally.view import LayerView
+from headprobe.align.batches import Chunk
+from headprobe.tally.view import LayerView, OutputView
 
 
 class Statistic(Protocol):
-    """Reduces every layer of every batch to sums; keeps no attention."""
+    """Reduces every layer of every chunk to sums; keeps no attention.
+
+    In each layer it is shown each batch of the chunk, in order, and then what the heads write.
+    """
 
     def add(self, view: LayerView) -> None:
         """Take in one layer of one batch."""
 
-    def finish(self, batch: AlignedBatch) -> None:
-        """All layers of the batch have been seen."""
+    def add_output(self, view: OutputView) -> None:
+        """Take in what one layer's heads write in the chunk."""
+
+    def finish(self, chunk: Chunk) -> None:
+        """All layers of the chunk have been seen."""
 
     def sums(self) -> Mapping[str, Tensor]:
         """The arrays of ``store.tallies.AXES`` that this statistic fills."""
+
+
+class BatchStatistic:
+    """A statistic of attention alone, whose sums do not span layers."""
+
+    def add_output(self, view: OutputView) -> None:
+        """Of no interest here."""
+
+    def finish(self, chunk: Chunk) -> None:
+        """Nothing spans layers."""
 
 
 def wide(device: torch.device) -> torch.dtype:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from headprobe.align.batches import AlignedBatch
+from headprobe.align.batches import Chunk
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
@@ -18,7 +18,7 @@ from headprobe.tally.pairs import PairStatistic
 from headprobe.tally.relation import RelationStatistic
 from headprobe.tally.shape import ShapeStatistic
 from headprobe.tally.statistic import Statistic
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, OutputView
 from headprobe.tally.winners import WinnerStatistic
 
 _NARROW = frozenset({"example_weight", "sampled_kept"})
@@ -26,7 +26,7 @@ _NARROW = frozenset({"example_weight", "sampled_kept"})
 
 
 class Tallier:
-    """Observes a model's passes over the batches of a run and adds everything up.
+    """Observes a model's passes over the chunks of a run and adds everything up.
 
     ``seed`` is that of the random projection of outputs, ``idle_line`` that of METHOD section 5.
     """
@@ -36,6 +36,7 @@ class Tallier:
         grid: HeadGrid,
         instances: Instances,
         distinct_tokens: int,
+        starts: int,
         *,
         seed: int,
         idle_line: float,
@@ -50,45 +51,54 @@ class Tallier:
             ShapeStatistic(layers, heads, device),
             PairStatistic(layers, heads, device),
             WinnerStatistic(len(instances.sampled_words), layers, heads, device),
-            OutputStatistic(len(instances.cells), layers, heads, width, device),
+            OutputStatistic(len(instances.cells), grid.layers, heads, width, device),
             LikenessStatistic(grid.layers, heads, idle_line, seed, device),
-            ColumnStatistic(distinct_tokens, layers, device),
+            ColumnStatistic(distinct_tokens, layers, starts, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
-        self._batch: AlignedBatch | None = None
+        self._chunk: Chunk | None = None
         self._residual: dict[int, Tensor] = {}
 
-    def begin(self, batch: AlignedBatch) -> None:
-        """The next pass is over this batch."""
-        self._batch = batch
+    def begin(self, chunk: Chunk) -> None:
+        """The next pass is over this chunk."""
+        self._chunk = chunk
 
     def residual(self, layer: int, hidden: Tensor) -> None:
-        """The residual stream [B, T, E] that enters a layer."""
+        """The residual stream [1, N, E] that enters a layer."""
         self._residual[layer] = hidden
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
-        """One layer has attended (``model.attention.Observer``)."""
-        if self._batch is None:
-            raise RuntimeError("a pass began without its batch")
-        layer = self._grid.index_of(module)
-        view = LayerView(
-            self._batch,
-            self._grid.layers[layer],
-            weights,
-            value,
-            output,
-            self._residual.pop(layer),
-        )
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
+        """A layer is about to attend (``model.attention.Observer``)."""
+        self._layer = self._grid.layers[self._grid.index_of(module)]
+        self._loudness = self._layer.loudness(value)
+
+    def attended(self, number: int, weights: Tensor) -> None:
+        """A rectangle has attended."""
+        batch = self._running.batches[number]
+        if not batch.last_row.shape[1]:
+            return
+        view = LayerView(batch, self._layer, weights, self._loudness)
         for statistic in self._statistics:
             statistic.add(view)
 
-    def end(self) -> None:
-        """The pass over the batch is over."""
-        if self._batch is None:
-            raise RuntimeError("a pass ended that never began")
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:  # noqa: ARG002
+        """The layer has attended."""
+        residual = self._residual.pop(self._layer.index)
+        view = OutputView(self._running, self._layer, output, residual)
         for statistic in self._statistics:
-            statistic.finish(self._batch)
-        self._batch = None
+            statistic.add_output(view)
+
+    def end(self) -> None:
+        """The pass over the chunk is over."""
+        for statistic in self._statistics:
+            statistic.finish(self._running)
+        self._chunk = None
+
+    @property
+    def _running(self) -> Chunk:
+        if self._chunk is None:
+            raise RuntimeError("a pass without its chunk")
+        return self._chunk
 
     def tallies(self, beside: Mapping[str, NDArray[np.generic]]) -> Tallies:
         """Everything added up so far, as host arrays, with what was counted without the model."""

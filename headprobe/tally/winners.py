@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.align.batches import AlignedBatch
+from headprobe.tally.statistic import BatchStatistic
 from headprobe.tally.view import LayerView
 
 
-class WinnerStatistic:
+class WinnerStatistic(BatchStatistic):
     """For every sampled row the winner among the earlier words of its passage, and their sum."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
@@ -21,13 +21,9 @@ class WinnerStatistic:
         batch = view.batch
         if not len(batch.sampled):
             return
-        passage, word = batch.sampled.unbind(1)
-        found = view.passage_winner[passage, word] + 1
+        found = view.at(view.passage_winner, batch.sampled) + 1
         self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
-        self._kept[batch.sampled_row, view.layer.index] = view.kept[passage, word].float()
-
-    def finish(self, batch: AlignedBatch) -> None:
-        """Nothing spans layers."""
+        self._kept[batch.sampled_row, view.layer.index] = view.at(view.kept, batch.sampled)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"sampled_winner": self._winner, "sampled_kept": self._kept}

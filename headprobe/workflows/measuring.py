@@ -7,18 +7,26 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headprobe.align.batches import AlignedBatch, Batcher, plan_batches, stack
+from headprobe.align.batches import Batcher, Chunk
 from headprobe.align.corpus import Corpus
+from headprobe.align.flat import lay_flat, plan_chunks
 from headprobe.axes import LONGEST
 from headprobe.errors import HeadprobeError
-from headprobe.model.forward import run_batches, run_tokens
+from headprobe.model.forward import observe_flat, run_chunks
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
 
 SCORED_PASSAGES = 32
-"""Passages of the run whose text the output layer is asked about (bits per character)."""
+"""Passages of the run whose text the output layer is asked about (bits per character), at most."""
+
+SCORED_SHARE = 1 / 64
+"""The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
+..."""
+
+SCORED_TOKENS = 128
+"""... but for so many."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +45,19 @@ class Measured:
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A batch holds at most so many padded tokens, and attention weights of one layer, and where
-    text is scored so many logits; but always one passage."""
+    """A chunk holds at most so many tokens (but always one passage), and where text is scored so
+    many logits; a block of it so many attention weights of one layer."""
 
     tokens: int
     scores: int
+    logits: int = 1 << 22
 
     @classmethod
     def of(cls, device: torch.device) -> "BatchLimits":
         """Small enough for a CPU's caches, large enough to fill an accelerator."""
         if device.type == "cpu":
-            return cls(tokens=4096, scores=1 << 22)
-        return cls(tokens=32768, scores=1 << 27)
+            return cls(tokens=2048, scores=1 << 20)
+        return cls(tokens=32768, scores=1 << 27, logits=1 << 28)
 
 
 def measure(
@@ -66,29 +75,31 @@ def measure(
     """
     found = corpus.instances
     batcher = Batcher(corpus, grid.device)
-    tallier = Tallier(grid, found, len(batcher.token_numbers), seed=seed, idle_line=idle_line)
-    passages = np.arange(len(corpus.lengths))
-    scored = np.sort(
-        np.random.default_rng(seed).choice(
-            passages, min(SCORED_PASSAGES, len(passages)), replace=False
-        )
+    tallier = Tallier(
+        grid,
+        found,
+        len(batcher.token_numbers),
+        corpus.starts,
+        seed=seed,
+        idle_line=idle_line,
     )
+    passages = np.arange(len(corpus.lengths))
+    scored = _choose_scored(corpus.lengths, seed)
 
-    def told(batch: AlignedBatch) -> None:
-        advance(len(batch.passages))
+    def told(chunk: Chunk) -> None:
+        advance(len(chunk.passages))
 
     bits = 0.0
     vocabulary = grid.model.config.get_text_config().vocab_size
-    few = min(limits.tokens, limits.scores // vocabulary)
+    few = min(limits.tokens, limits.logits // vocabulary)
     for chosen, score, tokens in (
         (scored, True, few),
         (np.setdiff1d(passages, scored), False, limits.tokens),
     ):
-        plan = plan_batches(
-            corpus.lengths[chosen], grid.n_heads, tokens=tokens, scores=limits.scores
+        plan = plan_chunks(
+            chosen, corpus.lengths[chosen], grid.n_heads, tokens=tokens, scores=limits.scores
         )
-        numbers = [chosen[places] for places in plan]
-        bits += run_batches(grid, batcher, numbers, tallier, told, score=score)
+        bits += run_chunks(grid, batcher, plan, tallier, told, score=score)
     start = corpus.token_ids[: corpus.starts]
     sequences = repeat_tokens(start, batcher.token_numbers, grid.context, seed)
     beside = {
@@ -117,11 +128,17 @@ def _copying(
     observer = CopyingObserver(grid, starts)
     chosen = np.array([e for e, tokens in enumerate(sequences) if len(tokens)], dtype=np.int64)
     lengths = np.array([len(sequences[e]) for e in chosen], dtype=np.int64)
-    for places in plan_batches(lengths, grid.n_heads, tokens=limits.tokens, scores=limits.scores):
-        numbers = chosen[places]
-        rows = [sequences[e] for e in numbers]
-        token_ids = torch.from_numpy(stack(rows, 0)).to(grid.device)
-        real = torch.from_numpy(stack([np.ones_like(row) for row in rows], 0)).to(grid.device)
-        observer.begin(numbers)
-        run_tokens(grid, token_ids, real, observer)
+    for blocks in plan_chunks(
+        chosen, lengths, grid.n_heads, tokens=limits.tokens, scores=limits.scores
+    ):
+        observer.begin(blocks)
+        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), observer)
     return {name: sums.cpu().numpy() for name, sums in observer.sums().items()}
+
+
+def _choose_scored(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """A seeded few of the passages, ascending."""
+    order = np.random.default_rng(seed).permutation(len(lengths))[:SCORED_PASSAGES]
+    before = np.cumsum(lengths[order]) - lengths[order]
+    room = max(SCORED_TOKENS, lengths.sum() * SCORED_SHARE)
+    return np.sort(order[before < room])

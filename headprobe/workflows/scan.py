@@ -259,6 +259,6 @@ def _measure(
 
 
 def _proof_text(reading: Reading, device: torch.device) -> torch.Tensor:
-    """[1, T]: the start of the first passage, on which the capture is proved."""
+    """[T]: the start of the first passage, on which the capture is proved."""
     end = min(int(reading.corpus.token_first[1]), 64)
-    return torch.from_numpy(reading.corpus.token_ids[:end]).long()[None].to(device)
+    return torch.from_numpy(reading.corpus.token_ids[:end]).long().to(device)

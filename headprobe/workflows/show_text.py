@@ -4,9 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headprobe.align.batches import AlignedBatch, Batcher
+from headprobe.align.batches import Batcher, Chunk
 from headprobe.align.corpus import Corpus, align
 from headprobe.align.encoder import Encoder
+from headprobe.align.flat import Block
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import (
@@ -17,7 +18,7 @@ from headprobe.model.checkpoint import (
     load_model,
     quietly,
 )
-from headprobe.model.forward import run_batches
+from headprobe.model.forward import run_chunks
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
@@ -45,11 +46,12 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
         config = load_config(source)
         corpus = _align_text(text, load_encoder(source), note.context)
         model = load_model(source, config, device, getattr(torch, note.dtype), lambda _: None)
-        ids = torch.from_numpy(corpus.token_ids).long()[None].to(device)
+        ids = torch.from_numpy(corpus.token_ids).long().to(device)
         grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)
     batcher = Batcher(corpus, device)
-    run_batches(grid, batcher, [np.array([0])], look, lambda _: None)
+    whole = Block(np.array([0]), 0, len(corpus.token_ids))
+    run_chunks(grid, batcher, [[whole]], look, lambda _: None)
 
     found = corpus.instances
     return TextView(
@@ -87,19 +89,29 @@ class _Look:
 
     def __init__(self, grid: HeadGrid, layer: int) -> None:
         self._layer = grid.layers[layer]
-        self._batch: AlignedBatch
+        self._chunk: Chunk
 
-    def begin(self, batch: AlignedBatch) -> None:
-        self._batch = batch
+    def begin(self, chunk: Chunk) -> None:
+        self._chunk = chunk
 
     def residual(self, layer: int, hidden: Tensor) -> None:
         """Of no interest here."""
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
-        if module is self._layer.module:
-            view = LayerView(self._batch, self._layer, weights, value, output, output)
-            self.words = view.word_rows[0].cpu()
-            self.sink = view.token_rows[0, ..., : self._batch.starts].sum(-1).cpu()
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
+        self._asked = module is self._layer.module
+        self._loudness = self._layer.loudness(value)
+
+    def attended(self, number: int, weights: Tensor) -> None:
+        if self._asked:
+            batch = self._chunk.batches[number]
+            view = LayerView(batch, self._layer, weights, self._loudness)
+            self.sink = view.token_rows[0, ..., : batch.starts].sum(-1).cpu()
+            # the same words: each word's own attention stands on the diagonal
+            itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
+            self.words = (view.earlier[0] + itself).cpu()
+
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:
+        """Of no interest here."""
 
     def end(self) -> None:
         """Nothing spans layers."""

@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.align.batches import Batcher, plan_batches
+from headprobe.align.batches import Batcher
 from headprobe.align.corpus import EXAMPLES_PER_RELATION, Corpus, align
 from headprobe.align.encoder import Encoder
+from headprobe.align.flat import Block, plan_chunks
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Passage
 from headprobe.probes.passages import cut
@@ -153,42 +154,68 @@ def test_examples_are_a_seeded_few_of_every_relation() -> None:
     st.integers(1, 1000),
     st.integers(1, 200_000),
 )
-def test_every_passage_is_in_one_batch_within_the_limits(
+def test_every_row_is_in_one_block_within_the_limits(
     lengths: list[int], heads: int, tokens: int, scores: int
 ) -> None:
-    plan = plan_batches(np.array(lengths), heads, tokens=tokens, scores=scores)
-    assert sorted(np.concatenate(plan).tolist()) == list(range(len(lengths)))
-    for batch in plan:
-        longest = max(lengths[passage] for passage in batch)
-        assert len(batch) == 1 or len(batch) * longest <= tokens
-        assert len(batch) == 1 or len(batch) * heads * longest**2 <= scores
-    assert [max(lengths[p] for p in batch) for batch in plan] == sorted(
-        (max(lengths[p] for p in batch) for batch in plan), reverse=True
-    )
+    passages = np.arange(len(lengths)) + 7
+    plan = plan_chunks(passages, np.array(lengths), heads, tokens=tokens, scores=scores)
+    rows: Counter[tuple[int, int]] = Counter()
+    for chunk in plan:
+        inside = {p for block in chunk for p in block.passages.tolist()}
+        assert len(inside) == 1 or sum(lengths[p - 7] for p in inside) <= tokens
+        for block in chunk:
+            here = [lengths[p - 7] for p in block.passages]
+            assert here[0] == max(here)
+            assert len(here) == 1 or (block.first, block.stop) == (0, max(here))
+            weights = len(here) * heads * (block.stop - block.first) * block.stop
+            assert weights <= scores or (len(here) == 1 and block.stop - block.first == 1)
+            for p in block.passages.tolist():
+                rows.update((p, row) for row in range(block.first, block.stop))
+    for p, length in zip(passages.tolist(), lengths, strict=True):
+        assert all(rows[p, row] == 1 for row in range(length))
 
 
-def test_a_batch_is_its_passages_padded() -> None:
-    corpus, passages, _ = aligned()
-    found = replace(corpus.instances, sampled_words=np.arange(3, 20))
+def test_a_chunk_is_its_passages_one_after_another() -> None:
+    corpus = aligned()[0]
+    sampled = np.arange(3, 30)
+    found = replace(corpus.instances, sampled_words=sampled[corpus.instances.usable[sampled]])
     corpus = replace(corpus, instances=found)
-    batcher = Batcher(corpus, torch.device("cpu"))
-    batch = batcher.build(np.array([1, 0]))
-    for row, number in enumerate((1, 0)):
-        start, stop = corpus.token_first[number], corpus.token_first[number + 1]
-        assert (
-            batch.token_ids[row, : stop - start].tolist() == corpus.token_ids[start:stop].tolist()
-        )
-        assert batch.real[row].sum() == stop - start
-        assert (
-            batch.usable[row].sum()
-            == corpus.instances.usable[
-                corpus.instances.passage_first[number] : corpus.instances.passage_first[number + 1]
-            ].sum()
-        )
-        assert not batch.usable[row, len(passages[number].words) :].any()
-    words = [int(corpus.instances.passage_first[(1, 0)[b]]) + int(w) for b, w in batch.sampled]
-    assert sorted(words) == [w for w in range(3, 20) if corpus.instances.passage[w] in (0, 1)]
-    assert found.sampled_words[batch.sampled_row].tolist() == words
+    blocks = [
+        Block(np.array([1]), 0, 9),
+        Block(np.array([1]), 9, corpus.lengths[1]),
+        Block(np.array([2, 0]), 0, corpus.lengths[2]),
+    ]
+    assert corpus.lengths[0] < corpus.lengths[2]
+    chunk = Batcher(corpus, torch.device("cpu")).build(blocks)
+    assert chunk.passages.tolist() == [1, 2, 0]
+    spans = [slice(*corpus.token_first[p : p + 2]) for p in (1, 2, 0)]
+    expected = np.concatenate([corpus.token_ids[span] for span in spans])
+    assert chunk.flat.token_ids[0].tolist() == expected.tolist()
+    assert chunk.flat.positions[0].tolist() == [
+        t for p in (1, 2, 0) for t in range(corpus.lengths[p])
+    ]
+    words = {
+        w for p in (1, 2, 0) for w in range(*found.passage_first[p : p + 2]) if found.usable[w]
+    }
+    seen, sampled_words, places = [], [], []
+    for block, batch in zip(blocks, chunk.batches, strict=True):
+        for b, p in enumerate(block.passages):
+            first = int(found.passage_first[p]) + batch.first_word
+            for w in torch.nonzero(batch.rows[b]).flatten().tolist():
+                seen.append(first + w)
+                assert batch.last_row[b, w] + block.first == corpus.last_token[first + w]
+                assert block.first <= corpus.last_token[first + w] < block.stop
+        for row in batch.sampled.tolist():
+            b, w = divmod(row, batch.last_row.shape[1])
+            sampled_words.append(int(found.passage_first[block.passages[b]]) + batch.first_word + w)
+        places += batch.sampled_row.tolist()
+    assert sorted(seen) == sorted(words)
+    assert sorted(sampled_words) == [w for w in found.sampled_words if w in words]
+    assert found.sampled_words[places].tolist() == sampled_words
+    starts = dict(zip((1, 2, 0), (0, spans[0].stop - spans[0].start, 0), strict=True))
+    starts[0] = starts[2] + int(corpus.lengths[2])
+    last = [starts[int(found.passage[w])] + int(corpus.last_token[w]) for w in sampled_words]
+    assert chunk.word_token[chunk.sampled_word].tolist() == last
 
 
 @pytest.mark.parametrize(

@@ -32,13 +32,13 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
                     by_upos = (distance * 18 + upos[b, query]) * 18 + upos[b, key]
                     quadrant = document_fold[b] % 2 * 2 + form_fold[b, key] % 2
                     by_label = (quadrant * 38 + deprel[b, query]) * 38 + deprel[b, key]
-                    row = b * words + query
-                    expected += [(row, key, by_upos), (row, key, CATEGORIES + by_label)]
+                    place = (b * words + key) * words + query
+                    expected += [(place, by_upos), (place, CATEGORIES + by_label)]
     ends = np.append(found["first"], len(found["members"]))
     lengths = np.diff(ends)[: len(found["first"])]
     kinds = np.repeat(found["kind"], lengths)
-    rows, keys = found["row"][found["members"]], found["earlier"][found["members"]]
-    assert sorted(zip(rows, keys, kinds, strict=True)) == sorted(expected)
+    places = found["place"][found["members"]]
+    assert sorted(zip(places, kinds, strict=True)) == sorted(expected)
     assert all(lengths <= RUN)
     assert all(lengths > 0)
     assert all(found["kind"] < KINDS)

@@ -59,10 +59,8 @@ def build(kind: str, options: dict[str, Any], seed: int = 0) -> PreTrainedModel:
     return model
 
 
-def random_ids(batch: int, length: int, seed: int = 0) -> torch.Tensor:
-    """[B, T] token ids that start with the beginning token."""
-    ids = torch.randint(
-        3, VOCABULARY, (batch, length), generator=torch.Generator().manual_seed(seed)
-    )
-    ids[:, 0] = 1
+def random_ids(length: int, seed: int = 0) -> torch.Tensor:
+    """[T] token ids that start with the beginning token."""
+    ids = torch.randint(3, VOCABULARY, (length,), generator=torch.Generator().manual_seed(seed))
+    ids[0] = 1
     return ids

@@ -38,7 +38,7 @@ def passages_of(path: Path, encoder: Encoder, budget: int, most: int = 10**6):
 
 def run(model, passages, encoder, limits=LARGE):
     corpus = align(passages, encoder, lambda _: None, seed=0)
-    grid = observe_heads(model, "tiny", random_ids(1, 9))
+    grid = observe_heads(model, "tiny", random_ids(9))
     measured = measure(grid, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None)
     return corpus.instances, measured.tallies
 
@@ -193,7 +193,7 @@ def test_logits_fit_the_limits_too() -> None:
     passages = passages_of(PROBES, encoder, 45)
     model, sizes = tiny_model("llama-gqa"), []
     model.lm_head.register_forward_hook(lambda _m, _a, logits: sizes.append(logits.numel()))
-    run(model, passages, encoder, BatchLimits(tokens=4096, scores=1 << 15))
+    run(model, passages, encoder, BatchLimits(tokens=4096, scores=1 << 24, logits=1 << 15))
     assert len(sizes) > 1
     assert max(sizes) <= 1 << 15
 
@@ -208,7 +208,8 @@ def test_long_and_short_rows_are_added_up_alike(monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_allclose(array, one_by_one[name], rtol=1e-6, atol=1e-5, err_msg=name)
 
 
-def test_real_model_on_real_text() -> None:
+def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headprobe.workflows.measuring.SCORED_TOKENS", 10**6)  # all of them
     folder = SHARED / "models" / "stories260K"
     probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"
     if not folder.is_dir() or not probes.is_file():

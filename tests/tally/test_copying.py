@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
+from torch import Tensor
 
-from headprobe.align.batches import stack
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
-from headprobe.model.forward import run_tokens
+from headprobe.align.flat import lay_flat, plan_chunks
+from headprobe.model.forward import observe_flat
 from headprobe.model.heads import observe_heads
 from headprobe.store.copying import LAGS
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
@@ -60,32 +60,32 @@ class Pretending(CopyingObserver):
     """Head 0 finds the earlier copy, head 1 the token after it, head 2 the token before the row
     and head 3 everything alike; all of them give most of their attention to the start."""
 
-    ids: Tensor
+    ids: list[list[list[int]]]
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor) -> None:
         fake = torch.zeros_like(weights)
-        for b, ids in enumerate(self.ids.tolist()):
+        for b, ids in enumerate(self.ids[number]):
             for row in range(1, len(ids)):
                 copies = [t for t in range(1, row) if ids[t] == ids[row]]
-                fake[b, :, row, 0] = 0.9
-                fake[b, 0, row, copies] = 0.1
-                fake[b, 1, row, [t + 1 for t in copies]] = 0.1
-                fake[b, 2, row, row - 1] = 0.1
-                fake[b, 3, row, : row + 1] = 1 / (row + 1)
-        super().attended(module, fake, value, output)
+                fake[b, :, row, 0, 0] = 0.9
+                fake[b, 0, row, 0, copies] = 0.1
+                fake[b, 1, row, 0, [t + 1 for t in copies]] = 0.1
+                fake[b, 2, row, 0, row - 1] = 0.1
+                fake[b, 3, row, 0, : row + 1] = 1 / (row + 1)
+        super().attended(number, fake)
 
 
 def test_perfect_copiers_hit_always_and_others_never() -> None:
     model = tiny_model("llama")
-    grid = observe_heads(model, "pretending", random_ids(1, 9))
+    grid = observe_heads(model, "pretending", random_ids(9))
     observer = Pretending(grid, 1)
     sequences = repeat_tokens(np.array([1]), np.arange(300), 128, seed=3)
     for chosen in (np.array([0, 23, 5]), np.array([7])):
-        ids = torch.from_numpy(stack([sequences[e] for e in chosen], 0))
-        real = torch.from_numpy(stack([np.ones_like(sequences[e]) for e in chosen], 0))
-        observer.ids = ids
-        observer.begin(chosen)
-        run_tokens(grid, ids, real, observer)
+        lengths = np.array([len(sequences[e]) for e in chosen])
+        ((*blocks,),) = plan_chunks(chosen, lengths, 4, tokens=1024, scores=1 << 20)
+        observer.ids = [[sequences[e].tolist() for e in block.passages] for block in blocks]
+        observer.begin(blocks)
+        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), observer)
     sums = observer.sums()
     rows = np.zeros(len(LAGS), dtype=int)
     rows[[0, 23, 5, 7]] = [LAGS[e] for e in (0, 23, 5, 7)]

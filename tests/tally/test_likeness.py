@@ -138,7 +138,7 @@ def planted():
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(Path(PROBES), encoder, 60)
     corpus = align(passages, encoder, lambda _: None, seed=0)
-    grid = observe_heads(model, "planted", random_ids(1, 9))
+    grid = observe_heads(model, "planted", random_ids(9))
     limits = BatchLimits(LARGE.tokens, LARGE.scores)
     measured = measure(grid, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None)
     rules = load_rules()

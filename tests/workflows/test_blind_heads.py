@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from headprobe.align.batches import Batcher
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
+from headprobe.align.flat import plan_chunks
 from headprobe.axes import LONGEST
 from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
-from headprobe.model.forward import run_batches
+from headprobe.model.forward import run_chunks
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
 from headprobe.store.tallies import Tallies
@@ -30,13 +31,14 @@ SCALES = 0.5 * 1.35 ** np.arange(12)
 class Blind(Tallier):
     """Head h of layer l attends by exp(-tokens / scale) and to nothing else."""
 
-    def attended(self, module: nn.Module, weights: Tensor, value: Tensor, output: Tensor) -> None:
-        length = weights.shape[-1]
-        away = (torch.arange(length)[:, None] - torch.arange(length)).float()
-        scales = torch.tensor(SCALES[module.layer_idx * 4 :][:4], dtype=torch.float32)
-        decay = torch.exp(-away / scales[:, None, None]).tril()
+    def attended(self, number: int, weights: Tensor) -> None:
+        rows, length = weights.shape[2], weights.shape[4]
+        away = (torch.arange(length)[length - rows :, None] - torch.arange(length)).float()
+        scales = torch.tensor(SCALES[self._layer.index * 4 :][:4], dtype=torch.float32)
+        decay = torch.exp(-away / scales[:, None, None]).tril(length - rows)
         blind = decay / decay.sum(-1, keepdim=True)
-        super().attended(module, blind.expand_as(weights), value, output)
+        fake = blind[None, :, :, None].expand_as(weights).contiguous()
+        super().attended(number, fake)
 
 
 def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
@@ -47,11 +49,14 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
     corpus = align(passages, encoder, lambda _: None, seed=0)
     assert corpus.instances.tokens.mean() > 2
     model = build("llama", {"max_position_embeddings": 1024, "num_key_value_heads": 4})
-    grid = observe_heads(model, "blind", random_ids(1, 9))
+    grid = observe_heads(model, "blind", random_ids(9))
     batcher = Batcher(corpus, grid.device)
-    tallier = Blind(grid, corpus.instances, len(batcher.token_numbers), seed=0, idle_line=0.3)
-    each = [np.array([number]) for number in range(len(corpus.lengths))]
-    run_batches(grid, batcher, each, tallier, lambda _: None)
+    tallier = Blind(
+        grid, corpus.instances, len(batcher.token_numbers), corpus.starts, seed=0, idle_line=0.3
+    )
+    passages = np.arange(len(corpus.lengths))
+    each = plan_chunks(passages, corpus.lengths, 4, tokens=1, scores=1 << 30)
+    run_chunks(grid, batcher, each, tallier, lambda _: None)
     tallies = tallier.tallies(
         {
             "profile_pairs": count_profile_pairs(corpus.instances, LONGEST),

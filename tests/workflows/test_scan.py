@@ -62,9 +62,8 @@ def test_each_passage_goes_through_the_model_once(
     forward = LlamaModel.forward
 
     def counted(self: LlamaModel, input_ids: torch.Tensor, **options: object) -> object:
-        real = options.get("attention_mask", torch.ones_like(input_ids)).bool()
-        rows = zip(input_ids, real, strict=True)
-        seen.extend(tuple(row[kept].tolist()) for row, kept in rows)
+        starts = torch.nonzero(options["position_ids"][0] == 0).flatten().tolist()
+        seen.extend(tuple(ids.tolist()) for ids in input_ids[0].tensor_split(starts[1:]))
         return forward(self, input_ids=input_ids, **options)
 
     def observed(*of: object) -> HeadGrid:

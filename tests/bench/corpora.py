@@ -1,0 +1,55 @@
+"""Real annotated text from the bundled probe sets, cut to the lengths that the bench asks for."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from headprobe.align.corpus import Corpus, align
+from headprobe.model.checkpoint import Source, load_encoder
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.document import Document, Mention, Passage
+from headprobe.probes.passages import cut
+
+
+def ignore(_: object) -> None:
+    """What is skipped is of no interest here."""
+
+
+def corpus(kind: str, count: int) -> Corpus:
+    """``short``: passages of one or two sentences, 8 to 64 tokens, about 26 in the mean; ``long``:
+    passages of 512 tokens, the documents of a set joined."""
+    encoder = load_encoder(Source.demo())
+    documents = list(read(resolve(()), ignore))
+    rng = np.random.default_rng(0)
+    found: list[Passage] = []
+    if kind == "short":
+        for document in documents:
+            found += cut(document, encoder.count, int(rng.integers(16, 48)), ignore)
+        lengths = np.array(encoder.count([passage.text for passage in found])) + 1
+        fits = np.flatnonzero((lengths >= 8) & (lengths <= 64))
+        found = [found[i] for i in rng.choice(fits, count, replace=False)]
+    else:
+        for document in _joined(documents):
+            found += list(cut(document, encoder.count, 511, ignore))[:-1]
+    if len(found) < count:
+        raise SystemExit(f"the bundled sets hold {len(found)} such passages only")
+    return align(found[:count], encoder, ignore, seed=0)
+
+
+def _joined(documents: list[Document]) -> Iterator[Document]:
+    """One document for each domain."""
+    for domain in sorted({document.domain for document in documents}):
+        sentences, mentions, words = [], [], 0
+        for document in documents:
+            if document.domain == domain:
+                mentions += [
+                    Mention(
+                        f"{document.id}/{mention.entity}",
+                        tuple(word + words for word in mention.words),
+                        mention.head + words,
+                    )
+                    for mention in document.mentions
+                ]
+                sentences += document.sentences
+                words += sum(len(sentence.words) for sentence in document.sentences)
+        yield Document(domain, domain, tuple(sentences), domain, tuple(mentions))
