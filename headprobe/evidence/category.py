@@ -1,10 +1,16 @@
 """What a head would score by distance and parts of speech alone (METHOD section 3, ``category``).
 
-A head's profile here is its mean stripped attention at each category of word pairs
-(``store.categories``): distance, part of speech of the query, part of speech of the earlier word.
-The rule chooses the candidate of the category with the largest value; of equally large ones, and
-among the words of one category, the nearer word. A harder control than the baselines, reported
-beside them and never merged with them.
+A category of word pairs (``store.categories``) is a distance, a part of speech of the query and one
+of the earlier word. Two rules choose the candidate of the category with the largest value; of
+equally large ones, and among the words of one category, the nearer word:
+
+- ``mean``: the head's mean stripped attention at the category;
+- ``taste``: what it gives the category against its rivals in the same rows
+  (``evidence.category_null``). Means are large where rows are short or rivals are few, and rank a
+  head's tastes wrongly: of heads made of nothing but category tastes, a third "beat" their means on
+  coreference, and one in fifty their tastes.
+
+A harder control than the baselines, reported beside them and never merged with them.
 """
 
 from collections.abc import Sequence
@@ -15,6 +21,7 @@ from numpy.typing import NDArray
 
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.candidates import Candidates, target_table
+from headprobe.evidence.category_null import category_tastes
 from headprobe.evidence.groups import GroupedInstances, length_of_groups
 from headprobe.evidence.rows import shared_rows
 from headprobe.evidence.sums import divide, floats
@@ -29,26 +36,31 @@ _KINDS = DISTANCE_BINS * len(UPOS)
 def category_hits(
     instances: Instances, relations: Sequence[GroupedInstances], tallies: Tallies
 ) -> Floats:
-    """[R, S, N]: hits of the rule for each head, exactly, without a second pass of the model.
+    """[2, R, S, N]: hits of the two rules, mean and taste, for each head, exactly, without a second
+    pass of the model.
 
     For each query word it is enough to look at the nearest candidate of each category.
     """
     pairs = pair_counts(instances)
     met = np.flatnonzero(pairs)
-    sums = floats(tallies, "category").reshape(CATEGORIES, -1)[met]
-    ranks = _ranks(divide(sums, pairs[met, None].astype(np.float64)))
+    sums = floats(tallies, "category").reshape(CATEGORIES, -1)
+    means = divide(sums[met], pairs[met, None].astype(np.float64))
+    values = (means, category_tastes(instances, sums)[met])
+    both = [_ranks(of_rule) for of_rule in values]
     rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
     rank_of[met] = np.arange(len(met))
     heads = sums.shape[1]
-    hits = np.zeros((len(relations), length_of_groups(instances), heads))
+    hits = np.zeros((len(both), len(relations), length_of_groups(instances), heads))
     for rows, asking in shared_rows(instances, relations, heads):
         rivals = _nearest_of_each(rows)
-        chosen = _favourites(np.where(rivals.there, rank_of[rivals.category], len(met)), ranks)
+        numbers = np.where(rivals.there, rank_of[rivals.category], len(met))
+        chosen = [_favourites(numbers, ranks) for ranks in both]
         for number, relation, some, row in asking:
             targets = target_table(relation.asked, some, int(rows.extent.max(initial=1)))
             is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
-            found = np.take_along_axis(is_target, chosen[row], axis=1)
-            hits[number] += relation.sums_of_some(some, found)
+            for of_rule, favourites in zip(hits, chosen, strict=True):
+                found = np.take_along_axis(is_target, favourites[row], axis=1)
+                of_rule[number] += relation.sums_of_some(some, found)
     return hits
 
 
@@ -90,7 +102,7 @@ def _nearest_of_each(rows: Candidates) -> _Rivals:
     return _Rivals(there, distance, category(bins[distance], upos[query], upos[query - distance]))
 
 
-def _ranks(values: Floats) -> NDArray[np.int32]:
+def _ranks(values: NDArray[np.floating]) -> NDArray[np.int32]:
     """[Y' + 1, N]: values [Y', N] as whole numbers in the same order head by head, equal where
     these are, ``_KINDS`` apart; the last row is below all."""
     by_head = np.ascontiguousarray(values.T)

@@ -50,6 +50,13 @@ _BINS = distance_bins()
 Singles = NDArray[np.float32]
 
 
+def category_tastes(instances: Instances, sums: Floats) -> Singles:
+    """[Y, N]: the tastes of heads whose stripped attention at each category is ``sums`` [Y, N]."""
+    rows = _rows(instances)
+    upos = instances.upos_number.astype(np.int64)[rows.word]
+    return _fit(sums.astype(np.float32), _compose(instances, rows), upos).reshape(CATEGORIES, -1)
+
+
 def by_category_alone(instances: Instances, sums: Floats) -> Floats:
     """[O, M, N]: the attention of each deprel pair in each quadrant, expected from ``sums`` [Y, N],
     the stripped attention of each category."""

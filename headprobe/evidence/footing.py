@@ -24,8 +24,8 @@ class Footing:
     ``sizes`` [R, S] count instances, ``forms`` [R] the different forms of nearest targets and
     ``shared_forms`` [R] those of them that share their fold with another. ``baselines`` maps a name
     to its sums of hits: [R, S, 1] where it is the same for all heads, else [R, S, N]; NaN where a
-    relation need not beat it or it cannot be worked out. ``category`` [R, S, N] are those of the
-    harder control. ``choices`` maps ``offset`` and ``start`` to what they chose. ``habit_expected``
+    relation need not beat it or it cannot be worked out. ``category`` [2, R, S, N] are those of the
+    harder control's two rules. ``choices`` maps ``offset`` and ``start`` to what they chose. ``habit_expected``
     and ``habit_share`` are [R, N].
     """
 

@@ -64,16 +64,17 @@ def gains_over(
     demands: Demands,
 ) -> Gains:
     """Heads' ``hits`` [S, N] against those of each baseline, by its number: [S, 1] or [S, N], and
-    against the control's [S, N], on ``sizes`` [S] instances.
+    against those of the control's rules [C, S, N], on ``sizes`` [S] instances.
 
     ``gain_low`` is the lowest of the lower ends, ``p`` the largest and ``gain_without_form`` the
     smallest over all baselines; ``gain_high`` and ``gain_error`` are against the one named, so that
-    ``gain`` always lies between the two ends.
+    ``gain`` always lies between the two ends. Of the control's rules the larger counts, and the
+    lowest of the lower ends.
     """
     total = sizes[DOCUMENTS].sum()
     rivals = list(baselines.values())
     against = [_interval(hits - rival, sizes, demands) for rival in rivals]
-    harder = _interval(hits - category, sizes, demands)
+    harder = [_interval(hits - rule, sizes, demands) for rule in category]
     top1s = np.array(np.broadcast_arrays(*[_mean(rival, sizes) for rival in rivals]))
     named = top1s.argmax(0)
 
@@ -86,6 +87,7 @@ def gains_over(
 
     least_t = np.min([each.mean / each.error for each in against], axis=0)
     clear = np.logical_and.reduce([_clear(each, sizes, demands) for each in against])
+    right = np.logical_and.reduce([_clear(each, sizes, demands) for each in harder])
     of_domains = of_named([rival[DOMAINS] for rival in rivals])
     in_domains = sizes[DOMAINS, None]
     return Gains(
@@ -100,10 +102,10 @@ def gains_over(
         gain_b=half(HALVES[1]),
         gain_without_form=np.min([each.without_form for each in against], axis=0),
         p=one_sided_p(against[0].degrees, least_t),
-        category_top1=_mean(category, sizes),
-        category_gain=harder.mean,
-        category_gain_low=harder.low,
-        beats=np.where(clear, 1.0 + _clear(harder, sizes, demands), 0.0),
+        category_top1=np.max([_mean(rule, sizes) for rule in category], axis=0),
+        category_gain=np.min([each.mean for each in harder], axis=0),
+        category_gain_low=np.min([each.low for each in harder], axis=0),
+        beats=np.where(clear, 1.0 + right, 0.0),
         domain_top1=divide(hits[DOMAINS], in_domains),
         domain_baseline_top1=divide(of_domains, in_domains),
         domain_gain=divide(hits[DOMAINS] - of_domains, in_domains),

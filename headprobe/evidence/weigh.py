@@ -98,7 +98,7 @@ def _gains(footing: Footing, tallies: Tallies, index: int, demands: Demands) -> 
     return gains_over(
         hits,
         {number: rivals[number] for number in computed},
-        footing.category[index],
+        footing.category[:, index],
         sizes,
         demands,
     )

@@ -61,7 +61,7 @@ class Simulation:
                 f"rule {number}": np.array([each[1][number] for each in drawn])
                 for number in range(1, self.rivals + 1)
             },
-            category=np.array([each[1][-1] for each in drawn]),
+            category=np.array([[each[1][-1] for each in drawn]]),
             choices={"offset": ("1",) * len(relations), "start": ("",) * len(relations)},
             habit_expected=none,
             habit_share=none,

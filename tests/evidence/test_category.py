@@ -1,6 +1,7 @@
 """The harder control against a loop over heads, instances and candidates."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from headprobe.axes import LONGEST
 from headprobe.evidence import rows as module
 from headprobe.evidence.category import category_hits, pair_counts
-from headprobe.evidence.groups import group
+from headprobe.evidence.category_null import category_tastes
+from headprobe.evidence.groups import DOCUMENTS, group
 from headprobe.store.categories import CATEGORIES, UPOS, category, distance_bins
 from headprobe.store.instances import Instances
 
@@ -63,8 +65,10 @@ def test_equals_a_loop_over_candidates(
     monkeypatch.setattr(module, "ROOM", 20_000)
     relations = [group(instances, index) for index in range(len(instances.relations))]
     found = category_hits(instances, relations, tallies)
-    profile = sums / np.maximum(pairs, 1)[:, None]
-    for index, grouped in enumerate(relations):
+    profiles = sums / np.maximum(pairs, 1)[:, None], category_tastes(instances, sums)
+    for (rule, profile), (index, grouped) in itertools.product(
+        enumerate(profiles), enumerate(relations)
+    ):
         hits = []
         for query, targets in instances_by_hand(instances, index):
             words = candidates_by_hand(instances, instances.relations[index], query)[::-1]
@@ -72,7 +76,35 @@ def test_equals_a_loop_over_candidates(
             hits.append([words[place] in targets for place in values.argmax(0)])
         for place in range(grouped.length):
             expected = np.array(hits)[(grouped.groups == place).any(0)].sum(0)
-            np.testing.assert_array_equal(found[index, place], expected)
+            np.testing.assert_array_equal(found[rule, index, place], expected)
+
+
+def test_a_head_of_category_tastes_alone_is_explained() -> None:
+    """Heads that attend by a softmax over tastes for categories; each link's target is the word
+    that they look at most. Means alone miss a good part, for they depend on rows and rivals."""
+    rng = np.random.default_rng(6)
+    instances = random_instances(rng, rng.integers(3, 40, 150).tolist(), (PRONOUN,))
+    tastes = 2 * rng.normal(size=(len(UPOS), len(UPOS)))
+    sums, links = np.zeros((CATEGORIES, 1)), []
+    for query in np.flatnonzero(instances.usable).tolist():
+        words = np.array(candidates_by_hand(instances, PRONOUN, query), dtype=np.int64)
+        if len(words):
+            kinds = [kind_of_pair(instances, query, word) for word in words]
+            tags = instances.upos_number.astype(int)
+            weights = np.exp(tastes[tags[query], tags[words]] - (query - words) / 4)
+            np.add.at(sums[:, 0], kinds, weights / weights.sum())
+            links.append((query, words[weights.argmax()]))
+    query, target = np.array(links).T
+    asked = replace(
+        instances,
+        link_relation=np.zeros_like(query),
+        link_query=query,
+        link_first=np.arange(len(query) + 1),
+        link_targets=target,
+    )
+    tallies = tallies_of(asked, {}, 1, 1, category=sums[:, None])
+    mean, taste = category_hits(asked, [group(asked, 0)], tallies)[:, 0, DOCUMENTS, 0].sum(1)
+    assert mean < 0.95 * len(query) and taste > 0.98 * len(query)
 
 
 def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
@@ -82,7 +114,7 @@ def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
 
 def test_text_without_relations_or_words() -> None:
     instances = random_instances(np.random.default_rng(4), [9, 9], ())
-    assert category_hits(instances, [], tallies_of(instances, {}, 1, 2)).shape[0] == 0
+    assert category_hits(instances, [], tallies_of(instances, {}, 1, 2)).shape[1] == 0
     empty = random_instances(np.random.default_rng(5), [1], (OBJ,))
     hits = category_hits(empty, [group(empty, 0)], tallies_of(empty, {}, 1, 2))
     assert not hits.any()

@@ -187,7 +187,8 @@ def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instance
     profile = np.random.default_rng(7).random(CATEGORIES)
     category = np.repeat((profile * pairs)[:, None], 3, axis=1).reshape(CATEGORIES, 1, 3)
     plain = tallies_of(instances, {}, 1, 3, category=category)
-    theirs = category_hits(instances, [group(instances, index)], plain)[0, DOCUMENTS, 0].sum()
+    both = category_hits(instances, [group(instances, index)], plain)
+    theirs = both[:, 0, DOCUMENTS, 0].sum(1).max()
     hits = np.zeros((len(asked), 3))
     hits[:, 0] = noise(np.random.default_rng(8), instances, index, 1)[:, 0]
     hits[:, 2] = 1
@@ -223,7 +224,11 @@ def test_what_a_head_beats(
     hits[FOLDS : FOLDS + 2, 0], hits[-1] = (worse, total - worse), total
     evenly = np.where(sizes > 0, sizes, 0)[:, None]
     found = gains_over(
-        hits, {4: evenly * (0.5 - over_all)}, evenly * (0.5 - over_category), sizes, Demands()
+        hits,
+        {4: evenly * (0.5 - over_all)},
+        np.array([evenly * (0.5 - over_category), evenly * 0.1]),
+        sizes,
+        Demands(),
     )
     assert BEATS[int(found.beats[0])] == expected and found.baseline[0] == 4
     assert found.gain_without_form[0] == pytest.approx(without, abs=0.01)
