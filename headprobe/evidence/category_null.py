@@ -19,6 +19,7 @@ from scipy import sparse
 
 from headprobe.axes import LONGEST
 from headprobe.evidence.arrays import Floats, Ints
+from headprobe.evidence.plain_words import PlainWords
 from headprobe.store.categories import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -43,6 +44,9 @@ FAINTEST = np.float32(1e-20)
 
 ROWS, HEADS = 4096, 128
 """Rows and heads at a time, where an array has an axis of each."""
+
+FEW = 4
+"""Heads at a time, where an array has an axis of pairs and one of plain tastes."""
 
 _COLUMNS = DISTANCE_BINS * len(UPOS)
 _BINS = distance_bins()
@@ -82,6 +86,43 @@ def by_category_alone(instances: Instances, sums: Floats) -> Floats:
             attention = (members @ share[:, some]) * flat[both % CATEGORIES, some]
             expected[cells, some] += np.add.reduceat(attention, starts, axis=0)
     return expected.reshape(QUADRANTS, DEPREL_PAIRS, heads)
+
+
+def plain_shifts(instances: Instances, sums: Floats) -> Floats:
+    """[J, O, M, N]: where each of J plain tastes (``evidence.plain_words``) would move the
+    attention of ``by_category_alone``, per unit of taste.
+
+    The derivative of a softmax: attention times what the word has above its row's mean.
+    """
+    heads = sums.shape[1]
+    rows = _rows(instances)
+    counts = _compose(instances, rows)
+    upos = instances.upos_number.astype(np.int64)[rows.word]
+    tastes = _fit(sums.astype(np.float32), counts, upos)
+    flat = tastes.reshape(CATEGORIES, heads)
+    plain = PlainWords(instances)
+    shifts = np.zeros((QUADRANTS * DEPREL_PAIRS, PlainWords.COUNT, heads))
+    for pairs in _pairs(rows):
+        share = _per_taste(counts[pairs.rows].toarray(), tastes, upos[pairs.rows])
+        cell, kind = _kinds(instances, pairs)
+        row = pairs.row - pairs.rows.start
+        of_row, of_cell = (
+            sparse.csr_array(
+                (np.ones(len(row), np.float32), (place, np.arange(len(row)))),
+                shape=(size, len(row)),
+            )
+            for place, size in ((row, len(share)), (cell, len(shifts)))
+        )
+        values = plain.of(pairs.query, pairs.key)
+        for first in range(0, heads, FEW):
+            some = slice(first, first + FEW)
+            attention = flat[kind, some] * share[row, some]
+            moved = (attention[:, None] * values[..., None]).reshape(len(row), -1)
+            means = (of_row @ moved).reshape(len(share), -1, attention.shape[1])
+            moved -= (attention[:, None] * means[row]).reshape(len(row), -1)
+            shifts[..., some] += (of_cell @ moved).reshape(-1, *means.shape[1:])
+    by_taste = np.moveaxis(shifts, 1, 0)
+    return by_taste.reshape(PlainWords.COUNT, QUADRANTS, DEPREL_PAIRS, heads)
 
 
 class _Rows(NamedTuple):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from headprobe.evidence.agreement import Agreement, agree
 from headprobe.evidence.copying import Copying, copying
 from headprobe.evidence.positional import Positional, positional
@@ -27,12 +29,19 @@ def conduct(
     confidence: float,
     min_kept: float,
     min_attention: float,
+    look_again: tuple[float, float] = (-np.inf, -np.inf),
 ) -> Conduct:
-    """All of it; ``min_kept`` is ``evidence.positional``'s, ``min_attention``
-    ``evidence.agreement``'s."""
+    """All of it; ``min_kept`` is ``evidence.positional``'s, ``min_attention`` and ``look_again``
+    are ``evidence.agreement``'s."""
     return Conduct(
         positional(instances, tallies, min_kept),
         copying(tallies, "duplicate", confidence),
         copying(tallies, "induction", confidence),
-        agree(instances, tallies, confidence=confidence, min_attention=min_attention),
+        agree(
+            instances,
+            tallies,
+            confidence=confidence,
+            min_attention=min_attention,
+            look_again=look_again,
+        ),
     )

@@ -25,8 +25,8 @@ class Footing:
     ``shared_forms`` [R] those of them that share their fold with another. ``baselines`` maps a name
     to its sums of hits: [R, S, 1] where it is the same for all heads, else [R, S, N]; NaN where a
     relation need not beat it or it cannot be worked out. ``category`` [2, R, S, N] are those of the
-    harder control's two rules. ``choices`` maps ``offset`` and ``start`` to what they chose. ``habit_expected``
-    and ``habit_share`` are [R, N].
+    harder control's two rules. ``choices`` maps ``offset`` and ``start`` to what they chose.
+    ``habit_expected`` and ``habit_share`` are [R, N].
     """
 
     sizes: Floats

@@ -58,6 +58,7 @@ def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rul
         confidence=rules.confidence,
         min_kept=rules.positional.min_kept,
         min_attention=rules.unnamed.min_attention,
+        look_again=(rules.unnamed.agreement, rules.unnamed.moved),
     )
     verdicts, pairs = judge(evidence, shapes, conducted, tallies, kv_heads, rules)
     return Judged(instances, tallies, evidence, shapes, conducted, tuple(verdicts), tuple(pairs))

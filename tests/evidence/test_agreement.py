@@ -8,7 +8,8 @@ import pytest
 
 from headprobe.evidence import category_null
 from headprobe.evidence.agreement import TURNS, agree
-from headprobe.evidence.category_null import by_category_alone
+from headprobe.evidence.category_null import by_category_alone, plain_shifts
+from headprobe.evidence.plain_words import PlainWords
 from headprobe.store.categories import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -111,6 +112,59 @@ def test_a_taste_for_labels_is_found_and_no_other(run: tuple[Instances, Tallies]
         assert not (found.agreement_low[0, head] > 0.3 and found.moved[0, head] > 0.01)
         assert found.moved[0, head] < 0.01
     assert (np.nan_to_num(found.agreement_low - found.agreement) <= 0).all()
+
+
+def test_a_taste_for_places_in_the_sentence_is_no_taste_for_labels() -> None:
+    """Subjects open sentences here; a head that likes openings agrees, until it is looked at
+    again. A head that likes labels still does."""
+    plain = labelled(8, [36] * 60)
+    place = np.arange(len(plain.form)) - plain.sentence_first
+    rng = np.random.default_rng(9)
+    opens = rng.random(len(place)) < np.where(place < 2, 0.8, 0)
+    deprel = np.where(opens, DEPRELS.index("nsubj"), plain.deprel).astype(np.int16)
+    instances, by_label = replace(plain, deprel=deprel), rng.normal(size=(len(DEPRELS),) * 2)
+    heads: list[Logits] = [
+        lambda query, words: (words - query) / 12 - np.minimum(place[words], 4),
+        lambda query, words: (words - query) / 12 + by_label[deprel[query], deprel[words]],
+    ]
+    tallies = attend(instances, heads)
+    once = agree(instances, tallies, confidence=0.95, min_attention=2, look_again=(2, 0))
+    again = agree(instances, tallies, confidence=0.95, min_attention=2)
+    assert (once.moved > 0.035).all() and (once.agreement_low > 0.3).all()
+    assert again.moved[0, 0] < 0.02 and again.moved[0, 1] > 0.035
+    assert again.agreement_low[0, 1] > 0.3
+    # heads that were not looked at again keep their numbers
+    some = agree(
+        instances, tallies, confidence=0.95, min_attention=2, look_again=(0.3, once.moved[0].max())
+    )
+    chosen = once.moved[0].argmax()
+    assert some.moved[0, chosen] == pytest.approx(again.moved[0, chosen], abs=1e-4)
+    assert some.moved[0, 1 - chosen] == once.moved[0, 1 - chosen]
+
+
+def test_what_tastes_would_move_is_what_they_do_move() -> None:
+    """A slight taste for capitals and openings, against attention that really has it."""
+    plain = labelled(10, [20] * 12)
+    forms = np.array(
+        [form.title() if place % 3 else form for place, form in enumerate(plain.forms)]
+    )
+    instances = replace(plain, forms=forms)
+    capital = np.array([form[0].isupper() for form in forms])[instances.form]
+    tag, size = np.random.default_rng(11).normal(size=(4, 4)), 1e-3
+    upos = instances.upos
+
+    def blind(query: int, words: np.ndarray) -> np.ndarray:
+        return tag[upos[query], upos[words]] + (words - query) / 6
+
+    tallies = attend(
+        instances, [blind, lambda query, words: blind(query, words) + size * capital[words]]
+    )
+    shifts = plain_shifts(instances, tallies["category"][:, 0, :1])[..., 0]
+    assert len(shifts) == PlainWords.COUNT
+    pairs = tallies["deprel_pairs"][:, :, 0]
+    moved = (pairs[..., 1] - pairs[..., 0]) / size
+    np.testing.assert_allclose(shifts[-1], moved, atol=0.03 * np.abs(moved).max())
+    np.testing.assert_allclose(shifts.sum((1, 2)), 0, atol=1e-2)
 
 
 def test_what_a_head_turns_to_is_named(run: tuple[Instances, Tallies]) -> None:
