@@ -153,7 +153,7 @@ def test_no_role_at_all_is_a_normal_answer(run: Run, monkeypatch: pytest.MonkeyP
     rows = Run.rows
     monkeypatch.setattr(Run, "rows", without_roles)
     text = printed(summary, run)
-    assert "no head earned a named role" in text
+    assert "no head earned a role by what it looks for" in text
     assert "headprobe show-head L" in text
 
 
