@@ -49,7 +49,10 @@ def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[Render
             "best heads", "chosen on half the documents, gain on the other, the rest on all"
         )
     else:
-        yield title("no head earned a named role", "what came nearest, by the lower end of gain")
+        yield title(
+            "no head earned a role by what it looks for",
+            "what came nearest, by the lower end of gain",
+        )
     yield _best_table(shown)
 
 

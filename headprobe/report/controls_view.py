@@ -16,16 +16,16 @@ from headprobe.store.manifest import ControlNote
 from headprobe.store.tables import Row
 
 SHOWN = 3
-"""Gains shown of each control; all of them are in ``controls.csv``."""
+"""Relations shown of each control; all of them are in ``controls.csv``."""
 
 _NAMES = {"twin": "random twin", "shuffled": "shuffled links"}
 
 
 def draw_controls(notes: Sequence[ControlNote], rows: Sequence[Row]) -> Iterator[RenderableType]:
-    """One line for each control: its roles, and the gains that came nearest to one."""
+    """One line for each control: its roles, and the relations that came nearest to one."""
     if not notes:
         return
-    yield title("controls", "nothing is to be found there; the gains that came nearest")
+    yield title("controls", "must earn nothing; nearest to a role, by the lower end of gain")
     table = pairs_table()
     for note in notes:
         mine = [row for row in rows if row.text("control") == note.control]
@@ -40,10 +40,10 @@ def _line(note: ControlNote, rows: Sequence[Row]) -> Text:
     if kinds:
         line.append(f" ({', '.join(kinds)})")
     nearest = islice((row for row in sorted(rows, key=_rank) if row.text("name")), SHOWN)
-    gains = [f"{relation_words(row)} {numbers.signed(row.number('gain'))}" for row in nearest]
-    line.append(f"   {', '.join(gains)}" if gains else "")
+    lows = [f"{relation_words(row)} {numbers.signed(row.number('gain_low'))}" for row in nearest]
+    line.append(f"   {', '.join(lows)}" if lows else "")
     if note.taken_from is not None:
-        line.append(f"   measured for {plain(note.taken_from)}", style=LABEL)
+        line.append(f"   taken over from {plain(note.taken_from)}", style=LABEL)
     return line
 
 

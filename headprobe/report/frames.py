@@ -240,7 +240,7 @@ def _conduct_columns(conduct: Conduct) -> dict[str, Any]:
 def _earned(verdicts: Sequence[Verdict], dimensions: tuple[int, ...]) -> list[str]:
     earned = np.full(dimensions, "", dtype=object)
     for verdict in verdicts:
-        for claim in verdict.claims:
+        for claim in reversed(verdict.claims):  # where two name one relation, the first is kept
             if claim.relation is not None:
                 earned[verdict.layer, verdict.head, claim.relation] = claim.role
     roles: list[str] = earned.ravel().tolist()

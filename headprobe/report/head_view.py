@@ -133,10 +133,12 @@ def _category(row: Row) -> str:
     return numbers.fraction(row.number("category_top1")) + beaten
 
 
-def _rank(row: Row) -> tuple[bool, float]:
-    """Earned relations first, then by what the gain is at least."""
+def _rank(row: Row) -> tuple[bool, bool, float]:
+    """Earned relations first, those with too few instances to say anything (no q) last, else by
+    what the gain is at least."""
     at_least = row.number("gain_low")
-    return not row.text("role"), inf if at_least is None else -at_least
+    too_few = row.number("q") is None
+    return not row.text("role"), too_few, inf if at_least is None else -at_least
 
 
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:

@@ -32,6 +32,7 @@ class Plan:
     passages: int
     tokens: int
     skipped: int
+    controls: tuple[str, ...]
     relations: tuple[tuple[str, int], ...]
 
 
@@ -53,6 +54,8 @@ def draw_plan(plan: Plan, console: Console) -> None:
     table.add_row("text", f"{passages}, {numbers.count(plan.tokens, 'token')}")
     if plan.skipped:
         table.add_row("skipped", f"{plan.skipped:,}")
+    if plan.controls:
+        table.add_row("controls", ", ".join(plan.controls))
     table.add_row("run", plain(str(plan.target)))
     console.print(table)
     _relations(plan.relations, console)

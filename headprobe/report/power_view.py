@@ -30,8 +30,9 @@ def draw_power(rows: Sequence[Row]) -> Iterator[RenderableType]:
         if not row.flag("can_say"):
             reasons.setdefault(row.text("why"), []).append(row)
     for place, (reason, found) in enumerate(reasons.items()):
+        counted = "forms" if "forms" in reason else "n"
         largest = sorted(found, key=lambda row: -row.whole("n"))
-        names = [f"{relation_words(row)} {row.whole('n'):,}" for row in largest]
+        names = [f"{relation_words(row)} {row.whole(counted):,}" for row in largest]
         amount = numbers.count(len(found), "relation")
         words = Text.assemble(f"{amount}: {plain(reason)}", (f"   {listed(names, SHOWN)}", LABEL))
         table.add_row("" if place else "cannot say", words)
@@ -46,7 +47,8 @@ def _gains(rows: Sequence[Row]) -> str:
     shown = [f"{_least(row)} in {relation_words(row)}" for row in rows[:SHOWN]]
     others = rows[SHOWN:]
     if others:
-        shown.append(f"{_least(others[0])} in the {numbers.count(len(others), 'other')}")
+        most = "at most " if len(others) > 1 else ""
+        shown.append(f"{most}{_least(others[0])} in the {numbers.count(len(others), 'other')}")
     return ", ".join(shown)
 
 

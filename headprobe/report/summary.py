@@ -20,6 +20,7 @@ from headprobe.store import run_folder
 from headprobe.store.manifest import STAGES, Manifest
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
+from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, load_rules
 
 FLAGGED = 3
 """Keys shown that draw attention whatever the text; all of them are in the manifest."""
@@ -31,11 +32,12 @@ def draw_summary(run: Run, console: Console) -> None:
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
-    console.print(_facts(manifest, console.width))
+    console.print(_facts(manifest, _other_rules(run), console.width))
     console.print(title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in [*draw_best(heads, relations), *_redundant(heads, run.rows(run_folder.PAIRS))]:
+    alike = run.rows(run_folder.PAIRS)
+    for part in [*draw_best(heads, relations), *_by_conduct(heads), *_redundant(heads, alike)]:
         console.print(part)
     controls = run.rows(run_folder.CONTROLS) if run_folder.CONTROLS in run.tables else []
     power = run.rows(run_folder.POWER) if run_folder.POWER in run.tables else []
@@ -46,7 +48,13 @@ def draw_summary(run: Run, console: Console) -> None:
     console.print(_end(run, relations))
 
 
-def _facts(manifest: Manifest, width: int) -> Table:
+def _other_rules(run: Run) -> list[str]:
+    """What the rules that judged the run say otherwise than the packaged ones."""
+    path = run.path / run_folder.RULES
+    return load_rules(path).changed(load_rules()) if path.exists() else []
+
+
+def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
     model = manifest.model
     table = pairs_table()
     table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
@@ -69,6 +77,8 @@ def _facts(manifest: Manifest, width: int) -> Table:
         more = len(manifest.sinks_flagged) - FLAGGED
         rest = f"   and {more:,} more" if place == FLAGGED - 1 and more > 0 else ""
         table.add_row("" if place else "sinks", clip(sink, width - 10 - len(rest)) + rest)
+    if rules:
+        table.add_row("rules", f"not the packaged ones: {listed(rules)}")
     stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
     total = numbers.duration(sum(manifest.seconds.values()))
     table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)
@@ -101,6 +111,19 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
     if any(";" in head.text("roles") for head in heads):
         key += "; letter: strongest role"
     yield Text(key, style=LABEL)
+
+
+def _by_conduct(heads: Sequence[Row]) -> Iterator[RenderableType]:
+    """The heads whose role is no matter of one relation, strongest first."""
+    table = pairs_table()
+    for role in (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED):
+        found = [row for row in heads if row.text("role") == role]
+        found.sort(key=lambda row: -(row.number("strength") or 0.0))
+        if found:
+            table.add_row(role, listed([row.text("name") for row in found]))
+    if table.row_count:
+        yield title("whatever the probes ask", "strongest first; the evidence: show-head")
+        yield table
 
 
 def _redundant(heads: Sequence[Row], pairs: Sequence[Row]) -> Iterator[RenderableType]:

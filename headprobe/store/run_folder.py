@@ -246,7 +246,11 @@ def new_run(target: Path, overwrite: bool = False) -> Iterator[Path]:
 
 def _put(temporary: Path, target: Path, aside: Path) -> None:
     if target.exists() or target.is_symlink():
-        target.rename(aside)
+        try:
+            target.rename(aside)
+        except OSError as error:  # another's folder, or one that is locked
+            what = f"cannot be replaced ({error.strerror})"
+            raise HeadprobeError(str(target), what, "Name another folder with -o") from None
     try:
         temporary.rename(target)
     except BaseException:

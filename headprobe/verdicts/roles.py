@@ -83,10 +83,10 @@ def find_claims(
     evidence: Evidence, rules: Rules, asked: Sequence[Requirement]
 ) -> list[list[Claim]]:
     """For each head [N] the roles it has earned by relations, each by the strongest one that meets
-    all that is ``asked``."""
+    all that is ``asked``; roles of one relation before those of a whole family."""
     layers, heads, _ = evidence.gain.shape
     claims: list[list[Claim]] = [[] for _ in range(layers * heads)]
-    for role, rule in rules.roles.items():
+    for role, rule in sorted(rules.roles.items(), key=lambda each: not each[1].relation):
         earning = np.array([belongs(relation, rule) for relation in evidence.relations], dtype=bool)
         needs = [requirement.met for requirement in (*asked, *beyond(evidence, rule))]
         met = np.logical_and.reduce(needs) & earning
@@ -134,10 +134,17 @@ def _rank(number: int, claims: list[tuple[Claim, ...]], shape: Shape) -> tuple[f
 
 
 def _strongest(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:
-    """The role and its reason; claims near the strongest one, but for positional, make it mixed."""
-    line = (1 - mixed) * claims[0].strength
-    near = [claim for claim in claims[1:] if claim.strength >= line and claim.role != POSITIONAL]
+    """The role and its reason; claims near the strongest one, but for positional and for other
+    names of the same finding, make it mixed."""
+    first, line = claims[0], (1 - mixed) * claims[0].strength
+    near = [
+        claim
+        for claim in claims[1:]
+        if claim.strength >= line
+        and claim.role != POSITIONAL
+        and (claim.relation is None or claim.relation != first.relation)
+    ]
     if not near:
-        return claims[0].role, claims[0].reason
-    near = [claims[0], *near]
+        return first.role, first.reason
+    near = [first, *near]
     return MIXED, "; ".join(f"{claim.role} by {claim.reason}" for claim in near)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from difflib import get_close_matches
@@ -18,6 +19,8 @@ UNNAMED, REDUNDANT, MIXED, NONE = "unnamed", "redundant", "mixed", "none"
 
 RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
 """Roles that are no matter of one relation; rules may not define them."""
+
+_ROLE_NAME = re.compile(r"[^\W\d_][\w.:+-]{0,39}")  # as of relations; ``roles`` divides by ;
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +110,16 @@ class Rules:
         roles = {name: asdict(role) for name, role in self.roles.items()}
         return {**asdict(self), "roles": roles}
 
+    def changed(self, base: "Rules") -> list[str]:
+        """What is otherwise than in ``base``, as a rules file would say it: ``margin: 0.2``, or
+        ``roles.negation`` where a role is."""
+        mine, theirs = _flat(self._values), _flat(base._values)
+        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+        return [
+            f"{name}: {mine[name]:g}" if isinstance(mine.get(name), int | float) else name
+            for name in names
+        ]
+
     def save(self, path: Path) -> None:
         """Write all of them as YAML, from which ``load_rules`` makes the same rules again."""
         values = {**self._values, "roles": {}}
@@ -169,11 +182,28 @@ def _rules(values: dict[str, Any], where: str) -> Rules:
     for name in roles:
         if name in RESERVED or not isinstance(name, str):
             raise HeadprobeError(where, f"role {name!r} cannot be defined", "Choose another name")
+        if not _ROLE_NAME.fullmatch(name):
+            raise HeadprobeError(
+                where,
+                f"role {name[:40]!r} is no name",
+                "Use up to 40 letters, digits and - _ . : +, a letter first",
+            )
     parts["roles"] = {
         name: _typed(RoleRule, _mapping(roles, name, where), where, f"roles.{name}.")
         for name in roles
     }
     return _typed(Rules, given | parts, where, "")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``idle.output_norm`` and the like, a role staying whole."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
 
 
 def _mapping(values: dict[str, Any], name: str, where: str) -> dict[str, Any]:

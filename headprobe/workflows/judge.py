@@ -17,6 +17,7 @@ from headprobe.verdicts.rules import Rules, load_rules
 from headprobe.workflows.judging import (
     Control,
     doubt_of_text,
+    doubts_of_roles,
     judge_sums,
     measured_with,
     write_controls,
@@ -121,6 +122,7 @@ def _doubts(run: Run, rules: Rules) -> list[str]:
     ]
     bits = run.manifest.bits_per_character
     doubt = None if bits is None else doubt_of_text(bits.value, rules)
+    doubts += doubts_of_roles(run.instances.relations, rules)
     return doubts + ([] if doubt is None else [doubt])
 
 

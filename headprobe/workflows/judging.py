@@ -15,12 +15,15 @@ from headprobe.report.csv_files import write_csv
 from headprobe.report.run_files import write_results
 from headprobe.store.instances import Instances
 from headprobe.store.manifest import ControlNote
+from headprobe.store.relation import Relation
 from headprobe.store.run_folder import CONTROLS, RULES
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
+from headprobe.verdicts.requirements import belongs
 from headprobe.verdicts.roles import judge
-from headprobe.verdicts.rules import REDUNDANT, Rules
+from headprobe.verdicts.rules import REDUNDANT, RoleRule, Rules, load_rules
 from headprobe.verdicts.verdict import Pair, Verdict
+from headprobe.verdicts.wording import relation_name
 
 
 @dataclass(frozen=True)
@@ -110,6 +113,28 @@ def measured_with(rules: Rules) -> dict[str, float]:
         "sinks.weight": rules.sinks.weight,
         "sinks.min_passages": float(rules.sinks.min_passages),
     }
+
+
+def doubts_of_roles(relations: Sequence[Relation], rules: Rules) -> list[str]:
+    """Roles of the user's own that no relation of the run can earn: as likely as not, a typo."""
+    packaged = load_rules().roles
+    return [
+        f"role {name}: no relation here is {_wanted(rule)}, so no head can earn it; there is "
+        f"{_named(relations, rule)}"
+        for name, rule in rules.roles.items()
+        if packaged.get(name) != rule and not any(belongs(each, rule) for each in relations)
+    ]
+
+
+def _wanted(rule: RoleRule) -> str:
+    named = f"{rule.relation} " if rule.relation else ""
+    return f"{named}of family {rule.family}{' and strict' if rule.strict else ''}"
+
+
+def _named(relations: Sequence[Relation], rule: RoleRule) -> str:
+    """The relations of the family, or the families where it is unknown."""
+    names = [relation_name(each) for each in relations if each.family == rule.family]
+    return ", ".join(sorted(set(names or (each.family for each in relations)))) or "none"
 
 
 def doubt_of_text(bits: float, rules: Rules) -> str | None:

@@ -36,6 +36,7 @@ from headprobe.workflows.controls import Setting, describe_configuration, shuffl
 from headprobe.workflows.judging import (
     Control,
     doubt_of_text,
+    doubts_of_roles,
     judge_sums,
     write_controls,
     write_judged,
@@ -77,11 +78,12 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
     check_target(target, request.overwrite)
     found = _read(request, source, progress, clock)
     reading, instances = found.reading, found.reading.corpus.instances
+    for doubt in doubts_of_roles(instances.relations, rules):
+        progress.warn(doubt)
 
     sums = _measure(request, source, found, rules, target.absolute().parent, progress, clock)
-    doubt = doubt_of_text(sums.measured.bits_per_character, rules)
-    if doubt:
-        progress.warn(doubt)
+    if unknown := doubt_of_text(sums.measured.bits_per_character, rules):
+        progress.warn(unknown)
 
     with clock("judge"):
         progress.stage("judging")
@@ -111,13 +113,16 @@ def scan(request: ScanRequest, progress: Progress) -> Run:
 
 def plan(request: ScanRequest, progress: Progress) -> Plan:
     """What ``scan`` would do: everything up to loading the weights."""
-    load_rules(request.rules)
+    rules = load_rules(request.rules)
     source = _source(request)
     target = request.out or default_target(source.name, datetime.now())
     check_target(target, request.overwrite)
     found = _read(request, source, progress, _Clock())
     text, reading = found.config.get_text_config(), found.reading
     instances, heads = reading.corpus.instances, text.num_attention_heads
+    for doubt in doubts_of_roles(instances.relations, rules):
+        progress.warn(doubt)
+    controls = (("random twin", request.twin), ("shuffled links", request.shuffle))
     return Plan(
         model=source.name,
         architecture=(found.config.architectures or [found.config.model_type])[0],
@@ -131,6 +136,7 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         passages=len(reading.corpus.lengths),
         tokens=int(reading.corpus.lengths.sum()),
         skipped=sum(skip.count for skip in reading.skipped),
+        controls=tuple(name for name, asked in controls if asked),
         relations=tuple(
             (
                 asked_words(relation.family, relation.name, relation.looks_to),

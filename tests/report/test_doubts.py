@@ -1,6 +1,7 @@
 """What the pages say of controls, power and domains."""
 
 import io
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -47,11 +48,11 @@ GAINS = rows(
 )
 
 
-def test_a_control_is_one_line_with_the_gains_that_came_nearest() -> None:
+def test_a_control_is_one_line_with_the_lower_ends_that_came_nearest() -> None:
     (line,) = [
         line for line in drawn(draw_controls([NOTE], GAINS), 120).splitlines() if "twin" in line
     ]
-    assert line == "random twin  0 roles   obj → head +.03, det → dependent -.01, amod → head +.20"
+    assert line == "random twin  0 roles   obj → head -.02, det → dependent -.04, amod → head -.50"
     assert drawn(draw_controls([], [])) == ""
 
 
@@ -60,18 +61,18 @@ def test_a_control_that_earns_roles_says_which_and_where_it_was_measured() -> No
         NOTE, named=1, redundant=2, roles={"redundant": 2, "syntax": 1}, taken_from=HOSTILE
     )
     shown = drawn(draw_controls([note], []), 400)
-    assert "random twin  1 role (2 redundant, 1 syntax)   measured for =cmd" in shown
+    assert "random twin  1 role (2 redundant, 1 syntax)   taken over from =cmd" in shown
     assert "\x1b" not in shown and "\u202e" not in shown
 
 
 POWER = rows(
-    "family,relation,looks_to,n,detectable,can_say,why",
-    "syntax,obj,head,900,0.17,true,",
-    "syntax,det,head,800,0.31,true,",
-    "syntax,cop,head,12,,false,too few instances",
-    "syntax,amod,head,31,,false,too few instances",
-    "syntax,clf,head,0,,false,too few instances",
-    "user,r,target,60,0.11,false,too few target forms",
+    "family,relation,looks_to,n,forms,detectable,can_say,why",
+    "syntax,obj,head,900,99,0.17,true,",
+    "syntax,det,head,800,14,0.31,true,",
+    "syntax,cop,head,12,3,,false,too few instances",
+    "syntax,amod,head,31,9,,false,too few instances",
+    "syntax,clf,head,0,0,,false,too few instances",
+    "user,r,target,60,2,0.11,false,too few target forms",
 )
 
 
@@ -79,14 +80,14 @@ def test_power_says_what_is_silent_and_what_could_be_missed() -> None:
     lines = drawn(draw_power(POWER)).splitlines()
     assert lines[2:] == [
         "cannot say  2 relations: too few instances   amod → head 31, cop → head 12",
-        "            1 relation: too few target forms   r → target 60",
+        "            1 relation: too few target forms   r → target 2",
         "could miss  gains below .31 in det → head, .17 in obj → head",
     ]
     many = rows(
         "family,relation,looks_to,n,detectable,can_say,why",
         *(f"user,r{i},target,60,0.{i},true," for i in range(11, 18)),
     )
-    assert ".13 in the 3 others" in drawn(draw_power(many), 200)
+    assert "at most .13 in the 3 others" in drawn(draw_power(many), 200)
     assert drawn(draw_power(rows("n,can_say", "0,false"))) == ""
 
 
@@ -151,13 +152,42 @@ def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
     run = replace(Run.load(run.path), manifest=replace(run.manifest, controls=(NOTE,)))
     after = io.StringIO()
     draw_summary(run, console(after, 80))
-    assert "random twin  0 roles   obj → head +.03" in after.getvalue()
+    assert "random twin  0 roles   obj → head -.02" in after.getvalue()
     assert "what could be missed" in after.getvalue()
     values = run_values(run)
     assert values["control_gains"][0]["gain"] == 0.031
     assert values["manifest"]["controls"][0]["named"] == 0
     view = show_head(run, 0, 1)
     assert len(view.domains) == len(head_values(view)["domains"]) == 1
+
+
+def test_a_page_says_by_which_rules_it_was_judged(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for text, said in [
+        ("margin: 0.10\n", None),
+        ("margin: 0.2\nroles: {negation: {family: user}}\n", "margin: 0.2, roles.negation"),
+    ]:
+        (run.path / "rules.yaml").write_text(text)
+        page = io.StringIO()
+        draw_summary(run, console(page, 80))
+        (line,) = [line for line in page.getvalue().splitlines() if line.startswith("rules  ")] or [
+            None
+        ]
+        assert line == (said and f"rules   not the packaged ones: {said}")
+
+
+def test_heads_whose_role_is_no_matter_of_a_relation_are_listed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    page = io.StringIO()
+    draw_summary(run, console(page, 80))
+    listed = {
+        role: [head.text("name") for head in run.rows("heads.csv") if head.text("role") == role]
+        for role in ("positional", "duplicate-token", "induction", "unnamed")
+    }
+    assert "whatever the probes ask" not in page.getvalue() or any(listed.values())
+    for role, names in listed.items():
+        found = re.search(rf"^{role} +(L.*)$", page.getvalue(), re.MULTILINE)
+        assert set(found[1].split(", ") if found else []) == set(names)
 
 
 def test_the_category_control_is_shown_where_it_was_computed(run: Run) -> None:

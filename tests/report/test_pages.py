@@ -64,6 +64,7 @@ PLAN = Plan(
     passages=3,
     tokens=900,
     skipped=2,
+    controls=("random twin", "shuffled links"),
     relations=(("obj → head", 109), ("[red]own[/] → \x1b[31m", 1_000)),
 )
 
@@ -152,7 +153,7 @@ def test_no_role_at_all_is_a_normal_answer(run: Run, monkeypatch: pytest.MonkeyP
     rows = Run.rows
     monkeypatch.setattr(Run, "rows", without_roles)
     text = printed(summary, run)
-    assert "no head earned a named role" in text
+    assert "no head earned a role by what it looks for" in text
     assert "headprobe show-head L" in text
 
 
@@ -257,6 +258,7 @@ def test_a_plan_says_what_would_be_done() -> None:
     text = stream.getvalue()
     assert re.search(r"1,000  \[red\]own\[/\] → \\x1b\[31m +109  obj → head", text)
     assert "dry run" in text.splitlines()[-1]
+    assert "controls  random twin, shuffled links\n" in text
     stream = io.StringIO()
     draw_plan(replace(plan, relations=()), console(stream, 80))
     assert "shape and redundancy only" in stream.getvalue()
@@ -287,12 +289,14 @@ def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
     view = show_head(run, 2, 1)
     asked = {"n": "3", "looks_to": "head", "baseline": "offset", "gain": "0.9"}
     unsure = Row({**asked, "relation": "unsure", "gain_low": ""})
-    lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9"})
+    lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9", "q": "1"})
+    few = Row({**asked, "relation": "few", "gain_low": "0.8"})
     stream = io.StringIO()
-    draw_head(replace(view, relations=(unsure, lucky, *view.relations)), console(stream, 80))
+    draw_head(replace(view, relations=(unsure, few, lucky, *view.relations)), console(stream, 80))
     table = re.search(r"^relations.*\n.*\n((?:  .*\n)+)", stream.getvalue(), re.MULTILINE)
     assert table is not None
     lines = [line.split()[0] for line in table[1].splitlines()]
     earned = [row.text("relation") for row in view.relations if row.text("role")]
     assert set(lines[: len(earned)]) == set(earned)
-    assert lines[len(view.relations) : len(view.relations) + 2] == ["lucky", "unsure"]
+    known = view.relations
+    assert lines[len(known) : len(known) + 3] == ["lucky", "few", "unsure"]

@@ -97,6 +97,23 @@ def test_a_failed_exchange_puts_the_old_run_back(
     assert names(tmp_path) == ["run"]
 
 
+def test_a_folder_that_may_not_be_moved_is_said_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = old_run(tmp_path / "run")
+
+    def locked(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "rename", locked)
+    with (
+        pytest.raises(HeadprobeError, match=r"cannot be replaced \(Operation not permitted\)"),
+        new_run(target, overwrite=True) as folder,
+    ):
+        (folder / MANIFEST).write_text("new")
+    assert names(tmp_path) == ["run"] and (target / MANIFEST).read_text() == "old"
+
+
 def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with pytest.raises(HeadprobeError, match="exists already"), new_run(target) as folder:

@@ -149,6 +149,15 @@ def test_a_rule_may_name_its_relation(rules: Rules) -> None:
         assert verdict_of(named, [CUE]).role == role
 
 
+def test_two_names_of_one_finding_are_not_mixed(rules: Rules) -> None:
+    """The name for one relation goes before that of its family."""
+    mine = {**rules.roles, "verb-seeker": RoleRule("syntax", "obj")}
+    found = verdict_of(replace(rules, roles=mine), [OBJ])
+    assert found.role == "verb-seeker" and found.roles == ("verb-seeker", "syntax")
+    assert found.reason.startswith("obj → head: ")
+    assert verdict_of(replace(rules, roles=mine), [NSUBJ]).roles == ("syntax",)
+
+
 def test_nothing_found_shows_the_best_evidence(rules: Rules) -> None:
     low = np.full(len(RELATIONS), 0.02)
     low[RELATIONS.index(NSUBJ)] = 0.08

@@ -44,6 +44,14 @@ def test_a_role_of_ones_own(write) -> None:
     assert mine.roles["negation"] == RoleRule("user", "negation")
 
 
+def test_what_a_file_changes(write) -> None:
+    base = load_rules()
+    assert load_rules(write("margin: 0.1")).changed(base) == []
+    mine = load_rules(write("margin: 0.2\nidle: {output_norm: 1}\nroles: {me: {family: user}}"))
+    assert sorted(mine.changed(base)) == ["idle.output_norm: 1", "margin: 0.2", "roles.me"]
+    assert "roles.me" in base.changed(mine)
+
+
 def test_the_hash_is_of_the_values(write) -> None:
     default = load_rules().sha256
     assert load_rules(write("# nothing new\nmargin: 0.10\n")).sha256 == default
@@ -73,6 +81,9 @@ def test_the_hash_is_of_the_values(write) -> None:
         ("copying: {marign: 1}", r"'copying.marign'\. Did you mean 'margin'"),
         ("unnamed: 1", "'unnamed' is not a group of rules"),
         ("roles: {3: {family: x}}", "role 3 cannot be defined"),
+        ("roles: {'a;b': {family: x}}", "role 'a;b' is no name. Use up to 40 letters"),
+        ("roles: {'': {family: x}}", "role '' is no name"),
+        ("roles: {'=cmd(1)': {family: x}}", "is no name"),
         ("roles: {denier: negation}", "'denier' is not a group of rules"),
         ("idle: 0.3", "'idle' is not a group of rules"),
         ("min_n: 2.5", "'min_n' is 2.5. Give a whole number"),

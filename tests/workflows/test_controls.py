@@ -156,3 +156,11 @@ def test_what_a_control_earns_is_said(
     strict = headprobe.judge(run, rules, out=tmp_path / "strict")
     assert strict.manifest.controls[0].named == 0
     assert strict.manifest.controls[0].key == notes["twin"].key
+
+
+def test_controls_of_text_without_annotation(scanned: Scan, tmp_path: Path) -> None:
+    text = tmp_path / "plain.txt"
+    text.write_text("The cat sat. The dog ran.")
+    run = scanned(probes=text, twin=True, shuffle=True)
+    assert [note.named for note in run.manifest.controls] == [0, 0]
+    assert not len(run.controls)

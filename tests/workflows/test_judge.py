@@ -185,3 +185,26 @@ def test_the_command(
     assert _run(["judge", str(run.path), "--rules", str(tmp_path / "none.yaml")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert contents(run.path) == before
+
+
+def test_a_role_that_no_relation_can_earn_is_said(run: Run, scanned: Scan, tmp_path: Path) -> None:
+    """A misspelt family or relation would pass in silence else."""
+    rules = tmp_path / "typo.yaml"
+    rules.write_text(
+        "roles:\n"
+        "  lost: {family: usr}\n"
+        "  lookout: {family: syntax, relation: nsbj}\n"
+        "  found: {family: syntax, relation: nsubj}\n"
+    )
+    said: list[str] = []
+    judge_run(run, rules, tmp_path / "other", False, said.append)
+    doubts = [line for line in said if line.startswith("role ")]
+    assert [line.split(",")[0] for line in doubts] == [
+        "role lost: no relation here is of family usr",
+        "role lookout: no relation here is nsbj of family syntax",
+    ]
+    assert doubts[0].endswith("there is coreference, punctuation, syntax") and "nsubj" in doubts[1]
+    progress = Remembering()
+    scanned(rules=rules, progress=progress, out=tmp_path / "scanned")
+    assert [line for line in progress.warnings if line.startswith("role lost")]
+    assert not [line for line in progress.warnings if line.startswith("role found")]
