@@ -11,6 +11,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
+import transformers
 
 from headprobe.align.corpus import Corpus
 from headprobe.evidence.shuffled_links import shuffle_links
@@ -57,6 +58,8 @@ class Setting:
             "weights": weights,
             "configuration": self.configuration,
             "dtype": str(self.dtype),
+            "device": self.device.type,  # random weights are drawn there
+            "versions": [torch.__version__, transformers.__version__],
             "seed": self.seed,
             "idle_line": self.idle_line,
             "method": METHOD_VERSION,
