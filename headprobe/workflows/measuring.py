@@ -21,7 +21,7 @@ from headprobe.tally.tallier import Tallier, count_column_passages, count_profil
 SCORED_PASSAGES = 32
 """Passages of the run whose text the output layer is asked about (bits per character), at most."""
 
-SCORED_SHARE = 1 / 64
+SCORED_SHARE = 1 / 16
 """The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
 ..."""
 
