@@ -234,7 +234,10 @@ def _selftest(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scan checkpoints whose heads are known, and compare; exit code 1 if anything is wrong."""
+    """Scan checkpoints whose heads are known, and compare.
+
+    Exit code 1 if anything is missed or falsely named.
+    """
     from dataclasses import asdict
 
     from headprobe.report.progress import progress_for

@@ -20,7 +20,7 @@ class Case:
     def name(self) -> str:
         shape = self.shape
         groups = {shape.heads: "MHA", 1: "MQA"}.get(shape.groups, f"GQA {shape.groups}")
-        start = "start token" if self.adds_start else "no start token"
+        start = "start" if self.adds_start else "no start"
         size = f"{shape.layers} x {shape.heads} x {shape.head_dim}"
         return f"{size}, {groups}, {start}, seed {self.seed}"
 

@@ -65,8 +65,9 @@ def draw_selftest(found: SelfTest, console: Console) -> None:
 def _table(cases: Sequence[CaseResult]) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("checkpoint", overflow="fold")
-    for name in ("heads", "planted", "found", "missed", "falsely named"):
+    for name in ("heads", "planted", "found", "missed"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("falsely named", justify="right", max_width=7)
     for case in cases:
         table.add_row(
             plain(case.case),
