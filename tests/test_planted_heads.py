@@ -9,14 +9,18 @@ from random import Random
 
 import pytest
 
+from headprobe.axes import head_name
 from headprobe.cli.main import _run
 from headprobe.planted.cases import planted_cases
 from headprobe.planted.seats import draw_seats
+from headprobe.planted.words import read_lexicon
+from headprobe.probes.catalog import resolve
 from headprobe.report.console import console
 from headprobe.report.selftest_view import Fault, SelfTest, draw_selftest
 from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import Run
 from headprobe.workflows import selftest as workflow
+from headprobe.workflows.scan import ScanRequest, scan
 from headprobe.workflows.selftest import PLANTED, RANDOM, SHUFFLED, selftest
 from tests.workflows.conftest import Remembering
 
@@ -40,6 +44,40 @@ def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
     assert planted.heads == sum(c.shape.layers * c.shape.heads for c in planted_cases(11, True))
     assert shuffled.heads == planted.heads
     assert shuffled.falsely_named == random.falsely_named == 0 < random.heads
+
+
+def test_sinks_earn_nothing_where_heroes_come_first(
+    found: SelfTest, kept: Path, tmp_path: Path
+) -> None:
+    """Attention meant for the start spills over the first words, where the antecedent stands."""
+    names = [
+        word.form
+        for word in read_lexicon(resolve(()))
+        if word.upos == "PROPN" and word.agrees & {"he", "she"} and word.form.isalpha()
+    ][:40]
+    verbs = ("slept", "waited", "laughed", "smiled")
+    items = "".join(
+        f"- text: {name} {verb}. The dog looked at the garden. She ran.\n  link: She -> {name}\n"
+        for name in names
+        for verb in verbs
+    )
+    probes = tmp_path / "heroes.yaml"
+    probes.write_text(f"name: heroes\nrelation: pronoun\nitems:\n{items}", "utf-8")
+    for number, case in enumerate(planted_cases(11, True)):
+        out = tmp_path / f"run-{number}"
+        model = str(kept / f"{number:02}" / "model")
+        run = scan(ScanRequest(model, (str(probes),), out, device="cpu"), Remembering())
+        sinks = [
+            head_name(*seat)
+            for seat, plan in draw_seats(case.shape, Random(case.seed)).items()  # noqa: S311
+            if plan.name.startswith("sink")
+        ]
+        told = run.heads.set_index("name").loc[sinks]
+        assert set(told["roles"].fillna("none")) <= {"redundant", "none"}
+        asked = run.relations.set_index(["name", "relation"])
+        top1 = asked.loc[[(name, "pronoun-strict") for name in sinks], "top1"]
+        assert top1.max() > 0.9  # what a first-word taste scores here, and any fixed place as well
+        assert (asked["gain_low"].dropna() <= 0.1).all()
 
 
 def test_runs_and_checkpoints_are_kept(found: SelfTest, kept: Path) -> None:
