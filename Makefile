@@ -12,11 +12,12 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 scan: $(VENV)/installed
 	$(BIN)/headprobe scan $(MODEL) $(if $(PROBES),--probes $(PROBES)) $(ARGS)
 
+# Two processes, one thread each: threads that wait for one another's cores double the time.
 test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 # Times against a plain forward pass: see tests/bench. Other work on the machine blurs them.
 bench: $(VENV)/tested
