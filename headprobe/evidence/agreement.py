@@ -32,10 +32,9 @@ import numpy as np
 from scipy.special import ndtri
 
 from headprobe.evidence.arrays import Bools, Floats, Ints
-from headprobe.evidence.category_null import by_category_alone, plain_shifts
+from headprobe.evidence.category_null import CategoryTastes, by_category_alone, plain_shifts
 from headprobe.evidence.sums import divide, floats
-from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, DEPRELS, QUADRANTS
-from headprobe.store.instances import Instances
+from headprobe.store.categories import DEPREL_PAIRS, DEPRELS, QUADRANTS
 from headprobe.store.tallies import Tallies
 
 MATCHED = ((0, 3), (1, 2))
@@ -66,8 +65,8 @@ class Agreement:
 
 
 def agree(
-    instances: Instances,
     tallies: Tallies,
+    fitted: CategoryTastes,
     *,
     confidence: float,
     min_attention: float,
@@ -77,8 +76,7 @@ def agree(
     ``agreement_low`` and a ``moved``."""
     _, layers, heads = tallies["category"].shape
     observed = floats(tallies, "deprel_pairs").reshape(QUADRANTS, DEPREL_PAIRS, -1)
-    sums = floats(tallies, "category").reshape(CATEGORIES, -1)
-    expected = by_category_alone(instances, sums)
+    expected = by_category_alone(fitted)
     scale = np.nan_to_num(divide(observed.sum(1), expected.sum(1)))[:, None]
     expected *= scale
     counted = expected >= max(min_attention, np.finfo(np.float64).tiny)
@@ -88,7 +86,7 @@ def agree(
     _, low, moved = found
     again = np.flatnonzero((low >= look_again[0]) & (moved >= look_again[1]))
     if len(again):
-        shifts = plain_shifts(instances, sums[:, again]) * scale[..., again]
+        shifts = plain_shifts(fitted, again) * scale[..., again]
         some = expected[..., again], counted[..., again]
         left = _without(beyond[..., again], shifts, *some)
         less = _compare(left, *some, given[..., again], confidence)

@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.candidates import Candidates, target_table
-from headprobe.evidence.category_null import category_tastes
+from headprobe.evidence.category_null import CategoryTastes
 from headprobe.evidence.groups import GroupedInstances, length_of_groups
 from headprobe.evidence.rows import shared_rows
-from headprobe.evidence.sums import divide, floats
+from headprobe.evidence.sums import divide
 from headprobe.store.categories import CATEGORIES, DISTANCE_BINS, UPOS, category, distance_bins
 from headprobe.store.instances import Instances
-from headprobe.store.tallies import Tallies
 
 _KINDS = DISTANCE_BINS * len(UPOS)
 """Categories that one query word can meet: the most rivals that differ."""
 
 
 def category_hits(
-    instances: Instances, relations: Sequence[GroupedInstances], tallies: Tallies
+    instances: Instances, relations: Sequence[GroupedInstances], fitted: CategoryTastes
 ) -> Floats:
     """[2, R, S, N]: hits of the two rules, mean and taste, for each head, exactly, without a second
     pass of the model.
@@ -43,13 +42,12 @@ def category_hits(
     """
     pairs = pair_counts(instances)
     met = np.flatnonzero(pairs)
-    sums = floats(tallies, "category").reshape(CATEGORIES, -1)
-    means = divide(sums[met], pairs[met, None].astype(np.float64))
-    values = (means, category_tastes(instances, sums)[met])
+    means = divide(fitted.sums[met], pairs[met, None].astype(np.float64))
+    values = (means, fitted.tastes[met])
     both = [_ranks(of_rule) for of_rule in values]
     rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
     rank_of[met] = np.arange(len(met))
-    heads = sums.shape[1]
+    heads = fitted.sums.shape[1]
     hits = np.zeros((len(both), len(relations), length_of_groups(instances), heads))
     for rows, asking in shared_rows(instances, relations, heads):
         rivals = _nearest_of_each(rows)

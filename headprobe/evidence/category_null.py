@@ -10,6 +10,7 @@ Plackett-Luce models (Hunter 2004): ``w(y) <- got(y) / sum over rows of count(y)
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from scipy import sparse
 from headprobe.axes import LONGEST
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.plain_words import PlainWords
+from headprobe.evidence.sums import floats
 from headprobe.store.categories import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -32,6 +34,7 @@ from headprobe.store.categories import (
     quadrant,
 )
 from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
 
 ROUNDS = 12
 """Iterations of the fit; planted category heads are fitted to 1e-3 of their attention after 8."""
@@ -54,25 +57,42 @@ _BINS = distance_bins()
 Singles = NDArray[np.float32]
 
 
-def category_tastes(instances: Instances, sums: Floats) -> Singles:
-    """[Y, N]: the tastes of heads whose stripped attention at each category is ``sums`` [Y, N]."""
-    rows = _rows(instances)
-    upos = instances.upos_number.astype(np.int64)[rows.word]
-    return _fit(sums.astype(np.float32), _compose(instances, rows), upos).reshape(CATEGORIES, -1)
+class _Rows(NamedTuple):
+    """Usable words ``word`` [R], their parts of speech ``upos`` [R], how many usable words stand
+    ``earlier`` [R] in the passage, and how many of them are in each column, a distance bin and a
+    UPOS: ``counts`` [R, K]."""
+
+    word: Ints
+    upos: Ints
+    earlier: Ints
+    counts: sparse.csr_array
 
 
-def by_category_alone(instances: Instances, sums: Floats) -> Floats:
-    """[O, M, N]: the attention of each deprel pair in each quadrant, expected from ``sums`` [Y, N],
-    the stripped attention of each category."""
-    heads = sums.shape[1]
+@dataclass(frozen=True)
+class CategoryTastes:
+    """The ``tastes`` [Y, N] fitted to heads whose stripped attention at each category is ``sums``
+    [Y, N], with the rows that they were fitted on."""
+
+    instances: Instances
+    sums: Floats
+    tastes: Singles
+    rows: _Rows
+
+
+def fit_tastes(instances: Instances, tallies: Tallies) -> CategoryTastes:
+    """The tastes of all heads of a run: the larger part of the work here, done once."""
+    sums = floats(tallies, "category").reshape(CATEGORIES, -1)
     rows = _rows(instances)
-    counts = _compose(instances, rows)
-    upos = instances.upos_number.astype(np.int64)[rows.word]
-    tastes = _fit(sums.astype(np.float32), counts, upos)
+    return CategoryTastes(instances, sums, _fit(sums.astype(np.float32), rows), rows)
+
+
+def by_category_alone(fitted: CategoryTastes) -> Floats:
+    """[O, M, N]: the attention of each deprel pair in each quadrant that the tastes imply."""
+    rows, flat, heads = fitted.rows, fitted.tastes, fitted.tastes.shape[1]
     expected = np.zeros((QUADRANTS * DEPREL_PAIRS, heads))
-    for pairs in _pairs(rows):
-        share = _per_taste(counts[pairs.rows].toarray(), tastes, upos[pairs.rows])
-        cell, kind = _kinds(instances, pairs)
+    for pairs in _pairs(rows.word, rows.earlier):
+        share = _per_taste(rows, pairs.rows, flat)
+        cell, kind = _kinds(fitted.instances, pairs)
         both, order = np.unique(cell * CATEGORIES + kind, return_inverse=True)
         members = sparse.csr_array(
             (np.ones(len(order), np.float32), (order, pairs.row - pairs.rows.start)),
@@ -80,7 +100,6 @@ def by_category_alone(instances: Instances, sums: Floats) -> Floats:
         )
         starts = np.flatnonzero(np.diff(both // CATEGORIES, prepend=-1))
         cells = both[starts] // CATEGORIES
-        flat = tastes.reshape(CATEGORIES, heads)
         for first in range(0, heads, HEADS):
             some = slice(first, first + HEADS)
             attention = (members @ share[:, some]) * flat[both % CATEGORIES, some]
@@ -88,23 +107,18 @@ def by_category_alone(instances: Instances, sums: Floats) -> Floats:
     return expected.reshape(QUADRANTS, DEPREL_PAIRS, heads)
 
 
-def plain_shifts(instances: Instances, sums: Floats) -> Floats:
-    """[J, O, M, N]: where each of J plain tastes (``evidence.plain_words``) would move the
-    attention of ``by_category_alone``, per unit of taste.
+def plain_shifts(fitted: CategoryTastes, chosen: Ints) -> Floats:
+    """[J, O, M, N']: where each of J plain tastes (``evidence.plain_words``) would move the
+    attention of ``by_category_alone`` of the heads ``chosen`` [N'], per unit of taste.
 
     The derivative of a softmax: attention times what the word has above its row's mean.
     """
-    heads = sums.shape[1]
-    rows = _rows(instances)
-    counts = _compose(instances, rows)
-    upos = instances.upos_number.astype(np.int64)[rows.word]
-    tastes = _fit(sums.astype(np.float32), counts, upos)
-    flat = tastes.reshape(CATEGORIES, heads)
-    plain = PlainWords(instances)
+    rows, flat, heads = fitted.rows, fitted.tastes[:, chosen], len(chosen)
+    plain = PlainWords(fitted.instances)
     shifts = np.zeros((QUADRANTS * DEPREL_PAIRS, PlainWords.COUNT, heads))
-    for pairs in _pairs(rows):
-        share = _per_taste(counts[pairs.rows].toarray(), tastes, upos[pairs.rows])
-        cell, kind = _kinds(instances, pairs)
+    for pairs in _pairs(rows.word, rows.earlier):
+        share = _per_taste(rows, pairs.rows, flat)
+        cell, kind = _kinds(fitted.instances, pairs)
         row = pairs.row - pairs.rows.start
         of_row, of_cell = (
             sparse.csr_array(
@@ -125,13 +139,6 @@ def plain_shifts(instances: Instances, sums: Floats) -> Floats:
     return by_taste.reshape(PlainWords.COUNT, QUADRANTS, DEPREL_PAIRS, heads)
 
 
-class _Rows(NamedTuple):
-    """Usable words ``word`` [R], and how many of them stand before each in its passage."""
-
-    word: Ints
-    earlier: Ints
-
-
 class _Pairs(NamedTuple):
     """Pairs of some ``rows``: the row [P], and the two word numbers [P]."""
 
@@ -144,45 +151,45 @@ class _Pairs(NamedTuple):
 def _rows(instances: Instances) -> _Rows:
     word = np.flatnonzero(instances.usable)
     passage = instances.passage[word]
-    return _Rows(word, np.arange(len(word)) - np.searchsorted(passage, passage))
+    earlier = np.arange(len(word)) - np.searchsorted(passage, passage)
+    upos = instances.upos_number.astype(np.int64)
+    return _Rows(word, upos[word], earlier, _compose(upos, word, earlier))
 
 
-def _pairs(rows: _Rows) -> Iterator[_Pairs]:
+def _pairs(word: Ints, earlier: Ints) -> Iterator[_Pairs]:
     """All pairs of a usable word and a usable earlier word of its passage, rows in order."""
-    chunk = (np.cumsum(rows.earlier) - rows.earlier) // PAIRS
+    chunk = (np.cumsum(earlier) - earlier) // PAIRS
     edges = [*np.flatnonzero(np.diff(chunk, prepend=-1)).tolist(), len(chunk)]
     for low, high in pairwise(edges):
-        counts = rows.earlier[low:high]
+        counts = earlier[low:high]
         row = np.repeat(np.arange(low, high), counts)
         place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        key = rows.word[row - rows.earlier[row] + place]
+        key = word[row - earlier[row] + place]
         if len(row):
-            yield _Pairs(slice(low, high), row, rows.word[row], key)
+            yield _Pairs(slice(low, high), row, word[row], key)
 
 
-def _compose(instances: Instances, rows: _Rows) -> sparse.csr_array:
-    """[R, K]: how many earlier words each row has in each column, a distance bin and a UPOS."""
-    upos = instances.upos_number.astype(np.int64)
+def _compose(upos: Ints, word: Ints, earlier: Ints) -> sparse.csr_array:
+    """``_Rows.counts``."""
     blocks: list[Any] = [sparse.csr_array((0, _COLUMNS), dtype=np.float32)]
     edge = 0
-    for pairs in _pairs(rows):
+    for pairs in _pairs(word, earlier):
         column = _BINS[np.minimum(pairs.query - pairs.key, LONGEST)] * len(UPOS) + upos[pairs.key]
         ones = np.ones(len(column), np.float32)
         shape = (pairs.rows.stop - edge, _COLUMNS)
         blocks.append(sparse.csr_array((ones, (pairs.row - edge, column)), shape=shape))
         edge = pairs.rows.stop
-    blocks.append(sparse.csr_array((len(rows.word) - edge, _COLUMNS), dtype=np.float32))
+    blocks.append(sparse.csr_array((len(word) - edge, _COLUMNS), dtype=np.float32))
     return sparse.csr_array(sparse.vstack(blocks, format="csr"))
 
 
-def _fit(sums: Singles, counts: sparse.csr_array, upos: Ints) -> Singles:
-    """[B, U, U, N]: the tastes of each head, by distance bin, the query's UPOS and the earlier
-    word's; of one query UPOS the largest is 1."""
+def _fit(sums: Singles, rows: _Rows) -> Singles:
+    """[Y, N]: the tastes of each head; of one query UPOS the largest is 1."""
     parts = len(UPOS)
     by_query = sums.reshape(DISTANCE_BINS, parts, parts, -1)
     tastes = np.zeros_like(by_query)
-    for query in np.unique(upos).tolist():
-        chosen = counts[np.flatnonzero(upos == query)]
+    for query in np.unique(rows.upos).tolist():
+        chosen = rows.counts[np.flatnonzero(rows.upos == query)]
         got = by_query[:, query].reshape(_COLUMNS, -1)
         fitted = _scaled(_ratio(got, np.asarray(chosen.sum(axis=0), dtype=np.float32)[:, None]))
         for _ in range(ROUNDS):
@@ -192,7 +199,7 @@ def _fit(sums: Singles, counts: sparse.csr_array, upos: Ints) -> Singles:
                 offered += block.T @ _ratio(np.float32(1), block @ fitted)
             fitted = _scaled(_ratio(got, offered))
         tastes[:, query] = fitted.reshape(DISTANCE_BINS, parts, -1)
-    return tastes
+    return tastes.reshape(CATEGORIES, -1)
 
 
 def _scaled(tastes: Singles) -> Singles:
@@ -201,13 +208,15 @@ def _scaled(tastes: Singles) -> Singles:
     return np.where(tastes > 0, np.maximum(scaled, FAINTEST), 0)
 
 
-def _per_taste(rows: Singles, tastes: Singles, upos: Ints) -> Singles:
-    """[R', N]: one over the sum of the tastes in each of some rows [R', K]."""
-    share = np.zeros((len(rows), tastes.shape[-1]), np.float32)
+def _per_taste(rows: _Rows, some: slice, tastes: Singles) -> Singles:
+    """[R', N]: one over the sum of the ``tastes`` [Y, N] in each of ``some`` rows."""
+    counts, upos = rows.counts[some].toarray(), rows.upos[some]
+    by_query = tastes.reshape(DISTANCE_BINS, len(UPOS), len(UPOS), -1)
+    share = np.zeros((len(counts), by_query.shape[-1]), np.float32)
     for query in np.unique(upos).tolist():
         chosen = upos == query
-        of_columns = tastes[:, query].reshape(_COLUMNS, -1)
-        share[chosen] = _ratio(np.float32(1), rows[chosen] @ of_columns)
+        of_columns = by_query[:, query].reshape(_COLUMNS, -1)
+        share[chosen] = _ratio(np.float32(1), counts[chosen] @ of_columns)
     return share
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.baselines import BASELINES, BASELINES_OF_FAMILY, question_of
 from headprobe.evidence.category import category_hits
+from headprobe.evidence.category_null import CategoryTastes
 from headprobe.evidence.groups import GroupedInstances, group, length_of_groups
 from headprobe.evidence.habit import habit
 from headprobe.evidence.sums import mean_profile
@@ -39,7 +40,7 @@ class Footing:
     habit_share: Floats
 
 
-def find_footing(instances: Instances, tallies: Tallies) -> Footing:
+def find_footing(instances: Instances, tallies: Tallies, fitted: CategoryTastes) -> Footing:
     """The baselines and the control of METHOD section 3 on all relations of a run."""
     relations = [group(instances, index) for index in range(len(instances.relations))]
     sizes = np.array([each.sums() for each in relations])
@@ -53,7 +54,7 @@ def find_footing(instances: Instances, tallies: Tallies) -> Footing:
         forms=forms,
         shared_forms=shared_forms,
         baselines={**general, **by_distance.sums, **sums},
-        category=category_hits(instances, relations, tallies),
+        category=category_hits(instances, relations, fitted),
         choices={name: tuple(chosen) for name, chosen in choices.items()},
         habit_expected=by_distance.expected,
         habit_share=by_distance.share,

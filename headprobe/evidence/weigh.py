@@ -3,6 +3,7 @@
 import numpy as np
 
 from headprobe.evidence.arrays import Floats
+from headprobe.evidence.category_null import CategoryTastes
 from headprobe.evidence.evidence import Evidence
 from headprobe.evidence.footing import Footing, find_footing
 from headprobe.evidence.gains import Demands, Gains, gains_over, nothing_asked
@@ -21,9 +22,12 @@ _SPREAD = (
 """What stands in Evidence as each relation's gains have it."""
 
 
-def weigh(instances: Instances, tallies: Tallies, demands: Demands) -> Evidence:
-    """Every head against every relation's baselines (METHOD sections 2 to 4)."""
-    return weigh_on(find_footing(instances, tallies), instances, tallies, demands)
+def weigh(
+    instances: Instances, tallies: Tallies, fitted: CategoryTastes, demands: Demands
+) -> Evidence:
+    """Every head against every relation's baselines (METHOD sections 2 to 4); ``fitted`` to the
+    same tallies."""
+    return weigh_on(find_footing(instances, tallies, fitted), instances, tallies, demands)
 
 
 def weigh_on(

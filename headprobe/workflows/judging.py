@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.conduct import Conduct, conduct
 from headprobe.evidence.evidence import Evidence, Shape
 from headprobe.evidence.power import find_power
@@ -53,11 +54,13 @@ class Judged:
 
 def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> Judged:
     """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
-    evidence = weigh(instances, tallies, rules)
+    fitted = fit_tastes(instances, tallies)
+    evidence = weigh(instances, tallies, fitted, rules)
     shapes = shape(instances, tallies, rules.confidence)
     conducted = conduct(
         instances,
         tallies,
+        fitted,
         confidence=rules.confidence,
         min_kept=rules.positional.min_kept,
         min_attention=rules.unnamed.min_attention,

@@ -6,6 +6,8 @@ import numpy as np
 from numpy.random import Generator
 
 from headprobe.axes import FOLDS, LONGEST
+from headprobe.evidence.category_null import fit_tastes
+from headprobe.evidence.footing import Footing, find_footing
 from headprobe.store.categories import CATEGORIES, DEPRELS
 from headprobe.store.instances import Instances
 from headprobe.store.relation import Relation
@@ -178,3 +180,9 @@ def tallies_of(
             "sampled_rows": np.array(200),
         }
     )
+
+
+def footing_of(instances: Instances, heads: int) -> Footing:
+    """The footing of heads of one layer that attend to nothing."""
+    tallies = tallies_of(instances, {}, 1, heads)
+    return find_footing(instances, tallies, fit_tastes(instances, tallies))

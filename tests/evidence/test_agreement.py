@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from headprobe.evidence import category_null
-from headprobe.evidence.agreement import TURNS, agree
-from headprobe.evidence.category_null import by_category_alone, plain_shifts
+from headprobe.evidence.agreement import TURNS, Agreement, agree
+from headprobe.evidence.category_null import by_category_alone, fit_tastes, plain_shifts
 from headprobe.evidence.plain_words import PlainWords
 from headprobe.store.categories import (
     CATEGORIES,
@@ -101,11 +101,16 @@ def run() -> tuple[Instances, Tallies]:
     return instances, attend(instances, heads)
 
 
+def judged(instances: Instances, tallies: Tallies, **changes: object) -> Agreement:
+    fitted = fit_tastes(instances, tallies)
+    return agree(tallies, fitted, confidence=0.95, min_attention=2, **changes)
+
+
 LABEL, TAG, WORD, WORDS, SLIGHT, EVEN, ONE = range(7)
 
 
 def test_a_taste_for_labels_is_found_and_no_other(run: tuple[Instances, Tallies]) -> None:
-    found = agree(*run, confidence=0.95, min_attention=2)
+    found = judged(*run)
     for head in (LABEL, ONE):
         assert found.agreement_low[0, head] > 0.5 and found.moved[0, head] > 0.03
     for head in (TAG, WORD, WORDS, SLIGHT, EVEN):
@@ -128,15 +133,13 @@ def test_a_taste_for_places_in_the_sentence_is_no_taste_for_labels() -> None:
         lambda query, words: (words - query) / 12 + by_label[deprel[query], deprel[words]],
     ]
     tallies = attend(instances, heads)
-    once = agree(instances, tallies, confidence=0.95, min_attention=2, look_again=(2, 0))
-    again = agree(instances, tallies, confidence=0.95, min_attention=2)
+    once = judged(instances, tallies, look_again=(2, 0))
+    again = judged(instances, tallies)
     assert (once.moved > 0.035).all() and (once.agreement_low > 0.3).all()
     assert again.moved[0, 0] < 0.02 and again.moved[0, 1] > 0.035
     assert again.agreement_low[0, 1] > 0.3
     # heads that were not looked at again keep their numbers
-    some = agree(
-        instances, tallies, confidence=0.95, min_attention=2, look_again=(0.3, once.moved[0].max())
-    )
+    some = judged(instances, tallies, look_again=(0.3, once.moved[0].max()))
     chosen = once.moved[0].argmax()
     assert some.moved[0, chosen] == pytest.approx(again.moved[0, chosen], abs=1e-4)
     assert some.moved[0, 1 - chosen] == once.moved[0, 1 - chosen]
@@ -159,7 +162,7 @@ def test_what_tastes_would_move_is_what_they_do_move() -> None:
     tallies = attend(
         instances, [blind, lambda query, words: blind(query, words) + size * capital[words]]
     )
-    shifts = plain_shifts(instances, tallies["category"][:, 0, :1])[..., 0]
+    shifts = plain_shifts(fit_tastes(instances, tallies), np.array([0]))[..., 0]
     assert len(shifts) == PlainWords.COUNT
     pairs = tallies["deprel_pairs"][:, :, 0]
     moved = (pairs[..., 1] - pairs[..., 0]) / size
@@ -168,13 +171,13 @@ def test_what_tastes_would_move_is_what_they_do_move() -> None:
 
 
 def test_what_a_head_turns_to_is_named(run: tuple[Instances, Tallies]) -> None:
-    found = agree(*run, confidence=0.95, min_attention=2)
+    found = judged(*run)
     first = found.turns[0, ONE, 0]
     assert [DEPRELS[number] for number in divmod(first, len(DEPRELS))] == ["obj", "acl"]
     # of an obj's attention, what acl's get beyond what all verbs at such distances get
     instances, tallies = run
     observed = tallies["deprel_pairs"][..., 0, ONE].sum(0)
-    expected = by_category_alone(instances, tallies["category"][:, 0])[..., ONE].sum(0)
+    expected = by_category_alone(fit_tastes(instances, tallies))[..., ONE].sum(0)
     rows = observed.reshape(len(DEPRELS), -1)[DEPRELS.index("obj")].sum()
     more = (observed - expected)[first] / rows
     assert found.turned[0, ONE, 0] == pytest.approx(more, rel=0.05) and more > 0.1
@@ -185,7 +188,7 @@ def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
     run: tuple[Instances, Tallies], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances, tallies = run
-    expected = by_category_alone(instances, tallies["category"][:, 0])
+    expected = by_category_alone(fit_tastes(instances, tallies))
     observed = tallies["deprel_pairs"][..., 0, :]
     for head in (TAG, EVEN):
         away = np.abs(expected - observed)[..., head].sum() / observed[..., head].sum()
@@ -194,7 +197,7 @@ def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
     np.testing.assert_allclose(expected.sum((0, 1)), observed.sum((0, 1)), rtol=1e-3)
     for name, size in (("PAIRS", 500), ("ROWS", 7), ("HEADS", 2)):
         monkeypatch.setattr(category_null, name, size)
-    pieces = by_category_alone(instances, tallies["category"][:, 0])
+    pieces = by_category_alone(fit_tastes(instances, tallies))
     np.testing.assert_allclose(pieces, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -202,7 +205,8 @@ def test_the_expectation_is_that_of_a_slow_fit() -> None:
     """A few words, pair by pair in double precision."""
     instances = labelled(3, [7, 5, 1, 9])
     taste = np.random.default_rng(4).normal(size=400)
-    sums = attend(instances, [lambda _, words: taste[instances.form[words]]])["category"][:, 0]
+    tallies = attend(instances, [lambda _, words: taste[instances.form[words]]])
+    sums = tallies["category"][:, 0]
     bins, rows = distance_bins(), []
     for query in np.flatnonzero(instances.usable):
         first = instances.passage_first[instances.passage[query]]
@@ -229,7 +233,8 @@ def test_the_expectation_is_that_of_a_slow_fit() -> None:
         for word, kind in zip(words, kinds, strict=True):
             pair = deprel_pair(int(instances.deprel[query]), int(instances.deprel[word]))
             expected[quadrant(fold, instances.form_fold[word]), pair] += fitted[kind] / total
-    np.testing.assert_allclose(by_category_alone(instances, sums)[..., 0], expected, atol=1e-4)
+    found = by_category_alone(fit_tastes(instances, tallies))[..., 0]
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_tastes_of_any_size_are_fitted() -> None:
@@ -242,7 +247,7 @@ def test_tastes_of_any_size_are_fitted() -> None:
         lambda query, words: (words - query) * 6.0,
     ]
     tallies = attend(instances, heads)
-    expected = by_category_alone(instances, tallies["category"][:, 0])
+    expected = by_category_alone(fit_tastes(instances, tallies))
     observed = tallies["deprel_pairs"][..., 0, :]
     assert np.isfinite(expected).all()
     assert (np.abs(expected - observed).sum((0, 1)) < 0.02 * observed.sum((0, 1))).all()
@@ -252,6 +257,6 @@ def test_too_little_text_agrees_on_nothing() -> None:
     for lengths in ([1, 1], [4], [6, 5]):
         instances = labelled(5, lengths)
         tallies = attend(instances, [lambda _, words: np.zeros(len(words))])
-        found = agree(instances, tallies, confidence=0.95, min_attention=2)
+        found = judged(instances, tallies)
         assert np.isnan(found.agreement_low).all()
         assert not (found.moved > 0).any() and (found.turns == -1).all()

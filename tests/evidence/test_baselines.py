@@ -17,7 +17,6 @@ from headprobe.evidence.baselines import (
     start,
     uniform,
 )
-from headprobe.evidence.footing import find_footing
 from headprobe.store.categories import DEPRELS
 from headprobe.store.instances import Instances
 
@@ -25,9 +24,9 @@ from .factory import (
     PRONOUN,
     RELATIONS,
     candidates_by_hand,
+    footing_of,
     instances_by_hand,
     random_instances,
-    tallies_of,
 )
 
 
@@ -132,7 +131,7 @@ def test_without_mentions_or_syntax_their_rules_are_not_worked_out(instances: In
 
 
 def test_only_relations_of_coreference_are_set_against_its_rules(instances: Instances) -> None:
-    sums = find_footing(instances, tallies_of(instances, {}, 1, 2)).baselines
+    sums = footing_of(instances, 2).baselines
     assert list(sums)[-3:] == ["nearest_mention", "same_form", "last_subject"]
     for index, relation in enumerate(RELATIONS):
         expected = relation.family != "coreference"

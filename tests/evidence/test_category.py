@@ -9,7 +9,7 @@ import pytest
 from headprobe.axes import LONGEST
 from headprobe.evidence import rows as module
 from headprobe.evidence.category import category_hits, pair_counts
-from headprobe.evidence.category_null import category_tastes
+from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.groups import DOCUMENTS, group
 from headprobe.store.categories import CATEGORIES, UPOS, category, distance_bins
 from headprobe.store.instances import Instances
@@ -64,8 +64,9 @@ def test_equals_a_loop_over_candidates(
     tallies = tallies_of(instances, {}, 2, 2, category=sums.reshape(CATEGORIES, 2, 2))
     monkeypatch.setattr(module, "ROOM", 20_000)
     relations = [group(instances, index) for index in range(len(instances.relations))]
-    found = category_hits(instances, relations, tallies)
-    profiles = sums / np.maximum(pairs, 1)[:, None], category_tastes(instances, sums)
+    fitted = fit_tastes(instances, tallies)
+    found = category_hits(instances, relations, fitted)
+    profiles = sums / np.maximum(pairs, 1)[:, None], fitted.tastes
     for (rule, profile), (index, grouped) in itertools.product(
         enumerate(profiles), enumerate(relations)
     ):
@@ -103,7 +104,8 @@ def test_a_head_of_category_tastes_alone_is_explained() -> None:
         link_targets=target,
     )
     tallies = tallies_of(asked, {}, 1, 1, category=sums[:, None])
-    mean, taste = category_hits(asked, [group(asked, 0)], tallies)[:, 0, DOCUMENTS, 0].sum(1)
+    found = category_hits(asked, [group(asked, 0)], fit_tastes(asked, tallies))
+    mean, taste = found[:, 0, DOCUMENTS, 0].sum(1)
     assert mean < 0.95 * len(query) and taste > 0.98 * len(query)
 
 
@@ -114,7 +116,9 @@ def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
 
 def test_text_without_relations_or_words() -> None:
     instances = random_instances(np.random.default_rng(4), [9, 9], ())
-    assert category_hits(instances, [], tallies_of(instances, {}, 1, 2)).shape[1] == 0
+    fitted = fit_tastes(instances, tallies_of(instances, {}, 1, 2))
+    assert category_hits(instances, [], fitted).shape[1] == 0
     empty = random_instances(np.random.default_rng(5), [1], (OBJ,))
-    hits = category_hits(empty, [group(empty, 0)], tallies_of(empty, {}, 1, 2))
+    fitted = fit_tastes(empty, tallies_of(empty, {}, 1, 2))
+    hits = category_hits(empty, [group(empty, 0)], fitted)
     assert not hits.any()

@@ -2,11 +2,10 @@
 
 import numpy as np
 
-from headprobe.evidence.footing import find_footing
 from headprobe.evidence.groups import DOCUMENTS, DOMAINS, FORMS, group
 from headprobe.store.instances import fold_of
 
-from .factory import RELATIONS, random_instances, tallies_of
+from .factory import RELATIONS, footing_of, random_instances
 
 DOMAIN_NAMES = ["talk", "prose", "talk", "letter"] * 5
 
@@ -41,7 +40,7 @@ def test_forms_that_share_a_fold_are_counted() -> None:
     twin = next(name for number in range(10_000) if fold_of(name := f"other{number}") == fold[0])
     renamed[1] = twin
     object.__setattr__(instances, "forms", renamed)
-    footing = find_footing(instances, tallies_of(instances, {}, 1, 1))
+    footing = footing_of(instances, 1)
     for index in range(len(RELATIONS)):
         nearest = instances.of(index).nearest
         forms = {str(renamed[instances.form[word]]).lower() for word in nearest}

@@ -8,12 +8,14 @@ import pytest
 from headprobe.axes import FOLDS
 from headprobe.evidence.baselines import BASELINES, nearest_mention, question_of
 from headprobe.evidence.category import category_hits, pair_counts
-from headprobe.evidence.evidence import BEATS
+from headprobe.evidence.category_null import fit_tastes
+from headprobe.evidence.evidence import BEATS, Evidence
 from headprobe.evidence.gains import gains_over
 from headprobe.evidence.groups import DOCUMENTS, group
-from headprobe.evidence.weigh import weigh
+from headprobe.evidence.weigh import weigh as weigh_with
 from headprobe.store.categories import CATEGORIES
 from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
 
 from .factory import (
     MARKS,
@@ -33,6 +35,10 @@ class Demands:
     confidence: float = 0.95
     min_n: int = 20
     min_form_folds: float = 5
+
+
+def weigh(instances: Instances, tallies: Tallies, demands: Demands) -> Evidence:
+    return weigh_with(instances, tallies, fit_tastes(instances, tallies), demands)
 
 
 @pytest.fixture(scope="module")
@@ -187,7 +193,7 @@ def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instance
     profile = np.random.default_rng(7).random(CATEGORIES)
     category = np.repeat((profile * pairs)[:, None], 3, axis=1).reshape(CATEGORIES, 1, 3)
     plain = tallies_of(instances, {}, 1, 3, category=category)
-    both = category_hits(instances, [group(instances, index)], plain)
+    both = category_hits(instances, [group(instances, index)], fit_tastes(instances, plain))
     theirs = both[:, 0, DOCUMENTS, 0].sum(1).max()
     hits = np.zeros((len(asked), 3))
     hits[:, 0] = noise(np.random.default_rng(8), instances, index, 1)[:, 0]

@@ -10,6 +10,7 @@ import torch
 
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
+from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
@@ -144,12 +145,15 @@ def planted():
     rules = load_rules()
     rules = replace(rules, repeater=replace(rules.repeater, min_rows=20))
     tallies = measured.tallies
-    evidence = weigh(corpus.instances, tallies, rules)
+    fitted = fit_tastes(corpus.instances, tallies)
+    evidence = weigh(corpus.instances, tallies, fitted, rules)
     shapes = shape(corpus.instances, tallies, rules.confidence)
     verdicts, pairs = judge(
         evidence,
         shapes,
-        conduct(corpus.instances, tallies, confidence=0.95, min_kept=0.05, min_attention=5.0),
+        conduct(
+            corpus.instances, tallies, fitted, confidence=0.95, min_kept=0.05, min_attention=5.0
+        ),
         tallies,
         4,
         rules,

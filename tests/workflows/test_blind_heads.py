@@ -11,6 +11,7 @@ from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
 from headprobe.align.flat import plan_chunks
 from headprobe.axes import LONGEST
+from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
@@ -64,14 +65,17 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
         }
     )
     rules = load_rules()
-    evidence = weigh(corpus.instances, tallies, rules)
+    fitted = fit_tastes(corpus.instances, tallies)
+    evidence = weigh(corpus.instances, tallies, fitted, rules)
     no_copies = {
         f"{kind}_{what}": np.zeros((1, *tallies["sink"].shape))
         for kind in ("duplicate", "induction")
         for what in ("hits", "mass")
     }
     sums = Tallies({**tallies.arrays, **no_copies, "copy_rows": np.zeros(1)})
-    found = conduct(corpus.instances, sums, confidence=0.95, min_kept=0.05, min_attention=5.0)
+    found = conduct(
+        corpus.instances, sums, fitted, confidence=0.95, min_kept=0.05, min_attention=5.0
+    )
     verdicts, _ = judge(
         evidence, shape(corpus.instances, tallies, rules.confidence), found, tallies, 4, rules
     )
