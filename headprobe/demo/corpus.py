@@ -109,13 +109,12 @@ def cut(
 class Stream:
     """Batches in a seeded order; `epoch` and `cursor` are all that resuming needs.
 
-    A pass holds every span of the main corpus and, for variety, spans of the extra corpus that
-    amount to `extra_share` of the main ones.
+    A pass holds every span of the main corpus and spans drawn from each of the others, `share`
+    times as many as the main ones.
     """
 
     main: TokenisedCorpus
-    extra: TokenisedCorpus | None
-    extra_share: float
+    others: tuple[tuple[TokenisedCorpus, float], ...]
     repeat_short: int
     seed: int
     epoch: int = 0
@@ -131,11 +130,11 @@ class Stream:
         rng = np.random.default_rng([self.seed, self.epoch, length])
         spans = cut(self.main, length - 1, rng, repeat_short=self.repeat_short)
         order = np.insert(spans, 0, 0, axis=1)
-        if self.extra is not None and self.extra_share > 0:
-            more = cut(self.extra, length - 1, rng)
-            count = min(len(more), int(len(spans) * self.extra_share))
+        for number, (other, share) in enumerate(self.others, 1):
+            more = cut(other, length - 1, rng)
+            count = min(len(more), int(len(spans) * share))
             chosen = more[rng.choice(len(more), count, replace=False)]
-            order = np.concatenate([order, np.insert(chosen, 0, 1, axis=1)])
+            order = np.concatenate([order, np.insert(chosen, 0, number, axis=1)])
         self._order = order[rng.permutation(len(order))]
         self._planned = (self.epoch, length)
 
@@ -149,7 +148,7 @@ class Stream:
         batch[:, 0] = BEGIN_ID
         for row in range(rows):
             which, start, stop = self._order[(self.cursor + row) % len(self._order)]
-            source = self.main if which == 0 or self.extra is None else self.extra
+            source = self.main if which == 0 else self.others[which - 1][0]
             batch[row, 1 : 1 + stop - start] = source.tokens[start:stop]
         self.cursor += rows
         return batch

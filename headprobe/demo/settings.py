@@ -9,8 +9,8 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 
 # What a resumed run must share with its beginning; the budget and the paths may change.
-FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "extra_share",
-         "repeat_short", "long_from", "tokens_per_step", "pieces")  # fmt: skip
+FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "extra_share", "tales",
+         "tales_share", "repeat_short", "long_from", "tokens_per_step", "pieces")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,8 @@ class Settings:
     look_ahead: float = 0.1
     recall: float = 0.1
     extra_share: float = 0.5
+    tales: int = 25000
+    tales_share: float = 0.5
     repeat_short: int = 2
     long_from: float = 0.7
     tokens_per_step: int = 8192

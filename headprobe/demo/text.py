@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from headprobe.demo.corpus import TokenisedCorpus, index_sentences, read_documents, tokenise
 from headprobe.demo.settings import Settings
+from headprobe.demo.tales import Teller
 from headprobe.demo.tokenizer import save_tokenizer, train_tokenizer
 from headprobe.demo.trainer import Text
 from headprobe.errors import HeadprobeError
@@ -35,7 +36,7 @@ def _kept_or_made(
 
 
 def prepare_text(settings: Settings, say: Callable[[str], None]) -> Text:
-    """Tokenizer, main, extra and held-out text.
+    """Tokenizer, main text, the texts mixed in, and held-out text.
 
     Without a held-out file every 50th document of the corpus is withheld from training.
     """
@@ -61,12 +62,19 @@ def prepare_text(settings: Settings, say: Callable[[str], None]) -> Text:
     folder = settings.out / "tokens"
     folder.mkdir(exist_ok=True)
     main = _kept_or_made(folder / "main.npz", lambda: documents, tokenizer)
-    extra = None
+    others = []
     if settings.extra:
         extra = _kept_or_made(folder / "extra.npz", lambda: _read(settings.extra), tokenizer)
+        others.append((extra, settings.extra_share))
+    if settings.tales_share > 0:
+        teller = Teller(settings.seed)
+        tales = _kept_or_made(
+            folder / "tales.npz", lambda: list(teller.documents(settings.tales)), tokenizer
+        )
+        others.append((tales, settings.tales_share))
     held_out = _kept_or_made(folder / "held_out.npz", lambda: withheld, tokenizer)
     say(
-        f"text: {len(main.tokens):,} tokens, extra {len(extra.tokens) if extra else 0:,}, "
-        f"held out {len(held_out.tokens):,}"
+        f"text: {len(main.tokens):,} tokens, beside them "
+        f"{sum(len(other.tokens) for other, _ in others):,}, held out {len(held_out.tokens):,}"
     )
-    return Text(tokenizer, main, extra, held_out)
+    return Text(tokenizer, main, tuple(others), held_out)

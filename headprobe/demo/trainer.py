@@ -33,7 +33,7 @@ class Text:
 
     tokenizer: Tokenizer
     main: TokenisedCorpus
-    extra: TokenisedCorpus | None
+    others: tuple[tuple[TokenisedCorpus, float], ...]
     held_out: TokenisedCorpus
 
 
@@ -49,9 +49,7 @@ class Trainer:
         counts = torch.from_numpy(np.bincount(text.main.tokens, minlength=self.vocabulary))
         width = self.model.config.hidden_size
         self.pronoun_rows = PronounRows(text.tokenizer, counts, width).to(self.device)
-        self.stream = Stream(
-            text.main, text.extra, settings.extra_share, settings.repeat_short, settings.seed
-        )
+        self.stream = Stream(text.main, text.others, settings.repeat_short, settings.seed)
         named = dict(self.model.named_parameters())
         inner = {name: p for name, p in named.items() if p.ndim == 2 and "embed" not in name}
         self.matrices = [*inner.values(), *self.pronoun_rows.parameters()]
@@ -64,7 +62,7 @@ class Trainer:
         self.loss_sum, self.loss_count = 0.0, 0
         self.pronoun_losses = (math.nan, math.nan)
         self._losses = torch.compile(self._run, dynamic=False) if settings.compiled else self._run
-        held = Stream(text.held_out, None, 0.0, 1, seed=1)
+        held = Stream(text.held_out, (), 1, seed=1)
         self._held = [held.next(HELD_OUT_ROWS, CONTEXT // 2) for _ in range(HELD_OUT_BATCHES)]
         rows = [row[row != IGNORED].tolist() for batch in self._held for row in batch]
         self._held_characters = sum(len(one) for one in text.tokenizer.decode_batch(rows))

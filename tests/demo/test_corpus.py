@@ -29,18 +29,18 @@ def test_spans_cover_every_token_inside_one_document(tokenised: TokenisedCorpus)
 def test_rows_begin_with_the_beginning_token_and_end_in_padding(
     tokenised: TokenisedCorpus,
 ) -> None:
-    batch = Stream(tokenised, tokenised, 0.5, 2, seed=3).next(8, 128)
+    batch = Stream(tokenised, ((tokenised, 0.5),), 2, seed=3).next(8, 128)
     assert batch.shape == (8, 128)
     assert (batch[:, 0] == BEGIN_ID).all()
     assert not ((batch[:, :-1] == IGNORED) & (batch[:, 1:] != IGNORED)).any()
 
 
 def test_a_stream_goes_on_from_epoch_and_cursor(tokenised: TokenisedCorpus) -> None:
-    first = Stream(tokenised, None, 0.0, 1, seed=3)
+    first = Stream(tokenised, (), 1, seed=3)
     for _ in range(40):
         first.next(8, 128)
     assert first.epoch > 0
-    second = Stream(tokenised, None, 0.0, 1, seed=3, epoch=first.epoch, cursor=first.cursor)
+    second = Stream(tokenised, (), 1, seed=3, epoch=first.epoch, cursor=first.cursor)
     np.testing.assert_array_equal(first.next(8, 128), second.next(8, 128))
 
 
