@@ -59,7 +59,7 @@ character).
 ## Text
 
 Main corpus, {repeat} times the short documents; then {extra_share:.0%} of its amount in spans of
-the extra corpus, drawn anew in every pass.
+the extra corpus, drawn anew in every pass.{tales_note}
 
 | corpus | source | licence | documents | megabytes |
 | --- | --- | --- | --- | --- |
@@ -71,6 +71,14 @@ Greedy, from "{prompt}":
 
 > {sample}
 """
+
+TALES_NOTE = """
+
+And {tales_share:.0%} of it in tales made by a small grammar (`headprobe.demo.tales`, {tales:,}
+documents): a red kite belonged to Anna, somebody always sang, and later "her" is followed by "red
+kite". They are there because the next word of ordinary text hardly depends on whom a pronoun stands
+for, and so small a model on so little text would not learn it. Nothing but the next token is
+learned from them, no head or row is told anything, and no probe sentence is among them."""
 
 PRONOUN_NOTE = """
 Beside the next token, the row of every pronoun learned two more things through matrices that were
@@ -146,6 +154,7 @@ def write_card(
     rows = [row for one in (*settings.corpora, *settings.extra) for row in licence_rows(one)]
     helped = settings.look_ahead > 0 or settings.recall > 0
     note = PRONOUN_NOTE.format(look_ahead=settings.look_ahead, recall=settings.recall)
+    tales = TALES_NOTE.format(tales_share=settings.tales_share, tales=settings.tales)
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=config.num_hidden_layers,
@@ -169,6 +178,7 @@ def write_card(
         pronoun_note=note if helped else "",
         repeat=settings.repeat_short,
         extra_share=settings.extra_share if settings.extra else 0.0,
+        tales_note=tales if settings.tales_share > 0 else "",
         sources="\n".join(rows),
         prompt=PROMPT,
         sample=sample.replace("\n", "\n> "),

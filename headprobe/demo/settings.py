@@ -15,10 +15,12 @@ FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "extra_share"
 
 @dataclass(frozen=True)
 class Settings:
-    """A run's budget (minutes or tokens), text and learning rates."""
+    """A run's budget (minutes or tokens), text and learning rates; ``start`` is the folder of a
+    model to go on from instead of random weights."""
 
     corpora: tuple[Path, ...]
     out: Path
+    start: Path | None = None
     extra: tuple[Path, ...] = ()
     held_out: Path | None = None
     minutes: float | None = None
@@ -49,6 +51,10 @@ class Settings:
             )
         if (self.minutes or self.tokens or 0) <= 0:
             raise HeadprobeError("--minutes/--tokens", "not above zero", "Give a larger budget")
+        if self.start is not None and not (self.start / "model.safetensors").is_file():
+            raise HeadprobeError(
+                str(self.start), "holds no trained model", "Give the folder final/ of a run"
+            )
         if self.tokens_per_step < 512 or self.tokens_per_step % 512:
             raise HeadprobeError(
                 "--tokens-per-step", "not a multiple of 512, the context", "Give 8192, say"

@@ -53,7 +53,10 @@ def prepare_text(settings: Settings, say: Callable[[str], None]) -> Text:
     else:
         withheld = _read((settings.held_out,))
     path = settings.out / "tokenizer.json"
-    if path.is_file():
+    if settings.start is not None:
+        tokenizer = Tokenizer.from_file(str(settings.start / "tokenizer.json"))
+        save_tokenizer(tokenizer, settings.out)
+    elif path.is_file():
         tokenizer = Tokenizer.from_file(str(path))
     else:
         say(f"learning {settings.pieces:,} pieces from {len(documents):,} documents")

@@ -125,6 +125,7 @@ def command_line(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     minutes: Annotated[float | None, typer.Option(help="Train this long.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Train on this many tokens.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Go on from this trained model.")] = None,
     extra: Annotated[list[Path] | None, typer.Option(help="Text to mix in.")] = None,
     extra_share: Annotated[float, typer.Option(help="Extra spans per main span.")] = 0.5,
     tales_share: Annotated[float, typer.Option(help="Spans of tales per main span.")] = 0.5,
@@ -144,6 +145,7 @@ def command_line(
     settings = Settings(
         corpora=tuple(corpus),
         out=out,
+        start=start,
         extra=tuple(extra or ()),
         held_out=held_out,
         minutes=minutes,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_model, save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
@@ -46,6 +46,8 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.vocabulary = text.tokenizer.get_vocab_size()
         self.model = build_model(demo_config(self.vocabulary), self.device)
+        if settings.start is not None:
+            load_model(self.model, settings.start / "model.safetensors")
         counts = torch.from_numpy(np.bincount(text.main.tokens, minlength=self.vocabulary))
         width = self.model.config.hidden_size
         self.pronoun_rows = PronounRows(text.tokenizer, counts, width).to(self.device)
