@@ -14,7 +14,8 @@ from headprobe.store.run_folder import Run
 from headprobe.verdicts.rules import load_rules
 from headprobe.workflows import judge as judge_module
 from headprobe.workflows.judge import judge_run
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 from tests.workflows.conftest import Remembering
 
 Scan = Callable[..., Run]
