@@ -271,9 +271,11 @@ def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
     """List the runs under ./headprobe-runs, newest first."""
     from headprobe.report.plain import plain
     from headprobe.store.run_folder import RUNS
-    from headprobe.workflows.runs import runs
+    from headprobe.workflows.runs import runs, unfinished
 
     found, broken = runs()
+    for kept in unfinished():
+        print(plain(f"unfinished: {kept.target}. Go on with {kept.command}."), file=sys.stderr)
     for error in broken:
         print(plain(f"warning: {error}"), file=sys.stderr)
     if as_json:

@@ -7,7 +7,7 @@ _SHOWN = 12  # of a hash
 
 def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
     """What is not the same in both, in words that follow "differs in"; None where all is."""
-    for name in sorted(one.keys() | other.keys(), key=lambda name: (name not in one, name)):
+    for name in {**one, **other}:
         had, has = (terms.get(name, "nothing") for terms in (one, other))
         if had != has:
             return f"{name} ({had[:_SHOWN]} and {has[:_SHOWN]})"

@@ -1,7 +1,7 @@
 """What is asked of a scan, and what is kept of it for later."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -118,7 +118,8 @@ def _nothing(target: Path) -> HeadprobeError:
     others = find_unfinished(target.absolute().parent, target.name)
     if others and others[0].ranks > 1:
         what = f"was shared by {others[0].ranks} ranks"
-        return HeadprobeError(str(target), what, f"Go on with {others[0].command}")
+        command = replace(others[0], target=target).command
+        return HeadprobeError(str(target), what, f"Go on with {command}")
     if others:
         return HeadprobeError(str(target), "was begun by one process", "Go on without torchrun")
     if (target / MANIFEST).is_file():
@@ -138,5 +139,5 @@ def check_unfinished(target: Path, overwrite: bool) -> None:
             raise HeadprobeError(
                 str(target),
                 "a scan of it was interrupted, and what it had is kept",
-                f"Go on with {kept.command}, or begin again: --overwrite",
+                f"Go on with {replace(kept, target=target).command}, or begin again: --overwrite",
             )
