@@ -78,17 +78,17 @@ class Page:
     def __init__(
         self, journal: Journal, part: str, kept: Mapping[str, NDArray[Any]] | None
     ) -> None:
-        self._journal, self._part, self.kept = journal, part, kept
+        self._journal, self.part, self.kept = journal, part, kept
         self._since = time.monotonic()
 
     def show(self, told: Told) -> None:
         """So far it is."""
         if self._journal.is_due():
-            self._journal.write(self._part, told)
+            self._journal.write(self.part, told)
 
     def close(self, told: Told) -> None:
         """It is complete: what took longer than a minute is written whole, for what comes after
         may take long, too."""
         self.kept = None
         if time.monotonic() - self._since >= EVERY:
-            self._journal.write(self._part, told)
+            self._journal.write(self.part, told)
