@@ -139,7 +139,7 @@ def _scan(
         shuffle=shuffle,
         shard=None if shard is None else Share.read(shard),
     )
-    if resume is not None and request != ScanRequest():
+    if resume is not None and (request != ScanRequest() or dry_run):
         raise HeadprobeError(
             f"--resume {resume}", "knows all that was asked", "Type no model and no option beside"
         )
@@ -182,13 +182,17 @@ def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
 
     from headprobe.report.plan_view import draw_plan
     from headprobe.report.progress import progress_for
+    from headprobe.workflows.ranks import joined
     from headprobe.workflows.scan import plan
 
     progress = progress_for(quiet=quiet or as_json)
     try:
-        planned = plan(request, progress)
+        with joined() as ranks:
+            planned = plan(request, ranks.hear(progress))
     finally:
         progress.finish()
+    if ranks.index:
+        return
     if as_json:
         print_json(asdict(planned))
     elif not quiet:

@@ -73,13 +73,18 @@ class Journal:
 
 
 class Page:
-    """One part of a journal: ``kept`` are its arrays as an earlier attempt left them."""
+    """One part of a journal."""
 
     def __init__(
         self, journal: Journal, part: str, kept: Mapping[str, NDArray[Any]] | None
     ) -> None:
-        self._journal, self.part, self.kept = journal, part, kept
+        self._journal, self.part, self._kept = journal, part, kept
         self._since = time.monotonic()
+
+    def take(self) -> Mapping[str, NDArray[Any]] | None:
+        """Its arrays as an earlier attempt left them, once: they are large."""
+        kept, self._kept = self._kept, None
+        return kept
 
     def show(self, told: Told) -> None:
         """So far it is."""
@@ -89,6 +94,5 @@ class Page:
     def close(self, told: Told) -> None:
         """It is complete: what took longer than a minute is written whole, for what comes after
         may take long, too."""
-        self.kept = None
         if time.monotonic() - self._since >= EVERY:
             self._journal.write(self.part, told)

@@ -78,8 +78,8 @@ def measure(
     work = work or Work.of(corpus, seed)
     copying = CopyingObserver(grid, corpus.starts)
     ledger = Ledger(len(corpus.lengths), asdict(limits), (*tallier.statistics, copying))
-    if page is not None and page.kept is not None:
-        ledger.restore(page.kept)
+    if page is not None and (kept := page.take()) is not None:
+        ledger.restore(kept)
         limits = BatchLimits(**ledger.limits)
         advance(int(ledger.passages.sum()))
 

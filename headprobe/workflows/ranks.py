@@ -151,7 +151,7 @@ class Ranks(Alone):
                 if rank not in seen or seen[rank][0] != steps:
                     seen[rank] = steps, time.monotonic()
                 elif time.monotonic() - seen[rank][1] > SILENT:
-                    raise self._gone(f"rank {rank} has not moved for {SILENT:.0f} seconds")
+                    raise self._gone(f"rank {rank} has not moved for {SILENT:g} seconds")
             time.sleep(0.02)
 
     def _is_here(self, rank: int) -> bool:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
-from headprobe.store.run_folder import MANIFEST, RUNS, Run, list_runs, newest_run
+from headprobe.store.run_folder import MANIFEST, RUNS, SHARD, Run, list_runs, newest_run
 from headprobe.store.unfinished import Unfinished, find_unfinished
 
 
@@ -24,7 +24,7 @@ def unfinished(folder: Path = RUNS) -> list[Unfinished]:
     return [
         kept
         for kept in find_unfinished(folder)
-        if kept.rank == 0 and not (kept.target / MANIFEST).is_file()
+        if kept.rank == 0 and not any((kept.target / name).is_file() for name in (MANIFEST, SHARD))
     ]
 
 
