@@ -16,6 +16,7 @@ SILENT = 1800.0
 """Seconds after which a rank that tells of no progress counts as gone."""
 
 _FAREWELL = 30.0
+_LOOK = 0.05
 _ASKED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 T = TypeVar("T")
@@ -107,7 +108,7 @@ class Ranks(Alone):
             names = [f"left/{rank}" for rank in range(self.count)]
             until = time.monotonic() + _FAREWELL
             while self.index == 0 and time.monotonic() < until and not self._store.check(names):
-                time.sleep(0.02)
+                time.sleep(_LOOK)
         self._distributed.destroy_process_group()
 
     def of_first(self, value: T) -> T:
@@ -141,27 +142,32 @@ class Ranks(Alone):
     def meet(self) -> None:
         """Wait until all ranks are here, not in a collective, which would not notice failures."""
         self._meetings += 1
+        here = [f"here/{self._meetings}/{rank}" for rank in range(self.count)]
         with self._together():
-            self._store.set(f"here/{self._meetings}/{self.index}", "")
+            self._store.set(here[self.index], "")
         seen: dict[int, tuple[bytes, float]] = {}
-        while missing := [rank for rank in range(self.count) if not self._is_here(rank)]:
+        while not self._are_known(here):
             self.beat()
-            for rank in missing:
+            for rank, place in enumerate(here):
+                if rank == self.index or self._are_known([place]):
+                    continue
                 steps = self._steps_of(rank)
                 if rank not in seen or seen[rank][0] != steps:
                     seen[rank] = steps, time.monotonic()
                 elif time.monotonic() - seen[rank][1] > SILENT:
                     raise self._gone(f"rank {rank} has not moved for {SILENT:g} seconds")
-            time.sleep(0.02)
+            time.sleep(_LOOK)
 
-    def _is_here(self, rank: int) -> bool:
+    def _are_known(self, names: list[str]) -> bool:
         with self._together():
-            return bool(self._store.check([f"here/{self._meetings}/{rank}"]))
+            return bool(self._store.check(names))
 
     def _steps_of(self, rank: int) -> bytes:
+        name = f"steps/{rank}"
+        if not self._are_known([name]):
+            return b""
         with self._together():
-            known = self._store.check([f"steps/{rank}"])
-            return bytes(self._store.get(f"steps/{rank}")) if known else b""
+            return bytes(self._store.get(name))
 
     def _gone(self, what: str) -> HeadprobeError:
         return HeadprobeError(
