@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from headprobe.report.progress import Progress
     from headprobe.store.run_folder import Run
 
-__all__ = ["__version__", "judge", "load", "scan"]
+__all__ = ["__version__", "judge", "load", "merge", "resume", "scan"]
 __version__ = "0.1.0"
 
 
@@ -47,7 +47,7 @@ def scan(
     from pathlib import Path
 
     from headprobe.report.progress import SilentProgress
-    from headprobe.workflows.scan import ScanRequest
+    from headprobe.workflows.request import ScanRequest
     from headprobe.workflows.scan import scan as work
 
     if isinstance(probes, str | os.PathLike):  # one name is not a sequence of letters
@@ -69,6 +69,50 @@ def scan(
         shuffle=shuffle,
     )
     return work(request, SilentProgress() if progress is None else progress)
+
+
+def resume(run: str | os.PathLike[str], *, progress: Progress | None = None) -> Run:
+    """Go on with a scan that was interrupted; the same as ``headprobe scan --resume``.
+
+    Raises HeadprobeError where nothing is kept of it, or it could not go on in the same way.
+    """
+    from pathlib import Path
+
+    from headprobe.report.progress import SilentProgress
+    from headprobe.workflows.ranks import Alone
+    from headprobe.workflows.request import recall
+    from headprobe.workflows.scan import go_on
+
+    attempt = recall(Path(run), Alone())
+    return load(go_on(attempt, SilentProgress() if progress is None else progress, Alone()))
+
+
+def merge(
+    shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Run:
+    """Add the shards of a scan and write its run; the same as ``headprobe merge``.
+
+    ``shards`` are their folders, or the run that they are of. Raises HeadprobeError where one is
+    missing or was scanned in another way.
+    """
+    import os
+    from pathlib import Path
+
+    from headprobe.report.progress import SilentProgress
+    from headprobe.workflows.merge import merge as work
+
+    if isinstance(shards, str | os.PathLike):
+        shards = [shards]
+    return work(
+        [Path(each) for each in shards],
+        None if out is None else Path(out),
+        overwrite,
+        SilentProgress() if progress is None else progress,
+    )
 
 
 def load(run: str | os.PathLike[str]) -> Run:

@@ -75,6 +75,7 @@ def test_the_judging_wing_never_sees_torch() -> None:
         "headprobe.workflows.show_head",
         "headprobe.workflows.export",
         "headprobe.workflows.judge",
+        "headprobe.workflows.merge",
         "headprobe.workflows.runs",
         "headprobe.report.head_view",
         "headprobe.evidence.weigh",

@@ -20,7 +20,8 @@ from headprobe.report.selftest_view import Fault, SelfTest, draw_selftest
 from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import Run
 from headprobe.workflows import selftest as workflow
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 from headprobe.workflows.selftest import PLANTED, RANDOM, SHUFFLED, selftest
 from tests.workflows.conftest import Remembering
 

@@ -8,6 +8,7 @@ import typer
 
 from headprobe import __version__
 from headprobe.cli.judging import judge
+from headprobe.cli.merging import merge
 from headprobe.cli.printing import (
     AsJson,
     Overwrite,
@@ -16,13 +17,15 @@ from headprobe.cli.printing import (
     find_run,
     print_json,
     print_run,
+    print_shard,
     stdout,
 )
 from headprobe.cli.probes import probes_app
+from headprobe.cli.selftest import selftest
 
 if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
-    from headprobe.workflows.scan import ScanRequest
+    from headprobe.workflows.request import ScanRequest
 
 app = typer.Typer(
     name="headprobe",
@@ -93,6 +96,14 @@ def _scan(
         bool, typer.Option("--shuffle", help="Measure links that mean nothing, too.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")] = False,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with an interrupted scan; type nothing else."),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Scan one of N equal shards, for merge; wants --out."),
+    ] = None,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
     trust_remote_code: Annotated[
@@ -102,12 +113,14 @@ def _scan(
     as_json: AsJson = False,
 ) -> None:
     """Measure every head of a model, and say what each is for."""
+    from headprobe.errors import HeadprobeError
+    from headprobe.store.run_folder import MANIFEST, Run
     from headprobe.workflows.export import check_export, export
 
     if csv is not None:
         check_export(csv, overwrite)
-    from headprobe.report.progress import progress_for
-    from headprobe.workflows.scan import ScanRequest, scan
+    from headprobe.workflows.request import ScanRequest
+    from headprobe.workflows.shares import Share
 
     request = ScanRequest(
         model=model,
@@ -124,18 +137,44 @@ def _scan(
         rules=rules,
         twin=twin,
         shuffle=shuffle,
+        shard=None if shard is None else Share.read(shard),
     )
+    if resume is not None and (request != ScanRequest() or dry_run):
+        raise HeadprobeError(
+            f"--resume {resume}", "knows all that was asked", "Type no model and no option beside"
+        )
+    if csv is not None and shard is not None:
+        raise HeadprobeError("--csv", "a shard has no tables", "Give it to headprobe export later")
     if dry_run:
         _plan(request, quiet, as_json)
         return
-    progress = progress_for(quiet=quiet or as_json)
-    try:
-        run = scan(request, progress)
-    finally:
-        progress.finish()
+    folder = _work(request, resume, quiet or as_json)
+    if folder is None:
+        return
+    if not (folder / MANIFEST).is_file():
+        print_shard(folder, quiet, as_json)
+        return
+    run = Run.load(folder)
     if csv is not None:
         export(run, csv, overwrite)
     print_run(run, quiet, as_json)
+
+
+def _work(request: "ScanRequest", resume: Path | None, quiet: bool) -> Path | None:
+    """Scan, or go on with a scan; the folder, or None where another rank speaks."""
+    from headprobe.report.progress import progress_for
+    from headprobe.workflows.ranks import joined
+    from headprobe.workflows.request import Attempt, recall
+    from headprobe.workflows.scan import go_on
+
+    progress = progress_for(quiet=quiet)
+    try:
+        with joined() as ranks:
+            attempt = Attempt(request) if resume is None else recall(resume, ranks)
+            folder = go_on(attempt, progress, ranks)
+            return folder if ranks.index == 0 else None
+    finally:
+        progress.finish()
 
 
 def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
@@ -143,13 +182,17 @@ def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
 
     from headprobe.report.plan_view import draw_plan
     from headprobe.report.progress import progress_for
+    from headprobe.workflows.ranks import joined
     from headprobe.workflows.scan import plan
 
     progress = progress_for(quiet=quiet or as_json)
     try:
-        planned = plan(request, progress)
+        with joined() as ranks:
+            planned = plan(request, ranks.hear(progress))
     finally:
         progress.finish()
+    if ranks.index:
+        return
     if as_json:
         print_json(asdict(planned))
     elif not quiet:
@@ -157,6 +200,7 @@ def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
 
 
 app.command("judge")(judge)
+app.command("merge")(merge)
 
 
 @app.command("show-head")
@@ -223,38 +267,7 @@ def _export(
         print("\n".join(plain(path) for path in written))
 
 
-@app.command("selftest")
-def _selftest(
-    quick: Annotated[bool, typer.Option("--quick", help="A few checkpoints only.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights and seats.")] = 0,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Keep checkpoints and runs there."),
-    ] = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Scan checkpoints whose heads are known, and compare.
-
-    Exit code 1 if anything is missed or falsely named.
-    """
-    from dataclasses import asdict
-
-    from headprobe.report.progress import progress_for
-    from headprobe.report.selftest_view import draw_selftest
-    from headprobe.workflows.selftest import selftest
-
-    progress = progress_for(quiet=quiet or as_json)
-    try:
-        found = selftest(progress, quick=quick, seed=seed, keep=out)
-    finally:
-        progress.finish()
-    if as_json:
-        print_json(asdict(found))
-    elif not (quiet and found.right):
-        draw_selftest(found, stdout())
-    if not found.right:
-        raise typer.Exit(1)
+app.command("selftest")(selftest)
 
 
 @app.command("runs")
@@ -262,9 +275,11 @@ def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
     """List the runs under ./headprobe-runs, newest first."""
     from headprobe.report.plain import plain
     from headprobe.store.run_folder import RUNS
-    from headprobe.workflows.runs import runs
+    from headprobe.workflows.runs import runs, unfinished
 
     found, broken = runs()
+    for kept in unfinished():
+        print(plain(f"unfinished: {kept.target}. Go on with {kept.command}."), file=sys.stderr)
     for error in broken:
         print(plain(f"warning: {error}"), file=sys.stderr)
     if as_json:

@@ -43,10 +43,9 @@ def _run(arguments: list[str]) -> int:
         return leave.exit_code
     except HeadprobeError as error:
         return _say(str(error), USER)
-    except KeyboardInterrupt:
-        return _say(
-            "interrupted: nothing half-written is left. Type the same command again.", INTERRUPTED
-        )
+    except KeyboardInterrupt as interrupt:
+        again = "nothing half-written is left. Type the same command again"
+        return _say(f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED)
     except _UsageProblem as problem:
         return _say(_one_line(problem), USER)
     return 0

@@ -50,6 +50,21 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
         draw_summary(run, stdout())
 
 
+def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
+    """Where a shard is, and what becomes of it."""
+    from headprobe.report.plain import plain
+    from headprobe.store.shard_folder import Shard
+
+    shard = Shard.load(folder)
+    if as_json:
+        print_json({"path": str(folder), "shard": shard.index + 1, "of": shard.count})
+    elif quiet:
+        print(plain(str(folder)))
+    else:
+        print(plain(f"shard {shard.index + 1} of {shard.count}: {folder}"))
+        print(plain(f"when all {shard.count} are there: headprobe merge {shard.run}"))
+
+
 def find_run(named: Path | None, quiet: bool) -> "Run":
     """The run that is named, or the newest, which is then said on stderr."""
     from headprobe.report.plain import plain

@@ -109,11 +109,19 @@ def load_encoder(source: Source) -> Encoder:
     return Encoder(tokenizer, source.name)
 
 
-def choose_device(asked: str) -> torch.device:
-    """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for."""
+def choose_device(asked: str, rank: int | None = None) -> torch.device:
+    """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for. Of several
+    processes on one machine number ``rank`` has its own CUDA device."""
+    if asked in ("auto", "cuda") and torch.cuda.is_available():
+        there = torch.cuda.device_count()
+        if rank is not None and rank >= there:
+            raise HeadprobeError(
+                f"rank {rank}",
+                f"has no accelerator of its own: there are {there}",
+                f"Start torchrun with --nproc-per-node {there}, or add --device cpu",
+            )
+        return torch.device("cuda") if rank is None else torch.device("cuda", rank)
     if asked == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(asked)

@@ -93,6 +93,16 @@ class ControlNote:
 
 
 @dataclass(frozen=True)
+class WorkNote:
+    """How the passes were shared: ``shards``, the most ``ranks`` of any of them (processes that
+    torchrun started), and how often the work was ``resumed``, on all of them together."""
+
+    shards: int = 1
+    ranks: int = 1
+    resumed: int = 0
+
+
+@dataclass(frozen=True)
 class Manifest:
     """``manifest.json``. Keys that this version does not know are ignored on loading.
 
@@ -125,6 +135,7 @@ class Manifest:
     fold_hash: str
     measured_with: Mapping[str, float] = field(default_factory=dict)
     controls: tuple[ControlNote, ...] = ()
+    work: WorkNote = field(default_factory=WorkNote)
     schema_version: int = field(default=SCHEMA_VERSION)
     method_version: int = field(default=METHOD_VERSION)
 

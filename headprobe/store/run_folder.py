@@ -41,6 +41,7 @@ TALLIES, INSTANCES = "tallies.npz", "instances.npz"
 CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
 """The tallies of each control (METHOD section 3)."""
 RULES = "rules.yaml"
+SHARD = "shard.json"
 
 
 @dataclass(frozen=True, repr=False)
@@ -210,8 +211,8 @@ def check_target(target: Path, overwrite: bool) -> None:
 def _check_existing(target: Path, overwrite: bool) -> None:
     if not target.is_dir():
         raise HeadprobeError(str(target), "exists and is no folder", "Name another one with -o")
-    replaceable = (target / MANIFEST).is_file() or not any(target.iterdir())
-    if not replaceable:
+    ours = any((target / name).is_file() for name in (MANIFEST, SHARD))
+    if not ours and any(target.iterdir()):
         raise HeadprobeError(
             str(target), "exists and holds something else than a run", "Name another one with -o"
         )

@@ -42,3 +42,17 @@ class BatchStatistic:
 def wide(device: torch.device) -> torch.dtype:
     """The number format of sums: float64 where the device has it."""
     return torch.float32 if device.type == "mps" else torch.float64
+
+
+def totals(of: object) -> dict[str, Tensor]:
+    """What a statistic (or another observer) has added up: the tensors among its attributes, by
+    name. These are all that it must find in place again to go on from where it stopped."""
+    found: dict[str, Tensor] = {}
+    for name, value in vars(of).items():
+        parts = value if isinstance(value, dict) else {"": value}
+        found |= {
+            f"{type(of).__name__}{name}.{key}": part
+            for key, part in parts.items()
+            if isinstance(part, Tensor)
+        }
+    return found

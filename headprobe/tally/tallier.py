@@ -59,6 +59,11 @@ class Tallier:
         self._chunk: Chunk | None = None
         self._residual: dict[int, Tensor] = {}
 
+    @property
+    def statistics(self) -> tuple[Statistic, ...]:
+        """Whatever adds up."""
+        return self._statistics
+
     def begin(self, chunk: Chunk) -> None:
         """The next pass is over this chunk."""
         self._chunk = chunk

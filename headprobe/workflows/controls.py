@@ -19,8 +19,14 @@ from headprobe.model.heads import HeadGrid
 from headprobe.store.manifest import METHOD_VERSION
 from headprobe.store.run_folder import CONTROL_SUMS, list_runs
 from headprobe.store.tallies import Tallies
+from headprobe.workflows.journal import Journal
 from headprobe.workflows.judging import Control
 from headprobe.workflows.measuring import BatchLimits, Measured, measure
+from headprobe.workflows.ranks import Alone
+from headprobe.workflows.work import Work
+
+CHECKPOINT = "checkpoint"
+"""The part of a journal that is no control's."""
 
 _ASIDE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """What a configuration says without meaning another model; the dtype that is used counts by
@@ -29,7 +35,8 @@ itself."""
 
 @dataclass(frozen=True)
 class Setting:
-    """All that sums depend on beside the weights."""
+    """All that sums depend on beside the weights; and the part of the ``work`` that is this
+    process's, kept in the ``journal`` until all ``ranks`` add theirs."""
 
     corpus: Corpus
     configuration: str
@@ -37,19 +44,29 @@ class Setting:
     dtype: torch.dtype
     seed: int
     idle_line: float
+    work: Work
+    journal: Journal
+    ranks: Alone
 
     def measure(
-        self, grid: HeadGrid, advance: Callable[[int], None], corpus: Corpus | None = None
+        self,
+        grid: HeadGrid,
+        advance: Callable[[int], None],
+        corpus: Corpus | None = None,
+        part: str = CHECKPOINT,
     ) -> Measured:
         """One pass of a model over the passages, as they are or with other instances."""
-        return measure(
+        measured = measure(
             grid,
             corpus or self.corpus,
             seed=self.seed,
             idle_line=self.idle_line,
             limits=BatchLimits.of(self.device),
             advance=advance,
+            work=self.work,
+            page=self.journal.page(part),
         )
+        return replace(measured, tallies=self.ranks.add(measured.tallies))
 
     def key(self, control: str, weights: str) -> str:
         """A hash that two controls share where they would have the same sums (up to rounding)."""
@@ -63,7 +80,7 @@ class Setting:
             "seed": self.seed,
             "idle_line": self.idle_line,
             "method": METHOD_VERSION,
-            "corpus": _digest(self.corpus),
+            "corpus": digest_corpus(self.corpus),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -82,7 +99,12 @@ def twin_of(
     key = setting.key("twin", "random")
     instances = setting.corpus.instances
     return _known("twin", setting, key, instances, runs) or Control(
-        "twin", setting.seed, key, None, instances, setting.measure(load(), advance).tallies
+        "twin",
+        setting.seed,
+        key,
+        None,
+        instances,
+        setting.measure(load(), advance, part="twin").tallies,
     )
 
 
@@ -97,11 +119,13 @@ def shuffled_of(
     if known is not None:
         return known
     corpus = replace(setting.corpus, instances=instances)
-    tallies = setting.measure(grid, advance, corpus).tallies
+    tallies = setting.measure(grid, advance, corpus, "shuffled").tallies
     return Control("shuffled", setting.seed, key, None, instances, tallies)
 
 
 def _known(name: str, setting: Setting, key: str, instances: Any, folder: Path) -> Control | None:
+    if setting.work.parts > 1:  # those are the sums of a whole run
+        return None
     for run in list_runs(folder)[0]:
         if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
             try:
@@ -112,7 +136,7 @@ def _known(name: str, setting: Setting, key: str, instances: Any, folder: Path) 
     return None
 
 
-def _digest(corpus: Corpus) -> str:
+def digest_corpus(corpus: Corpus) -> str:
     """Of every array: so what the probes, the tokenizer and all cuts and samples come to counts."""
     digest = hashlib.sha256()
     instances = corpus.instances

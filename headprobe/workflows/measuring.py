@@ -1,15 +1,15 @@
 """A loaded model and an aligned corpus to sums: one pass for each passage."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from headprobe.align.batches import Batcher, Chunk
+from headprobe.align.batches import Batcher
 from headprobe.align.corpus import Corpus
-from headprobe.align.flat import lay_flat, plan_chunks
+from headprobe.align.flat import Block, lay_flat, plan_chunks
 from headprobe.axes import LONGEST
 from headprobe.errors import HeadprobeError
 from headprobe.model.forward import observe_flat, run_chunks
@@ -17,30 +17,17 @@ from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
-
-SCORED_PASSAGES = 32
-"""Passages of the run whose text the output layer is asked about (bits per character), at most."""
-
-SCORED_SHARE = 1 / 16
-"""The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
-..."""
-
-SCORED_TOKENS = 128
-"""... but for so many."""
+from headprobe.workflows.journal import Page
+from headprobe.workflows.ledger import Ledger
+from headprobe.workflows.work import Work
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The sums, the distinct token ids that ``column_token`` counts, and the scored passages."""
+    """The sums, and the distinct token ids that ``column_token`` counts."""
 
     tallies: Tallies
     token_numbers: NDArray[np.int32]
-    scored_passages: int
-
-    @property
-    def bits_per_character(self) -> float:
-        """What the model needs for the scored passages' text."""
-        return float(self.tallies["bits"]) / max(int(self.tallies["characters"]), 1)
 
 
 @dataclass(frozen=True)
@@ -68,10 +55,15 @@ def measure(
     idle_line: float,
     limits: BatchLimits,
     advance: Callable[[int], None],
+    work: Work | None = None,
+    page: Page | None = None,
 ) -> Measured:
     """Run every passage through the model once, then repeated random tokens; add everything up.
 
-    HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
+    With ``work`` only its part: the sums of all parts add to those of the run. What ``page`` has
+    kept of an earlier attempt is gone on from, and it is shown what there is after
+    every chunk. HeadprobeError where the model's numbers overflow: one such passage would spoil
+    every sum.
     """
     found = corpus.instances
     batcher = Batcher(corpus, grid.device)
@@ -83,34 +75,64 @@ def measure(
         seed=seed,
         idle_line=idle_line,
     )
-    passages = np.arange(len(corpus.lengths))
-    scored = _choose_scored(corpus.lengths, seed)
+    work = work or Work.of(corpus, seed)
+    copying = CopyingObserver(grid, corpus.starts)
+    ledger = Ledger(len(corpus.lengths), asdict(limits), (*tallier.statistics, copying))
+    if page is not None and (kept := page.take()) is not None:
+        ledger.restore(kept)
+        limits = BatchLimits(**ledger.limits)
+        advance(int(ledger.passages.sum()))
 
-    def told(chunk: Chunk) -> None:
-        advance(len(chunk.passages))
+    def chunks(
+        numbers: NDArray[np.int64], lengths: NDArray[np.integer], tokens: int
+    ) -> list[list[Block]]:
+        return plan_chunks(
+            numbers, lengths[numbers], grid.n_heads, tokens=tokens, scores=limits.scores
+        )
 
-    bits = 0.0
+    def done(passages: NDArray[np.int64]) -> None:
+        ledger.passages[passages] = True
+        advance(len(passages))
+        if page is not None:
+            page.show(ledger)
+
     vocabulary = grid.model.config.get_text_config().vocab_size
     few = min(limits.tokens, limits.logits // vocabulary)
-    for chosen, score, tokens in (
-        (scored, True, few),
-        (np.setdiff1d(passages, scored), False, limits.tokens),
-    ):
-        plan = plan_chunks(
-            chosen, corpus.lengths[chosen], grid.n_heads, tokens=tokens, scores=limits.scores
-        )
-        bits += run_chunks(grid, batcher, plan, tallier, told, score=score)
+    for blocks in chunks(ledger.left(work.scored), corpus.lengths, few):
+        ledger.bits += run_chunks(grid, batcher, [blocks], tallier, lambda _: None, score=True)
+        done(np.unique(np.concatenate([block.passages for block in blocks])))
+    run_chunks(
+        grid,
+        batcher,
+        chunks(ledger.left(work.others), corpus.lengths, limits.tokens),
+        tallier,
+        lambda chunk: done(chunk.passages),
+    )
     start = corpus.token_ids[: corpus.starts]
     sequences = repeat_tokens(start, batcher.token_numbers, grid.context, seed)
+    lengths = np.array([len(tokens) for tokens in sequences])
+    asked = work.copied[(lengths[work.copied] > 0) & ~ledger.sequences[work.copied]]
+    for blocks in chunks(asked, lengths, limits.tokens):
+        copying.begin(blocks)
+        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
+        ledger.sequences[np.concatenate([block.passages for block in blocks])] = True
+    if page is not None:
+        page.close(ledger)
     beside = {
         "profile_pairs": count_profile_pairs(found, LONGEST),
         "rows": np.array(found.usable.sum(), dtype=np.int64),
-        "bits": np.array(bits),
-        "characters": corpus.characters[scored].sum(),
         **count_column_passages(batcher.token_columns(), corpus.starts, len(batcher.token_numbers)),
-        **_copying(grid, sequences, corpus.starts, limits),
     }
-    tallies = tallier.tallies(beside)
+    if not work.counts:
+        beside = {name: np.zeros_like(counts) for name, counts in beside.items()}
+    tallies = tallier.tallies(
+        {
+            **beside,
+            "bits": np.array(ledger.bits),
+            "characters": corpus.characters[work.scored].sum(),
+            **{name: sums.cpu().numpy() for name, sums in copying.sums().items()},
+        }
+    )
     spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
     if spoiled:
         raise HeadprobeError(
@@ -118,27 +140,4 @@ def measure(
             f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
             "Try --dtype float32",
         )
-    return Measured(tallies, batcher.token_numbers, len(scored))
-
-
-def _copying(
-    grid: HeadGrid, sequences: list[NDArray[np.int64]], starts: int, limits: BatchLimits
-) -> dict[str, NDArray[np.generic]]:
-    """What the heads do with repeated random tokens; empty sequences are left out."""
-    observer = CopyingObserver(grid, starts)
-    chosen = np.array([e for e, tokens in enumerate(sequences) if len(tokens)], dtype=np.int64)
-    lengths = np.array([len(sequences[e]) for e in chosen], dtype=np.int64)
-    for blocks in plan_chunks(
-        chosen, lengths, grid.n_heads, tokens=limits.tokens, scores=limits.scores
-    ):
-        observer.begin(blocks)
-        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), observer)
-    return {name: sums.cpu().numpy() for name, sums in observer.sums().items()}
-
-
-def _choose_scored(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A seeded few of the passages, ascending."""
-    order = np.random.default_rng(seed).permutation(len(lengths))[:SCORED_PASSAGES]
-    before = np.cumsum(lengths[order]) - lengths[order]
-    room = max(SCORED_TOKENS, lengths.sum() * SCORED_SHARE)
-    return np.sort(order[before < room])
+    return Measured(tallies, batcher.token_numbers)

@@ -10,35 +10,31 @@ import torch
 
 import headprobe
 from headprobe.align.encoder import Encoder
-from headprobe.evidence.sinks import FlaggedSink, flagged_sinks
 from headprobe.model.checkpoint import Source, hash_weights
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import FOLD_HASH
-from headprobe.store.manifest import BitsNote, ControlNote, Manifest, ModelNote, TokenizerNote
+from headprobe.store.manifest import BitsNote, Manifest, ModelNote, TokenizerNote, WorkNote
 from headprobe.verdicts.rules import Rules
 from headprobe.workflows.judging import measured_with
-from headprobe.workflows.measuring import Measured
 from headprobe.workflows.reading import Reading
+from headprobe.workflows.work import Work
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 
 
-def describe_run(
+def draft_manifest(
     model: ModelNote,
     encoder: Encoder,
     reading: Reading,
-    measured: Measured,
     rules: Rules,
     *,
-    controls: tuple[ControlNote, ...],
-    used: int,
     seed: int,
     started: datetime,
     seconds: Mapping[str, float],
+    work: WorkNote,
 ) -> Manifest:
-    """The manifest of a finished measurement; ``used`` counts its instances."""
-    tallies, corpus = measured.tallies, reading.corpus
-    sinks = flagged_sinks(tallies, rules.sinks.weight, rules.sinks.min_passages)
+    """The manifest of a measurement, without what all its sums tell (``workflows.writing``)."""
+    corpus = reading.corpus
     return Manifest(
         model=model,
         tokenizer=TokenizerNote(
@@ -47,30 +43,33 @@ def describe_run(
             start_prepended=encoder.prepended,
         ),
         sinks_removed=tuple(f"{token} (start)" for token in encoder.start_tokens),
-        sinks_flagged=tuple(_describe_sink(sink, measured, encoder) for sink in sinks),
+        sinks_flagged=(),
         probes=reading.probes,
         passages=len(corpus.lengths),
         tokens=int(corpus.lengths.sum()),
-        used=used,
+        used=0,
         skipped=sum(skip.count for skip in reading.skipped),
         unusable_words=reading.unusable_words,
-        bits_per_character=BitsNote(
-            measured.bits_per_character, measured.scored_passages, int(tallies["characters"])
-        ),
+        bits_per_character=BitsNote(0.0, len(Work.of(corpus, seed).scored), 0),
         seed=seed,
-        versions={
-            "headprobe": headprobe.__version__,
-            "python": platform.python_version(),
-            **{name: metadata.version(name) for name in _PACKAGES},
-        },
+        versions=versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=dict(seconds),
         peak_memory_mib=_peak_memory(torch.device(model.device)),
         rules_sha256=rules.sha256,
         fold_hash=FOLD_HASH,
         measured_with=measured_with(rules),
-        controls=controls,
+        work=work,
     )
+
+
+def versions() -> dict[str, str]:
+    """Of whatever numbers may depend on."""
+    return {
+        "headprobe": headprobe.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
 
 
 def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
@@ -91,14 +90,6 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         head_dim=grid.head_dim,
         context=getattr(text, "max_position_embeddings", None),
     )
-
-
-def _describe_sink(sink: FlaggedSink, measured: Measured, encoder: Encoder) -> str:
-    if sink.kind == "token":
-        key = f"token {encoder.tokens([int(measured.token_numbers[sink.index])])[0]!r}"
-    else:
-        key = f"position {sink.index} of the text"
-    return f"{key}: {sink.weight:.2f} of the attention in layer {sink.layer}"
 
 
 def _peak_memory(device: torch.device) -> float | None:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
-from headprobe.store.run_folder import RUNS, Run, list_runs, newest_run
+from headprobe.store.run_folder import MANIFEST, RUNS, SHARD, Run, list_runs, newest_run
+from headprobe.store.unfinished import Unfinished, find_unfinished
 
 
 def find_run(named: Path | None, note: Callable[[str], None]) -> Run:
@@ -16,6 +17,15 @@ def find_run(named: Path | None, note: Callable[[str], None]) -> Run:
         return run
     under = RUNS / named
     return Run.load(under if not named.exists() and under.is_dir() else named)
+
+
+def unfinished(folder: Path = RUNS) -> list[Unfinished]:
+    """What can be gone on with in ``folder``, one of several ranks each."""
+    return [
+        kept
+        for kept in find_unfinished(folder)
+        if kept.rank == 0 and not any((kept.target / name).is_file() for name in (MANIFEST, SHARD))
+    ]
 
 
 def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:

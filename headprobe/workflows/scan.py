@@ -1,130 +1,249 @@
 """``headprobe scan``: from a checkpoint and probes to a run folder."""
 
 import gc
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import torch
-
-from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
-from headprobe.model.checkpoint import (
-    Source,
-    choose_device,
-    choose_dtype,
-    load_config,
-    load_encoder,
-    load_model,
-    quietly,
-)
+from headprobe.model.checkpoint import load_model, quietly
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.model.twin import build_twin
-from headprobe.probes.catalog import resolve
 from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
-from headprobe.report.run_files import write_manifest, write_sums
-from headprobe.store.manifest import ModelNote
-from headprobe.store.run_folder import CONTROL_SUMS, Run, check_target, default_target, new_run
+from headprobe.store.manifest import Manifest, ModelNote, WorkNote
+from headprobe.store.run_folder import Run, check_target
+from headprobe.store.shard_folder import Shard
+from headprobe.store.terms import difference
+from headprobe.store.unfinished import Unfinished
 from headprobe.verdicts.rules import Rules, load_rules
 from headprobe.verdicts.wording import asked_words
+from headprobe.workflows.clock import Clock
 from headprobe.workflows.controls import Setting, describe_configuration, shuffled_of, twin_of
-from headprobe.workflows.judging import (
-    Control,
-    doubt_of_text,
-    doubts_of_roles,
-    judge_sums,
-    write_controls,
-    write_judged,
-)
+from headprobe.workflows.found import Found, look
+from headprobe.workflows.journal import Journal
+from headprobe.workflows.judging import Control
 from headprobe.workflows.measuring import Measured
-from headprobe.workflows.provenance import describe_model, describe_run
-from headprobe.workflows.reading import Reading, read_corpus
-
-
-@dataclass(frozen=True)
-class ScanRequest:
-    """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
-    context by default; ``out``: the run folder, named by model and time by default; ``rules``: a
-    file of rules that differ from the packaged ones; ``twin``, ``shuffle``: the controls."""
-
-    model: str | None = None
-    probes: tuple[str, ...] = ()
-    out: Path | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    revision: str | None = None
-    max_passages: int | None = None
-    seed: int = 0
-    overwrite: bool = False
-    trust_remote_code: bool = False
-    budget: int | None = None
-    rules: Path | None = None
-    twin: bool = False
-    shuffle: bool = False
+from headprobe.workflows.provenance import describe_model, draft_manifest
+from headprobe.workflows.ranks import Alone
+from headprobe.workflows.request import Attempt, ScanRequest, check_unfinished
+from headprobe.workflows.terms import WEIGHTS, terms_of
+from headprobe.workflows.writing import Sums, write_run, write_shard
 
 
 def scan(request: ScanRequest, progress: Progress) -> Run:
     """Measure every head, judge it, and write the run folder; HeadprobeError for what a user can
-    mend, in which case nothing is left behind."""
-    started, clock = datetime.now(UTC), _Clock()
+    mend, in which case nothing half-written is left behind."""
+    return Run.load(go_on(Attempt(request), progress, Alone()))
+
+
+def go_on(attempt: Attempt, progress: Progress, ranks: Alone) -> Path:
+    """``scan``, or a shard of it, from the beginning or from where it stopped, alone or as one of
+    several ranks. Returns the folder, which the first rank writes."""
+    progress, request, clock = ranks.hear(progress), attempt.request, Clock(attempt.seconds)
     rules = load_rules(request.rules)
-    source = _source(request)
-    target = request.out or default_target(source.name, datetime.now())
-    check_target(target, request.overwrite)
-    found = _read(request, source, progress, clock)
-    reading, instances = found.reading, found.reading.corpus.instances
-    for doubt in doubts_of_roles(instances.relations, rules):
-        progress.warn(doubt)
+    target = ranks.of_first(request.target())
+    if ranks.index == 0:
+        check_target(target, request.overwrite)
+        if not attempt.resumed:
+            check_unfinished(target, request.overwrite)
+    with clock("read"):
+        found = look(request, rules, progress, ranks.share)
+    kept = Unfinished(target, ranks.index, ranks.count)
+    journal = Journal(kept, progress.warn, resumed=attempt.resumed > 0)
+    work = _Scan(attempt, target, rules, found, journal, ranks, progress, clock)
+    try:
+        model, measured, controls = work.measure()
+        if ranks.index == 0:
+            work.write(model, measured, controls)
+        ranks.meet()
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(*filter(None, [journal.remedy()])) from None
+    except BaseException:
+        if remedy := journal.remedy():
+            progress.warn(remedy)
+        raise
+    kept.remove()
+    return target
 
-    sums = _measure(request, source, found, rules, target.absolute().parent, progress, clock)
-    if unknown := doubt_of_text(sums.measured.bits_per_character, rules):
-        progress.warn(unknown)
 
-    with clock("judge"):
-        progress.stage("judging")
-        kv_heads = sums.model.n_kv_heads[0]
-        judged = judge_sums(instances, sums.measured.tallies, kv_heads, rules)
+@dataclass(frozen=True)
+class _Scan:
+    """A scan at work: what it is given, and what it tells."""
 
-    with new_run(target, request.overwrite) as folder:
-        write_sums(folder, instances, sums.measured.tallies)
-        for control in sums.controls:
-            control.tallies.save(folder / CONTROL_SUMS[control.name])
-        write_judged(folder, judged, reading.skipped, sums.model.n_kv_heads, rules)
-        manifest = describe_run(
-            sums.model,
-            found.encoder,
-            reading,
-            sums.measured,
-            rules,
-            controls=write_controls(folder, sums.controls, kv_heads, rules),
-            used=int(judged.evidence.n.sum()),
-            seed=request.seed,
-            started=started,
-            seconds=clock.seconds,
+    attempt: Attempt
+    target: Path
+    rules: Rules
+    found: Found
+    journal: Journal
+    ranks: Alone
+    progress: Progress
+    clock: Clock
+
+    @cached_property
+    def terms(self) -> Mapping[str, str]:
+        """What the sums depend on, but for the weights."""
+        return terms_of(self.found, self.rules, self.attempt.request)
+
+    def measure(self) -> tuple[ModelNote, Measured, tuple[Control, ...]]:
+        """One pass of the checkpoint over the passages, and those of the controls that are asked
+        for. The twin is built when the checkpoint is gone: never are both in memory."""
+        found, request = self.found, self.attempt.request
+        if self.attempt.resumed:
+            self._check(self.terms)
+        if self.ranks.count > 1:
+            self._compare(self.terms)
+        setting = Setting(
+            found.reading.corpus,
+            describe_configuration(found.config),
+            found.device,
+            found.dtype,
+            request.seed,
+            self.rules.idle.output_norm,
+            found.work,
+            self.journal,
+            self.ranks,
         )
-        write_manifest(folder, manifest)
-    return Run.load(target)
+        note, measured, controls = self._measure_checkpoint(setting)
+        gc.collect()  # modules may hold each other
+        if request.twin:
+            with self.clock("controls"), quietly():
+                self._stage("measuring the random twin")
+                runs = self.target.absolute().parent
+                twin = twin_of(setting, runs, self._build_twin, self.progress.advance)
+            controls = (twin, *controls)
+        return note, measured, controls
+
+    def _measure_checkpoint(
+        self, setting: Setting
+    ) -> tuple[ModelNote, Measured, tuple[Control, ...]]:
+        found, request = self.found, self.attempt.request
+        with self.clock("load"):
+            self.progress.stage("loading the model")
+            source = request.source
+            model = load_model(source, found.config, found.device, found.dtype, self.progress.warn)
+            with quietly():
+                grid = observe_heads(model, source.name, found.proof)
+            note = describe_model(source, grid)
+        self._know(note)
+        with self.clock("measure"), quietly():
+            self._stage("measuring")
+            measured = setting.measure(grid, self.progress.advance)
+        if not request.shuffle:
+            return note, measured, ()
+        with self.clock("controls"), quietly():
+            self._stage("measuring with shuffled links")
+            runs, weights = self.target.absolute().parent, note.weights_sha256
+            shuffled = shuffled_of(setting, runs, weights, grid, self.progress.advance)
+        return note, measured, (shuffled,)
+
+    def _build_twin(self) -> HeadGrid:
+        found, request = self.found, self.attempt.request
+        source = request.source
+        model = build_twin(source, found.config, found.device, found.dtype, request.seed)
+        return observe_heads(model, source.name, found.proof)
+
+    def _stage(self, name: str) -> None:
+        self.progress.stage(name, self.found.work.passages, "passages")
+
+    def _know(self, model: ModelNote) -> None:
+        """The weights are there: are they what they were, and the same everywhere? What is kept
+        from now on tells of them."""
+        weights = {WEIGHTS: model.weights_sha256}
+        if self.attempt.resumed:
+            self._check(weights)
+        self._compare(weights)
+        asked = self.attempt.request
+        pinned = replace(asked, out=asked.out or self.target, revision=model.revision)
+        attempt = replace(self.attempt, request=pinned)
+        self.journal.begin(lambda: attempt.values({**self.terms, **weights}, self.clock.seconds))
+
+    def _check(self, terms: Mapping[str, str]) -> None:
+        """HeadprobeError where the scan began with others."""
+        began = {
+            name: value
+            for name, value in self.attempt.terms.items()
+            if (name == WEIGHTS) == (WEIGHTS in terms)
+        }
+        if differs := difference(began, terms):
+            raise HeadprobeError(
+                str(self.target),
+                f"differs from what was begun in {differs}",
+                "Begin again with --overwrite, or go back to what it was",
+            )
+
+    def _compare(self, terms: Mapping[str, str]) -> None:
+        """HeadprobeError where the ranks have not the same."""
+        first, *others = self.ranks.gather(terms)
+        for rank, theirs in enumerate(others, 1):
+            if differs := difference(first, theirs):
+                raise HeadprobeError(
+                    f"rank {rank}", f"differs from rank 0 in {differs}", "Give all ranks the same"
+                )
+
+    def write(self, model: ModelNote, measured: Measured, controls: tuple[Control, ...]) -> None:
+        """The run folder, or that of the shard."""
+        found, request = self.found, self.attempt.request
+
+        def draft() -> Manifest:
+            return draft_manifest(
+                model,
+                found.encoder,
+                found.reading,
+                self.rules,
+                seed=request.seed,
+                started=self.attempt.started,
+                seconds=self.clock.seconds,
+                work=WorkNote(ranks=self.ranks.count, resumed=self.attempt.resumed),
+            )
+
+        def token(number: int) -> str:
+            return found.encoder.tokens([int(measured.token_numbers[number])])[0]
+
+        sums = Sums(
+            found.reading.corpus.instances,
+            measured.tallies,
+            controls,
+            found.reading.skipped,
+            model.n_kv_heads,
+            token,
+        )
+        if request.shard is None:
+            write_run(
+                self.target,
+                request.overwrite,
+                sums,
+                self.rules,
+                draft,
+                self.progress,
+                self.clock,
+            )
+            return
+        shard = Shard(
+            self.target,
+            request.shard.index,
+            request.shard.count,
+            {**self.terms, WEIGHTS: model.weights_sha256},
+            {control.name: control.key for control in controls},
+            found.reading.skipped,
+            draft(),
+        )
+        write_shard(shard, request.overwrite, sums, self.rules)
 
 
 def plan(request: ScanRequest, progress: Progress) -> Plan:
     """What ``scan`` would do: everything up to loading the weights."""
     rules = load_rules(request.rules)
-    source = _source(request)
-    target = request.out or default_target(source.name, datetime.now())
+    target = request.target()
     check_target(target, request.overwrite)
-    found = _read(request, source, progress, _Clock())
+    check_unfinished(target, overwrite=False)
+    found = look(request, rules, progress)
     text, reading = found.config.get_text_config(), found.reading
     instances, heads = reading.corpus.instances, text.num_attention_heads
-    for doubt in doubts_of_roles(instances.relations, rules):
-        progress.warn(doubt)
     controls = (("random twin", request.twin), ("shuffled links", request.shuffle))
     return Plan(
-        model=source.name,
+        model=request.source.name,
         architecture=(found.config.architectures or [found.config.model_type])[0],
         n_layers=text.num_hidden_layers,
         n_heads=heads,
@@ -133,8 +252,8 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         dtype=str(found.dtype).removeprefix("torch."),
         target=target,
         probes=reading.probes,
-        passages=len(reading.corpus.lengths),
-        tokens=int(reading.corpus.lengths.sum()),
+        passages=found.work.passages,
+        tokens=found.work.tokens(reading.corpus),
         skipped=sum(skip.count for skip in reading.skipped),
         controls=tuple(name for name, asked in controls if asked),
         relations=tuple(
@@ -145,126 +264,3 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
             for number, relation in enumerate(instances.relations)
         ),
     )
-
-
-class _Clock:
-    """Seconds spent in each stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        spent = self.seconds.get(stage, 0.0) + time.perf_counter() - start
-        self.seconds[stage] = round(spent, 3)
-
-
-@dataclass(frozen=True)
-class _Found:
-    """What a scan works with, before the weights are there."""
-
-    config: Any
-    encoder: Encoder
-    device: torch.device
-    dtype: torch.dtype
-    reading: Reading
-
-
-def _source(request: ScanRequest) -> Source:
-    if request.model is None:
-        return Source.demo()
-    return Source(request.model, request.revision, request.trust_remote_code)
-
-
-def _read(request: ScanRequest, source: Source, progress: Progress, clock: _Clock) -> _Found:
-    """Everything that can be known without the weights: what is wrong there is said first."""
-    with clock("read"):
-        files = resolve(request.probes)
-        if not files:
-            raise HeadprobeError(
-                "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
-            )
-        progress.stage("reading the model's configuration")
-        config = load_config(source)
-        device = choose_device(request.device)
-        dtype = choose_dtype(request.dtype, config, device)
-        encoder = load_encoder(source)
-        reading = read_corpus(
-            files,
-            encoder,
-            context=getattr(config.get_text_config(), "max_position_embeddings", None),
-            budget=request.budget,
-            max_passages=request.max_passages,
-            seed=request.seed,
-            progress=progress,
-        )
-    return _Found(config, encoder, device, dtype, reading)
-
-
-@dataclass(frozen=True)
-class _Sums:
-    """What remains when the models are gone."""
-
-    model: ModelNote
-    measured: Measured
-    controls: tuple[Control, ...]
-
-
-def _measure(
-    request: ScanRequest,
-    source: Source,
-    found: _Found,
-    rules: Rules,
-    runs: Path,
-    progress: Progress,
-    clock: _Clock,
-) -> _Sums:
-    """One pass of the checkpoint over the passages, and those of the controls that are asked for.
-    The twin is built when the checkpoint is gone: never are both in memory."""
-    setting = Setting(
-        found.reading.corpus,
-        describe_configuration(found.config),
-        found.device,
-        found.dtype,
-        request.seed,
-        rules.idle.output_norm,
-    )
-    passages = len(setting.corpus.lengths)
-    proof = _proof_text(found.reading, found.device)
-
-    def of_checkpoint() -> tuple[ModelNote, Measured, tuple[Control, ...]]:
-        with clock("load"):
-            progress.stage("loading the model")
-            model = load_model(source, found.config, found.device, found.dtype, progress.warn)
-            with quietly():
-                grid = observe_heads(model, source.name, proof)
-            note = describe_model(source, grid)
-        with clock("measure"), quietly():
-            progress.stage("measuring", passages, "passages")
-            measured = setting.measure(grid, progress.advance)
-        if not request.shuffle:
-            return note, measured, ()
-        with clock("controls"), quietly():
-            progress.stage("measuring with shuffled links", passages, "passages")
-            weights = note.weights_sha256
-            return note, measured, (shuffled_of(setting, runs, weights, grid, progress.advance),)
-
-    def twin() -> HeadGrid:
-        model = build_twin(source, found.config, found.device, found.dtype, request.seed)
-        return observe_heads(model, source.name, proof)
-
-    note, measured, controls = of_checkpoint()
-    gc.collect()  # modules may hold each other
-    if request.twin:
-        with clock("controls"), quietly():
-            progress.stage("measuring the random twin", passages, "passages")
-            controls = (twin_of(setting, runs, twin, progress.advance), *controls)
-    return _Sums(note, measured, controls)
-
-
-def _proof_text(reading: Reading, device: torch.device) -> torch.Tensor:
-    """[T]: the start of the first passage, on which the capture is proved."""
-    end = min(int(reading.corpus.token_first[1]), 64)
-    return torch.from_numpy(reading.corpus.token_ids[:end]).long().to(device)

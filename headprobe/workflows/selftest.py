@@ -29,7 +29,8 @@ from headprobe.store.manifest import ControlNote
 from headprobe.store.run_folder import HEADS
 from headprobe.store.tables import Row
 from headprobe.verdicts.rules import load_rules
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 
 PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
 SHARES = {PLANTED: 0.5, RANDOM: 0.15}

@@ -40,7 +40,7 @@ def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan
 
         stand_in: Any = types.ModuleType("headprobe.workflows.scan")
         stand_in.scan = stand_in.plan = listening
-        stand_in.ScanRequest = types.SimpleNamespace
+        stand_in.go_on = lambda attempt, progress, _: listening(attempt.request, progress).path
         monkeypatch.setitem(sys.modules, "headprobe.workflows.scan", stand_in)
         return asked
 

@@ -10,7 +10,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from headprobe.cli.main import _run
 from headprobe.packaged import DEMO_MODEL
 from headprobe.store.run_folder import Run
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 from tests.checkpoints import SHARED
 from tests.workflows.conftest import Remembering
 

@@ -209,7 +209,7 @@ def test_long_and_short_rows_are_added_up_alike(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headprobe.workflows.measuring.SCORED_TOKENS", 10**6)  # all of them
+    monkeypatch.setattr("headprobe.workflows.work.SCORED_TOKENS", 10**6)  # all of them
     folder = SHARED / "models" / "stories260K"
     probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"
     if not folder.is_dir() or not probes.is_file():

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from headprobe.store.run_folder import Run
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 from tests.checkpoints import save_checkpoint
 
 PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"

@@ -14,7 +14,8 @@ from headprobe.store.run_folder import Run
 from headprobe.verdicts.rules import load_rules
 from headprobe.workflows import judge as judge_module
 from headprobe.workflows.judge import judge_run
-from headprobe.workflows.scan import ScanRequest, scan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import scan
 from tests.workflows.conftest import Remembering
 
 Scan = Callable[..., Run]
@@ -160,7 +161,7 @@ def test_bad_rules_stop_a_scan_before_anything_is_read(
     def touched(*_: object, **__: object) -> None:
         raise AssertionError("went on")
 
-    monkeypatch.setattr("headprobe.workflows.scan.load_config", touched)
+    monkeypatch.setattr("headprobe.workflows.found.load_config", touched)
     rules = tmp_path / "bad.yaml"
     rules.write_text("margn: 0.2\n")
     with pytest.raises(HeadprobeError, match=r"unknown rule 'margn'. Did you mean 'margin'"):

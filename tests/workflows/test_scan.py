@@ -15,7 +15,8 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.store.copying import LAGS
 from headprobe.store.run_folder import Run
-from headprobe.workflows.scan import ScanRequest, plan
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import plan
 from headprobe.workflows.show_text import show_text
 from tests.workflows.conftest import PROBES, Remembering
 
@@ -86,7 +87,7 @@ def test_a_failed_scan_leaves_nothing(scanned: Scan, monkeypatch: pytest.MonkeyP
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("headprobe.workflows.scan.write_judged", fail)
+    monkeypatch.setattr("headprobe.workflows.writing.write_judged", fail)
     with pytest.raises(KeyboardInterrupt):
         scanned()
     with pytest.raises(HeadprobeError, match="no such folder"):

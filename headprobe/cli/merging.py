@@ -1,0 +1,31 @@
+"""The command that makes a run of shards."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headprobe.cli.printing import AsJson, Overwrite, Quiet, print_run
+
+
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="The run, or its shards' folders.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="RUN", help="[the run of the shards]")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a run of the shards of a scan, without its model."""
+    from headprobe.report.progress import progress_for
+    from headprobe.workflows import merge as workflow
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        run = workflow.merge(shards, out, overwrite, progress)
+    finally:
+        progress.finish()
+    print_run(run, quiet, as_json)

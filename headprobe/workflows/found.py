@@ -1,0 +1,69 @@
+"""What a scan works with before the weights are there: what is wrong with it is said first."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headprobe.align.encoder import Encoder
+from headprobe.errors import HeadprobeError
+from headprobe.model.checkpoint import choose_device, choose_dtype, load_config, load_encoder
+from headprobe.probes.catalog import resolve
+from headprobe.report.progress import Progress
+from headprobe.verdicts.rules import Rules
+from headprobe.workflows.judging import doubts_of_roles
+from headprobe.workflows.ranks import local_rank
+from headprobe.workflows.reading import Reading, read_corpus
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.shares import Share
+from headprobe.workflows.work import Work
+
+
+@dataclass(frozen=True)
+class Found:
+    """The configuration, the tokenizer, where to compute and in what, the corpus, and the passes
+    that are this process's."""
+
+    config: Any
+    encoder: Encoder
+    device: torch.device
+    dtype: torch.dtype
+    reading: Reading
+    work: Work
+
+    @property
+    def proof(self) -> torch.Tensor:
+        """[T]: the start of the first passage, on which the capture is proved."""
+        end = min(int(self.reading.corpus.token_first[1]), 64)
+        return torch.from_numpy(self.reading.corpus.token_ids[:end]).long().to(self.device)
+
+
+def look(
+    request: ScanRequest, rules: Rules, progress: Progress, rank: Share | None = None
+) -> Found:
+    """Read all that can be known without the weights; HeadprobeError where it will not do. The
+    ``rank`` is this process's share of what was asked for."""
+    files = resolve(request.probes)
+    if not files:
+        raise HeadprobeError(
+            "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
+        )
+    progress.stage("reading the model's configuration")
+    config = load_config(request.source)
+    device = choose_device(request.device, None if rank is None else local_rank())
+    dtype = choose_dtype(request.dtype, config, device)
+    encoder = load_encoder(request.source)
+    reading = read_corpus(
+        files,
+        encoder,
+        context=getattr(config.get_text_config(), "max_position_embeddings", None),
+        budget=request.budget,
+        max_passages=request.max_passages,
+        seed=request.seed,
+        progress=progress,
+    )
+    for doubt in doubts_of_roles(reading.corpus.instances.relations, rules):
+        progress.warn(doubt)
+    shares = [share for share in (request.shard, rank) if share is not None]
+    work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
+    return Found(config, encoder, device, dtype, reading, work)
