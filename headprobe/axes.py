@@ -1,7 +1,7 @@
 """Names of heads, and one letter for each axis of an array.
 
 B batch, T token, W word, I instance, F fold, L layer, H query head, R relation, D distance,
-C cell (a domain and a document fold), V value dimension of a head, K distinct token, X example row,
+C cell (a domain and an output fold), V value dimension of a head, K distinct token, X example row,
 N flattened head (layer * heads + head), G domain, Y category, M deprel pair and O quadrant (see
 ``store.categories``), A sampled row, E sequence of repeated random tokens.
 """
@@ -12,6 +12,10 @@ from headprobe.errors import HeadprobeError
 
 FOLDS = 64
 """Document folds, and form folds, of every statistic (METHOD section 4)."""
+
+OUTPUT_FOLDS = 16
+"""Document folds of head outputs, each of four of the others: their sums are vectors, and 64 of
+them for each domain and each of 1,024 heads would fill a third of a gigabyte."""
 
 LONGEST = 511
 """Word distances are exact up to here; longer ones count as this one (METHOD section 3)."""

@@ -144,13 +144,14 @@ def _add_links(
     note: Callable[[Skipped], None],
 ) -> None:
     lost: Counter[str] = Counter()
+    can_use: list[bool] = usable.tolist()
     for relation, members in passage.classes.items():
         number = growing.relations.setdefault(relation, len(growing.relations))
         growing.classes.setdefault(number, []).extend(growing.words + word for word in members)
     for link in passage.links:
         number = growing.relations.setdefault(link.relation, len(growing.relations))
-        targets = [target for target in link.targets if usable[target]]
-        if not usable[link.query]:
+        targets = [target for target in link.targets if can_use[target]]
+        if not can_use[link.query]:
             lost["its query word is unusable"] += 1
         elif not targets:
             lost["its target words are unusable"] += 1
@@ -171,7 +172,9 @@ def _mention_ends(passage: Passage, first: int) -> NDArray[np.int32]:
 
 
 def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
-    return np.array([known.setdefault(name, len(known)) for name in names], dtype=dtype)
+    for name in dict.fromkeys(names):
+        known.setdefault(name, len(known))
+    return np.array([known[name] for name in names], dtype=dtype)
 
 
 def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:

@@ -38,7 +38,8 @@ class Encoder:
             )
         self._tokenizer = tokenizer
         tokenizer.backend_tokenizer.no_truncation()
-        self._recent: OrderedDict[str, Encoded] = OrderedDict()
+        tokenizer.backend_tokenizer.no_padding()
+        self._recent: OrderedDict[str, Any] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
         self.name = type(tokenizer).__name__
 
@@ -70,30 +71,31 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, without start tokens; recent ones are remembered."""
+        return [
+            Encoded(
+                np.array(found.ids, dtype=np.int32),
+                np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
+            )
+            for found in self._encode(texts)
+        ]
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """The number of tokens of each text, without start tokens."""
+        return [len(found) for found in self._encode(texts)]
+
+    def _encode(self, texts: Sequence[str]) -> list[Any]:
         new = [text for text in dict.fromkeys(texts) if text not in self._recent]
         if new:
-            batch = self._tokenizer(
-                new,
-                add_special_tokens=False,
-                return_offsets_mapping=True,
-                return_attention_mask=False,
-                return_token_type_ids=False,
-                split_special_tokens=True,
+            # not the tokenizer itself, which makes lists of all that we do not need
+            backend = self._tokenizer.backend_tokenizer
+            backend.encode_special_tokens = True  # as text
+            self._recent.update(
+                zip(new, backend.encode_batch(new, add_special_tokens=False), strict=True)
             )
-            for text, ids, offsets in zip(
-                new, batch["input_ids"], batch["offset_mapping"], strict=True
-            ):
-                self._recent[text] = Encoded(
-                    np.array(ids, dtype=np.int32), np.array(offsets, dtype=np.int32).reshape(-1, 2)
-                )
         found = [self._recent[text] for text in texts]
         while len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         return found
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text, without start tokens."""
-        return [len(encoded.ids) for encoded in self.encode(texts)]
 
 
 def _find(full: Sequence[int], part: Sequence[int]) -> int:

@@ -1,13 +1,16 @@
-"""Annotated text as the readers give it: documents, not yet cut into passages."""
+"""Annotated text as the readers give it: documents, not yet cut into passages.
+
+What there are a hundred thousand of are named tuples, which are made in half the time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from headprobe.store.relation import Relation
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(NamedTuple):
     """A syntactic word. ``head`` is an index in its sentence; None for a root or without a tree."""
 
     form: str
@@ -16,8 +19,7 @@ class Word:
     deprel: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Surface:
+class Surface(NamedTuple):
     """A stretch of text that holds the words ``first`` to ``last`` of a sentence (both included).
 
     Most hold one word; a multiword token ("don't", "du") holds several.
@@ -74,8 +76,7 @@ class Document:
     annotated: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class PassageWord:
+class PassageWord(NamedTuple):
     """A word in a passage; its characters are ``text[start:end]``, none where start == end."""
 
     form: str
@@ -86,8 +87,7 @@ class PassageWord:
     deprel: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """An instance of a relation; ``targets`` ascend and all stand before ``query``."""
 
     relation: Relation

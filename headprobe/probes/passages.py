@@ -45,7 +45,7 @@ def cut(
         if lost:
             source = excerpt.sentences[0].source
             note(Skipped(source, "instance", "its targets stand before the passage", lost))
-        yield _passage(document, excerpt, number)
+        yield _passage(document, excerpt, texts[first:last], number)
 
 
 def sentence_text(sentence: Sentence) -> str:
@@ -73,19 +73,21 @@ def _runs(
         first = last
 
 
-def _passage(document: Document, excerpt: Excerpt, number: int) -> Passage:
+def _passage(
+    document: Document, excerpt: Excerpt, texts: Sequence[str], number: int
+) -> Passage:
     words: list[PassageWord] = []
     start = 0
-    for index, sentence in enumerate(excerpt.sentences):
+    for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
         words.extend(_placed(sentence, index, start))
-        start += len(sentence_text(sentence)) + 1
+        start += len(text) + 1
     made = make(excerpt) if document.annotated else Made()
     return Passage(
         id=f"{document.id}-{number}",
         document=document.id,
         domain=document.domain,
         cluster=document.cluster or document.id,
-        text=" ".join(sentence_text(sentence) for sentence in excerpt.sentences),
+        text=" ".join(texts),
         words=tuple(words),
         links=made.links,
         classes=made.classes,
@@ -107,7 +109,7 @@ def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]
     """The words of a sentence with their characters, the sentence starting at ``start``."""
     for surface in sentence.surfaces:
         words = sentence.words[surface.first : surface.last + 1]
-        own = "".join(word.form for word in words) == surface.form
+        own = len(words) == 1 or "".join(word.form for word in words) == surface.form
         place = start
         for word in words:
             end = place + len(word.form) * own

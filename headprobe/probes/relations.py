@@ -5,6 +5,7 @@ Every link goes from the later word to earlier ones, because a decoder sees only
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 
 from headprobe.probes.document import Link, Mention, Word
@@ -33,17 +34,23 @@ Maker = Callable[[Excerpt], Made]
 
 def syntax(excerpt: Excerpt) -> Made:
     """One instance per word, relation (subtype folded) and direction of its edges."""
-    targets: dict[tuple[int, Relation], list[int]] = {}
+    targets: dict[tuple[int, str, bool], list[int]] = {}
     for start, sentence in excerpt.numbered:
         for index, word in enumerate(sentence.words):
             name = word.deprel.partition(":")[0]
-            if word.head is None or name in _NO_RELATIONS:
+            head = word.head
+            if head is None or name in _NO_RELATIONS:
                 continue
-            looks_to = "head" if word.head < index else "dependent"
-            relation = Relation("syntax", name, looks_to, "sentence")
-            query, target = start + max(index, word.head), start + min(index, word.head)
-            targets.setdefault((query, relation), []).append(target)
-    return Made(_links((relation, query, found) for (query, relation), found in targets.items()))
+            later, earlier = (index, head) if head < index else (head, index)
+            targets.setdefault((start + later, name, head < index), []).append(start + earlier)
+    return Made(
+        _links((_edge(name, to_head), query, t) for (query, name, to_head), t in targets.items())
+    )
+
+
+@cache
+def _edge(name: str, to_head: bool) -> Relation:
+    return Relation("syntax", name, "head" if to_head else "dependent", "sentence")
 
 
 def coreference(excerpt: Excerpt) -> Made:

@@ -14,7 +14,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.axes import FOLDS
+from headprobe.axes import FOLDS, OUTPUT_FOLDS
 from headprobe.store.categories import number_upos
 from headprobe.store.relation import Relation
 
@@ -151,16 +151,19 @@ class Instances:
 
     @cached_property
     def cells(self) -> tuple[tuple[str, int], ...]:
-        """(domain, document fold) pairs that occur, sorted."""
-        pairs = zip(self.passage_domains.tolist(), self.document_fold.tolist(), strict=True)
-        return tuple(sorted(set(pairs)))
+        """(domain, document fold modulo ``OUTPUT_FOLDS``) pairs that occur, sorted."""
+        return tuple(sorted(set(self._cell_of_passage)))
+
+    @property
+    def _cell_of_passage(self) -> list[tuple[str, int]]:
+        folds = (self.document_fold % OUTPUT_FOLDS).tolist()
+        return list(zip(self.passage_domains.tolist(), folds, strict=True))
 
     @cached_property
     def cell(self) -> Ints:
         """[P]: the index into ``cells`` of each passage."""
         order = {pair: index for index, pair in enumerate(self.cells)}
-        pairs = zip(self.passage_domains.tolist(), self.document_fold.tolist(), strict=True)
-        return np.array([order[pair] for pair in pairs], dtype=np.int64)
+        return np.array([order[pair] for pair in self._cell_of_passage], dtype=np.int64)
 
     @cached_property
     def every(self) -> tuple[int, ...]:

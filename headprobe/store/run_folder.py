@@ -125,15 +125,10 @@ class Run:
 
     def tally(self, name: str) -> "NDArray[Any]":
         """One array of the tallies, the others left on disk."""
-        import numpy as np
+        from headprobe.store.tallies import load_array
 
-        with (
-            _reading(self.path / TALLIES) as path,
-            path.open("rb") as file,
-            np.load(file, allow_pickle=False) as archive,
-        ):
-            array: NDArray[Any] = archive[name]
-            return array
+        with _reading(self.path / TALLIES) as path:
+            return load_array(path, name)
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""

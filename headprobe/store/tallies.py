@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +81,12 @@ AXES: Mapping[str, str] = MappingProxyType(
 """Every array and its axes (letters of ``headprobe.axes``; P position, S the strongest words)."""
 
 
+KINDS = ("category", "deprel_pairs")
+"""Arrays over all kinds of word pairs that there could be, [..., L, H]."""
+
+_MET = ".met"
+
+
 @dataclass(frozen=True)
 class Tallies:
     """Sums with named axes, float64 and int64. ``a + b`` are the sums over both."""
@@ -97,10 +105,54 @@ class Tallies:
         return Tallies({name: array + other[name] for name, array in self.arrays.items()})
 
     def save(self, path: Path) -> None:
-        """Write all arrays to one ``.npz`` file (no pickles)."""
-        np.savez_compressed(path, **dict(self.arrays))  # type: ignore[arg-type]
+        """Write all arrays to one ``.npz`` file (no pickles).
+
+        Sums are as good as random digits, so that compressing them takes long and saves little;
+        what is left out instead are the zeros of kinds of words that no text has.
+        """
+        with ZipFile(path, "w") as archive:
+            for name, array in self.arrays.items():
+                if name in KINDS:
+                    met = array.any(axis=(-2, -1))
+                    _write(archive, name + _MET, met)
+                    _write(archive, name, array[met])
+                else:
+                    _write(archive, name, array)
 
     @classmethod
     def load(cls, path: Path) -> Self:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            return cls({name: archive[name] for name in archive.files})
+            names = [name for name in archive.files if not name.endswith(_MET)]
+            return cls({name: _read(archive, name) for name in names})
+
+
+def load_array(path: Path, name: str) -> NDArray[Any]:
+    """One array of those that ``Tallies.save`` wrote, the others left on disk."""
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        return _read(archive, name)
+
+
+def _write(archive: ZipFile, name: str, array: NDArray[Any]) -> None:
+    """Counts go as the smallest unsigned numbers that hold them, compressed a little."""
+    member = ZipInfo(f"{name}.npy")  # without a date: the same sums make the same file
+    if array.dtype.kind == "f":
+        with archive.open(member, "w", force_zip64=True) as file:
+            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+        return
+    if array.dtype == np.int64 and array.min(initial=0) >= 0:
+        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
+    written = BytesIO()
+    np.lib.format.write_array(written, np.ascontiguousarray(array), allow_pickle=False)
+    archive.writestr(member, written.getbuffer(), ZIP_DEFLATED, compresslevel=1)
+
+
+def _read(archive: Any, name: str) -> NDArray[Any]:
+    array: NDArray[Any] = archive[name]
+    if array.dtype.kind == "u":
+        array = array.astype(np.int64)
+    if name + _MET in archive.files:
+        met = archive[name + _MET]
+        whole = np.zeros((*met.shape, *array.shape[1:]), array.dtype)
+        whole[met] = array
+        return whole
+    return array

@@ -17,7 +17,8 @@ def ignore(_: object) -> None:
 
 def corpus(kind: str, count: int) -> Corpus:
     """``short``: passages of one or two sentences, 8 to 64 tokens, about 26 in the mean; ``long``:
-    passages of 512 tokens, the documents of a set joined."""
+    passages of 512 tokens, the documents of a set joined; ``all``: as a scan cuts them, whatever
+    the count."""
     encoder = load_encoder(Source.demo())
     documents = list(read(resolve(()), ignore))
     rng = np.random.default_rng(0)
@@ -28,9 +29,12 @@ def corpus(kind: str, count: int) -> Corpus:
         lengths = np.array(encoder.count([passage.text for passage in found])) + 1
         fits = np.flatnonzero((lengths >= 8) & (lengths <= 64))
         found = [found[i] for i in rng.choice(fits, count, replace=False)]
-    else:
+    elif kind == "long":
         for document in _joined(documents):
             found += list(cut(document, encoder.count, 511, ignore))[:-1]
+    else:
+        found = [each for document in documents for each in cut(document, encoder.count, 511, ignore)]
+        count = len(found)
     if len(found) < count:
         raise SystemExit(f"the bundled sets hold {len(found)} such passages only")
     return align(found[:count], encoder, ignore, seed=0)

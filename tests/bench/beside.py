@@ -1,0 +1,191 @@
+"""What a scan does beside the passes of the model, at the size of an 8B model's run.
+
+``python -m tests.bench.beside``: seconds (and MB) beside their targets, as a table and JSON lines.
+Sums are random, for 32 layers of 32 heads of 128 dimensions, 80 relations and 5 domains; what is
+worked out from the instances (baselines, tastes, habits) is done for one layer and repeated, and not
+counted.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from headprobe.evidence.category_null import fit_tastes
+from headprobe.evidence.conduct import conduct
+from headprobe.evidence.footing import Footing, find_footing
+from headprobe.evidence.power import find_power
+from headprobe.evidence.shape import shape
+from headprobe.evidence.weigh import weigh_on
+from headprobe.model.checkpoint import Source, load_encoder
+from headprobe.probes.catalog import resolve
+from headprobe.report.progress import SilentProgress
+from headprobe.report.run_files import write_manifest, write_results, write_sums
+from headprobe.store.run_folder import new_run
+from headprobe.verdicts.roles import judge
+from headprobe.verdicts.rules import load_rules
+from headprobe.workflows.reading import read_corpus
+from tests.bench.large import HEADS, LAYERS, instances, some_heads, tallies
+from tests.report.synthetic import manifest
+
+SENTENCES = 12_544
+"""Those of UD English EWT train."""
+
+Measured = Iterator[tuple[str, float, float | None]]
+"""What, how much, and the target."""
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    start = time.perf_counter()
+    found = work()
+    return time.perf_counter() - start, found
+
+
+def reading(treebanks: list[str], folder: Path) -> Measured:
+    """Reading, cutting and aligning so many sentences of what is given, repeated where it is less."""
+    text = "\n\n".join(file.path.read_text("utf-8").strip() for file in resolve(treebanks))
+    sentences = text.split("\n\n")
+    many = (sentences * (SENTENCES // len(sentences) + 1))[:SENTENCES]
+    (folder / "many.conllu").write_text("\n\n".join(many) + "\n", "utf-8")
+    encoder, files = load_encoder(Source.demo()), resolve([str(folder / "many.conllu")])
+
+    def read() -> object:
+        return read_corpus(
+            files,
+            encoder,
+            context=512,
+            budget=None,
+            max_passages=None,
+            seed=0,
+            progress=SilentProgress(),
+        )
+
+    yield f"s to read and align {SENTENCES:,} sentences", timed(read)[0], 5.0
+
+
+def judging(run: Path) -> Measured:
+    """Judging and writing the run folder."""
+    rules, asked = load_rules(), instances()
+    sums = tallies(asked)
+    by_fold = [sums[name].nbytes for name in sums.arrays if "F" in name or "_by_" in name]
+    yield "MB of hits by fold and domain", sum(by_fold) / 1e6, None
+    yield "MB of hits and of outputs by fold", (sum(by_fold) + sums["output_sum"].nbytes) / 1e6, 300
+    yield "MB of all sums", sum(array.nbytes for array in sums.arrays.values()) / 1e6, None
+    few = some_heads(sums, 1)
+    fitted = fit_tastes(asked, few)
+    footing = repeated(find_footing(asked, few, fitted))
+    conducted = repeated(
+        conduct(
+            asked,
+            few,
+            fitted,
+            confidence=rules.confidence,
+            min_kept=rules.positional.min_kept,
+            min_attention=rules.unnamed.min_attention,
+            look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+        )
+    )
+
+    def decide() -> tuple[Any, ...]:
+        evidence = weigh_on(footing, asked, sums, rules)
+        shapes = shape(asked, sums, rules.confidence)
+        return evidence, shapes, *judge(evidence, shapes, conducted, sums, HEADS // 4, rules)
+
+    judged, (evidence, shapes, verdicts, pairs) = timed(decide)
+    note = manifest(LAYERS, HEADS, HEADS // 4)
+
+    def write() -> None:
+        with new_run(run) as folder:
+            write_sums(folder, asked, sums)
+            write_results(
+                folder,
+                asked,
+                sums,
+                evidence,
+                find_power(evidence, rules),
+                shapes,
+                conducted,
+                verdicts,
+                pairs,
+                (),
+                note.model.n_kv_heads,
+            )
+            write_manifest(folder, note)
+
+    written, _ = timed(write)
+    yield "s to judge, without baselines", judged, None
+    yield "s to write the run folder", written, None
+    yield "s to judge and write", judged + written, 2.0
+    yield "MB of the sums on disk", (run / "tallies.npz").stat().st_size / 1e6, None
+    yield "MB of the tables on disk", sum(p.stat().st_size for p in run.glob("*.csv")) / 1e6, None
+
+
+def repeated(found: Any) -> Any:
+    """What was worked out for one layer, for all of them: the axes of layers and heads grow."""
+    if is_dataclass(found) and not isinstance(found, Footing):
+        return replace(
+            found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
+        )
+    if isinstance(found, Footing):
+        by_head = ("category", "habit_expected", "habit_share")
+        return replace(
+            found,
+            baselines={
+                name: sums if sums.shape[-1] == 1 else np.tile(sums, LAYERS)
+                for name, sums in found.baselines.items()
+            },
+            **{name: np.tile(getattr(found, name), LAYERS) for name in by_head},
+        )
+    if isinstance(found, np.ndarray) and found.shape[:2] == (1, HEADS):
+        return np.repeat(found, LAYERS, axis=0)
+    return found
+
+
+def commands(run: Path) -> Measured:
+    """The best of five starts of whole processes."""
+    for words, target in (
+        (["--help"], 0.25),
+        (["--version"], 0.25),
+        (["show-head", "L3H5", "-r", str(run)], 0.5),
+        (["show-head", "L3H5", "-r", str(run), "--json"], 0.5),
+    ):
+        program = [sys.executable, "-m", "headprobe", *words]
+        starts = [
+            timed(lambda: subprocess.run(program, check=True, capture_output=True))[0]  # noqa: B023
+            for _ in range(5)
+        ]
+        yield f"s for headprobe {' '.join(words[:2] + words[4:])}", min(starts), target
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench.beside")
+    parser.add_argument("--treebank", action="append", default=[], help="[the bundled sets]")
+    parser.add_argument("--out", type=Path, default=Path("bench.jsonl"))
+    asked = parser.parse_args()
+    table = Table("what", "found", "target", title=f"{platform.machine()}, 1,024 heads")
+    about = {"time": time.time(), "load": os.getloadavg()}
+    with tempfile.TemporaryDirectory() as name:
+        folder, run = Path(name), Path(name) / "run"
+        for part in (reading(asked.treebank, folder), judging(run), commands(run)):
+            for what, found, target in part:
+                table.add_row(what, f"{found:.2f}", "" if target is None else f"{target:g}")
+                with asked.out.open("a", encoding="utf-8") as file:
+                    row = {"beside": what, "found": found, "target": target, **about}
+                    file.write(json.dumps(row) + "\n")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""Sums of 1,024 heads, drawn at random over real instances: the size of an 8B model's run."""
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.random import Generator
+
+from headprobe.align.corpus import with_examples, with_sample
+from headprobe.axes import FOLDS, LONGEST
+from headprobe.evidence.category import pair_counts
+from headprobe.evidence.conduct import Conduct
+from headprobe.evidence.footing import Footing
+from headprobe.evidence.groups import DOCUMENTS, DOMAINS, FORMS, group
+from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, QUADRANTS, deprel_pair, quadrant
+from headprobe.store.copying import LAGS
+from headprobe.store.instances import Instances
+from headprobe.store.tallies import AXES, Tallies
+from headprobe.tally.examples import STRONGEST
+from tests.bench.corpora import corpus
+
+LAYERS, HEADS, WIDTH = 32, 32, 128
+RELATIONS, DOMAINS_ASKED = 80, 5
+TOKENS = 4096
+"""Distinct tokens, whose columns are summed."""
+
+
+def instances() -> Instances:
+    """Those of the bundled sets, cut into 80 relations and dealt to 5 domains."""
+    found = corpus("all", 0).instances
+    relations, relation = list(found.relations), found.link_relation.copy()
+    while len(relations) < RELATIONS:
+        largest = int(np.bincount(relation).argmax())
+        half = np.flatnonzero(relation == largest)[1::2]
+        relation[half] = len(relations)
+        relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
+    domains = [f"domain {number % DOMAINS_ASKED}" for number in range(len(found.passage_ids))]
+    found = replace(
+        found,
+        relations=tuple(relations),
+        link_relation=relation,
+        passage_domains=np.array(domains),
+        passage_clusters=found.passage_ids,
+    )
+    return with_sample(with_examples(found, 0), 0)
+
+
+def tallies(asked: Instances) -> Tallies:
+    """Every head hits some of the instances of each relation, by chance of its own."""
+    rng = np.random.default_rng(0)
+    grid = (LAYERS, HEADS)
+    relations = [group(asked, number) for number in range(len(asked.relations))]
+    sizes = np.array([each.sums() for each in relations]).astype(np.int64)
+    chance = rng.beta(1, 4, (len(relations), 1, *grid))
+    n = sizes[:, DOCUMENTS].sum(1)[:, None, None]
+    pairs = (LAYERS * HEADS,) * 2
+    likeness = {name: rng.uniform(0, 100, pairs) for name in ("affinity", "cosine")}
+    cells, words = len(asked.cells), len(asked.form)
+    rows = np.full(cells, words // cells)
+    earlier = np.maximum(asked.place[asked.example_words], 1)
+    sums = rng.normal(size=(cells, *grid, WIDTH)) * rows[:, None, None, None] / 10
+    return Tallies(
+        {
+            **{name: n * rng.random((len(n), *grid)) for name in ("mass", "kept", "share")},
+            "share_norm": n * rng.random((len(n), *grid)),
+            **{
+                f"hits_by_{name}": rng.binomial(sizes[:, some, None, None], chance)
+                for name, some in (("document", DOCUMENTS), ("form", FORMS), ("domain", DOMAINS))
+            },
+            "profile": rng.random((*grid, LONGEST)),
+            "profile_norm": rng.random((*grid, LONGEST)),
+            "profile_pairs": np.full(LONGEST, words),
+            "category": _by_kind(rng, pair_counts(asked) > 0),
+            "deprel_pairs": _by_kind(rng, _met(asked)),
+            "sampled_winner": rng.integers(1, 50, (len(asked.sampled_words), *grid), np.int32),
+            "sampled_kept": rng.random((len(asked.sampled_words), *grid), np.float32),
+            "copy_rows": np.array(LAGS),
+            **{
+                f"{name}_hits": rng.integers(12, size=(len(LAGS), *grid))
+                for name in ("duplicate", "induction")
+            },
+            **{
+                f"{name}_mass": rng.random((len(LAGS), *grid)) for name in ("duplicate", "induction")
+            },
+            "rows": np.array(words),
+            "rows_stripped": rng.integers(1, words, grid),
+            **{
+                name: words * rng.random(grid)
+                for name in ("sink", "self", "previous", "entropy", "distance", "punctuation")
+            },
+            "output_rows": rows,
+            "output_sum": sums,
+            "output_square": np.square(sums).sum(-1) + rng.random((cells, *grid)) * rows.max(),
+            "residual_square": rng.random((cells, LAYERS)) * rows.max(),
+            **likeness,
+            "both_active": np.full(pairs, 100),
+            "sampled_rows": np.array(len(asked.sampled_words)),
+            "column_token": rng.random((LAYERS, TOKENS)),
+            "column_token_rows": np.full(TOKENS, 9),
+            "column_position": rng.random((LAYERS, 8)),
+            "column_position_rows": np.full(8, 9),
+            "column_token_passages": np.full(TOKENS, 9),
+            "column_position_passages": np.full(8, 9),
+            "bits": np.array(9.0),
+            "characters": np.array(9),
+            "example_word": np.moveaxis(
+                rng.integers(1, earlier + 1, (*grid, STRONGEST, len(earlier)), np.int16), -1, 0
+            ),
+            "example_weight": rng.random((len(earlier), *grid, STRONGEST), np.float32),
+        }
+    )
+
+
+def some_heads(whole: Tallies, layers: int) -> Tallies:
+    """The sums of the first ``layers`` alone."""
+    return Tallies(
+        {
+            name: sums[:layers * HEADS, :layers * HEADS] if AXES[name] == "NN"
+            else np.take(sums, range(layers), AXES[name].index("L")) if "L" in AXES[name]
+            else sums
+            for name, sums in whole.arrays.items()
+        }
+    )
+
+
+def _by_kind(rng: Generator, met: np.ndarray) -> np.ndarray:
+    sums = np.zeros((*met.shape, LAYERS, HEADS))
+    sums[met] = rng.exponential(size=(int(met.sum()), LAYERS, HEADS))
+    return sums
+
+
+def _met(asked: Instances) -> np.ndarray:
+    """[O, M]: whether any pair has these labels and stands in this quadrant."""
+    met = np.zeros((QUADRANTS, DEPREL_PAIRS), dtype=bool)
+    deprel = asked.deprel.astype(np.int64)
+    for distance in range(1, int(np.diff(asked.passage_first).max())):
+        near = np.flatnonzero(
+            (asked.passage[distance:] == asked.passage[:-distance])
+            & asked.usable[distance:]
+            & asked.usable[:-distance]
+        )
+        quarter = quadrant(
+            asked.document_fold[asked.passage[near]], asked.form_fold[near].astype(np.int64)
+        )
+        met[quarter, deprel_pair(deprel[near + distance], deprel[near])] = True
+    return met
