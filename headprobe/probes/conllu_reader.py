@@ -154,7 +154,9 @@ class _Rows:
     def _add_other(self, row: int, name: str, form: str, misc: str) -> str:
         """Take a range (``-``) or an empty node (``.``), and say which it is."""
         number = _ID.fullmatch(name)
-        first, second = (int(number[part] or 0) for part in ("first", "second")) if number else (0, 0)
+        first, second = (
+            (int(number[part] or 0) for part in ("first", "second")) if number else (0, 0)
+        )
         kind = number["kind"] if number else None
         if not number or (kind == "-" and second < first):
             self.block.fail(row, f"{name[:20]!r} is not a valid ID")

@@ -73,9 +73,7 @@ def _runs(
         first = last
 
 
-def _passage(
-    document: Document, excerpt: Excerpt, texts: Sequence[str], number: int
-) -> Passage:
+def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number: int) -> Passage:
     words: list[PassageWord] = []
     start = 0
     for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):

@@ -58,9 +58,10 @@ def write_examples(
     """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
 
     Lines begin with layer and head, by which ``Run.examples`` finds them."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in examples(instances, tallies, conduct, verdicts):
-            file.write(_visible(json.dumps(row, ensure_ascii=False)) + "\n")
+            file.write(_visible(encode(row)) + "\n")
 
 
 def examples(
@@ -69,12 +70,13 @@ def examples(
     """Per head, for what its claims are about (else its best relation): up to five hits, those with
     most attention on a target first, and up to two misses."""
     asked: dict[_Subject, _Asked] = {}
+    text = _Text(instances)
     for verdict in sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head)):
         for subject in _subjects(verdict, conduct):
             if subject not in asked:
                 asked[subject] = _ask(instances, _instances_of(subject, instances, tallies))
             relation = asked[subject].relation
-            for found in _choose(instances, tallies, asked[subject], verdict):
+            for found in _choose(text, tallies, asked[subject], verdict):
                 named = {
                     "layer": verdict.layer,
                     "head": verdict.head,
@@ -140,11 +142,10 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     return _Asked(found.relation, row, found.query[chosen], targets, np.array(keys, dtype=np.int64))
 
 
-def _choose(
-    instances: Instances, tallies: Tallies, asked: _Asked, verdict: Verdict
-) -> Iterator[Example]:
+def _choose(text: "_Text", tallies: Tallies, asked: _Asked, verdict: Verdict) -> Iterator[Example]:
     if not len(asked.row):
         return
+    instances = text.instances
     words = tallies["example_word"][asked.row, verdict.layer, verdict.head].astype(np.int64)
     weights = tallies["example_weight"][asked.row, verdict.layer, verdict.head].astype(np.float64)
     start = instances.passage_first[instances.passage[asked.query]]
@@ -154,14 +155,12 @@ def _choose(
     is_other = _candidates(instances, asked, numbers) & ~is_target
     on_target = np.where(is_target, weights, 0).max(axis=1, initial=0)
     on_other = np.where(is_other, weights, 0).max(axis=1, initial=0)
-    excerpt = partial(_excerpt, instances, asked, numbers, weights)
+    excerpt = partial(_excerpt, text, asked, numbers, weights)
     hits = np.flatnonzero(on_target > on_other)
-    for i in _varied(instances, asked, hits[np.argsort(-on_target[hits], kind="stable")], HITS):
+    for i in _varied(text, asked, hits[np.argsort(-on_target[hits], kind="stable")], HITS):
         yield excerpt(i, hit=True, weight=on_target[i])
     misses = np.flatnonzero((on_other >= on_target) & (on_other > 0))
-    for i in _varied(
-        instances, asked, misses[np.argsort(-on_other[misses], kind="stable")], MISSES
-    ):
+    for i in _varied(text, asked, misses[np.argsort(-on_other[misses], kind="stable")], MISSES):
         yield excerpt(i, hit=False, weight=on_target[i])
 
 
@@ -177,23 +176,44 @@ def _candidates(instances: Instances, asked: _Asked, numbers: Ints) -> Any:
     return competing
 
 
-def _varied(instances: Instances, asked: _Asked, ordered: Ints, most: int) -> list[int]:
+def _varied(text: "_Text", asked: _Asked, ordered: Ints, most: int) -> list[int]:
     """The first ``most`` of ``ordered``, those with a new pair of query and target forms first."""
-    seen: set[tuple[int, ...]] = set()
+    seen: set[tuple[int, int]] = set()
     fresh: list[int] = []
     rest: list[int] = []
-    for i in ordered.tolist():
-        forms = instances.folded_form[[asked.query[i], asked.targets[i][-1]]]
-        (rest if tuple(forms) in seen else fresh).append(i)
-        seen.add(tuple(forms))
+    for place, i in enumerate(ordered):
+        forms = text.folded[asked.query[i]], text.folded[asked.targets[i][-1]]
+        (rest if forms in seen else fresh).append(place)
+        seen.add(forms)
         if len(fresh) == most:
             break
-    chosen = (fresh + rest)[:most]
-    return sorted(chosen, key=ordered.tolist().index)
+    return [int(ordered[place]) for place in sorted((fresh + rest)[:most])]
+
+
+class _Text:
+    """What is read of the instances word by word, in lists: arrays are slow at that."""
+
+    def __init__(self, instances: Instances) -> None:
+        self.instances = instances
+        self.forms: list[str] = instances.forms.tolist()
+        self.form: list[int] = instances.form.tolist()
+        self.folded: list[int] = instances.folded_form.tolist()
+        self.glued: list[bool] = (~instances.space).tolist()
+
+    def sentence(self, word: int) -> tuple[int, int]:
+        """The first and the last word of the sentence."""
+        starts = self.instances.sentence_first
+        return int(starts[word]), int(np.searchsorted(starts, starts[word], side="right")) - 1
+
+    def passage(self, word: int) -> tuple[int, int, int]:
+        """The passage, its first word, and the first of the next."""
+        number = int(self.instances.passage[word])
+        low, high = self.instances.passage_first[number : number + 2].tolist()
+        return number, low, high
 
 
 def _excerpt(
-    instances: Instances,
+    text: _Text,
     asked: _Asked,
     numbers: Ints,
     weights: Any,
@@ -206,29 +226,23 @@ def _excerpt(
     before which some were left out (their number: after the last), ``glued`` those without a space
     before them."""
     query = int(asked.query[i])
-    strongest = np.argsort(-weights[i], kind="stable")
-    attended = [
-        (int(numbers[i, s]), float(weights[i, s]))
-        for s in strongest
-        if weights[i, s] > 0 and numbers[i, s] != query
-    ][:ATTENDED]
-    passage = int(instances.passage[query])
-    low, high = instances.passage_first[passage], instances.passage_first[passage + 1]
-    sentence = np.flatnonzero(instances.sentence_first[low:high] == instances.sentence_first[query])
-    first, last = low + sentence[0], low + sentence[-1]
+    pairs = zip(numbers[i].tolist(), weights[i].tolist(), strict=True)
+    strongest = sorted(pairs, key=lambda each: -each[1])
+    attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
+    passage, low, high = text.passage(query)
+    first, last = text.sentence(query)
     kept = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
-    nearest = asked.targets[i][-1]
-    for far in [nearest, *(number for number, _ in attended)]:
-        kept |= set(range(max(low, far - AROUND), min(high - 1, far + AROUND) + 1))
+    for far in [asked.targets[i][-1], *(number for number, _ in attended)]:
+        kept.update(range(max(low, far - AROUND), min(high - 1, far + AROUND) + 1))
     shown = sorted(kept)
     place = {number: index for index, number in enumerate(shown)}
     jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
     return {
         "hit": hit,
         "weight": _rounded(weight),
-        "passage": str(instances.passage_ids[passage]),
-        "words": instances.forms[instances.form[shown]].tolist(),
-        "glued": [int(j) for j in np.flatnonzero(~instances.space[shown]) if j],
+        "passage": str(text.instances.passage_ids[passage]),
+        "words": [text.forms[text.form[number]] for number in shown],
+        "glued": [j for j, number in enumerate(shown) if j and text.glued[number]],
         "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
         "targets": [place[target] for target in asked.targets[i] if target in place],

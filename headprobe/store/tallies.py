@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
-from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,17 +105,17 @@ class Tallies:
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file (no pickles).
 
-        Sums are as good as random digits, so that compressing them takes long and saves little;
-        what is left out instead are the zeros of kinds of words that no text has.
+        Sums are as good as random digits: compressing them takes long and saves little. What is
+        left out instead are the zeros of kinds of word pairs that the text does not have.
         """
-        with ZipFile(path, "w") as archive:
-            for name, array in self.arrays.items():
-                if name in KINDS:
-                    met = array.any(axis=(-2, -1))
-                    _write(archive, name + _MET, met)
-                    _write(archive, name, array[met])
-                else:
-                    _write(archive, name, array)
+        arrays: dict[str, NDArray[Any]] = {}
+        for name, array in self.arrays.items():
+            if name in KINDS:
+                arrays[name + _MET] = array.any(axis=(-2, -1))
+                arrays[name] = array[arrays[name + _MET]]
+            else:
+                arrays[name] = _narrow(array)
+        np.savez(path, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -132,18 +130,11 @@ def load_array(path: Path, name: str) -> NDArray[Any]:
         return _read(archive, name)
 
 
-def _write(archive: ZipFile, name: str, array: NDArray[Any]) -> None:
-    """Counts go as the smallest unsigned numbers that hold them, compressed a little."""
-    member = ZipInfo(f"{name}.npy")  # without a date: the same sums make the same file
-    if array.dtype.kind == "f":
-        with archive.open(member, "w", force_zip64=True) as file:
-            np.lib.format.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
-        return
-    if array.dtype == np.int64 and array.min(initial=0) >= 0:
-        array = array.astype(np.min_scalar_type(int(array.max(initial=0))))
-    written = BytesIO()
-    np.lib.format.write_array(written, np.ascontiguousarray(array), allow_pickle=False)
-    archive.writestr(member, written.getbuffer(), ZIP_DEFLATED, compresslevel=1)
+def _narrow(array: NDArray[Any]) -> NDArray[Any]:
+    """Counts as the smallest unsigned numbers that hold them; everything else as it is."""
+    if array.dtype != np.int64 or array.min(initial=0) < 0:
+        return array
+    return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
 def _read(archive: Any, name: str) -> NDArray[Any]:

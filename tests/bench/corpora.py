@@ -33,7 +33,9 @@ def corpus(kind: str, count: int) -> Corpus:
         for document in _joined(documents):
             found += list(cut(document, encoder.count, 511, ignore))[:-1]
     else:
-        found = [each for document in documents for each in cut(document, encoder.count, 511, ignore)]
+        found = [
+            each for document in documents for each in cut(document, encoder.count, 511, ignore)
+        ]
         count = len(found)
     if len(found) < count:
         raise SystemExit(f"the bundled sets hold {len(found)} such passages only")

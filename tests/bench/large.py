@@ -6,12 +6,10 @@ import numpy as np
 from numpy.random import Generator
 
 from headprobe.align.corpus import with_examples, with_sample
-from headprobe.axes import FOLDS, LONGEST
+from headprobe.axes import LONGEST
 from headprobe.evidence.category import pair_counts
-from headprobe.evidence.conduct import Conduct
-from headprobe.evidence.footing import Footing
 from headprobe.evidence.groups import DOCUMENTS, DOMAINS, FORMS, group
-from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, QUADRANTS, deprel_pair, quadrant
+from headprobe.store.categories import DEPREL_PAIRS, QUADRANTS, deprel_pair, quadrant
 from headprobe.store.copying import LAGS
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import AXES, Tallies
@@ -53,7 +51,7 @@ def tallies(asked: Instances) -> Tallies:
     chance = rng.beta(1, 4, (len(relations), 1, *grid))
     n = sizes[:, DOCUMENTS].sum(1)[:, None, None]
     pairs = (LAYERS * HEADS,) * 2
-    likeness = {name: rng.uniform(0, 100, pairs) for name in ("affinity", "cosine")}
+    likeness = {name: rng.uniform(0, 92, pairs) for name in ("affinity", "cosine")}
     cells, words = len(asked.cells), len(asked.form)
     rows = np.full(cells, words // cells)
     earlier = np.maximum(asked.place[asked.example_words], 1)
@@ -79,7 +77,8 @@ def tallies(asked: Instances) -> Tallies:
                 for name in ("duplicate", "induction")
             },
             **{
-                f"{name}_mass": rng.random((len(LAGS), *grid)) for name in ("duplicate", "induction")
+                f"{name}_mass": rng.random((len(LAGS), *grid))
+                for name in ("duplicate", "induction")
             },
             "rows": np.array(words),
             "rows_stripped": rng.integers(1, words, grid),
@@ -114,8 +113,10 @@ def some_heads(whole: Tallies, layers: int) -> Tallies:
     """The sums of the first ``layers`` alone."""
     return Tallies(
         {
-            name: sums[:layers * HEADS, :layers * HEADS] if AXES[name] == "NN"
-            else np.take(sums, range(layers), AXES[name].index("L")) if "L" in AXES[name]
+            name: sums[: layers * HEADS, : layers * HEADS]
+            if AXES[name] == "NN"
+            else np.take(sums, range(layers), AXES[name].index("L"))
+            if "L" in AXES[name]
             else sums
             for name, sums in whole.arrays.items()
         }
