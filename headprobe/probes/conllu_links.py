@@ -3,7 +3,8 @@
 It stands on the later word and gives the relation and the ID of the earlier word in the sentence;
 several are divided by commas, and those of one relation are the targets of one link. A comment says
 what a relation looks to and what competes, where that is not ``target`` and the whole passage:
-``# global.Link = negation looks_to:cue scope:sentence``, several divided by semicolons.
+``# global.Link = negation looks_to:cue scope:sentence``, several divided by semicolons. A file that
+declares relations declares all that it uses, so that no misspelt name makes another relation.
 """
 
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,8 @@ class LinkReader:
         """The links of the ``query``-th of a sentence's words, in word indices of the document,
         where the sentence starts at ``first``.
 
-        HeadprobeError where one is malformed, means no word, or looks forward.
+        HeadprobeError where one is malformed, means no word, looks forward, or is of no declared
+        relation although there are such.
         """
         targets: dict[str, set[int]] = {}
         for link in links.split(","):
@@ -78,5 +80,11 @@ class LinkReader:
             yield Declared(self._relation(Text(name, line)), first + query, tuple(sorted(found)))
 
     def _relation(self, name: Text) -> Relation:
+        if self._settings and name.text not in self._settings:
+            raise self._file.error(
+                name.line,
+                f"the relation {name.text[:40]!r} is not declared",
+                f"{nearest(name.text, self._settings)}; or declare it, too: # {COMMENT}",
+            )
         settings = {"family": Text("user", name.line), **self._settings.get(name.text, {})}
         return declared_relation(self._file, name, settings)

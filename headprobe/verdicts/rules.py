@@ -137,14 +137,36 @@ def load_rules(path: Path | None = None) -> Rules:
     return _rules(values, str(path or default))
 
 
+class _Twice(Exception):  # noqa: N818
+    def __init__(self, key: str, line: int) -> None:
+        self.key, self.line = key[:60], line
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML as plain values; the library by itself takes the last of equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # noqa: S506
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise HeadprobeError(str(path), reason, "Name a readable rules file") from error
     except UnicodeDecodeError as error:
         raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
+    except _Twice as error:
+        where = f"{path}:{error.line}"
+        raise HeadprobeError(where, f"{error.key!r} stands twice", "Keep one of them") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)

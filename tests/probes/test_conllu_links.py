@@ -109,6 +109,19 @@ def test_a_comment_that_means_nothing_is_said_with_its_line(write, notes, commen
     assert what in str(error.value)
 
 
+def test_a_name_that_is_not_declared_where_others_are_is_refused(write, notes):
+    comment = "global.Link = negation looks_to:cue; pronoun"
+    text = sentence("_", "Link=pronoun:1", comment=comment) + sentence("_", "Link=negaton:1")
+    documents = read_conllu(write(text), notes.append)
+    assert next(documents).declared[0].relation == Relation("user", "pronoun", "target")
+    with pytest.raises(HeadprobeError) as error:
+        next(documents)
+    assert str(error.value).endswith(
+        "set.conllu:7: the relation 'negaton' is not declared. "
+        "Nearest: negation; or declare it, too: # global.Link."
+    )
+
+
 def test_a_link_on_a_multiword_token_is_refused(write, notes):
     text = "1 | a" + " | _" * 8 + "\n2-3 | bc" + " | _" * 7 + " | Link=r:1\n"
     text += "2 | b" + " | _" * 8 + "\n3 | c" + " | _" * 8 + "\n\n"

@@ -110,3 +110,19 @@ def test_mistakes_are_one_line(write, text: str | bytes, message: str) -> None:
 def test_a_missing_file(tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
         load_rules(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("margin: 0.2\nmin_n: 9\nmargin: 0.1\n", 3, "margin"),
+        ("idle:\n  output_norm: 0.1\n  'output_norm': 0.2\n", 3, "output_norm"),
+        ("roles:\n  mine: {family: user, relation: a,\n    relation: b}\n", 3, "relation"),
+        ("idle:\n  output_norm: 0.1\nroles: {}\nidle: {}\n", 4, "idle"),
+    ],
+)
+def test_a_rule_that_stands_twice_is_refused(write, text, line, key) -> None:
+    path = write(text)
+    with pytest.raises(HeadprobeError) as caught:
+        load_rules(path)
+    assert str(caught.value) == f"{path}:{line}: '{key}' stands twice. Keep one of them."
