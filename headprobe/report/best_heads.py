@@ -21,6 +21,9 @@ BEST = 5
 LONGEST = 24
 """Characters of a name after which it is cut."""
 
+LONGEST_BASELINE = 16
+"""The same of a baseline's name; none of ours is longer."""
+
 
 def relation_words(row: Row) -> str:
     """What a row of ``relations.csv`` asks for, as people read it."""
@@ -31,7 +34,7 @@ def relation_words(row: Row) -> str:
 
 def baseline_words(row: Row) -> str:
     """``.40 offset -2``: the best baseline's top1, its name, for an offset which one."""
-    name = clip(row.text("baseline"), 12)
+    name = clip(row.text("baseline"), LONGEST_BASELINE)
     if name == "offset" and row.text("best_offset"):
         name += f" -{row.whole('best_offset')}"
     return f"{numbers.fraction(row.number('baseline_top1'))} {name}"

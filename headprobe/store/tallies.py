@@ -111,8 +111,8 @@ class Tallies:
         arrays: dict[str, NDArray[Any]] = {}
         for name, array in self.arrays.items():
             if name in KINDS:
-                arrays[name + _MET] = array.any(axis=(-2, -1))
-                arrays[name] = array[arrays[name + _MET]]
+                met = np.asarray(array.any(axis=(-2, -1)))
+                arrays |= {name + _MET: met, name: array[met]}
             else:
                 arrays[name] = _narrow(array)
         np.savez(path, **arrays)  # type: ignore[arg-type]

@@ -2,7 +2,7 @@
 
 ``python -m tests.bench.beside``: seconds (and MB) beside their targets, as a table and JSON lines.
 Sums are random, for 32 layers of 32 heads of 128 dimensions, 80 relations and 5 domains; what is
-worked out from the instances (baselines, tastes, habits) is done for one layer and repeated, and not
+worked out from the instances (baselines, tastes, habits) is done for one layer, repeated, and not
 counted.
 """
 
@@ -54,7 +54,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 
 def reading(treebanks: list[str], folder: Path) -> Measured:
-    """Reading, cutting and aligning so many sentences of what is given, repeated where it is less."""
+    """Reading, cutting and aligning: the sentences given, repeated where they are fewer."""
     text = "\n\n".join(file.path.read_text("utf-8").strip() for file in resolve(treebanks))
     sentences = text.split("\n\n")
     many = (sentences * (SENTENCES // len(sentences) + 1))[:SENTENCES]

@@ -1,13 +1,15 @@
 """Small runs made up for the judging wing: instances at random, tallies of heads we know."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import pytest
 from numpy.random import Generator
 
 from headprobe.axes import FOLDS, LONGEST
 from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.footing import Footing, find_footing
+from headprobe.evidence.groups import GroupedInstances, group
 from headprobe.store.categories import CATEGORIES, DEPRELS
 from headprobe.store.instances import Instances
 from headprobe.store.relation import Relation
@@ -90,6 +92,32 @@ def random_instances(
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
+
+
+DrawnInstances = Callable[[], tuple[Generator, Instances]]
+
+
+def _drawing(lengths: Sequence[int], relations: Sequence[Relation], asked: float) -> DrawnInstances:
+    def draw() -> tuple[Generator, Instances]:
+        rng = np.random.default_rng(len(lengths))
+        return rng, random_instances(rng, lengths, relations, asked=asked, usable=0.7)
+
+    return draw
+
+
+to_loop_over = pytest.mark.parametrize(
+    "drawn",
+    [
+        _drawing([3, 17, 40, 1, 25], (OBJ, PRONOUN, PRONOUN_STRICT, STOPS), 0.3),
+        _drawing([640, 515], (PRONOUN, PRONOUN_STRICT), 0.03),
+    ],
+    ids=["short", "beyond the profile"],
+)
+"""Instances few enough for a loop over their candidates; ``drawn`` gives what draws on, and them."""
+
+
+def grouped(instances: Instances) -> list[GroupedInstances]:
+    return [group(instances, index) for index in range(len(instances.relations))]
 
 
 def _mention_ends(rng: Generator, first: np.ndarray, passage: np.ndarray) -> np.ndarray:

@@ -17,12 +17,13 @@ from headprobe.store.instances import Instances
 from .factory import (
     OBJ,
     PRONOUN,
-    PRONOUN_STRICT,
-    STOPS,
+    DrawnInstances,
     candidates_by_hand,
+    grouped,
     instances_by_hand,
     random_instances,
     tallies_of,
+    to_loop_over,
 )
 
 HEADS = 4
@@ -45,29 +46,21 @@ def counted_by_hand(instances: Instances) -> np.ndarray:
 
 
 @pytest.mark.parametrize("kind", ["smooth", "tied", "silent"])
-@pytest.mark.parametrize(
-    ("lengths", "relations", "asked"),
-    [
-        ([3, 17, 40, 1, 25], (OBJ, PRONOUN, PRONOUN_STRICT, STOPS), 0.3),
-        ([640, 515], (PRONOUN, PRONOUN_STRICT), 0.03),
-    ],
-    ids=["short", "beyond the profile"],
-)
+@to_loop_over
 def test_equals_a_loop_over_candidates(
-    kind: str, lengths: list[int], relations: tuple, asked: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(len(lengths))
-    instances = random_instances(rng, lengths, relations, asked=asked, usable=0.7)
+    rng, instances = drawn()
     pairs = pair_counts(instances)
     sums = rng.integers(0, {"smooth": 10**6, "tied": 3, "silent": 1}[kind], (CATEGORIES, HEADS))
     sums = sums * pairs[:, None] * 1.0
     tallies = tallies_of(instances, {}, 2, 2, category=sums.reshape(CATEGORIES, 2, 2))
     monkeypatch.setattr(module, "ROOM", 20_000)
-    relations = [group(instances, index) for index in range(len(instances.relations))]
+    relations = grouped(instances)
     fitted = fit_tastes(instances, tallies)
     found = category_hits(instances, relations, fitted)
     profiles = sums / np.maximum(pairs, 1)[:, None], fitted.tastes
-    for (rule, profile), (index, grouped) in itertools.product(
+    for (rule, profile), (index, asked) in itertools.product(
         enumerate(profiles), enumerate(relations)
     ):
         hits = []
@@ -75,8 +68,8 @@ def test_equals_a_loop_over_candidates(
             words = candidates_by_hand(instances, instances.relations[index], query)[::-1]
             values = profile[[kind_of_pair(instances, query, word) for word in words]]
             hits.append([words[place] in targets for place in values.argmax(0)])
-        for place in range(grouped.length):
-            expected = np.array(hits)[(grouped.groups == place).any(0)].sum(0)
+        for place in range(asked.length):
+            expected = np.array(hits)[(asked.groups == place).any(0)].sum(0)
             np.testing.assert_array_equal(found[rule, index, place], expected)
 
 

@@ -8,18 +8,18 @@ import pytest
 
 from headprobe.axes import LONGEST
 from headprobe.evidence import rows as module
-from headprobe.evidence.groups import GroupedInstances, group
 from headprobe.evidence.habit import HABITS, habit
 from headprobe.store.instances import Instances
 
 from .factory import (
     OBJ,
     PRONOUN,
-    PRONOUN_STRICT,
-    STOPS,
+    DrawnInstances,
     candidates_by_hand,
+    grouped,
     instances_by_hand,
     random_instances,
+    to_loop_over,
 )
 
 PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
@@ -28,10 +28,6 @@ PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
     "far": lambda rng: np.sort(rng.random((4, LONGEST)), axis=1),
     "silent": lambda rng: np.zeros((4, LONGEST)),
 }
-
-
-def grouped(instances: Instances) -> list[GroupedInstances]:
-    return [group(instances, index) for index in range(len(instances.relations))]
 
 
 def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.ndarray):
@@ -65,19 +61,11 @@ def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -
 
 
 @pytest.mark.parametrize("kind", PROFILES)
-@pytest.mark.parametrize(
-    ("lengths", "relations", "asked"),
-    [
-        ([3, 17, 40, 1, 25], (OBJ, PRONOUN, PRONOUN_STRICT, STOPS), 0.3),
-        ([640, 515], (PRONOUN, PRONOUN_STRICT), 0.03),
-    ],
-    ids=["short", "beyond the profile"],
-)
+@to_loop_over
 def test_equals_a_loop_over_candidates(
-    kind: str, lengths: list[int], relations: tuple, asked: float, monkeypatch: pytest.MonkeyPatch
+    kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(len(lengths))
-    instances = random_instances(rng, lengths, relations, asked=asked, usable=0.7)
+    rng, instances = drawn()
     profile, norm = PROFILES[kind](rng), rng.random((4, LONGEST))
     monkeypatch.setattr(module, "ROOM", 20_000)
     found = habit(instances, grouped(instances), profile, norm)

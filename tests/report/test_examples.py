@@ -1,5 +1,6 @@
 """Sentences for roles that are no matter of a relation of the probes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -7,11 +8,14 @@ import pytest
 
 from headprobe.evidence.conduct import Conduct
 from headprobe.report.examples import Example, examples
+from headprobe.store import run_folder
 from headprobe.store.categories import DEPRELS, deprel_pair
 from headprobe.store.instances import Instances
+from headprobe.store.run_folder import Run
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.verdict import Claim, Verdict
-from tests.report.synthetic import conduct, instances, tallies
+from tests.report.judged import conduct
+from tests.report.synthetic import instances, tallies
 
 SENTENCE = """
 the det, cat nsubj, saw root, the det, dog obj, and cc,
@@ -110,3 +114,23 @@ def test_the_usual_distance_of_positional_heads(asked: Instances) -> None:
     hits = [row for row in rows if row["hit"]]
     assert hits and all(row["targets"] == [row["query"] - 1] for row in hits)
     assert [row["looks_to"] for row in rows if not row["hit"]]
+
+
+def test_examples_are_true_to_the_instances(run: Run) -> None:
+    lines = (run.path / run_folder.EXAMPLES).read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert any(row["hit"] for row in rows)
+    assert any(not row["hit"] for row in rows)
+    for row in rows:
+        attended = [place for place, _ in row["attended"]]
+        weights = [weight for _, weight in row["attended"]]
+        assert weights == sorted(weights, reverse=True)
+        assert row["query"] not in attended
+        assert all(target < row["query"] for target in row["targets"])
+        assert row["hit"] == (attended[0] in row["targets"])
+    by_head: dict[tuple[str, str, bool], int] = {}
+    for row in rows:
+        key = (row["name"], row["relation"], row["hit"])
+        by_head[key] = by_head.get(key, 0) + 1
+    assert max(count for (_, _, hit), count in by_head.items() if hit) <= 5
+    assert max(count for (_, _, hit), count in by_head.items() if not hit) <= 2

@@ -1,7 +1,6 @@
 """What people see: the right things, in the width there is, nothing that bites."""
 
 import io
-import json
 import re
 import unicodedata
 from collections.abc import Callable
@@ -12,9 +11,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from headprobe.report.console import console
-from headprobe.report.grid import legend, role_grid
-from headprobe.report.head_view import bar, draw_head
-from headprobe.report.palette import kind_of
+from headprobe.report.head_view import draw_head
 from headprobe.report.plan_view import Plan, draw_plan
 from headprobe.report.probes_view import (
     ProbeSet,
@@ -25,7 +22,6 @@ from headprobe.report.probes_view import (
 )
 from headprobe.report.runs_view import draw_runs
 from headprobe.report.summary import draw_summary
-from headprobe.report.text_view import TextView, draw_text
 from headprobe.store import run_folder
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
@@ -157,93 +153,6 @@ def test_no_role_at_all_is_a_normal_answer(run: Run, monkeypatch: pytest.MonkeyP
     assert "headprobe show-head L" in text
 
 
-@pytest.mark.parametrize(
-    ("n_layers", "n_heads", "n_kv_heads"),
-    [(1, 1, 1), (5, 8, 4), (6, 6, 6), (24, 32, 32), (32, 32, 8), (80, 64, 8), (60, 128, 16)],
-)
-@pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_grid_shows_every_head_once(
-    n_layers: int, n_heads: int, n_kv_heads: int, width: int
-) -> None:
-    heads = [
-        Row({"layer": str(layer), "head": str(head), "role": role, "idle": "false"})
-        for layer in range(n_layers)
-        for head, role in zip(
-            range(n_heads), ("syntax", "coreference", "own") * n_heads, strict=False
-        )
-    ]
-    lines = [line.plain for line in role_grid(heads, n_heads // n_kv_heads, width)]
-    assert all(len(line) <= width for line in lines)
-    cells = "".join(lines)
-    assert sum(cells.count(letter) for letter in "SCW") == n_layers * n_heads
-    keys = " ".join(line.plain for line in legend(heads, width))
-    assert f"S syntax {sum(head.text('role') == 'syntax' for head in heads):,}" in keys
-
-
-def test_layers_without_any_role_share_a_line_in_tall_models() -> None:
-    heads = [
-        Row({"layer": str(layer), "head": "0", "role": "syntax" if layer == 9 else "none"})
-        for layer in range(80)
-    ]
-    lines = [line.plain for line in role_grid(heads, 1, 80)]
-    assert any("0–8 no role" in line for line in lines)
-    assert any("10–79 no role" in line for line in lines)
-    assert len(lines) < 10
-
-
-def test_redundant_heads_are_told_apart() -> None:
-    assert kind_of(Row({"role": "redundant", "idle": "true"})) == "idle"
-    assert kind_of(Row({"role": "redundant", "idle": "false"})) == "repeater"
-
-
-def test_examples_are_true_to_the_instances(run: Run) -> None:
-    lines = (run.path / run_folder.EXAMPLES).read_text(encoding="utf-8").splitlines()
-    rows = [json.loads(line) for line in lines]
-    assert any(row["hit"] for row in rows)
-    assert any(not row["hit"] for row in rows)
-    for row in rows:
-        attended = [place for place, _ in row["attended"]]
-        weights = [weight for _, weight in row["attended"]]
-        assert weights == sorted(weights, reverse=True)
-        assert row["query"] not in attended
-        assert all(target < row["query"] for target in row["targets"])
-        assert row["hit"] == (attended[0] in row["targets"])
-    by_head: dict[tuple[str, str, bool], int] = {}
-    for row in rows:
-        key = (row["name"], row["relation"], row["hit"])
-        by_head[key] = by_head.get(key, 0) + 1
-    assert max(count for (_, _, hit), count in by_head.items() if hit) <= 5
-    assert max(count for (_, _, hit), count in by_head.items() if not hit) <= 2
-
-
-def test_sentences_carry_their_marks_without_colour(run: Run) -> None:
-    text = " ".join(printed(every_head, run, 160).split())
-    assert re.search(r"‹\w+›", text)
-    assert re.search(r"\[animal \.\d\d\]", text)
-    assert "didn't" in text or "did[n't" in text or "did‹n't" in text
-
-
-def test_bars_grow_to_an_eighth() -> None:
-    assert bar(0) == ""
-    assert bar(1, 4) == "████"
-    assert bar(0.5, 4) == "██"
-    assert bar(1 / 32, 4) == "▏"
-    assert bar(2, 4) == "████"
-
-
-def test_a_typed_text_is_drawn_word_by_word() -> None:
-    view = TextView(
-        name="L1H2",
-        words=("The", "[bold]cat\x1b[0m", "sat"),
-        weights=((1.0,), (0.6, 0.4), (0.1, 0.7, 0.2)),
-        sink=(0.0, 0.0, 0.0),
-        usable=(True, True, True),
-    )
-    stream = io.StringIO()
-    draw_text(view, console(stream, 80))
-    assert "[bold]cat\\x1b[0m .70" in stream.getvalue()
-
-
 def test_wide_and_tall_models_print_quickly(tmp_path_factory: pytest.TempPathFactory) -> None:
     made = write_run(tmp_path_factory.mktemp("runs") / "wide", Size(48, 64, 8))
     text = printed(summary, made)
@@ -283,20 +192,3 @@ def test_probe_sets_and_samples_are_readable() -> None:
         "story:1   fiction\n  The \\x1b[31mcat sat.\n    nsubj(cat→sat)\n"
         "  same: The cat = it\n  sees: cat → The\n\n"
     )
-
-
-def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
-    view = show_head(run, 2, 1)
-    asked = {"n": "3", "looks_to": "head", "baseline": "offset", "gain": "0.9"}
-    unsure = Row({**asked, "relation": "unsure", "gain_low": ""})
-    lucky = Row({**asked, "relation": "lucky", "gain_low": "-0.9", "q": "1"})
-    few = Row({**asked, "relation": "few", "gain_low": "0.8"})
-    stream = io.StringIO()
-    draw_head(replace(view, relations=(unsure, few, lucky, *view.relations)), console(stream, 80))
-    table = re.search(r"^relations.*\n.*\n((?:  .*\n)+)", stream.getvalue(), re.MULTILINE)
-    assert table is not None
-    lines = [line.split()[0] for line in table[1].splitlines()]
-    earned = [row.text("relation") for row in view.relations if row.text("role")]
-    assert set(lines[: len(earned)]) == set(earned)
-    known = view.relations
-    assert lines[len(known) : len(known) + 3] == ["lucky", "few", "unsure"]

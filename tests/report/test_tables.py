@@ -17,7 +17,8 @@ from headprobe.store.run_folder import Run
 from headprobe.store.tables import read_frame
 from headprobe.verdicts.rules import load_rules
 from headprobe.verdicts.wording import relation_name
-from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED, conduct, evidence, shape, verdicts
+from tests.report.judged import conduct, evidence, shape, verdicts
+from tests.report.synthetic import HOSTILE, PAIRS, SKIPPED
 
 HEADS = """
     layer, head, name, kv_group, role, roles, strength, reason, sink, self, previous, entropy,
