@@ -39,6 +39,9 @@ app.add_typer(probes_app, name="probes")
 RunOption = Annotated[
     Path | None, typer.Option("--run", "-r", metavar="RUN", help="Run folder [newest].")
 ]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
+]
 
 
 def _version(asked: bool) -> None:
@@ -83,7 +86,7 @@ def _scan(
         str | None, typer.Option(metavar="R", help="Of a Hub model: a branch, tag or commit.")
     ] = None,
     max_passages: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take the first N passages only.")
+        int | None, typer.Option(min=1, metavar="N", help="Take a sample of N passages.")
     ] = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
@@ -106,9 +109,7 @@ def _scan(
     ] = None,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
-    ] = False,
+    trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -210,6 +211,7 @@ def _show_head(
     text: Annotated[
         str | None, typer.Option(metavar="TEXT", help="Run the model on this text instead.")
     ] = None,
+    trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -221,7 +223,7 @@ def _show_head(
     found = find_run(run, quiet)
     check_head(found, layer, number)
     if text is not None:
-        _show_text(found, layer, number, text, as_json)
+        _show_text(found, layer, number, text, trust_remote_code, as_json)
         return
     view = show_head(found, layer, number)
     if as_json:
@@ -234,12 +236,14 @@ def _show_head(
         draw_head(view, stdout())
 
 
-def _show_text(run: "Run", layer: int, head: int, text: str, as_json: bool) -> None:
+def _show_text(
+    run: "Run", layer: int, head: int, text: str, trust_remote_code: bool, as_json: bool
+) -> None:
     from dataclasses import asdict
 
     from headprobe.workflows.show_text import show_text
 
-    view = show_text(run, layer, head, text)
+    view = show_text(run, layer, head, text, trust_remote_code)
     if as_json:
         print_json(asdict(view))
     else:

@@ -92,6 +92,8 @@ def _stages(manifest: Manifest) -> list[str]:
 
 def _text(manifest: Manifest) -> str:
     parts = [numbers.count(manifest.passages, "passage"), numbers.count(manifest.tokens, "token")]
+    if manifest.sampled_from is not None:
+        parts[0] += f" sampled from {manifest.sampled_from:,}"
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:

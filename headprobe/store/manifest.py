@@ -112,7 +112,8 @@ class Manifest:
     share of all words. ``started`` is ISO 8601 in UTC, ``seconds`` go by stage (``STAGES``).
     ``measured_with`` holds the rules that were in the measuring already, which judging the run
     again does not change: the line above which a head is active on a sampled row, and what flags a
-    sink. ``rules_sha256`` is of the rules that judged last.
+    sink. ``sampled_from`` is how many passages there were, where only a sample was measured.
+    ``rules_sha256`` is of the rules that judged last.
     """
 
     model: ModelNote
@@ -134,6 +135,7 @@ class Manifest:
     rules_sha256: str
     fold_hash: str
     measured_with: Mapping[str, float] = field(default_factory=dict)
+    sampled_from: int | None = None
     controls: tuple[ControlNote, ...] = ()
     work: WorkNote = field(default_factory=WorkNote)
     schema_version: int = field(default=SCHEMA_VERSION)

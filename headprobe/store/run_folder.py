@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
+from headprobe.store.leftovers import OLD, PARTIAL, beside, sweep
 from headprobe.store.manifest import Manifest
 from headprobe.store.tables import Row, read_frame, read_rows
 
@@ -184,10 +185,12 @@ def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
 
 
 def check_target(target: Path, overwrite: bool) -> None:
-    """HeadprobeError unless a run may and can be written to ``target``; leaves nothing behind.
+    """HeadprobeError unless a run may and can be written to ``target``; leaves nothing behind, not
+    even what others that were killed there did.
 
     With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else.
     """
+    sweep(target.absolute().parent)
     if target.exists() or target.is_symlink():
         _check_existing(target, overwrite)
     parent = target.absolute().parent
@@ -227,15 +230,14 @@ def new_run(target: Path, overwrite: bool = False) -> Iterator[Path]:
     check_target(target, overwrite)
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    mark = secrets.token_hex(4)
-    temporary = target.with_name(f".{target.name}.partial-{mark}")
+    temporary = beside(target, PARTIAL)
     temporary.mkdir()
     try:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             _flush(path)
         check_target(target, overwrite)
-        _put(temporary, target, target.with_name(f".{target.name}.old-{mark}"))
+        _put(temporary, target, beside(target, OLD))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

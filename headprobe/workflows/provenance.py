@@ -60,6 +60,7 @@ def draft_manifest(
         fold_hash=FOLD_HASH,
         measured_with=measured_with(rules),
         work=work,
+        sampled_from=reading.sampled_from,
     )
 
 

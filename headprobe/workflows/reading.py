@@ -1,9 +1,8 @@
 """Probe files to an aligned corpus."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 from headprobe.align.corpus import Corpus, align
 from headprobe.align.encoder import Encoder
@@ -12,6 +11,7 @@ from headprobe.probes.catalog import read
 from headprobe.probes.document import Passage
 from headprobe.probes.passages import cut
 from headprobe.probes.probe_file import ProbeFile
+from headprobe.probes.sample import sample_passages
 from headprobe.report.progress import Progress
 from headprobe.store.manifest import ProbeNote
 from headprobe.store.skipped import Skipped
@@ -28,11 +28,13 @@ LOUD = 0.20
 
 @dataclass(frozen=True)
 class Reading:
-    """The corpus, what each file gave to it, and what was left out."""
+    """The corpus, what each file gave to it, and what was left out. ``sampled_from``: how many
+    passages there were where only a sample was taken."""
 
     corpus: Corpus
     probes: tuple[ProbeNote, ...]
     skipped: tuple[Skipped, ...]
+    sampled_from: int | None = None
 
     @property
     def unusable_words(self) -> float:
@@ -67,8 +69,8 @@ def read_corpus(
     """Read, cut and align every probe file; HeadprobeError where nothing is left of them.
 
     ``budget`` (tokens of a passage, start tokens included) defaults to the smaller of
-    ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` only the first so many are
-    read.
+    ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` a sample of so many is
+    taken (``probes.sample``).
     """
     starts = len(encoder.start)
     longest = (context or UNBOUNDED) - starts
@@ -79,19 +81,31 @@ def read_corpus(
         )
     skips, counts = _Skips(), {file: Counter[str]() for file in files}
 
-    def passages() -> Iterator[Passage]:
-        for file in files:
-            tally = counts[file]
+    def passages() -> Iterator[tuple[int, Passage]]:
+        for number, file in enumerate(files):
             for document in read([file], skips, progress.advance):
-                tally["documents"] += 1
+                counts[file]["documents"] += 1
                 for passage in cut(document, encoder.count, room, skips, longest):
-                    tally["passages"] += 1
-                    tally["sentences"] += passage.words[-1].sentence + 1
-                    tally["words"] += len(passage.words)
-                    yield passage
+                    yield number, passage
+
+    def counted(found: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
+        for number, passage in found:
+            tally = counts[files[number]]
+            tally["passages"] += 1
+            tally["sentences"] += passage.words[-1].sentence + 1
+            tally["words"] += len(passage.words)
+            yield passage
 
     progress.stage("reading probes", sum(file.size for file in files), "bytes")
-    corpus = align(islice(passages(), max_passages), encoder, skips, seed=seed)
+    found: Iterable[tuple[int, Passage]] = passages()
+    sampled_from = None
+    if max_passages is not None:
+        chosen, sampled_from = sample_passages(found, max_passages, seed)
+        for number, file in enumerate(files):
+            documents = {passage.document for of, passage in chosen if of == number}
+            counts[file]["documents"] = len(documents)
+        found = chosen
+    corpus = align(counted(found), encoder, skips, seed=seed)
     reading = Reading(
         corpus,
         tuple(
@@ -107,6 +121,7 @@ def read_corpus(
             for file in files
         ),
         skips.all(),
+        sampled_from,
     )
     if not corpus.instances.usable.any():
         raise HeadprobeError(

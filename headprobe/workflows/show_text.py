@@ -29,7 +29,9 @@ from headprobe.store.skipped import Skipped
 from headprobe.tally.view import LayerView
 
 
-def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
+def show_text(
+    run: Run, layer: int, head: int, text: str, trust_remote_code: bool = False
+) -> TextView:
     """Load the model that the run measured and show what the head does on ``text``.
 
     HeadprobeError where the text holds no word or does not fit the model's context, and for what
@@ -39,6 +41,7 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
     source = Source(
         note.asked,
         revision=note.revision if note.kind == "hub" else None,
+        trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
     )
     device = choose_device("auto")

@@ -113,7 +113,7 @@ to_loop_over = pytest.mark.parametrize(
     ],
     ids=["short", "beyond the profile"],
 )
-"""Instances few enough for a loop over their candidates; ``drawn`` gives what draws on, and them."""
+"""Instances few enough for a loop over their candidates, after the generator that drew them."""
 
 
 def grouped(instances: Instances) -> list[GroupedInstances]:

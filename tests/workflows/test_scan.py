@@ -12,7 +12,9 @@ from transformers.models.llama.modeling_llama import LlamaModel
 import headprobe
 from headprobe.cli.main import _run
 from headprobe.errors import HeadprobeError
+from headprobe.model.checkpoint import Source
 from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.probes.catalog import resolve
 from headprobe.store.copying import LAGS
 from headprobe.store.run_folder import Run
 from headprobe.workflows.request import ScanRequest
@@ -43,6 +45,7 @@ def test_a_run_folder_holds_everything(scanned: Scan) -> None:
     assert len(run.heads) == 12
     assert len(run.relations) == 12 * len(run.instances.relations)
     manifest = run.manifest
+    assert manifest.sampled_from is None
     assert (manifest.model.n_layers, manifest.model.n_heads) == (3, 4)
     assert manifest.model.n_kv_heads == (2, 2, 2)
     assert len(manifest.model.weights_sha256) == 64
@@ -162,6 +165,33 @@ def test_one_head_on_typed_text(scanned: Scan) -> None:
         show_text(scanned(overwrite=True), 0, 0, "  ")
     with pytest.raises(HeadprobeError, match="longer than the 128 tokens"):
         show_text(scanned(overwrite=True), 0, 0, "word " * 200)
+
+
+def test_a_sample_of_passages_is_said_to_be_one(scanned: Scan, tmp_path: Path) -> None:
+    for file in resolve(["story", "dialogue"]):
+        (tmp_path / "sets" / file.path.name).parent.mkdir(exist_ok=True)
+        (tmp_path / "sets" / file.path.name).write_bytes(file.path.read_bytes())
+    run = scanned(probes=tmp_path / "sets", max_passages=8)
+    assert run.manifest.passages == 8 and (run.manifest.sampled_from or 0) >= 284  # documents
+    assert [(note.passages, note.documents) for note in run.manifest.probes] == [(4, 4), (4, 4)]
+    assert sum(note.words for note in run.manifest.probes) == len(run.instances.form)
+
+
+def test_typed_text_may_need_code_of_the_model(
+    scanned: Scan, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def refuse(source: Source) -> None:
+        asked.append(source.trust_remote_code)
+        raise HeadprobeError("here", "stops", "Go on")
+
+    run = scanned()
+    monkeypatch.setattr("headprobe.workflows.show_text.load_config", refuse)
+    for option in ([], ["--trust-remote-code"]):
+        words = ["show-head", "L0H0", "-r", str(run.path), "--text", "The dog.", *option]
+        assert _run(words) == 2
+    assert asked == [False, True]
 
 
 def test_the_command_line_end_to_end(
