@@ -20,7 +20,7 @@ _DOMAIN_COMMENTS = ("meta::genre", "genre", "domain")
 _ASKED = ("id", "form", "upos", "head", "deprel", "misc")
 _INDEX = {str(number): number - 1 for number in range(1, 512)}
 """The IDs of most words there are, without a sign or leading zeros, as indices."""
-_ID = re.compile(r"(?P<first>[0-9]{1,9})(?:(?P<kind>[-.])(?P<second>[0-9]{1,9}))?")
+_ID = re.compile(r"(?P<first>0|[1-9]\d{0,8})(?:(?P<kind>[-.])(?P<second>[1-9]\d{0,8}))?", re.ASCII)
 
 
 def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> Iterator[Document]:

@@ -122,3 +122,14 @@ def test_means_are_over_their_own_rows() -> None:
     found = shape(instances, Tallies({**tallies.arrays, "profile_pairs": pairs}), 0.95)
     assert found.sink == pytest.approx(0.4) and found.distance == pytest.approx(0.5)
     assert found.profile[0, 1, :4].tolist() == [0, LONGEST + 1, (LONGEST + 2) / 2, 0]
+
+
+def test_outputs_are_kept_by_domain_and_a_quarter_of_the_folds() -> None:
+    documents = [f"d{number}" for number in range(300)]
+    instances = random_instances(
+        np.random.default_rng(9), [1] * 300, (), documents=documents, domains=["a", "b"] * 150
+    )
+    assert set(instances.document_fold.tolist()) > set(range(40))
+    assert instances.cells == tuple((name, fold) for name in "ab" for fold in range(16))
+    for passage, cell in enumerate(instances.cell):
+        assert instances.cells[cell] == ("ab"[passage % 2], instances.document_fold[passage] % 16)

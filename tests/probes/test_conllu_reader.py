@@ -87,6 +87,21 @@ def test_two_spaces_inside_a_column_divide_nothing(write, notes):
     assert sentence_text(next(read_conllu(file, notes.append)).sentences[0]) == "ab"
 
 
+def test_two_spaces_divide_columns_where_no_tab_does(write, notes):
+    file = write(
+        "1  10 000  _  NUM  _  _  0  root  _   SpaceAfter=No\n2  b  _  X  _  _  1  d  _  _\n"
+    )
+    sentence = next(read_conllu(file, notes.append)).sentences[0]
+    assert sentence.words == (Word("10 000", "NUM", None, "root"), Word("b", "X", 0, "d"))
+    assert sentence_text(sentence) == "10 000b"
+
+
+def test_long_sentences_have_heads_far_away(write, notes):
+    text = rows(*(f"{i} w {1200 if i == 1 else 1}" for i in range(1, 1200)), "1200 end 0")
+    words = next(read_conllu(write(text), notes.append)).sentences[0].words
+    assert (words[0].head, words[1].head, words[1198].head, words[1199].head) == (1199, 0, 0, None)
+
+
 def test_declared_columns_are_followed(write, notes):
     file = write("# global.columns = ID FORM UPOS HEAD\n1 | a | DET | 2\n2 | b | NOUN | 0\n")
     words = next(read_conllu(file, notes.append)).sentences[0].words
@@ -122,6 +137,9 @@ def test_progress_adds_up_to_the_file(write, notes):
         (rows("1 a 0", "3 b 0"), 2, "ID 3 where 2 is due"),
         (rows("1 a 0", "x b 0"), 2, "'x' is not a valid ID"),
         (rows("1 a 0", "2-1 b 0"), 2, "'2-1' is not a valid ID"),
+        (rows("01 a 0"), 1, "'01' is not a valid ID"),
+        (rows("1 a 0", "1.0 b 0"), 2, "'1.0' is not a valid ID"),
+        (rows("0 a 0"), 1, "ID 0 where 1 is due"),
         (rows("_ a 0"), 1, "'_' is not a valid ID"),
         (rows("1 a 0", "2\x1b b 0"), 2, r"'2\x1b' is not a valid ID"),
         (rows("1 a 0", "9" * 5000 + " b 0"), 2, "is not a valid ID"),
