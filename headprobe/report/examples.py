@@ -153,8 +153,8 @@ def _choose(text: "_Text", tallies: Tallies, asked: _Asked, verdict: Verdict) ->
     keys = np.arange(len(asked.row))[:, None] * len(instances.form) + numbers
     is_target = asked.keys[np.searchsorted(asked.keys, keys).clip(max=len(asked.keys) - 1)] == keys
     is_other = _candidates(instances, asked, numbers) & ~is_target
-    on_target = np.where(is_target, weights, 0).max(axis=1, initial=0)
-    on_other = np.where(is_other, weights, 0).max(axis=1, initial=0)
+    on_target = _most(np.where(is_target, weights, 0))
+    on_other = _most(np.where(is_other, weights, 0))
     excerpt = partial(_excerpt, text, asked, numbers, weights)
     hits = np.flatnonzero(on_target > on_other)
     for i in _varied(text, asked, hits[np.argsort(-on_target[hits], kind="stable")], HITS):
@@ -162,6 +162,11 @@ def _choose(text: "_Text", tallies: Tallies, asked: _Asked, verdict: Verdict) ->
     misses = np.flatnonzero((on_other >= on_target) & (on_other > 0))
     for i in _varied(text, asked, misses[np.argsort(-on_other[misses], kind="stable")], MISSES):
         yield excerpt(i, hit=False, weight=on_target[i])
+
+
+def _most(weights: Any) -> Any:
+    """[J]: the largest of [J, S]; along an axis this short numpy's own takes four times as long."""
+    return np.maximum.reduce([weights[:, place] for place in range(weights.shape[1])])
 
 
 def _candidates(instances: Instances, asked: _Asked, numbers: Ints) -> Any:
