@@ -141,7 +141,7 @@ def test_what_a_control_earns_is_said(
         "confidence: 0.01\nidle: {residual_share: 0}\nmax_bits: 99\n"
     )
     progress = Remembering()
-    story = {"probes": "story", "max_passages": 30}
+    story = {"probes": "story", "max_passages": 90}
     run = scanned(twin=True, shuffle=True, rules=rules, progress=progress, **story)
     assert "measuring the random twin" in progress.stages
     notes = {note.control: note for note in run.manifest.controls}
