@@ -22,7 +22,7 @@ from headprobe.cli.printing import (
 )
 from headprobe.cli.probes import probes_app
 from headprobe.cli.selftest import selftest
-from headprobe.cli.size import parse_size
+from headprobe.cli.size import BudgetOption, MemoryOption, parse_size
 
 if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
@@ -86,12 +86,8 @@ def _scan(
     max_passages: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take the first N passages only.")
     ] = None,
-    budget: Annotated[
-        int | None, typer.Option(min=8, metavar="TOKENS", help="Of a passage [512].")
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Over the weights: 500MiB, 2GiB.")
-    ] = None,
+    budget: BudgetOption = None,
+    memory: MemoryOption = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
     ] = None,

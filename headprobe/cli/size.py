@@ -1,8 +1,18 @@
-"""Sizes of memory as people write them."""
+"""Sizes as people write them: of a passage, of memory."""
 
 import re
+from typing import Annotated
+
+import typer
 
 from headprobe.errors import HeadprobeError
+
+BudgetOption = Annotated[
+    int | None, typer.Option(min=8, metavar="TOKENS", help="Of a passage [512].")
+]
+MemoryOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Over the weights: 500MiB, 2GiB.")
+]
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))}
 _UNITS |= {unit: 1000**power for power, unit in enumerate(("kB", "MB", "GB", "TB"), 1)}
