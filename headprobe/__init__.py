@@ -29,6 +29,8 @@ def scan(
     dtype: str = "auto",
     revision: str | None = None,
     max_passages: int | None = None,
+    budget: int | None = None,
+    memory: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     trust_remote_code: bool = False,
@@ -39,9 +41,10 @@ def scan(
 ) -> Run:
     """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
 
-    ``model`` is a Hub id or a folder, ``probes`` are built-in sets, files or folders. Raises
-    HeadprobeError where the user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs``
-    are DataFrames, and with ``twin`` or ``shuffle`` ``run.controls``.
+    ``model`` is a Hub id or a folder, ``probes`` are built-in sets, files or folders; ``budget``
+    counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
+    user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
+    ``twin`` or ``shuffle`` ``run.controls``.
     """
     import os
     from pathlib import Path
@@ -63,7 +66,8 @@ def scan(
         seed=seed,
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
-        budget=None,
+        budget=budget,
+        memory=memory,
         rules=None if rules is None else Path(rules),
         twin=twin,
         shuffle=shuffle,

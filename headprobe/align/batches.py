@@ -29,6 +29,10 @@ class AlignedBatch:
     [S] are rows (b * W + w) that are looked at one by one, ``sampled_row`` and ``example_row`` [S]
     their places in the run's lists; ``questions`` and ``pairs`` count rows in the same way.
     ``starts`` tokens stand before each text.
+
+    What takes a search (``unusable``: query words (b * W + w) whose rows are none of theirs;
+    ``own_rows``: passage, query word and token [K] of the block's words' own tokens) is found on
+    the host: a device would have to be waited for.
     """
 
     rectangle: Rectangle
@@ -36,6 +40,8 @@ class AlignedBatch:
     last_row: Tensor
     first_word: int
     usable: Tensor
+    unusable: Tensor
+    own_rows: tuple[Tensor, Tensor, Tensor]
     sentence: Tensor
     classes: Tensor
     marks: Tensor
@@ -52,11 +58,6 @@ class AlignedBatch:
     def rows(self) -> Tensor:
         """[B, W] as float: 1 for the rows of usable words."""
         return self.usable[:, self.first_word :].float()
-
-    @cached_property
-    def unusable(self) -> Tensor:
-        """Query words (b * W + w) whose rows are none of theirs."""
-        return torch.nonzero(self.rows.flatten() == 0).flatten()
 
     @cached_property
     def word_columns(self) -> Tensor:
@@ -79,12 +80,6 @@ class AlignedBatch:
             device = self.word_of_token.device
             split.append([(w.to(device), t.to(device)) for w, t in of_rank])
         return split
-
-    @cached_property
-    def own_rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Passage, query word and token [K] of the block's words' own tokens."""
-        passage, token = torch.nonzero(self.word_of_token >= self.first_word, as_tuple=True)
-        return passage, self.word_of_token[passage, token] - self.first_word, token
 
     @cached_property
     def later_rows(self) -> Tensor:
@@ -110,7 +105,8 @@ class Chunk:
 
     ``token_column`` [N] indexes the run's distinct token ids. ``word_token`` [Q] are the places of
     all usable words' last tokens, ``word_passage`` [Q] and ``cell`` [P] their passages and these'
-    cells; ``sampled_word`` [S] the sampled among these words, in the order of the batches'.
+    cells; ``sampled_word`` [S] the sampled among these words, in the order of the batches';
+    ``told`` [M] the places of the texts' tokens.
     """
 
     passages: NDArray[np.int64]
@@ -121,6 +117,7 @@ class Chunk:
     word_passage: Tensor
     cell: Tensor
     sampled_word: Tensor
+    told: Tensor
 
 
 class Batcher:
@@ -181,6 +178,7 @@ class Batcher:
             word_passage=self._tensor(passage),
             cell=self._tensor(found.cell[numbers]),
             sampled_word=self._tensor(place),
+            told=self._tensor(_text_places(starts, self.starts)),
         )
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
@@ -220,6 +218,7 @@ class Batcher:
             "word_of_token": word_of_token,
             "last_row": np.maximum(last - block.first, 0),
             "usable": usable,
+            "unusable": np.flatnonzero(~usable[:, first_word:]),
             "sentence": sentence,
             "classes": classes,
             "marks": stack([self._marks[span] for span in earlier], 0),
@@ -228,6 +227,8 @@ class Batcher:
             "example": example,
             "example_row": example_row,
         }
+        passage, token = np.nonzero(word_of_token >= first_word)
+        own_word = word_of_token[passage, token] - first_word
         form = stack([found.folded_form[span] for span in earlier], -1)
         questions = self._asker.ask(block.passages, earlier, first_word, classes, usable, form)
         pairs = pair_words(
@@ -241,6 +242,7 @@ class Batcher:
         return AlignedBatch(
             rectangle=rectangle,
             first_word=first_word,
+            own_rows=(self._tensor(passage), self._tensor(own_word), self._tensor(token)),
             one_sentence=not sentence.any(),
             questions=Questions(**{k: self._tensor(v) for k, v in questions.items()}),
             pairs=WordPairs(**{k: self._tensor(v) for k, v in pairs.items()}),
@@ -269,6 +271,12 @@ def _within(
     base = np.array([span.start for span in word_rows])
     length = max(span.stop - span.start for span in word_rows)
     return passage * length + words[place] - base[passage], place
+
+
+def _text_places(edges: NDArray[np.integer], starts: int) -> NDArray[np.int64]:
+    """[M]: the places of a flat run but the first ``starts`` of each passage."""
+    place = np.arange(edges[-1])
+    return place[place - np.repeat(edges[:-1], np.diff(edges)) >= starts]
 
 
 def _lengths(rows: Sequence[NDArray[Any]]) -> list[int]:

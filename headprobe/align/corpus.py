@@ -1,5 +1,6 @@
 """All passages of a run, aligned with their tokens, in flat arrays."""
 
+from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,13 @@ EXAMPLES_PER_RELATION = 24
 
 SAMPLED_ROWS = 2048
 """Rows of the run that are looked at one by one: pairs of heads, and where each head looks most."""
+
+SAMPLED_OF_PASSAGE = 32
+"""Of one passage are sampled so many rows at most, ..."""
+
+SAMPLED_PAIRS = 1 << 15
+"""... or more, while these rows times the passage's words are no more than so many: the rows of all
+layers are compared, and so kept together until the last layer has attended."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +58,14 @@ class Corpus:
         return np.diff(self.token_first)
 
 
+def _numbers_of_any_size() -> "array[int]":
+    return array("q")
+
+
 @dataclass
 class _Growing:
-    """The corpus while passages arrive."""
+    """The corpus while passages arrive: what there is one of for each word or link lies in arrays,
+    for a list of numbers takes five times as much."""
 
     ids: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
@@ -74,11 +87,11 @@ class _Growing:
     relations: dict[Relation, int] = field(default_factory=dict)
     upos_numbers: dict[str, int] = field(default_factory=dict)
     form_numbers: dict[str, int] = field(default_factory=dict)
-    link_relation: list[int] = field(default_factory=list)
-    link_query: list[int] = field(default_factory=list)
-    link_counts: list[int] = field(default_factory=list)
-    link_targets: list[int] = field(default_factory=list)
-    classes: dict[int, list[int]] = field(default_factory=dict)
+    link_relation: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_query: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_counts: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_targets: "array[int]" = field(default_factory=_numbers_of_any_size)
+    classes: "dict[int, array[int]]" = field(default_factory=dict)
     words: int = 0
 
 
@@ -147,7 +160,8 @@ def _add_links(
     can_use: list[bool] = usable.tolist()
     for relation, members in passage.classes.items():
         number = growing.relations.setdefault(relation, len(growing.relations))
-        growing.classes.setdefault(number, []).extend(growing.words + word for word in members)
+        of_class = growing.classes.setdefault(number, _numbers_of_any_size())
+        of_class.extend(growing.words + word for word in members)
     for link in passage.links:
         number = growing.relations.setdefault(link.relation, len(growing.relations))
         targets = [target for target in link.targets if can_use[target]]
@@ -179,11 +193,12 @@ def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> ND
 
 def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
     order = sorted(growing.relations, key=lambda relation: relation)
-    rank = {growing.relations[relation]: place for place, relation in enumerate(order)}
+    rank = np.zeros(len(order), dtype=np.int64)
+    rank[[growing.relations[relation] for relation in order]] = np.arange(len(order))
     every = [growing.relations[relation] for relation in order if relation.every]
     word_classes = np.zeros(growing.words, dtype=np.int64)
     for bit, number in enumerate(every):
-        word_classes[np.array(growing.classes.get(number, []), dtype=np.int64)] |= 1 << bit
+        word_classes[np.array(growing.classes.get(number, ()), dtype=np.int64)] |= 1 << bit
     last_token = _joined(growing.last_token, np.int32)
     instances = Instances(
         relations=tuple(order),
@@ -201,7 +216,7 @@ def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
         usable=last_token >= 0,
         space=_joined(growing.space, np.bool_),
         word_classes=word_classes,
-        link_relation=np.array([rank[n] for n in growing.link_relation], dtype=np.int64),
+        link_relation=rank[np.array(growing.link_relation, dtype=np.int64)],
         link_query=np.array(growing.link_query, dtype=np.int64),
         link_first=_edges(growing.link_counts),
         link_targets=np.array(growing.link_targets, dtype=np.int64),
@@ -237,10 +252,17 @@ def with_sample(instances: Instances, seed: int) -> Instances:
     rows = np.flatnonzero(instances.usable & (instances.place > 0))
     size = min(SAMPLED_ROWS, len(rows))
     chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
+    passage = instances.passage[chosen]
+    order = np.argsort(passage, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(size) - np.searchsorted(passage[order], passage[order])
+    words = np.diff(instances.passage_first)
+    most = np.maximum(SAMPLED_OF_PASSAGE, SAMPLED_PAIRS // np.maximum(words, 1))
+    chosen = chosen[rank < most[passage]]
     return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
 
 
-def _edges(counts: list[int]) -> NDArray[np.int64]:
+def _edges(counts: Sequence[int]) -> NDArray[np.int64]:
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 
 

@@ -61,26 +61,30 @@ def plan_chunks(
     *,
     tokens: int,
     scores: int,
+    sizes: NDArray[np.integer] | None = None,
 ) -> list[list[Block]]:
-    """Passages (numbers) by their ``lengths``, longest first, in runs of at most ``tokens`` tokens.
+    """Passages (numbers) by their ``lengths``, longest first, in runs of at most ``tokens`` tokens,
+    of which a passage counts as ``sizes`` (as its length, where none are given).
 
     A block holds at most ``scores`` attention weights of one layer; a passage that is too long for
     that is cut into blocks of rows (of one row at least), and a run holds at least one passage.
     """
+    sizes = lengths if sizes is None else sizes
     order = np.argsort(-np.asarray(lengths), kind="stable")
     chunks: list[list[Block]] = []
     room = start = 0
     while start < len(order):
         longest = int(lengths[order[start]])
-        if room < longest:
+        if room < sizes[order[start]]:
             chunks.append([])
             room = tokens
         most = max(1, min(room // longest, scores // (heads * longest**2)))
         alike = order[start : start + most]
-        alike = alike[lengths[alike] >= ALIKE * longest]
+        alike = alike[(lengths[alike] >= ALIKE * longest) & (np.cumsum(sizes[alike]) <= room)]
+        alike = order[start : start + max(1, len(alike))]
         numbers = np.asarray(passages)[alike].astype(np.int64)
         chunks[-1] += _blocks(numbers, longest, max(1, scores // (heads * longest)))
-        room -= int(lengths[alike].sum())
+        room -= int(sizes[alike].sum())
         start += len(alike)
     return chunks
 
@@ -126,4 +130,7 @@ def lay_flat(
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
     """The array as a tensor there; integers as indices."""
     wide = array.astype(np.int64) if array.dtype.kind in "iu" else array
-    return torch.from_numpy(np.ascontiguousarray(wide)).to(device, non_blocking=True)
+    tensor = torch.from_numpy(np.ascontiguousarray(wide))
+    if device.type == "cuda":  # from other memory the copy would wait for what was asked before
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)

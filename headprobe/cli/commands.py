@@ -22,6 +22,7 @@ from headprobe.cli.printing import (
 )
 from headprobe.cli.probes import probes_app
 from headprobe.cli.selftest import selftest
+from headprobe.cli.size import BudgetOption, MemoryOption, parse_size
 
 if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
@@ -88,6 +89,8 @@ def _scan(
     max_passages: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take a sample of N passages.")
     ] = None,
+    budget: BudgetOption = None,
+    memory: MemoryOption = None,
     csv: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
     ] = None,
@@ -134,7 +137,8 @@ def _scan(
         seed=seed,
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
-        budget=None,
+        budget=budget,
+        memory=None if memory is None else parse_size(memory),
         rules=rules,
         twin=twin,
         shuffle=shuffle,

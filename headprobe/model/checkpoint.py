@@ -1,5 +1,6 @@
 """Loading a checkpoint: configuration, tokenizer, weights; and every way in which that can fail."""
 
+import atexit
 import hashlib
 import json
 import logging
@@ -8,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import torch
+from accelerate.utils import align_module_device
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
@@ -19,6 +22,7 @@ from transformers.utils.hub import cached_file
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
+from headprobe.model.placing import room_beside
 from headprobe.packaged import DEMO_MODEL
 
 
@@ -152,15 +156,26 @@ def load_model(
     device: torch.device,
     dtype: torch.dtype,
     warn: Callable[[str], None],
+    *,
+    spread: bool = False,
 ) -> PreTrainedModel:
     """The causal language model, in evaluation mode, every weight present and a number; told of
-    through ``warn``: weights that the model has no use for."""
+    through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
+    fit on the device has the rest of its weights in the host's memory, and then on disk."""
     with mended(source.name), quietly():
+        room = room_beside(config, device, dtype) if spread else None
+        if room is not None:
+            warn(
+                f"{source.name} does not fit on {device}: what is left of its weights is read from "
+                "the host's memory, or from disk, in every pass"
+            )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
             dtype=dtype,
-            device_map={"": device},
+            device_map={"": device} if room is None else "auto",
+            max_memory=room,
+            offload_folder=None if room is None else offload_folder(),
             output_loading_info=True,
             **source.options,
         )
@@ -178,16 +193,25 @@ def load_model(
             f"{source.name}: {len(unused)} of its weights are not used by "
             f"{type(model).__name__}, {unused[0]} first; does its config.json belong to it?"
         )
-    for name, weight in model.named_parameters():
-        low, high = torch.aminmax(weight.detach())
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            raise HeadprobeError(
-                source.name,
-                f"weight {name} holds values that are not numbers",
-                "The checkpoint is damaged; get another copy or revision",
-            )
+    for path, module in model.named_modules():
+        with align_module_device(module):  # where it is offloaded, for as long as it is looked at
+            for name, weight in module.named_parameters(path, recurse=False):
+                low, high = torch.aminmax(weight.detach())
+                if not (torch.isfinite(low) and torch.isfinite(high)):
+                    raise HeadprobeError(
+                        source.name,
+                        f"weight {name} holds values that are not numbers",
+                        "The checkpoint is damaged; get another copy or revision",
+                    )
     evaluated: PreTrainedModel = model.eval()
     return evaluated
+
+
+def offload_folder() -> str:
+    """For weights that no safetensors file holds as they are needed; gone when the process ends."""
+    folder = TemporaryDirectory(prefix="headprobe-")
+    atexit.register(folder.cleanup)
+    return folder.name
 
 
 def hash_weights(source: Source) -> str:

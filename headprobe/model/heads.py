@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -62,7 +63,8 @@ class HeadGrid:
 
     @property
     def device(self) -> torch.device:
-        return self.model.device
+        """Where it is computed, wherever the weights wait."""
+        return self.layers[0].norm_map.device
 
     @property
     def context(self) -> int | None:
@@ -113,7 +115,7 @@ def _layers(model: PreTrainedModel, witness: Witness) -> tuple[Layer, ...]:
         heads, _, width = witness.shapes[0]
         output_map = _output_map(module, heads, width)
         triangle = torch.linalg.qr(output_map.transpose(1, 2).cpu(), mode="r").R
-        norm_map = triangle.transpose(1, 2).contiguous().to(output_map.device)
+        norm_map = triangle.transpose(1, 2).contiguous().to(witness.outputs[module].device)
         layers.append(Layer(int(module.layer_idx), module, block, norm_map))  # type: ignore[arg-type]
     return tuple(layers)
 
@@ -123,8 +125,10 @@ def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
     (quantised, offloaded, with adapters) it is read off what ``o_proj`` makes of unit vectors. Not
     kept: it is as large as the weights themselves."""
     o_proj: Any = module.o_proj
-    if type(o_proj) is nn.Linear and o_proj.weight.device.type != "meta":
-        return o_proj.weight.detach().T.float().reshape(heads, width, -1)
+    if type(o_proj) is nn.Linear:
+        with align_module_device(o_proj):  # where it is offloaded
+            if o_proj.weight.device.type != "meta":
+                return o_proj.weight.detach().T.float().reshape(heads, width, -1)
     parameter = next(iter(o_proj.parameters()), None)
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
     device = parameter.device if parameter is not None else None

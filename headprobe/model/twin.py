@@ -4,30 +4,46 @@ from copy import deepcopy
 from typing import Any
 
 import torch
+from accelerate import dispatch_model, infer_auto_device_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from headprobe.model.checkpoint import Source, quietly
+from headprobe.model.checkpoint import Source, offload_folder, quietly
 from headprobe.model.faults import mended
+from headprobe.model.placing import room_beside
 
 
 def build_twin(
-    source: Source, config: Any, device: torch.device, dtype: torch.dtype, seed: int
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    seed: int,
+    *,
+    spread: bool = False,
 ) -> PreTrainedModel:
     """A model of the same configuration with transformers' own initial weights, in evaluation mode.
 
     The same seed gives the same weights on the same kind of device; the generators of others stay
-    as they are.
+    as they are. ``spread`` as for ``load_model``.
     """
+    room = room_beside(config, device, dtype) if spread else None
+    place = device if room is None else torch.device("cpu")
     devices = [device] if device.type == "cuda" else []
     with (
         mended(source.name, "no twin of it can be built"),
         quietly(),
         torch.random.fork_rng(devices),
-        torch.device(device),
+        place,
     ):
         torch.manual_seed(seed)
         model: Any = AutoModelForCausalLM.from_config(
             deepcopy(config), dtype=dtype, trust_remote_code=source.trust_remote_code
         )
-    twin: PreTrainedModel = model.to(device).eval()
+    twin: PreTrainedModel = model.to(place).eval()
+    if room is None:
+        return twin
+    parts = infer_auto_device_map(
+        twin, max_memory=room, no_split_module_classes=list(twin._no_split_modules or ())
+    )
+    dispatch_model(twin, parts, main_device=device, offload_dir=offload_folder())
     return twin

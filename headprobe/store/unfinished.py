@@ -64,6 +64,10 @@ class Unfinished:
         note: dict[str, Any] = json.loads(str(self._read(parts[-1], ["note"])["note"]))
         return note
 
+    def has(self, part: str) -> bool:
+        """Whether a part is kept."""
+        return (self.path / f"{part}.npz").is_file()
+
     def arrays(self, part: str) -> "dict[str, NDArray[Any]] | None":
         """The arrays of a part; None where it is not kept. HeadprobeError as ``note``."""
         path = self.path / f"{part}.npz"

@@ -1,6 +1,5 @@
 """Which heads attend and write alike: all pairs, on a seeded sample of rows (METHOD section 5)."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -33,7 +32,7 @@ class LikenessStatistic:
             torch.cat([layer.norm_map, layer.projection(PROJECTED, seed)], dim=-1)
             for layer in layers
         ]
-        self._attention: dict[int, list[Tensor]] = defaultdict(list)
+        self._attention: dict[int, Tensor] = {}
         self._left: list[Tensor] = []
         self._written: list[Tensor] = []
         self._active: list[Tensor] = []
@@ -50,7 +49,11 @@ class LikenessStatistic:
             return
         self._left.append(view.at(view.kept, batch.sampled) > 0)
         attention = view.whole(view.share, batch.sampled).sqrt_().transpose(0, 1)
-        self._attention[batch.rectangle.start].append(attention)
+        kept = self._attention.get(batch.rectangle.start)
+        if kept is None:  # of all layers in one piece, which need not be copied together
+            kept = attention.new_empty(len(self._maps), *attention.shape)
+            self._attention[batch.rectangle.start] = kept
+        kept[view.layer.index] = attention
 
     def add_output(self, view: OutputView) -> None:
         chunk, sampled = view.chunk, view.chunk.sampled_word
@@ -83,9 +86,9 @@ class LikenessStatistic:
         for batch in chunk.batches:
             if not len(batch.sampled):
                 continue
-            attention = torch.cat(self._attention.pop(batch.rectangle.start))
+            attention = self._attention.pop(batch.rectangle.start).flatten(0, 1)
             last = first + len(batch.sampled)
-            rows = (attention * active[:, first:last, None]).flatten(1)
+            rows = attention.mul_(active[:, first:last, None]).flatten(1)
             self._affinity.add_(rows @ rows.T)
             first = last
         self._active, self._written = [], []

@@ -60,6 +60,18 @@ class Tallier:
         self._residual: dict[int, Tensor] = {}
 
     @property
+    def held(self) -> int:
+        """Bytes of the sums and of what they are worked out with, however many passages pass."""
+        tensors = {
+            id(part): part
+            for statistic in self._statistics
+            for value in vars(statistic).values()
+            for part in (value if isinstance(value, list) else [value])
+            if isinstance(part, Tensor)
+        }
+        return sum(tensor.nbytes for tensor in tensors.values())
+
+    @property
     def statistics(self) -> tuple[Statistic, ...]:
         """Whatever adds up."""
         return self._statistics

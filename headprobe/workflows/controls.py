@@ -21,7 +21,7 @@ from headprobe.store.run_folder import CONTROL_SUMS, list_runs
 from headprobe.store.tallies import Tallies
 from headprobe.workflows.journal import Journal
 from headprobe.workflows.judging import Control
-from headprobe.workflows.measuring import BatchLimits, Measured, measure
+from headprobe.workflows.measuring import Measured, measure
 from headprobe.workflows.ranks import Alone
 from headprobe.workflows.work import Work
 
@@ -36,7 +36,7 @@ itself."""
 @dataclass(frozen=True)
 class Setting:
     """All that sums depend on beside the weights; and the part of the ``work`` that is this
-    process's, kept in the ``journal`` until all ``ranks`` add theirs."""
+    process's, within ``memory``, kept in the ``journal`` until all ``ranks`` add theirs."""
 
     corpus: Corpus
     configuration: str
@@ -44,6 +44,8 @@ class Setting:
     dtype: torch.dtype
     seed: int
     idle_line: float
+    memory: int | None
+    warn: Callable[[str], None]
     work: Work
     journal: Journal
     ranks: Alone
@@ -61,8 +63,9 @@ class Setting:
             corpus or self.corpus,
             seed=self.seed,
             idle_line=self.idle_line,
-            limits=BatchLimits.of(self.device),
+            memory=self.memory,
             advance=advance,
+            warn=self.warn,
             work=self.work,
             page=self.journal.page(part),
         )

@@ -46,16 +46,21 @@ class Journal:
 
     def page(self, part: str) -> "Page":
         """The part of the checkpoint, or of one of its controls."""
-        return Page(self, part, self._kept.arrays(part) if self._resumed else None)
+        return Page(self, part, kept=self._resumed and self._kept.has(part))
+
+    def arrays(self, part: str) -> Mapping[str, NDArray[Any]] | None:
+        """What was written of a part last."""
+        return self._kept.arrays(part)
 
     def is_due(self) -> bool:
         """Whether it is time to write."""
         return time.monotonic() - self._last >= self._wait
 
-    def write(self, part: str, told: Told) -> None:
-        """Write a part. A disk that is full does not end the scan: it is said once."""
+    def write(self, part: str, told: Told) -> bool:
+        """Write a part, and say whether it is there. A disk that is full does not end the scan: it
+        is said once."""
         if self._note is None or self._broken:
-            return
+            return False
         began = time.monotonic()
         try:
             self._kept.keep(part, self._note(), told.arrays())
@@ -64,6 +69,7 @@ class Journal:
             self._warn(f"{self._kept.path}: {error.strerror}; no more is kept for --resume")
         self._last = time.monotonic()
         self._wait = max(EVERY, RARELY * (self._last - began))
+        return not self._broken
 
     def remedy(self) -> str | None:
         """How to go on with what is kept, if anything is."""
@@ -73,26 +79,24 @@ class Journal:
 
 
 class Page:
-    """One part of a journal."""
+    """One part of a journal; ``kept``: whether an earlier attempt left something of it."""
 
-    def __init__(
-        self, journal: Journal, part: str, kept: Mapping[str, NDArray[Any]] | None
-    ) -> None:
+    def __init__(self, journal: Journal, part: str, *, kept: bool) -> None:
         self._journal, self.part, self._kept = journal, part, kept
         self._since = time.monotonic()
 
-    def take(self) -> Mapping[str, NDArray[Any]] | None:
-        """Its arrays as an earlier attempt left them, once: they are large."""
-        kept, self._kept = self._kept, None
-        return kept
+    def kept(self) -> Mapping[str, NDArray[Any]] | None:
+        """Its arrays as they were written last: by an earlier attempt, or by this one, which goes
+        on from there when memory ran out."""
+        return self._journal.arrays(self.part) if self._kept else None
 
     def show(self, told: Told) -> None:
         """So far it is."""
         if self._journal.is_due():
-            self._journal.write(self.part, told)
+            self._kept |= self._journal.write(self.part, told)
 
     def close(self, told: Told) -> None:
         """It is complete: what took longer than a minute is written whole, for what comes after
         may take long, too."""
         if time.monotonic() - self._since >= EVERY:
-            self._journal.write(self.part, told)
+            self._kept |= self._journal.write(self.part, told)

@@ -25,6 +25,12 @@ class Ledger:
         self.limits = dict(limits)
         self._totals = {name: total for each in summed for name, total in totals(each).items()}
 
+    @staticmethod
+    def limits_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+        """The limits in what ``arrays`` gave before."""
+        limits: dict[str, int] = json.loads(str(arrays["limits"]))
+        return limits
+
     def left(self, passages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Those of the passages that did not pass yet."""
         return passages[~self.passages[passages]]
@@ -45,7 +51,7 @@ class Ledger:
             raise ValueError("another number of passages")
         self.passages, self.sequences = arrays["passages"].copy(), arrays["sequences"].copy()
         self.bits = float(arrays["bits"])
-        self.limits = json.loads(str(arrays["limits"]))
+        self.limits = self.limits_of(arrays)
         for name, total in self._totals.items():
             kept = torch.from_numpy(arrays[name])
             if kept.shape != total.shape:

@@ -1,10 +1,9 @@
 """A loaded model and an aligned corpus to sums: one pass for each passage."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from headprobe.align.batches import Batcher
@@ -12,13 +11,14 @@ from headprobe.align.corpus import Corpus
 from headprobe.align.flat import Block, lay_flat, plan_chunks
 from headprobe.axes import LONGEST
 from headprobe.errors import HeadprobeError
-from headprobe.model.forward import observe_flat, run_chunks
+from headprobe.model.forward import observe_flat, run_chunk
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
 from headprobe.workflows.journal import Page
 from headprobe.workflows.ledger import Ledger
+from headprobe.workflows.limits import BatchLimits, WorkingSet, measured_within
 from headprobe.workflows.work import Work
 
 
@@ -30,114 +30,137 @@ class Measured:
     token_numbers: NDArray[np.int32]
 
 
-@dataclass(frozen=True)
-class BatchLimits:
-    """A chunk holds at most so many tokens (but always one passage), and where text is scored so
-    many logits; a block of it so many attention weights of one layer."""
-
-    tokens: int
-    scores: int
-    logits: int = 1 << 22
-
-    @classmethod
-    def of(cls, device: torch.device) -> "BatchLimits":
-        """Small enough for a CPU's caches, large enough to fill an accelerator."""
-        if device.type == "cpu":
-            return cls(tokens=2048, scores=1 << 20)
-        return cls(tokens=32768, scores=1 << 27, logits=1 << 28)
-
-
 def measure(
     grid: HeadGrid,
     corpus: Corpus,
     *,
     seed: int,
     idle_line: float,
-    limits: BatchLimits,
     advance: Callable[[int], None],
+    memory: int | None = None,
+    limits: BatchLimits | None = None,
+    warn: Callable[[str], None] = lambda _: None,
     work: Work | None = None,
     page: Page | None = None,
 ) -> Measured:
     """Run every passage through the model once, then repeated random tokens; add everything up.
 
+    Chunks keep within ``memory`` bytes over the weights (by default a share of what is free), or
+    within ``limits`` where these are given, and get smaller where memory runs out all the same.
     With ``work`` only its part: the sums of all parts add to those of the run. What ``page`` has
-    kept of an earlier attempt is gone on from, and it is shown what there is after
-    every chunk. HeadprobeError where the model's numbers overflow: one such passage would spoil
-    every sum.
+    kept of an earlier attempt is gone on from, and it is shown what there is after every chunk.
+    HeadprobeError where there is too little memory, and where the model's numbers overflow: one
+    such passage would spoil every sum.
     """
-    found = corpus.instances
-    batcher = Batcher(corpus, grid.device)
-    tallier = Tallier(
-        grid,
-        found,
-        len(batcher.token_numbers),
-        corpus.starts,
-        seed=seed,
-        idle_line=idle_line,
-    )
-    work = work or Work.of(corpus, seed)
-    copying = CopyingObserver(grid, corpus.starts)
-    ledger = Ledger(len(corpus.lengths), asdict(limits), (*tallier.statistics, copying))
-    if page is not None and (kept := page.take()) is not None:
-        ledger.restore(kept)
-        limits = BatchLimits(**ledger.limits)
-        advance(int(ledger.passages.sum()))
+    todo = work or Work.of(corpus, seed)
+    measuring = _Measuring(grid, corpus, seed, idle_line, advance, todo, page)
+    if page is not None and (kept := page.kept()) is not None:
+        limits = BatchLimits(**Ledger.limits_of(kept))
+        del kept
+    working = measuring.working
+    return measured_within(working, limits or working.limits(memory), measuring.attempt, warn)
 
-    def chunks(
-        numbers: NDArray[np.int64], lengths: NDArray[np.integer], tokens: int
-    ) -> list[list[Block]]:
-        return plan_chunks(
-            numbers, lengths[numbers], grid.n_heads, tokens=tokens, scores=limits.scores
+
+@dataclass
+class _Measuring:
+    """What the attempts at a measurement share; each begins with what ``page`` has kept, else with
+    nothing, so that no sum of a chunk that was not ended counts."""
+
+    grid: HeadGrid
+    corpus: Corpus
+    seed: int
+    idle_line: float
+    advance: Callable[[int], None]
+    work: Work
+    page: Page | None
+    batcher: Batcher = field(init=False)
+    working: WorkingSet = field(init=False)
+    passed: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        self.batcher = Batcher(self.corpus, self.grid.device)
+        self.working = WorkingSet(self.grid, self.corpus, self._new_tallier().held)
+
+    def attempt(self, limits: BatchLimits) -> Measured:
+        """Measure what is left in chunks within ``limits``."""
+        grid, corpus, work = self.grid, self.corpus, self.work
+        tallier, copying = self._new_tallier(), CopyingObserver(grid, corpus.starts)
+        ledger = Ledger(len(corpus.lengths), asdict(limits), (*tallier.statistics, copying))
+        if self.page is not None and (kept := self.page.kept()) is not None:
+            ledger.restore(kept)
+            ledger.limits = asdict(limits)
+            del kept
+        self._show(ledger)
+
+        def chunks(
+            numbers: NDArray[np.int64], lengths: NDArray[np.integer], sizes: NDArray[np.integer]
+        ) -> list[list[Block]]:
+            return plan_chunks(
+                numbers,
+                lengths[numbers],
+                grid.n_heads,
+                tokens=limits.tokens,
+                scores=limits.scores,
+                sizes=sizes[numbers],
+            )
+
+        rows = max(1, limits.logits // grid.model.config.get_text_config().vocab_size)
+        for asked, scored_rows in ((work.scored, rows), (work.others, None)):
+            for blocks in chunks(ledger.left(asked), corpus.lengths, self.working.sizes):
+                ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, scored_rows)
+                ledger.passages[np.concatenate([block.passages for block in blocks])] = True
+                self._show(ledger)
+        start = corpus.token_ids[: corpus.starts]
+        sequences = repeat_tokens(start, self.batcher.token_numbers, grid.context, self.seed)
+        lengths = np.array([len(tokens) for tokens in sequences])
+        left = work.copied[(lengths[work.copied] > 0) & ~ledger.sequences[work.copied]]
+        for blocks in chunks(left, lengths, lengths):
+            copying.begin(blocks)
+            observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
+            ledger.sequences[np.concatenate([block.passages for block in blocks])] = True
+        if self.page is not None:
+            self.page.close(ledger)
+        return Measured(self._finished(tallier, copying, ledger.bits), self.batcher.token_numbers)
+
+    def _new_tallier(self) -> Tallier:
+        return Tallier(
+            self.grid,
+            self.corpus.instances,
+            len(self.batcher.token_numbers),
+            self.corpus.starts,
+            seed=self.seed,
+            idle_line=self.idle_line,
         )
 
-    def done(passages: NDArray[np.int64]) -> None:
-        ledger.passages[passages] = True
-        advance(len(passages))
-        if page is not None:
-            page.show(ledger)
+    def _show(self, ledger: Ledger) -> None:
+        before, self.passed = self.passed, int(ledger.passages.sum())
+        self.advance(self.passed - before)
+        if self.page is not None:
+            self.page.show(ledger)
 
-    vocabulary = grid.model.config.get_text_config().vocab_size
-    few = min(limits.tokens, limits.logits // vocabulary)
-    for blocks in chunks(ledger.left(work.scored), corpus.lengths, few):
-        ledger.bits += run_chunks(grid, batcher, [blocks], tallier, lambda _: None, score=True)
-        done(np.unique(np.concatenate([block.passages for block in blocks])))
-    run_chunks(
-        grid,
-        batcher,
-        chunks(ledger.left(work.others), corpus.lengths, limits.tokens),
-        tallier,
-        lambda chunk: done(chunk.passages),
-    )
-    start = corpus.token_ids[: corpus.starts]
-    sequences = repeat_tokens(start, batcher.token_numbers, grid.context, seed)
-    lengths = np.array([len(tokens) for tokens in sequences])
-    asked = work.copied[(lengths[work.copied] > 0) & ~ledger.sequences[work.copied]]
-    for blocks in chunks(asked, lengths, limits.tokens):
-        copying.begin(blocks)
-        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
-        ledger.sequences[np.concatenate([block.passages for block in blocks])] = True
-    if page is not None:
-        page.close(ledger)
-    beside = {
-        "profile_pairs": count_profile_pairs(found, LONGEST),
-        "rows": np.array(found.usable.sum(), dtype=np.int64),
-        **count_column_passages(batcher.token_columns(), corpus.starts, len(batcher.token_numbers)),
-    }
-    if not work.counts:
-        beside = {name: np.zeros_like(counts) for name, counts in beside.items()}
-    tallies = tallier.tallies(
-        {
-            **beside,
-            "bits": np.array(ledger.bits),
-            "characters": corpus.characters[work.scored].sum(),
-            **{name: sums.cpu().numpy() for name, sums in copying.sums().items()},
+    def _finished(self, tallier: Tallier, copying: CopyingObserver, bits: float) -> Tallies:
+        """All sums, with what is counted without the model."""
+        corpus, found, distinct = self.corpus, self.corpus.instances, self.batcher.token_numbers
+        beside = {
+            "profile_pairs": count_profile_pairs(found, LONGEST),
+            "rows": np.array(found.usable.sum(), dtype=np.int64),
+            **count_column_passages(self.batcher.token_columns(), corpus.starts, len(distinct)),
         }
-    )
-    spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
-    if spoiled:
-        raise HeadprobeError(
-            str(grid.model.dtype).removeprefix("torch."),
-            f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
-            "Try --dtype float32",
+        if not self.work.counts:
+            beside = {name: np.zeros_like(counts) for name, counts in beside.items()}
+        tallies = tallier.tallies(
+            {
+                **beside,
+                "bits": np.array(bits),
+                "characters": corpus.characters[self.work.scored].sum(),
+                **{name: sums.cpu().numpy() for name, sums in copying.sums().items()},
+            }
         )
-    return Measured(tallies, batcher.token_numbers)
+        spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
+        if spoiled:
+            raise HeadprobeError(
+                str(self.grid.model.dtype).removeprefix("torch."),
+                f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
+                "Try --dtype float32",
+            )
+        return tallies

@@ -18,9 +18,10 @@ from headprobe.workflows.shares import Share
 @dataclass(frozen=True)
 class ScanRequest:
     """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
-    context by default; ``out``: the run folder, named by model and time by default; ``rules``: a
-    file of rules that differ from the packaged ones; ``twin``, ``shuffle``: the controls;
-    ``shard``: the share of the passages that is scanned, to a shard folder beside ``out``."""
+    context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
+    folder, named by model and time by default; ``rules``: a file of rules that differ from the
+    packaged ones; ``twin``, ``shuffle``: the controls; ``shard``: the share of the passages that is
+    scanned, to a shard folder beside ``out``."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -33,6 +34,7 @@ class ScanRequest:
     overwrite: bool = False
     trust_remote_code: bool = False
     budget: int | None = None
+    memory: int | None = None
     rules: Path | None = None
     twin: bool = False
     shuffle: bool = False

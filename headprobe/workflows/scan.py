@@ -101,6 +101,8 @@ class _Scan:
             found.dtype,
             request.seed,
             self.rules.idle.output_norm,
+            request.memory,
+            self.progress.warn,
             found.work,
             self.journal,
             self.ranks,
@@ -122,7 +124,14 @@ class _Scan:
         with self.clock("load"):
             self.progress.stage("loading the model")
             source = request.source
-            model = load_model(source, found.config, found.device, found.dtype, self.progress.warn)
+            model = load_model(
+                source,
+                found.config,
+                found.device,
+                found.dtype,
+                self.progress.warn,
+                spread=request.device == "auto",
+            )
             with quietly():
                 grid = observe_heads(model, source.name, found.proof)
             note = describe_model(source, grid)
@@ -141,7 +150,10 @@ class _Scan:
     def _build_twin(self) -> HeadGrid:
         found, request = self.found, self.attempt.request
         source = request.source
-        model = build_twin(source, found.config, found.device, found.dtype, request.seed)
+        spread = request.device == "auto"
+        model = build_twin(
+            source, found.config, found.device, found.dtype, request.seed, spread=spread
+        )
         return observe_heads(model, source.name, found.proof)
 
     def _stage(self, name: str) -> None:

@@ -18,7 +18,7 @@ from headprobe.model.checkpoint import (
     load_model,
     quietly,
 )
-from headprobe.model.forward import run_chunks
+from headprobe.model.forward import run_chunk
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
@@ -54,7 +54,7 @@ def show_text(
     look = _Look(grid, layer)
     batcher = Batcher(corpus, device)
     whole = Block(np.array([0]), 0, len(corpus.token_ids))
-    run_chunks(grid, batcher, [[whole]], look, lambda _: None)
+    run_chunk(grid, batcher, [whole], look)
 
     found = corpus.instances
     return TextView(

@@ -16,7 +16,7 @@ from headprobe.align.flat import Flat, lay_flat, plan_chunks
 from headprobe.model.heads import HeadGrid
 from headprobe.tally.copying import repeat_tokens
 from headprobe.tally.likeness import LikenessStatistic
-from headprobe.workflows.measuring import BatchLimits, measure
+from headprobe.workflows.measuring import measure
 
 CPU = torch.device("cpu")
 TOGETHER = 16
@@ -80,8 +80,7 @@ class Contest:
             patch("headprobe.tally.tallier.LikenessStatistic", of_pairs),
             patch("headprobe.workflows.measuring.repeat_tokens", repeated),
         ):
-            limits = BatchLimits.of(CPU)
-            measure(self._grid, self._corpus, seed=0, idle_line=0.3, limits=limits, advance=_no)
+            measure(self._grid, self._corpus, seed=0, idle_line=0.3, advance=_no)
 
     def by_hand(self) -> None:
         """What a script does: the causal language model, in file order, every map returned and

@@ -19,7 +19,8 @@ from headprobe.probes.passages import cut
 from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, DEPRELS, QUADRANTS, UPOS
 from headprobe.store.copying import LAGS
 from headprobe.store.tallies import AXES
-from headprobe.workflows.measuring import BatchLimits, measure
+from headprobe.workflows.limits import BatchLimits
+from headprobe.workflows.measuring import measure
 from tests.checkpoints import SHARED, toy_tokenizer
 from tests.model.tiny import random_ids, tiny_model
 from tests.tally.slow import Slow, measure_slowly

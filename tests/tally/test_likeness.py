@@ -17,7 +17,8 @@ from headprobe.evidence.weigh import weigh
 from headprobe.model.heads import observe_heads
 from headprobe.verdicts.roles import judge
 from headprobe.verdicts.rules import load_rules
-from headprobe.workflows.measuring import BatchLimits, measure
+from headprobe.workflows.limits import BatchLimits
+from headprobe.workflows.measuring import measure
 from tests.checkpoints import toy_tokenizer
 from tests.model.tiny import build, random_ids, tiny_model
 from tests.tally.test_against_eager import LARGE, PROBES, passages_of, run

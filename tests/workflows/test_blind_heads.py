@@ -15,7 +15,7 @@ from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
-from headprobe.model.forward import run_chunks
+from headprobe.model.forward import run_chunk
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
 from headprobe.store.tallies import Tallies
@@ -57,7 +57,8 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
     )
     passages = np.arange(len(corpus.lengths))
     each = plan_chunks(passages, corpus.lengths, 4, tokens=1, scores=1 << 30)
-    run_chunks(grid, batcher, each, tallier, lambda _: None)
+    for blocks in each:
+        run_chunk(grid, batcher, blocks, tallier)
     tallies = tallier.tallies(
         {
             "profile_pairs": count_profile_pairs(corpus.instances, LONGEST),

@@ -33,9 +33,9 @@ def test_a_twin_is_the_same_model_untrained(
     built: list[PreTrainedModel] = []
     of_others = models_alive()
 
-    def watched(*arguments: object) -> PreTrainedModel:
+    def watched(*arguments: object, **options: object) -> PreTrainedModel:
         assert models_alive() == of_others, "the checkpoint is still in memory"
-        built.append(build_twin(*arguments))
+        built.append(build_twin(*arguments, **options))
         return built[-1]
 
     monkeypatch.setattr(scan_module, "build_twin", watched)
@@ -98,7 +98,7 @@ def test_known_controls_are_taken_over(
     again = scanned(twin=True, seed=1, out=tmp_path / "other-seed")
     assert again.manifest.controls[0].taken_from is None
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise AssertionError("built although it is known")
 
     monkeypatch.setattr(scan_module, "build_twin", refuse)

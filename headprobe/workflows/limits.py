@@ -1,0 +1,188 @@
+"""How much is held at once: the memory that measuring takes, and chunks that keep within it."""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from headprobe.align.corpus import Corpus
+from headprobe.errors import HeadprobeError
+from headprobe.model.heads import HeadGrid
+from headprobe.model.placing import free_memory
+
+MIB = 2**20
+
+WORKING = 80 * MIB
+"""On a CPU chunks take so much by default: larger ones are no faster."""
+
+ACCELERATED = 0.5
+"""The part of an accelerator's free memory that is taken by default."""
+
+SCORE = 48
+"""Bytes for an attention weight of a rectangle: itself, and what statistics make of it."""
+
+LOGIT = 12
+"""Bytes for a logit: itself, its logarithm, and what a model does to it."""
+
+PAIR = 40
+"""Bytes for a pair of words: its indices by kind, and what is sorted on the way to them."""
+
+LEAST_ROWS = 16
+"""Blocks of fewer rows are too slow to be of use, ..."""
+
+ENOUGH_ROWS = 64
+"""... and of so many quick enough, however long the rows."""
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """A chunk holds at most so many tokens (but always one passage), and where text is scored so
+    many logits at a time; a block of it so many attention weights of one layer."""
+
+    tokens: int
+    scores: int
+    logits: int = 1 << 21
+
+    @classmethod
+    def of(cls, device: torch.device) -> "BatchLimits":
+        """Small enough for a CPU's caches, large enough to fill an accelerator."""
+        if device.type == "cpu":
+            return cls(tokens=2048, scores=1 << 20)
+        return cls(tokens=32768, scores=1 << 27, logits=1 << 26)
+
+
+class WorkingSet:
+    """What measuring takes over the loaded weights, in bytes, as far as shapes tell.
+
+    ``token`` for every token of a chunk; ``sizes`` [P] what each passage counts in it, in tokens:
+    more than it has where its word pairs or its sampled rows, which wait for the last layer, weigh
+    more. ``sums`` are held all the time, however many passages there are.
+    """
+
+    def __init__(self, grid: HeadGrid, corpus: Corpus, sums: int) -> None:
+        found, heads = corpus.instances, grid.n_heads
+        self.sums, self.token = sums, _token_bytes(grid)
+        words = np.diff(found.passage_first)
+        sampled = np.bincount(found.passage[found.sampled_words], minlength=len(words))
+        kept = sampled * (words + 3 * grid.layers[0].norm_map.shape[-1]) * 4
+        beside = words**2 // 2 * PAIR + kept * heads * len(grid.layers)
+        lengths = corpus.lengths
+        self.sizes: NDArray[np.int64] = lengths + -(-beside // self.token)
+        self._longest = int(self.sizes.max()) * self.token
+        self._row = int(lengths.max()) * heads * SCORE
+        most = BatchLimits.of(grid.device)
+        self._most = replace(
+            most,
+            tokens=max(most.tokens, int(self.sizes.max())),
+            scores=max(most.scores, ENOUGH_ROWS * self._row // SCORE),
+        )
+        self._device = grid.device
+
+    @property
+    def least(self) -> int:
+        """The smallest memory in which the longest passage can be measured."""
+        return self.sums + self._longest + LEAST_ROWS * self._row
+
+    @property
+    def default(self) -> int:
+        """Enough to be fast, little enough to leave the machine to others."""
+        free = free_memory(self._device)
+        if self._device.type == "cuda":
+            wanted = int(free * ACCELERATED)
+        else:
+            wanted = max(self.sums + WORKING, self.least + self._most.scores * SCORE)
+            wanted = min(wanted, free)
+        if wanted < self.least:
+            raise _too_little(f"{_mib(free)} of free memory", self)
+        return wanted
+
+    def limits(self, memory: int | None) -> BatchLimits:
+        """Chunks that keep within so many bytes; HeadprobeError where that is too little."""
+        if memory is not None and memory < self.least:
+            raise _too_little(f"--memory {_mib(memory)}", self)
+        room = (self.default if memory is None else memory) - self.sums
+        for_scores = min(
+            self._most.scores * SCORE,
+            max(room // 3, LEAST_ROWS * self._row),
+            room - self._longest,
+        )
+        return BatchLimits(
+            tokens=int(min(self._most.tokens, (room - for_scores) // self.token)),
+            scores=for_scores // SCORE,
+            logits=min(self._most.logits, room // 4 // LOGIT),
+        )
+
+    def halved(self, limits: BatchLimits) -> BatchLimits:
+        """What is left of these limits when the memory was not there."""
+        taken = limits.tokens * self.token + limits.scores * SCORE
+        least = self.least - self.sums
+        if taken <= least:
+            raise _too_little("out of memory", self)
+        return self.limits(self.sums + max(taken // 2, least))
+
+
+def measured_within(
+    working: WorkingSet,
+    limits: BatchLimits,
+    attempt: Callable[[BatchLimits], Result],
+    warn: Callable[[str], None],
+) -> Result:
+    """What ``attempt`` gives; with half the limits as often as it runs out of memory, which is said
+    once. An attempt must not count what one before it left unfinished."""
+    told = False
+    while True:
+        try:
+            return attempt(limits)
+        except (MemoryError, RuntimeError) as error:
+            if not ran_out(error):
+                raise
+        # only here the traceback, which holds the attempt's tensors, is gone
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        limits = working.halved(limits)
+        if not told:
+            warn(
+                "out of memory: going on with chunks of half the size (--memory SIZE sets it "
+                "from the start)"
+            )
+            told = True
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether this is how a device, or the host, says that its memory is used up."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def _token_bytes(grid: HeadGrid) -> int:
+    """The larger of what a token takes in the feed-forward part of a layer, and while it attends
+    and its heads' outputs are looked at in float32."""
+    config, item = grid.model.config.get_text_config(), grid.model.dtype.itemsize
+    wide = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    experts = getattr(config, "num_experts_per_tok", None) or 1
+    outputs = grid.n_heads * grid.head_dim
+    feeding = item * 4 * (config.hidden_size + wide * experts)
+    attending = item * 4 * (config.hidden_size + outputs) + 4 * 4 * outputs
+    return int(max(feeding, attending))
+
+
+def _too_little(where: str, working: WorkingSet) -> HeadprobeError:
+    return HeadprobeError(
+        where,
+        f"measuring takes at least {_mib(working.least)} over the weights, for sums and for the "
+        "longest passage",
+        "Give it that much with --memory, or have shorter passages with --budget",
+    )
+
+
+def _mib(size: int) -> str:
+    return f"{-(-size // MIB)}MiB"
