@@ -25,7 +25,7 @@ class ExampleStatistic(BatchStatistic):
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        rows = view.whole(view.earlier, batch.example)
+        rows = view.whole(view.earlier, batch.example).transpose(1, 2)
         weight, word = rows.topk(min(STRONGEST, rows.shape[-1]), dim=-1)
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
         self._word[batch.example_row, layer, :, : word.shape[-1]] = found

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headprobe.axes import FOLDS
 from headprobe.tally.statistic import BatchStatistic, wide
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, winners
 
 
 class RelationStatistic(BatchStatistic):
@@ -36,14 +36,15 @@ class RelationStatistic(BatchStatistic):
         kept, kind = view.at(view.kept, asked.row), self._kept.dtype
         self._kept[layer].index_add_(0, asked.relation, kept.to(kind))
         sums = self._on_targets[layer]
-        share, share_norm = (view.at_pairs(of, asked.target_pair) for of in view.shares)
+        share = view.share_by_pair.index_select(0, asked.target_pair)
+        share_norm = view.at_pairs(view.shares[1], asked.target_pair)
         mass = share * kept.index_select(0, asked.of)
         on_targets = torch.stack([mass, share, share_norm], dim=1)
         sums.index_add_(0, asked.target_relation, on_targets.to(kind))
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         members = view.batch.classes.flatten(0, 1).to(kind)
-        columns = view.columns.transpose(1, 2).flatten(2).to(kind)
-        sums.index_add_(0, asked.of_class, (columns @ members).permute(2, 0, 1))
+        of_classes = torch.einsum("kwh,wc->ckh", view.columns.flatten(1, 2).to(kind), members)
+        sums.index_add_(0, asked.of_class, of_classes)
         hits = torch.cat([_hits_of_links(view), _hits_of_classes(view)]).to(torch.int32)
         self._hits[layer].index_add_(0, asked.bins, hits.repeat(len(self._bins), 1))
 
@@ -73,7 +74,7 @@ def _hits_of_links(view: LayerView) -> Tensor:
         winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
     if len(asked.strict):
         earlier = view.whole(view.earlier, asked.row[asked.strict])
-        winner[asked.strict] = view.winners(earlier * asked.other_form[:, None, :])
+        winner[asked.strict] = winners(earlier * asked.other_form[:, :, None])
     hits = torch.zeros_like(winner)
     hit = winner.index_select(0, asked.of) == asked.target[:, None]
     return hits.index_add_(0, asked.of, hit.to(hits.dtype))

@@ -75,7 +75,7 @@ class Tallier:
     def attended(self, number: int, weights: Tensor) -> None:
         """A rectangle has attended."""
         batch = self._running.batches[number]
-        if not batch.last_row.shape[1]:
+        if not batch.queries:
             return
         view = LayerView(batch, self._layer, weights, self._loudness)
         for statistic in self._statistics:

@@ -74,7 +74,7 @@ def measure(
     HeadprobeError where the model's numbers overflow: one such passage would spoil every sum.
     """
     found = corpus.instances
-    batcher = Batcher(corpus, grid.device)
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
     tallier = Tallier(
         grid,
         found,

@@ -49,7 +49,7 @@ def show_text(run: Run, layer: int, head: int, text: str) -> TextView:
         ids = torch.from_numpy(corpus.token_ids).long().to(device)
         grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)
-    batcher = Batcher(corpus, device)
+    batcher = Batcher(corpus, device, grid.n_kv_heads)
     whole = Block(np.array([0]), 0, len(corpus.token_ids))
     run_chunks(grid, batcher, [[whole]], look, lambda _: None)
 
@@ -105,10 +105,11 @@ class _Look:
         if self._asked:
             batch = self._chunk.batches[number]
             view = LayerView(batch, self._layer, weights, self._loudness)
-            self.sink = view.token_rows[0, ..., : batch.starts].sum(-1).cpu()
+            self.sink = view.sink[0].T.cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
-            self.words = (view.earlier[0] + itself).cpu()
+            rows = torch.arange(batch.queries, device=weights.device)
+            self.words = (view.whole(view.earlier, rows).transpose(1, 2) + itself).cpu()
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """Of no interest here."""

@@ -51,7 +51,7 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
     assert corpus.instances.tokens.mean() > 2
     model = build("llama", {"max_position_embeddings": 1024, "num_key_value_heads": 4})
     grid = observe_heads(model, "blind", random_ids(9))
-    batcher = Batcher(corpus, grid.device)
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
     tallier = Blind(
         grid, corpus.instances, len(batcher.token_numbers), corpus.starts, seed=0, idle_line=0.3
     )
