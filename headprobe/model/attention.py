@@ -24,9 +24,10 @@ class Observer(Protocol):
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         """The rectangle of this number has attended; ``weights`` [B, G, T, S, R] are the
-        probabilities in float32 (query head g * S + s)."""
+        probabilities in float32 (query head g * S + s), the softmax of ``scores``, which are
+        finite where the weight is zero."""
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """The layer has attended; ``output`` [N, H, V] are its heads' before ``o_proj``."""
@@ -78,7 +79,7 @@ class Masking:
             seen = self._sees(none, none, rows, keys) & (keys >= 0) & (rows >= 0)
             seen |= (keys == NOWHERE) & (rows == NONE)
             hidden = torch.zeros(seen.shape, dtype=dtype, device=keys.device)
-            hidden.masked_fill_(~seen, -torch.inf)
+            hidden.masked_fill_(~seen, torch.finfo(dtype).min / 2)
             found = self._bias[rectangle.start] = hidden[:, None, :, None, :]
         return found
 
@@ -134,7 +135,7 @@ def attend(
         real = mixed.view(batch * heads * rows, -1).index_select(0, back)
         stop = rectangle.start + len(rectangle.real)
         output[rectangle.start : stop] = real.view(-1, output.shape[1])
-        flat.observer.attended(number, weights.view(shape))
+        flat.observer.attended(number, weights.view(shape), scores.view(shape))
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
         raise Finished

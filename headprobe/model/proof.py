@@ -42,7 +42,7 @@ class Witness:
         self.modules.append(module)
         self._groups = value.shape[1]
 
-    def attended(self, number: int, weights: Tensor) -> None:  # noqa: ARG002
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
         keys, rows = weights.shape[2] - 1, weights.shape[4]
         later = weights[:, :, :keys].transpose(2, 3).tril(rows - keys - 1)
         self.future = max(self.future, float(later.max()))

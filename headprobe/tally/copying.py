@@ -70,7 +70,7 @@ class CopyingObserver:
         """A layer is about to attend (``model.attention.Observer``)."""
         self._layer = self._grid.index_of(module)
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
         """A rectangle has attended."""
         passage, row, copy, sequence = self._asked[number]
         keys = weights.shape[2] - 1

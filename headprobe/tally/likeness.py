@@ -49,7 +49,7 @@ class LikenessStatistic:
         if not len(batch.sampled):
             return
         self._left.append(view.at(view.kept, batch.sampled) > 0)
-        attention = view.whole(view.share, batch.sampled).sqrt_().permute(2, 0, 1)
+        attention = view.whole(batch.sampled).sqrt_().permute(2, 0, 1)
         self._attention[batch.rectangle.start].append(attention)
 
     def add_output(self, view: OutputView) -> None:

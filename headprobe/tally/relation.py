@@ -73,8 +73,8 @@ def _hits_of_links(view: LayerView) -> Tensor:
         of_sentence = view.at(view.sentence_winner, rows)
         winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
     if len(asked.strict):
-        earlier = view.whole(view.earlier, asked.row[asked.strict])
-        winner[asked.strict] = winners(earlier * asked.other_form[:, :, None])
+        shares = view.whole(asked.row[asked.strict])
+        winner[asked.strict] = winners(shares * asked.other_form[:, :, None])
     hits = torch.zeros_like(winner)
     hit = winner.index_select(0, asked.of) == asked.target[:, None]
     return hits.index_add_(0, asked.of, hit.to(hits.dtype))

@@ -17,13 +17,14 @@ class LayerView:
     earlier words is to add up long vectors.
 
     Each property is computed once, when the first statistic asks for it, and freed with the view.
-    ``weights`` [B, G, T, S, R] as the attention function gives them; ``loudness`` [N, H]: the norm
-    after ``W_O`` of the value that each head would read at each place.
+    ``weights`` and ``scores`` [B, G, T, S, R] as the attention function gives them; ``loudness``
+    [N, H]: the norm after ``W_O`` of the value that each head would read at each place.
     """
 
     batch: AlignedBatch
     layer: Layer
     weights: Tensor
+    scores: Tensor
     loudness: Tensor
 
     @cached_property
@@ -39,9 +40,13 @@ class LayerView:
 
     @cached_property
     def entropy(self) -> Tensor:
-        """[B, H, W] in nats."""
-        logarithm = self.tokens.clamp(min=torch.finfo(self.weights.dtype).tiny).log_()
-        return -logarithm.mul_(self.tokens).sum(2).flatten(1, 2)
+        """[B, H, W] in nats, without a logarithm for each weight p: where p is ``exp(s - c)``, its
+        row's ``-sum(p log p)`` is ``c sum(p) - sum(p s)``. ``scores`` s are used up."""
+        scores = self.scores[:, :, :-1, :, : self.batch.queries].float()
+        offset = scores.amax(2) - self.tokens.amax(2).log()
+        total = self.tokens.sum(2)
+        found = torch.where(total > 0, offset * total, 0) - scores.mul_(self.tokens).sum(2)
+        return found.flatten(1, 2)
 
     @cached_property
     def drawn(self) -> Tensor:
@@ -116,7 +121,7 @@ class LayerView:
     @cached_property
     def share_by_pair(self) -> Tensor:
         """[B * W' * W, H]: the same, pair by pair."""
-        return self.share.permute(0, 2, 4, 1, 3).reshape(-1, self.loudness.shape[1])
+        return self.share.permute(0, 2, 4, 1, 3).flatten(0, 2).flatten(1).contiguous()
 
     @cached_property
     def columns(self) -> Tensor:
@@ -136,11 +141,13 @@ class LayerView:
         earlier, passage = pairs // queries % words, pairs // (queries * words)
         return of_pairs.permute(0, 2, 4, 1, 3)[passage, earlier, pairs % queries].flatten(1)
 
-    @staticmethod
-    def whole(of_pairs: Tensor, rows: Tensor) -> Tensor:
-        """[I, W', H] of [B, G, W', S, W] at these rows (b * W + w)."""
-        queries = of_pairs.shape[4]
-        return of_pairs.permute(0, 4, 2, 1, 3)[rows // queries, rows % queries].flatten(2)
+    def whole(self, rows: Tensor) -> Tensor:
+        """[I, W', H]: ``share`` in these rows (b * W + w)."""
+        words, queries = self.batch.words, self.batch.queries
+        first = rows // queries * (words * queries) + rows % queries
+        pairs = first[:, None] + torch.arange(words, device=rows.device) * queries
+        found = self.share_by_pair.index_select(0, pairs.flatten())
+        return found.view(len(rows), words, -1)
 
     @cached_property
     def passage_winner(self) -> Tensor:
@@ -173,7 +180,7 @@ def winners(candidates: Tensor) -> Tensor:
     places = torch.arange(candidates.shape[1], device=best.device, dtype=best.dtype)
     asked = torch.stack([torch.ones_like(places), places])
     count, place = (asked @ largest).unbind(1)
-    return torch.where((count == 1) & (best[:, 0] > 0), place, -1).to(torch.int64)
+    return torch.where((count == 1) & (best[:, 0] > 0), place, -1).to(torch.int32)
 
 
 @dataclass

@@ -21,7 +21,7 @@ from headprobe.tally.tallier import Tallier, count_column_passages, count_profil
 SCORED_PASSAGES = 32
 """Passages of the run whose text the output layer is asked about (bits per character), at most."""
 
-SCORED_SHARE = 1 / 16
+SCORED_SHARE = 1 / 32
 """The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
 ..."""
 
@@ -56,7 +56,7 @@ class BatchLimits:
     def of(cls, device: torch.device) -> "BatchLimits":
         """Small enough for a CPU's caches, large enough to fill an accelerator."""
         if device.type == "cpu":
-            return cls(tokens=2048, scores=1 << 20)
+            return cls(tokens=2048, scores=1 << 19)
         return cls(tokens=32768, scores=1 << 27, logits=1 << 28)
 
 

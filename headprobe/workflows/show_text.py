@@ -101,15 +101,15 @@ class _Look:
         self._asked = module is self._layer.module
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         if self._asked:
             batch = self._chunk.batches[number]
-            view = LayerView(batch, self._layer, weights, self._loudness)
+            view = LayerView(batch, self._layer, weights, scores, self._loudness)
             self.sink = view.sink[0].T.cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
-            rows = torch.arange(batch.queries, device=weights.device)
-            self.words = (view.whole(view.earlier, rows).transpose(1, 2) + itself).cpu()
+            earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
+            self.words = (earlier + itself).cpu()
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """Of no interest here."""

@@ -28,7 +28,7 @@ class Recorder:
         assert module.layer_idx not in self.weights
         self.weights[module.layer_idx] = self.here = []
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         assert number == len(self.here)
         # [B, G, T, S, R], the last of T no token
         self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))

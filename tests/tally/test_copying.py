@@ -62,7 +62,7 @@ class Pretending(CopyingObserver):
 
     ids: list[list[list[int]]]
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         fake = torch.zeros_like(weights)
         for b, ids in enumerate(self.ids[number]):
             for row in range(1, len(ids)):
@@ -72,7 +72,7 @@ class Pretending(CopyingObserver):
                 fake[b, 1, [t + 1 for t in copies], 0, row] = 0.1
                 fake[b, 2, row - 1, 0, row] = 0.1
                 fake[b, 3, : row + 1, 0, row] = 1 / (row + 1)
-        super().attended(number, fake)
+        super().attended(number, fake, scores)
 
 
 def test_perfect_copiers_hit_always_and_others_never() -> None:
