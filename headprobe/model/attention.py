@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from headprobe.align.flat import NONE, NOWHERE, Rectangle
+from headprobe.align.flat import NONE, Rectangle
 
 NAME = "headprobe"
 
@@ -76,10 +76,10 @@ class Masking:
         if found is None:
             rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
             none = torch.zeros_like(keys[:1])
-            seen = self._sees(none, none, rows, keys) & (keys >= 0) & (rows >= 0)
-            seen |= (keys == NOWHERE) & (rows == NONE)
-            hidden = torch.zeros(seen.shape, dtype=dtype, device=keys.device)
-            hidden.masked_fill_(~seen, torch.finfo(dtype).min / 2)
+            seen = self._sees(none, none, rows, keys) & (keys >= 0)
+            seen[:, -1] = rectangle.rows == NONE
+            low = torch.finfo(dtype).min / 2
+            hidden = torch.where(seen, 0.0, low).to(dtype)
             found = self._bias[rectangle.start] = hidden[:, None, :, None, :]
         return found
 

@@ -25,7 +25,7 @@ class ExampleStatistic(BatchStatistic):
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        shares = view.whole(batch.example).transpose(1, 2)
+        shares = view.whole(batch.example).permute(1, 2, 0)
         share, word = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
         weight = share * view.at(view.kept, batch.example)[..., None]
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)

@@ -85,7 +85,7 @@ class LikenessStatistic:
                 continue
             attention = torch.cat(self._attention.pop(batch.rectangle.start))
             last = first + len(batch.sampled)
-            rows = (attention * active[:, first:last, None]).flatten(1)
+            rows = (attention * active[:, None, first:last]).flatten(1)
             self._affinity.add_(rows @ rows.T)
             first = last
         self._active, self._written = [], []

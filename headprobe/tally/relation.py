@@ -42,9 +42,8 @@ class RelationStatistic(BatchStatistic):
         on_targets = torch.stack([mass, share, share_norm], dim=1)
         sums.index_add_(0, asked.target_relation, on_targets.to(kind))
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
-        members = view.batch.classes.flatten(0, 1).to(kind)
-        of_classes = torch.einsum("kwh,wc->ckh", view.columns.flatten(1, 2).to(kind), members)
-        sums.index_add_(0, asked.of_class, of_classes)
+        of_classes = view.batch.classes.flatten(0, 1).T @ view.columns.flatten(1, 2)
+        sums.index_add_(0, asked.of_class, of_classes.transpose(0, 1).to(kind))
         hits = torch.cat([_hits_of_links(view), _hits_of_classes(view)]).to(torch.int32)
         self._hits[layer].index_add_(0, asked.bins, hits.repeat(len(self._bins), 1))
 
@@ -74,7 +73,8 @@ def _hits_of_links(view: LayerView) -> Tensor:
         winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
     if len(asked.strict):
         shares = view.whole(asked.row[asked.strict])
-        winner[asked.strict] = winners(shares * asked.other_form[:, :, None])
+        candidates = shares * asked.other_form.T[:, :, None]
+        winner[asked.strict] = winners(candidates.flatten(1)[None]).view(candidates.shape[1:])
     hits = torch.zeros_like(winner)
     hit = winner.index_select(0, asked.of) == asked.target[:, None]
     return hits.index_add_(0, asked.of, hit.to(hits.dtype))

@@ -60,7 +60,8 @@ def _sum_by_distance(shares: Tensor) -> Tensor:
     The columns are cut into squares of W, from the last, and written into lines of 2 W - 1 with
     W - 1 zeros before; a view with a line stride one larger turns diagonals into columns.
     """
-    of_pairs = shares.sum(1).transpose(2, 3)
+    of_passages = shares.sum(1) if shares.shape[1] > 1 else shares[:, 0]
+    of_pairs = of_passages.transpose(2, 3)
     kinds, groups, shared, words, queries = of_pairs.shape
     squares = -(-words // queries)
     line = 2 * queries - 1

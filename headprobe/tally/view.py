@@ -42,11 +42,13 @@ class LayerView:
     def entropy(self) -> Tensor:
         """[B, H, W] in nats, without a logarithm for each weight p: where p is ``exp(s - c)``, its
         row's ``-sum(p log p)`` is ``c sum(p) - sum(p s)``. ``scores`` s are used up."""
-        scores = self.scores[:, :, :-1, :, : self.batch.queries].float()
-        offset = scores.amax(2) - self.tokens.amax(2).log()
-        total = self.tokens.sum(2)
-        found = torch.where(total > 0, offset * total, 0) - scores.mul_(self.tokens).sum(2)
-        return found.flatten(1, 2)
+        # over all keys and rows, which lie together in memory
+        scores, weights = (x.flatten(0, 1).flatten(2) for x in (self.scores.float(), self.weights))
+        offset = scores.amax(1) - weights.amax(1).log_()
+        found = offset * weights.sum(1) - scores.mul_(weights).sum(1)
+        words = self.batch.rectangle.rows[:, None, : self.batch.queries] >= 0
+        of_heads = found.view(len(words), -1, self.weights.shape[4])
+        return of_heads[..., : self.batch.queries] * words
 
     @cached_property
     def drawn(self) -> Tensor:
@@ -142,12 +144,12 @@ class LayerView:
         return of_pairs.permute(0, 2, 4, 1, 3)[passage, earlier, pairs % queries].flatten(1)
 
     def whole(self, rows: Tensor) -> Tensor:
-        """[I, W', H]: ``share`` in these rows (b * W + w)."""
+        """[W', I, H]: ``share`` in these rows (b * W + w)."""
         words, queries = self.batch.words, self.batch.queries
         first = rows // queries * (words * queries) + rows % queries
-        pairs = first[:, None] + torch.arange(words, device=rows.device) * queries
+        pairs = first + torch.arange(words, device=rows.device)[:, None] * queries
         found = self.share_by_pair.index_select(0, pairs.flatten())
-        return found.view(len(rows), words, -1)
+        return found.view(words, len(rows), -1)
 
     @cached_property
     def passage_winner(self) -> Tensor:
@@ -208,10 +210,10 @@ class OutputView:
     def square(self) -> Tensor:
         """[Q, H]: the squared norms of the heads' outputs after W_O."""
         written = torch.bmm(self.head_output.transpose(0, 1), self.layer.norm_map)
-        return written.square_().sum(-1).T
+        return torch.linalg.vector_norm(written, dim=-1).square_().T
 
     @cached_property
     def residual_square(self) -> Tensor:
         """[Q]: the squared norms of the residual stream at usable words."""
-        rows = self.residual[0].index_select(0, self.chunk.word_token).float()
-        return rows.square_().sum(-1)
+        norms = torch.linalg.vector_norm(self.residual[0], dim=-1, dtype=torch.float32)
+        return norms.index_select(0, self.chunk.word_token).square_()
