@@ -186,7 +186,9 @@ class Batcher:
         tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
         last = stack([corpus.last_token[span] for span in earlier], NONE)
         word = stack(tokens, NONE)
-        return order_tokens(word, last, np.array(_lengths(tokens)), first_word, block.first, self.starts)
+        return order_tokens(
+            word, last, np.array(_lengths(tokens)), first_word, block.first, self.starts
+        )
 
     def _earlier(self, block: Block) -> tuple[list[slice], int]:
         """The words (of the run) of each passage up to the block's end, and the first of them (of

@@ -15,6 +15,10 @@ NONE, NOWHERE = -1, -2
 ALIKE = 0.8
 """Passages share a rectangle while the shortest has this part of the longest's tokens."""
 
+EVEN = 64
+"""Blocks have a multiple of so many rows, where they may: a CPU's vectors go through keys of an odd
+number of rows up to three times slower."""
+
 
 @dataclass(frozen=True)
 class Block:
@@ -91,8 +95,10 @@ def plan_chunks(
 
 
 def _blocks(passages: NDArray[np.int64], longest: int, most_rows: int) -> list[Block]:
-    parts = -(-longest // most_rows) if len(passages) == 1 else 1
-    edges = np.linspace(0, longest, parts + 1).round().astype(int).tolist()
+    if len(passages) > 1 or longest <= most_rows:
+        return [Block(passages, 0, longest)]
+    rows = max(1, most_rows // EVEN * EVEN or most_rows)
+    edges = [*range(0, longest, rows), longest]
     return [Block(passages, a, b) for a, b in pairwise(edges)]
 
 
