@@ -208,7 +208,7 @@ class Batcher:
         example, example_row = _within(found.example_words, queries)
         sentence = stack([found.sentence[span] for span in earlier], 0)
         arrays = {
-            **order.extra(self._groups, usable.shape[1]),
+            **order.of_extra(self._groups, usable.shape[1]),
             "usable": usable,
             "sentence": sentence,
             "classes": classes,

@@ -129,8 +129,14 @@ def lay_flat(
         slots = np.flatnonzero(rows >= 0)
         real = slots[np.argsort(asking.flat[slots])]
         seen, start = starts + np.maximum(keys, 0), int(starts[0, 0]) + block.first
-        arrays = (on_device(array, device) for array in (rows, keys, asking, seen, real))
-        return Rectangle(*arrays, start)
+        return Rectangle(
+            rows=on_device(rows, device),
+            keys=on_device(keys, device),
+            asking=on_device(asking, device),
+            seen=on_device(seen, device),
+            real=on_device(real, device),
+            start=start,
+        )
 
     ends = ({p: len(sequences[p]) for p in block.passages.tolist()} for block in blocks)
     arranged = arranged or [_as_they_stand(b, e) for b, e in zip(blocks, ends, strict=True)]

@@ -10,15 +10,15 @@ from headprobe.align.flat import NONE
 
 @dataclass(frozen=True)
 class Order:
-    """The rows [B, R] and keys [B, T] of a block, words first; ``extra`` [3, K] are passage, key and
-    word of the words' further tokens."""
+    """The rows [B, R] and keys [B, T] of a block, words first; ``extra_tokens`` [3, K] are passage,
+    key and word of the words' further tokens."""
 
     rows: NDArray[np.int64]
     keys: NDArray[np.int64]
     extra_tokens: NDArray[np.int64]
     first_word: int
 
-    def extra(self, groups: int, words: int) -> dict[str, NDArray[np.int64]]:
+    def of_extra(self, groups: int, words: int) -> dict[str, NDArray[np.int64]]:
         """The fields of ``AlignedBatch`` that tell of extra tokens."""
         passage, key, word = self.extra_tokens
         group = passage[:, None] * groups + np.arange(groups)
@@ -38,8 +38,8 @@ def order_tokens(
     first: int,
     starts: int,
 ) -> Order:
-    """Of tokens with their ``word`` [B, T], the words' ``last`` tokens [B, W'], passages' lengths [B]
-    and the first row."""
+    """The order of tokens with their ``word`` [B, T], of words with their ``last`` token [B, W'],
+    where passages have ``lengths`` [B] and the block's rows begin with the token ``first``."""
     place = np.arange(word.shape[1])
     inside = place < lengths[:, None]
     words = last.shape[1]

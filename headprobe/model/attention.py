@@ -103,10 +103,10 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention of [1, H, N, D] queries over [1, G, N, D] keys and values.
 
-    The S query heads of a group are rows of one product with their shared key head; keys come before
-    rows in memory, so that to go over keys is to add up long vectors. Soft caps
-    (Gemma 2) and learned sinks (gpt-oss: one more logit, dropped after the softmax) as in
-    transformers' eager functions. Returns the output [1, N, H, V].
+    The S query heads of a group are rows of one product with their shared key head; keys come
+    before rows in memory, so that to go over keys is to add up long vectors. Soft caps (Gemma 2)
+    and learned sinks (gpt-oss: one more logit, dropped after the softmax) as in transformers'
+    eager functions. Returns the output [1, N, H, V].
     """
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]

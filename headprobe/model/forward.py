@@ -73,11 +73,9 @@ def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module |
 def _bits(logits: Tensor, flat: Flat, starts: int) -> float:
     """Cross-entropy of the text's tokens, in bits."""
     told = (flat.positions[0, 1:] >= starts).nonzero().flatten()
-    nats = sum(
-        (
-            torch.logsumexp(of_rows, 1) - of_rows.gather(1, flat.token_ids[0, rows + 1, None])[:, 0]
-        ).sum()
-        for rows in told.split(ROWS)
-        for of_rows in [logits.index_select(0, rows).float()]
-    )
+    nats = torch.zeros((), device=logits.device)
+    for rows in told.split(ROWS):
+        of_rows = logits.index_select(0, rows).float()
+        expected = of_rows.gather(1, flat.token_ids[0, rows + 1, None])
+        nats += (torch.logsumexp(of_rows, 1, keepdim=True) - expected).sum()
     return float(nats) / math.log(2)

@@ -54,8 +54,8 @@ class ShapeStatistic(BatchStatistic):
 
 
 def _sum_by_distance(shares: Tensor) -> Tensor:
-    """[2, D, H]: ``shares`` [2, B, G, W', S, W] summed by the distance from the row's word (the last
-    W of W') back to the column's.
+    """[2, D, H]: ``shares`` [2, B, G, W', S, W] summed by the distance from the row's word (the
+    last W of W') back to the column's.
 
     The columns are cut into squares of W, from the last, and written into lines of 2 W - 1 with
     W - 1 zeros before; a view with a line stride one larger turns diagonals into columns.

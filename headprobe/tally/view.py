@@ -212,10 +212,12 @@ class OutputView:
     def square(self) -> Tensor:
         """[Q, H]: the squared norms of the heads' outputs after W_O."""
         written = torch.bmm(self.head_output.transpose(0, 1), self.layer.norm_map)
-        return torch.linalg.vector_norm(written, dim=-1).square_().T
+        norms: Tensor = torch.linalg.vector_norm(written, dim=-1)
+        return norms.square_().T
 
     @cached_property
     def residual_square(self) -> Tensor:
         """[Q]: the squared norms of the residual stream at usable words."""
-        norms = torch.linalg.vector_norm(self.residual[0], dim=-1, dtype=torch.float32)
-        return norms.index_select(0, self.chunk.word_token).square_()
+        norms: Tensor = torch.linalg.vector_norm(self.residual[0], dim=-1, dtype=torch.float32)
+        squares: Tensor = norms.index_select(0, self.chunk.word_token).square_()
+        return squares
