@@ -113,9 +113,8 @@ class LayerView:
     @cached_property
     def shares(self) -> Tensor:
         """[2, B, G, W', S, W]: ``share`` and ``share_norm``; zeros where nothing is left."""
-        return (
-            self._earlier * torch.where(self._kept > 0, self._kept, 1).reciprocal_()[:, :, :, None]
-        )
+        # no product with the reciprocal: that of the smallest numbers is infinite
+        return self._earlier / torch.where(self._kept > 0, self._kept, 1)[:, :, :, None]
 
     @property
     def share(self) -> Tensor:
