@@ -11,37 +11,36 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.align.corpus import Corpus
-from headprobe.align.flat import Block, Flat, Rectangle, lay_flat, on_device
+from headprobe.align.flat import NONE, Block, Flat, Rectangle, lay_flat, on_device
+from headprobe.align.order import Order, order_tokens
 from headprobe.align.pairs import WordPairs, pair_words
 from headprobe.align.questions import Asker, Questions
 
 
 @dataclass(frozen=True)
 class AlignedBatch:
-    """A block of passages: T tokens, of which R are rows; W' earlier words, of which the last W
-    are the block's query words (all, where the block is whole passages); padded on the right.
+    """A block of passages; W' earlier words, of which the last W are the block's query words (all,
+    where the block is whole passages); padded on the right.
 
-    ``rectangle`` are the tokens' places in the chunk; ``word_of_token`` [B, T], -1 where a token
-    belongs to no usable word; ``last_row`` [B, W] the rows of the query words, 0 where they are not
-    usable; ``first_word`` is W' - W. ``usable``, ``sentence``, ``marks`` (usable punctuation)
-    [B, W'] and ``classes`` [B, W', C], membership in the relations with ``every``,
-    tell of the earlier words. ``one_sentence``: no passage holds more. ``sampled`` and ``example``
-    [S] are rows (b * W + w) that are looked at one by one, ``sampled_row`` and ``example_row`` [S]
-    their places in the run's lists; ``questions`` and ``pairs`` count rows in the same way.
-    ``starts`` tokens stand before each text.
-
-    What takes a search (``unusable``: query words (b * W + w) whose rows are none of theirs;
-    ``own_rows``: passage, query word and token [K] of the block's words' own tokens) is found on
-    the host: a device would have to be waited for.
+    In ``rectangle`` the first W rows and the first W' keys are the last tokens of these words, none
+    where a word is not usable; then come the keys of the ``starts`` start tokens, then the
+    extra ones: the words' other tokens. ``extra_key`` [K * G] are these for each key/value head
+    ((b * G + g) * T + t), ``extra_word`` [K * G] their words ((b * G + g) * W' + w); ``own_extra``
+    [3, K'] passage, key and row of those of the query words. ``first_word`` is W' - W. ``usable``,
+    ``sentence``, ``marks`` (usable punctuation) [B, W'] and ``classes`` [B, W', C], membership in
+    the relations with ``every``, tell of the earlier words. ``one_sentence``: no passage holds
+    more. ``sampled`` and ``example`` [S] are rows (b * W + w) that are looked at one by one,
+    ``sampled_row`` and ``example_row`` [S] their places in the run's lists; ``questions`` count
+    rows in the same way.
     """
 
     rectangle: Rectangle
-    word_of_token: Tensor
-    last_row: Tensor
     first_word: int
+    starts: int
+    extra_key: Tensor
+    extra_word: Tensor
+    own_extra: Tensor
     usable: Tensor
-    unusable: Tensor
-    own_rows: tuple[Tensor, Tensor, Tensor]
     sentence: Tensor
     classes: Tensor
     marks: Tensor
@@ -52,51 +51,32 @@ class AlignedBatch:
     example_row: Tensor
     questions: Questions
     pairs: WordPairs
-    starts: int
 
-    @cached_property
-    def rows(self) -> Tensor:
-        """[B, W] as float: 1 for the rows of usable words."""
-        return self.usable[:, self.first_word :].float()
+    @property
+    def words(self) -> int:
+        """W'."""
+        return self.usable.shape[1]
 
-    @cached_property
-    def word_columns(self) -> Tensor:
-        """[2 B, W', T]: 1 where a token belongs to a word; this times columns of attention is per
-        word (for two kinds of them, one after the other)."""
-        words = torch.arange(self.usable.shape[1], device=self.usable.device)
-        return (self.word_of_token[:, None, :] == words[:, None]).float().repeat(2, 1, 1)
-
-    @cached_property
-    def pieces(self) -> list[list[tuple[Tensor, Tensor]]]:
-        """For each passage its words that have a k-th token, and that token, for k = 1, 2, ..."""
-        split: list[list[tuple[Tensor, Tensor]]] = []
-        for row in self.word_of_token.cpu():
-            token = torch.nonzero(row >= 0).flatten()
-            word = row[token]
-            starts = torch.searchsorted(word, word)
-            rank = torch.arange(len(word)) - starts
-            ranks = range(int(rank.max()) + 1) if len(rank) else range(0)
-            of_rank = [(word[rank == k], token[rank == k]) for k in ranks]
-            device = self.word_of_token.device
-            split.append([(w.to(device), t.to(device)) for w, t in of_rank])
-        return split
+    @property
+    def queries(self) -> int:
+        """W."""
+        return self.words - self.first_word
 
     @cached_property
     def later_rows(self) -> Tensor:
         """[B, T]: how many rows of usable words come after a token that is not their own."""
-        places = torch.arange(self.word_of_token.shape[1], device=self.usable.device)
-        last = (self.last_row + self.rectangle.first)[:, :, None]
-        after = ((last > places) & (self.rows[:, :, None] > 0)).sum(1)
-        passage, word, token = self.own_rows
-        own = (last[passage, word, 0] > token).to(after.dtype)
-        return after.index_put((passage, token), -own, accumulate=True)
+        rows, keys = self.rectangle.rows[:, : self.queries], self.rectangle.keys
+        after = ((rows[:, None, :] > keys[:, :, None]) & (rows[:, None, :] >= 0)).sum(2)
+        passage, key, row = self.own_extra
+        own = torch.ones_like(row)
+        return (after * (keys >= 0)).index_put((passage, key), -own, accumulate=True)
 
     @cached_property
     def same_sentence(self) -> Tensor:
-        """[B, W, 1, W']: 1 where query and key stand in one sentence."""
+        """[B, 1, W', 1, W]: 1 where query and key stand in one sentence."""
         query = self.sentence[:, None, self.first_word :]
         alike = (query == self.sentence[:, :, None]).float()
-        return alike.transpose(1, 2)[:, :, None, :]
+        return alike[:, None, :, None, :]
 
 
 @dataclass(frozen=True)
@@ -121,10 +101,10 @@ class Chunk:
 
 
 class Batcher:
-    """Builds chunks of a corpus on a device."""
+    """Builds chunks of a corpus on a device, for ``groups`` key/value heads."""
 
-    def __init__(self, corpus: Corpus, device: torch.device) -> None:
-        self._corpus, self._device = corpus, device
+    def __init__(self, corpus: Corpus, device: torch.device, groups: int = 1) -> None:
+        self._corpus, self._device, self._groups = corpus, device, groups
         found = corpus.instances
         self.starts = corpus.starts
         self._asker = Asker(found)
@@ -147,8 +127,12 @@ class Batcher:
         numbers = np.concatenate([block.passages for block in blocks])
         numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
         tokens = {p: self._tokens(p) for p in numbers.tolist()}
+        orders = [self._arrange(block) for block in blocks]
         flat = lay_flat(
-            {p: corpus.token_ids[rows] for p, rows in tokens.items()}, blocks, self._device
+            {p: corpus.token_ids[rows] for p, rows in tokens.items()},
+            blocks,
+            self._device,
+            [(order.rows, order.keys) for order in orders],
         )
         starts = np.cumsum([0, *(rows.stop - rows.start for rows in tokens.values())])
         words = [np.arange(*found.passage_first[p : p + 2]) for p in numbers]
@@ -168,8 +152,8 @@ class Batcher:
             passages=numbers,
             flat=flat,
             batches=tuple(
-                self._batch(block, rectangle)
-                for block, rectangle in zip(blocks, flat.rectangles, strict=True)
+                self._batch(block, rectangle, order)
+                for block, rectangle, order in zip(blocks, flat.rectangles, orders, strict=True)
             ),
             token_column=self._tensor(
                 np.concatenate([self._token_column[rows] for rows in tokens.values()])
@@ -199,26 +183,36 @@ class Batcher:
             spans.append(slice(start + int(low) * (block.first > 0), start + int(high)))
         return spans
 
-    def _batch(self, block: Block, rectangle: Rectangle) -> AlignedBatch:
+    def _arrange(self, block: Block) -> Order:
+        corpus = self._corpus
+        earlier, first_word = self._earlier(block)
+        tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
+        last = stack([corpus.last_token[span] for span in earlier], NONE)
+        word = stack(tokens, NONE)
+        return order_tokens(
+            word, last, np.array(_lengths(tokens)), first_word, block.first, self.starts
+        )
+
+    def _earlier(self, block: Block) -> tuple[list[slice], int]:
+        """The words (of the run) of each passage up to the block's end, and the first of them (of
+        their passage) that is a query word."""
+        base = self._corpus.instances.passage_first[block.passages]
+        queries = self._query_words(block)
+        earlier = [slice(int(b), span.stop) for b, span in zip(base, queries, strict=True)]
+        return earlier, queries[0].start - int(base[0])
+
+    def _batch(self, block: Block, rectangle: Rectangle, order: Order) -> AlignedBatch:
         corpus, found = self._corpus, self._corpus.instances
         queries = self._query_words(block)
-        base = found.passage_first[block.passages]
-        first_word = queries[0].start - int(base[0])
-        earlier = [slice(int(b), span.stop) for b, span in zip(base, queries, strict=True)]
-        last = stack([corpus.last_token[span] for span in queries], -1)
+        earlier, first_word = self._earlier(block)
         usable = stack([found.usable[span] for span in earlier], False)
         classes = self._classes(earlier, usable)
-        tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
-        word_of_token = stack(tokens, -1)
-        word_of_token[word_of_token >= usable.shape[1]] = -1
         sampled, sampled_row = _within(found.sampled_words, queries)
         example, example_row = _within(found.example_words, queries)
         sentence = stack([found.sentence[span] for span in earlier], 0)
         arrays = {
-            "word_of_token": word_of_token,
-            "last_row": np.maximum(last - block.first, 0),
+            **order.of_extra(self._groups, usable.shape[1]),
             "usable": usable,
-            "unusable": np.flatnonzero(~usable[:, first_word:]),
             "sentence": sentence,
             "classes": classes,
             "marks": stack([self._marks[span] for span in earlier], 0),
@@ -227,8 +221,6 @@ class Batcher:
             "example": example,
             "example_row": example_row,
         }
-        passage, token = np.nonzero(word_of_token >= first_word)
-        own_word = word_of_token[passage, token] - first_word
         form = stack([found.folded_form[span] for span in earlier], -1)
         questions = self._asker.ask(block.passages, earlier, first_word, classes, usable, form)
         pairs = pair_words(
@@ -242,7 +234,6 @@ class Batcher:
         return AlignedBatch(
             rectangle=rectangle,
             first_word=first_word,
-            own_rows=(self._tensor(passage), self._tensor(own_word), self._tensor(token)),
             one_sentence=not sentence.any(),
             questions=Questions(**{k: self._tensor(v) for k, v in questions.items()}),
             pairs=WordPairs(**{k: self._tensor(v) for k, v in pairs.items()}),

@@ -10,8 +10,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+NONE, NOWHERE = -1, -2
+
 ALIKE = 0.8
 """Passages share a rectangle while the shortest has this part of the longest's tokens."""
+
+EVEN = 64
+"""Blocks have a multiple of so many rows, where they may: a CPU's vectors go through keys of an odd
+number of rows up to three times slower."""
 
 
 @dataclass(frozen=True)
@@ -26,22 +32,21 @@ class Block:
 
 @dataclass(frozen=True)
 class Rectangle:
-    """A block in a flat run: ``keys`` [B, T] are the places of the passages' tokens up to the
-    block's end; the rows are the columns from ``first`` on, R = T - ``first``.
+    """A block in a flat run: R rows of each of B passages, which look at T keys; both are tokens'
+    places in their passage, in any order.
 
-    Shorter passages repeat a place on the right. ``real`` [n] are the rows (b * R + r) that are
-    no such padding; in this order they are the places from ``start`` on.
+    ``rows`` [B, R] and ``keys`` [B, T] are ``NONE`` where there is no token. The last key is
+    ``NOWHERE``: it takes the whole weight of rows that are no token, and nothing else. ``asking``
+    [B, R] and ``seen`` [B, T] are places in the run (of some token, where there is none). ``real``
+    [n] are the rows (b * R + r) of the places from ``start`` on.
     """
 
+    rows: Tensor
     keys: Tensor
+    asking: Tensor
+    seen: Tensor
     real: Tensor
-    first: int
     start: int
-
-    @property
-    def rows(self) -> int:
-        """R."""
-        return self.keys.shape[1] - self.first
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,10 @@ class Flat:
     token_ids: Tensor
     positions: Tensor
     rectangles: tuple[Rectangle, ...]
+
+
+Arrangement = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""The rows [B, R] and the keys [B, T] of a block."""
 
 
 def plan_chunks(
@@ -90,15 +99,24 @@ def plan_chunks(
 
 
 def _blocks(passages: NDArray[np.int64], longest: int, most_rows: int) -> list[Block]:
-    parts = -(-longest // most_rows) if len(passages) == 1 else 1
-    edges = np.linspace(0, longest, parts + 1).round().astype(int).tolist()
+    if len(passages) > 1 or longest <= most_rows:
+        return [Block(passages, 0, longest)]
+    rows = max(1, most_rows // EVEN * EVEN or most_rows)
+    edges = [*range(0, longest, rows), longest]
     return [Block(passages, a, b) for a, b in pairwise(edges)]
 
 
 def lay_flat(
-    sequences: Mapping[int, NDArray[np.integer]], blocks: Sequence[Block], device: torch.device
+    sequences: Mapping[int, NDArray[np.integer]],
+    blocks: Sequence[Block],
+    device: torch.device,
+    arranged: Sequence[Arrangement] = (),
 ) -> Flat:
-    """The passages of ``blocks`` as one run; ``sequences[p]`` are the tokens of passage p."""
+    """The passages of ``blocks`` as one run; ``sequences[p]`` are the tokens of passage p.
+
+    ``arranged`` are the rows and keys of each block, in the order they shall have; else they stand
+    as in the passages.
+    """
     places: dict[int, int] = {}
     tokens, total = [], 0
     for block in blocks:
@@ -108,23 +126,35 @@ def lay_flat(
                 tokens.append(sequences[passage])
                 total += len(sequences[passage])
 
-    def rectangle(block: Block) -> Rectangle:
-        first, stop = block.first, block.stop
-        starts = np.array([places[passage] for passage in block.passages.tolist()])
-        ends = np.array([min(len(sequences[p]), stop) for p in block.passages.tolist()])
-        columns = np.arange(stop)
-        inside = columns < ends[:, None]
-        keys = starts[:, None] + np.where(inside, columns, 0)
-        real = np.flatnonzero(inside[:, first:])
+    def rectangle(block: Block, rows: NDArray[np.int64], keys: NDArray[np.int64]) -> Rectangle:
+        starts = np.array([places[passage] for passage in block.passages.tolist()])[:, None]
+        keys = np.concatenate([keys, np.full_like(starts, NOWHERE)], axis=1)
+        asking = starts + np.maximum(rows, 0)
+        slots = np.flatnonzero(rows >= 0)
+        real = slots[np.argsort(asking.flat[slots])]
+        seen, start = starts + np.maximum(keys, 0), int(starts[0, 0]) + block.first
         return Rectangle(
-            on_device(keys, device), on_device(real, device), first, int(starts[0]) + first
+            rows=on_device(rows, device),
+            keys=on_device(keys, device),
+            asking=on_device(asking, device),
+            seen=on_device(seen, device),
+            real=on_device(real, device),
+            start=start,
         )
 
+    ends = ({p: len(sequences[p]) for p in block.passages.tolist()} for block in blocks)
+    arranged = arranged or [_as_they_stand(b, e) for b, e in zip(blocks, ends, strict=True)]
     return Flat(
         on_device(np.concatenate(tokens)[None], device),
         on_device(np.concatenate([np.arange(len(ids)) for ids in tokens])[None], device),
-        tuple(rectangle(block) for block in blocks),
+        tuple(rectangle(b, *order) for b, order in zip(blocks, arranged, strict=True)),
     )
+
+
+def _as_they_stand(block: Block, lengths: Mapping[int, int]) -> Arrangement:
+    ends = np.array([[lengths[passage]] for passage in block.passages.tolist()])
+    keys = np.where(np.arange(block.stop) < ends, np.arange(block.stop), NONE)
+    return keys[:, block.first :], keys
 
 
 def on_device(array: NDArray[Any], device: torch.device) -> Tensor:

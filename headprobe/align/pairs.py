@@ -28,14 +28,13 @@ _BINS = distance_bins()
 
 @dataclass(frozen=True)
 class WordPairs:
-    """All pairs of a usable word and a usable earlier word of its passage, [P].
+    """All P pairs of a usable word and a usable earlier word of its passage.
 
-    ``place`` is (passage * W' + earlier word) * W + word, W counting query words. ``members`` [2 P]
-    are pairs in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
+    ``members`` [2 P] are pairs, (passage * W' + earlier word) * W + word with W counting query
+    words, in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
     ``first`` [S].
     """
 
-    place: Tensor
     members: Tensor
     first: Tensor
     kind: Tensor
@@ -70,9 +69,9 @@ def pair_words(
     starts = np.diff(kinds, prepend=-1) > 0
     starts[::RUN] = True
     first = np.flatnonzero(starts)
+    place = (passage * usable.shape[1] + earlier) * queries.shape[1] + row
     return {
-        "place": (passage * usable.shape[1] + earlier) * queries.shape[1] + row,
-        "members": order % max(len(word), 1),
+        "members": place[order % max(len(word), 1)],
         "first": first,
         "kind": kinds[first],
     }

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
+]
 RulesOption = Annotated[
     Path | None,
     typer.Option("--rules", metavar="FILE", help="Rules that differ from the packaged ones."),

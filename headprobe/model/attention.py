@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from headprobe.align.flat import Rectangle
+from headprobe.align.flat import NONE, Rectangle
 
 NAME = "headprobe"
 
@@ -24,9 +24,10 @@ class Observer(Protocol):
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
 
-    def attended(self, number: int, weights: Tensor) -> None:
-        """The rectangle of this number has attended; ``weights`` [B, G, R, S, T] are the
-        probabilities in float32 (query head g * S + s)."""
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+        """The rectangle of this number has attended; ``weights`` [B, G, T, S, R] are the
+        probabilities in float32 (query head g * S + s), the softmax of ``scores``, which are
+        finite where the weight is zero."""
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """The layer has attended; ``output`` [N, H, V] are its heads' before ``o_proj``."""
@@ -43,44 +44,43 @@ class Pass:
         self, rectangles: Sequence[Rectangle], observer: Observer, last: nn.Module | None
     ) -> None:
         self.rectangles, self.observer, self.last = rectangles, observer, last
-        self._places: dict[tuple[int, int], tuple[Tensor, Tensor, Tensor]] = {}
+        self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
-    def places(self, number: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Where a rectangle's rows [B*G*R] and keys [B*G*T] stand in arrays of N * G, and where
-        its real rows' outputs [n*G] stand among B * G * R."""
-        found = self._places.get((number, groups))
+    def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Where a rectangle's rows [B*H*R] stand in arrays of N * H and its keys [B*G*T] in those
+        of N * G, and where its real rows' outputs [n*H] stand among B * H * R."""
+        found = self._places.get((number, heads, groups))
         if found is None:
             rectangle = self.rectangles[number]
-            group = torch.arange(groups, device=rectangle.keys.device)
-            keys = rectangle.keys[:, None, :] * groups + group[:, None]
-            passage, row = rectangle.real // rectangle.rows, rectangle.real % rectangle.rows
-            back = (passage[:, None] * groups + group) * rectangle.rows + row[:, None]
-            found = keys[..., rectangle.first :].flatten(), keys.flatten(), back.flatten()
-            self._places[number, groups] = found
+            head = torch.arange(heads, device=rectangle.rows.device)
+            asking = rectangle.asking[:, None, :] * heads + head[:, None]
+            seen = rectangle.seen[:, None, :] * groups + head[:groups, None]
+            rows = rectangle.rows.shape[1]
+            passage, row = rectangle.real // rows, rectangle.real % rows
+            back = (passage[:, None] * heads + head) * rows + row[:, None]
+            found = asking.flatten(), seen.flatten(), back.flatten()
+            self._places[number, heads, groups] = found
         return found
 
 
 class Masking:
-    """Which keys a row sees, by transformers' own rule for the model (windows, chunks).
-
-    Such a rule knows places only, so the longest passage of a rectangle speaks for the others:
-    their padding stands on the right, where no real row looks.
-    """
+    """Which keys a row sees, by transformers' own rule for the model (windows, chunks)."""
 
     def __init__(self, sees: Callable[..., Tensor]) -> None:
         self._sees = sees
         self._bias: dict[int, Tensor] = {}
 
-    def bias(self, rectangle: Rectangle, shared: int, dtype: torch.dtype) -> Tensor:
-        """[R * S, T] to add to scores."""
+    def bias(self, rectangle: Rectangle, dtype: torch.dtype) -> Tensor:
+        """[B, 1, T, 1, R] to add to scores."""
         found = self._bias.get(rectangle.start)
         if found is None:
-            places = rectangle.keys[0]
-            none = torch.zeros_like(places[:1, None])
-            seen = self._sees(none, none, places[rectangle.first :, None], places[None, :])
-            hidden = torch.zeros(seen.shape, dtype=dtype, device=places.device)
-            hidden.masked_fill_(~seen, -torch.inf)
-            found = self._bias[rectangle.start] = hidden.repeat_interleave(shared, 0)
+            rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
+            none = torch.zeros_like(keys[:1])
+            seen = self._sees(none, none, rows, keys) & (keys >= 0)
+            seen[:, -1] = rectangle.rows == NONE
+            low = torch.finfo(dtype).min / 2
+            hidden = torch.where(seen, 0.0, low).to(dtype)
+            found = self._bias[rectangle.start] = hidden[:, None, :, None, :]
         return found
 
 
@@ -103,36 +103,39 @@ def attend(
 ) -> tuple[Tensor, None]:
     """Scaled dot-product attention of [1, H, N, D] queries over [1, G, N, D] keys and values.
 
-    The S query heads of a group are rows of one product with their shared key head. Soft caps
-    (Gemma 2) and learned sinks (gpt-oss: one more logit, dropped after the softmax) as in
-    transformers' eager functions. Returns the output [1, N, H, V].
+    The S query heads of a group are rows of one product with their shared key head; keys come
+    before rows in memory, so that to go over keys is to add up long vectors. Soft caps (Gemma 2)
+    and learned sinks (gpt-oss: one more logit, dropped after the softmax) as in transformers'
+    eager functions. Returns the output [1, N, H, V].
     """
     heads, tokens, width = query.shape[1:]
-    groups, shared = key.shape[1], heads // key.shape[1]
+    groups = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling
-    queries = query[0].transpose(0, 1).reshape(tokens * groups, shared * width)
+    queries = query[0].transpose(0, 1).reshape(tokens * heads, width)
     keys, values = (x[0].transpose(0, 1).reshape(tokens * groups, -1) for x in (key, value))
     output = values.new_empty(tokens, heads * values.shape[1])
     flat.observer.begin_layer(module, values.view(tokens, groups, -1))
     for number, rectangle in enumerate(flat.rectangles):
-        asking, seen, back = flat.places(number, groups)
-        batch, length = rectangle.keys.shape
-        rows = queries.index_select(0, asking).view(batch * groups, -1, width)
-        columns = keys.index_select(0, seen).view(batch * groups, length, width).mT
-        bias = attention_mask.bias(rectangle, shared, query.dtype)
+        asking, seen, back = flat.places(number, heads, groups)
+        (batch, length), rows = rectangle.keys.shape, rectangle.rows.shape[1]
+        asked = queries.index_select(0, asking).view(batch * groups, -1, width).mT
+        columns = keys.index_select(0, seen).view(batch * groups, length, width)
+        bias = attention_mask.bias(rectangle, query.dtype)
+        shape = batch, groups, length, heads // groups, rows
         if softcap is None:
-            scores = torch.baddbmm(bias, rows, columns, alpha=scale)
+            scores = bias.expand(shape).clone(memory_format=torch.contiguous_format)
+            scores = scores.view(batch * groups, length, -1)
+            scores.baddbmm_(columns, asked, alpha=scale)
         else:
-            scores = torch.tanh(torch.bmm(rows, columns) * (scale / softcap)) * softcap + bias
+            scores = torch.tanh(torch.bmm(columns, asked) * (scale / softcap)) * softcap
+            scores = (scores.view(shape) + bias).view_as(scores)
         weights = _softmax(scores, s_aux, groups)
-        mixed = torch.bmm(
-            weights.to(value.dtype), values.index_select(0, seen).view(batch * groups, length, -1)
-        )
-        real = mixed.view(batch * groups * rectangle.rows, -1).index_select(0, back)
+        of_keys = values.index_select(0, seen).view(batch * groups, length, -1)
+        mixed = torch.bmm(weights.mT.to(value.dtype), of_keys)
+        real = mixed.view(batch * heads * rows, -1).index_select(0, back)
         stop = rectangle.start + len(rectangle.real)
         output[rectangle.start : stop] = real.view(-1, output.shape[1])
-        shape = batch, groups, rectangle.rows, shared, length
-        flat.observer.attended(number, weights.view(shape))
+        flat.observer.attended(number, weights.view(shape), scores.view(shape))
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
         raise Finished
@@ -140,14 +143,16 @@ def attend(
 
 
 def _softmax(scores: Tensor, sinks: Tensor | None, groups: int) -> Tensor:
-    """[B * G, R * S, T] probabilities in float32; ``sinks`` [H] take their part of each row."""
+    """[B * G, T, S * R] probabilities in float32; ``sinks`` [H] take their part of each row."""
     if sinks is None:
-        return torch.softmax(scores, dim=-1, dtype=torch.float32)
-    by_group = sinks.view(groups, 1, -1)
-    repeats = len(scores) // groups, scores.shape[1] // by_group.shape[-1], 1
-    column = by_group.repeat(repeats).view(len(scores), -1, 1).to(scores.dtype)
-    joined = torch.softmax(torch.cat([scores, column], dim=-1), dim=-1, dtype=torch.float32)
-    return joined[..., :-1].contiguous()
+        return torch.softmax(scores, dim=1, dtype=torch.float32)
+    shared = len(sinks) // groups
+    shape = len(scores) // groups, groups, shared, scores.shape[2] // shared
+    row = sinks.view(1, groups, shared, 1).expand(shape).reshape(len(scores), 1, -1)
+    joined = torch.softmax(
+        torch.cat([scores, row.to(scores.dtype)], dim=1), dim=1, dtype=torch.float32
+    )
+    return joined[:, :-1].contiguous()
 
 
 def register() -> None:

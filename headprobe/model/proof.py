@@ -42,11 +42,11 @@ class Witness:
         self.modules.append(module)
         self._groups = value.shape[1]
 
-    def attended(self, number: int, weights: Tensor) -> None:  # noqa: ARG002
-        rows, length = weights.shape[2], weights.shape[4]
-        later = weights.transpose(2, 3).triu(1 + length - rows)
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
+        keys, rows = weights.shape[2] - 1, weights.shape[4]
+        later = weights[:, :, :keys].transpose(2, 3).tril(rows - keys - 1)
         self.future = max(self.future, float(later.max()))
-        sums = weights.sum(-1)
+        sums = weights.sum(2)
         self.row_low = min(self.row_low, float(sums.min()))
         self.row_high = max(self.row_high, float(sums.max()))
 

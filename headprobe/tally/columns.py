@@ -26,11 +26,7 @@ class ColumnStatistic:
         self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:
-        rows, (passage, word, token) = view.token_rows, view.batch.own_rows
-        drawn = rows.sum((1, 2))
-        own = rows[passage, word, :, token].sum(-1)
-        drawn.index_put_((passage, token), -own, accumulate=True)
-        self._drawn.append((view.batch.rectangle.keys, drawn / rows.shape[2]))
+        self._drawn.append((view.batch.rectangle.seen[:, :-1], view.drawn / view.loudness.shape[1]))
 
     def add_output(self, view: OutputView) -> None:
         layer = view.layer.index
@@ -38,7 +34,7 @@ class ColumnStatistic:
         self._drawn = []
 
     def finish(self, chunk: Chunk) -> None:
-        counts = [(batch.rectangle.keys, batch.later_rows) for batch in chunk.batches]
+        counts = [(batch.rectangle.seen, batch.later_rows) for batch in chunk.batches]
         self._spread(chunk, counts, self._token_rows, self._position_rows)
 
     def sums(self) -> Mapping[str, Tensor]:
@@ -54,11 +50,11 @@ class ColumnStatistic:
     ) -> None:
         """Add values [B, T] at places [B, T] of the text to sums by token [K] and by place [P].
 
-        Padding draws nothing: no row comes after it.
+        Keys that are no token draw nothing.
         """
         values = by_token.new_zeros(chunk.token_column.shape)
-        for keys, of_keys in drawn:
-            values.index_add_(0, keys.flatten(), of_keys.flatten().to(values.dtype))
+        for seen, of_keys in drawn:
+            values.index_add_(0, seen.flatten(), of_keys.flatten().to(values.dtype))
         place = chunk.flat.positions[0] - self._starts
         values *= place >= 0
         by_token.index_add_(0, chunk.token_column, values)

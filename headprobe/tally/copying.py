@@ -11,7 +11,7 @@ from headprobe.align.flat import Block, on_device
 from headprobe.model.heads import HeadGrid
 from headprobe.store.copying import LAGS
 from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import winners
 
 
 def repeat_tokens(
@@ -70,17 +70,19 @@ class CopyingObserver:
         """A layer is about to attend (``model.attention.Observer``)."""
         self._layer = self._grid.index_of(module)
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
         """A rectangle has attended."""
         passage, row, copy, sequence = self._asked[number]
-        first = weights.shape[-1] - weights.shape[2]
-        places = torch.arange(weights.shape[-1], device=weights.device)
+        keys = weights.shape[2] - 1
+        places = torch.arange(keys, device=weights.device)
+        first = keys - weights.shape[4]
         earlier = (places >= self._starts) & (places < first + row[:, None])
-        rows = weights[passage, :, row].flatten(1, 2) * earlier[:, None, :]
-        winner = LayerView.winners(rows)
+        of_rows = weights[:, :, :keys].permute(0, 4, 2, 1, 3)[passage, row].flatten(2)
+        rows = of_rows * earlier[:, :, None]
+        winner = winners(rows)
         for name, step in _STEPS.items():
             target = (copy + step)[:, None]
-            mass = rows.gather(-1, target[..., None].expand(-1, rows.shape[1], 1)).squeeze(-1)
+            mass = rows[torch.arange(len(rows), device=rows.device), target[:, 0]]
             sums = self._mass[name][self._layer]
             sums.index_add_(0, sequence, mass.to(sums.dtype))
             hits = (winner == target).to(torch.int64)

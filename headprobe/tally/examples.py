@@ -25,8 +25,9 @@ class ExampleStatistic(BatchStatistic):
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        rows = view.whole(view.earlier, batch.example)
-        weight, word = rows.topk(min(STRONGEST, rows.shape[-1]), dim=-1)
+        shares = view.whole(batch.example).permute(1, 2, 0)
+        share, word = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
+        weight = share * view.at(view.kept, batch.example)[..., None]
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
         self._word[batch.example_row, layer, :, : word.shape[-1]] = found
         self._weight[batch.example_row, layer, :, : word.shape[-1]] = weight

@@ -48,7 +48,7 @@ class LikenessStatistic:
         if not len(batch.sampled):
             return
         self._left.append(view.at(view.kept, batch.sampled) > 0)
-        attention = view.whole(view.share, batch.sampled).sqrt_().transpose(0, 1)
+        attention = view.whole(batch.sampled).sqrt_().permute(2, 0, 1)
         kept = self._attention.get(batch.rectangle.start)
         if kept is None:  # of all layers in one piece, which need not be copied together
             kept = attention.new_empty(len(self._maps), *attention.shape)
@@ -88,7 +88,7 @@ class LikenessStatistic:
                 continue
             attention = self._attention.pop(batch.rectangle.start).flatten(0, 1)
             last = first + len(batch.sampled)
-            rows = attention.mul_(active[:, first:last, None]).flatten(1)
+            rows = attention.mul_(active[:, None, first:last]).flatten(1)
             self._affinity.add_(rows @ rows.T)
             first = last
         self._active, self._written = [], []

@@ -19,11 +19,10 @@ class PairStatistic(BatchStatistic):
 
     def add(self, view: LayerView) -> None:
         pairs = view.batch.pairs
-        if not len(pairs.place):
+        if not len(pairs.members):
             return
-        of_pairs = view.at_pairs(view.share, pairs.place)
         of_runs = torch.nn.functional.embedding_bag(
-            pairs.members, of_pairs, pairs.first, mode="sum"
+            pairs.members, view.share_by_pair, pairs.first, mode="sum"
         )
         sums = self._sums[view.layer.index]
         sums.index_add_(0, pairs.kind, of_runs.to(sums.dtype))

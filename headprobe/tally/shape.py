@@ -28,15 +28,15 @@ class ShapeStatistic(BatchStatistic):
         self._profiles[layer, :, :exact] += by_distance[:, :exact]
         self._profiles[layer, :, LONGEST] += by_distance[:, exact:].sum(1)
         away = torch.arange(by_distance.shape[1], device=by_distance.device)
-        on_marks = view.columns[1] * batch.marks[:, None]
+        on_marks = view.columns[1] * batch.marks[..., None]
         self._sums[layer] += torch.stack(
             [
-                view.token_rows[..., : batch.starts].sum((0, 1, 3)),
+                view.sink.sum((0, 2)),
                 view.to_self.sum((0, 2)),
                 view.to_previous.sum((0, 2)),
-                view.entropy.sum((0, 1)),
+                view.entropy.sum((0, 2)),
                 away.to(by_distance.dtype) @ by_distance[0],
-                on_marks.sum((0, 2)),
+                on_marks.sum((0, 1)),
                 (view.kept > 0).sum((0, 1)),
             ]
         )
@@ -54,16 +54,27 @@ class ShapeStatistic(BatchStatistic):
 
 
 def _sum_by_distance(shares: Tensor) -> Tensor:
-    """[2, W', H]: ``shares`` [2, B, W, H, W'] summed by the distance from the row's word (the last
-    W of W') back to the column's.
+    """[2, D, H]: ``shares`` [2, B, G, W', S, W] summed by the distance from the row's word (the
+    last W of W') back to the column's.
 
-    The rows, summed over passages, are written into a buffer W - 1 columns wider, in which a view
-    with a row stride one larger turns diagonals into columns.
+    The columns are cut into squares of W, from the last, and written into lines of 2 W - 1 with
+    W - 1 zeros before; a view with a line stride one larger turns diagonals into columns.
     """
-    rows = shares.sum(1)
-    kinds, words, heads, earlier = rows.shape
-    buffer = torch.zeros(kinds, words, heads, earlier + words - 1, device=rows.device)
-    buffer[..., words - 1 :] = rows
-    of_kind, of_row, of_head, _ = buffer.stride()
-    skewed = buffer.as_strided((kinds, words, heads, earlier), (of_kind, of_row + 1, of_head, 1))
-    return skewed.sum(1).flip(-1).transpose(1, 2)
+    of_passages = shares.sum(1) if shares.shape[1] > 1 else shares[:, 0]
+    of_pairs = of_passages.transpose(2, 3)
+    kinds, groups, shared, words, queries = of_pairs.shape
+    squares = -(-words // queries)
+    line = 2 * queries - 1
+    lines = squares * queries
+    buffer = torch.zeros(kinds, groups, shared, lines * line + queries, device=shares.device)
+    square = buffer[..., : lines * line].unflatten(-1, (lines, line))
+    square[..., lines - words :, queries - 1 :] = of_pairs
+    heads = buffer.shape[:3]
+    skewed = buffer.as_strided(
+        (*heads, squares, queries, line), (*buffer.stride()[:3], queries * line, line + 1, 1)
+    )
+    by_square = skewed.sum(4).flip(3)
+    # of a square the lines tell distances from 1 - W to W - 1; W more for each square further back
+    found = by_square[..., queries - 1 :].contiguous()
+    found[..., :-1, 1:] += by_square[..., 1:, : queries - 1]
+    return found.flatten(3).flatten(1, 2).transpose(1, 2)

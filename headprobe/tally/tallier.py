@@ -89,12 +89,12 @@ class Tallier:
         self._layer = self._grid.layers[self._grid.index_of(module)]
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         """A rectangle has attended."""
         batch = self._running.batches[number]
-        if not batch.last_row.shape[1]:
+        if not batch.queries:
             return
-        view = LayerView(batch, self._layer, weights, self._loudness)
+        view = LayerView(batch, self._layer, weights, scores, self._loudness)
         for statistic in self._statistics:
             statistic.add(view)
 

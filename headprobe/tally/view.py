@@ -9,129 +9,128 @@ from torch import Tensor
 from headprobe.align.batches import AlignedBatch, Chunk
 from headprobe.model.heads import Layer
 
-LONG = 96
-"""From so many tokens on, a CPU adds up the columns of a word's tokens one by one: most of the
-product with the table of words would be by zero (7 times faster at 512 tokens)."""
-
 
 @dataclass
 class LayerView:
-    """A batch in one layer. Rows are query words (their last token), [B, W, H, ...]; columns tokens
-    T or earlier words W'.
+    """A batch in one layer: what its query words W give to earlier words W', with the heads
+    h = g * S + s of each key/value head. Keys come before rows in memory, so that to go over
+    earlier words is to add up long vectors.
 
     Each property is computed once, when the first statistic asks for it, and freed with the view.
-    ``weights`` [B, G, R, S, T] as the attention function gives them; ``loudness`` [N, H]: the norm
-    after ``W_O`` of the value that each head would read at each place.
+    ``weights`` and ``scores`` [B, G, T, S, R] as the attention function gives them; ``loudness``
+    [N, H]: the norm after ``W_O`` of the value that each head would read at each place.
     """
 
     batch: AlignedBatch
     layer: Layer
     weights: Tensor
+    scores: Tensor
     loudness: Tensor
 
     @cached_property
-    def _rows(self) -> Tensor:
-        """[B * W * G]: the query words' rows among B * G * R."""
-        batch, groups, rows = self.weights.shape[:3]
-        device = self.weights.device
-        base = torch.arange(batch * groups, device=device).view(batch, 1, groups) * rows
-        return (base + self.batch.last_row[:, :, None]).flatten()
+    def tokens(self) -> Tensor:
+        """[B, G, T - 1, S, W]: attention to tokens; none by unusable words."""
+        return self.weights[:, :, :-1, :, : self.batch.queries]
 
     @cached_property
-    def _to_tokens(self) -> Tensor:
-        """[2, B, W, H, T]: attention of each query word's row to tokens; and ``a * ||v W_O||``
-        (Kobayashi et al. 2020). Zero where the word is not usable."""
-        batch, groups, _, shared, tokens = self.weights.shape
-        words, heads = self.batch.last_row.shape[1], groups * shared
-        both = self.weights.new_empty(2, batch * words * groups, shared * tokens)
-        of_rows = self.weights.view(-1, shared * tokens)
-        torch.index_select(of_rows, 0, self._rows, out=both[0])
-        both = both.view(2, batch * words, heads * tokens)
-        both[0].index_fill_(0, self.batch.unusable, 0)
-        both = both.view(2, batch, words, heads, tokens)
-        loudness = self.loudness[self.batch.rectangle.keys].transpose(1, 2)[:, None]
-        torch.mul(both[0], loudness, out=both[1])
-        return both
-
-    @property
-    def token_rows(self) -> Tensor:
-        """[B, W, H, T]: attention of each query word's row to tokens."""
-        return self._to_tokens[0]
+    def sink(self) -> Tensor:
+        """[B, H, W]: attention to the start tokens."""
+        words, starts = self.batch.words, self.batch.starts
+        return self.tokens[:, :, words : words + starts].sum(2).flatten(1, 2)
 
     @cached_property
     def entropy(self) -> Tensor:
-        """[B, W, H] in nats; the logarithm is several times faster than ``torch.special.entr``."""
-        smallest = torch.finfo(self.token_rows.dtype).tiny
-        return -self.token_rows.clamp(min=smallest).log_().mul_(self.token_rows).sum(-1)
+        """[B, H, W] in nats, without a logarithm for each weight p: where p is ``exp(s - c)``, its
+        row's ``-sum(p log p)`` is ``c sum(p) - sum(p s)``. ``scores`` s are used up."""
+        # over all keys and rows, which lie together in memory
+        scores, weights = (x.flatten(0, 1).flatten(2) for x in (self.scores.float(), self.weights))
+        offset = scores.amax(1) - weights.amax(1).log_()
+        found = offset * weights.sum(1) - scores.mul_(weights).sum(1)
+        words = self.batch.rectangle.rows[:, None, : self.batch.queries] >= 0
+        of_heads = found.view(len(words), -1, self.weights.shape[4])
+        return of_heads[..., : self.batch.queries] * words
 
     @cached_property
-    def _to_words(self) -> Tensor:
-        """[2, B, W, H, W']: the same to usable words, the query word itself included.
+    def drawn(self) -> Tensor:
+        """[B, T - 1]: attention that tokens get from later words, summed over rows and heads."""
+        drawn = self.tokens.sum((1, 3, 4))
+        first, last = self.batch.first_word, self.batch.words
+        own = self.tokens.diagonal(-first, 2, 4).sum((1, 2))
+        drawn[:, first:last] -= own
+        passage, key, row = self.batch.own_extra
+        own = self.tokens[passage, :, key, :, row].sum((1, 2))
+        return drawn.index_put_((passage, key), -own, accumulate=True)
 
-        In memory W' comes before W and H: to go over earlier words is then to add up long vectors.
-        """
-        kinds, batch, words, heads, tokens = self._to_tokens.shape
-        flat = self._to_tokens.view(kinds * batch, words * heads, tokens)
-        if tokens < LONG or flat.device.type != "cpu":
-            summed = torch.bmm(self.batch.word_columns, flat.mT)
-        else:
-            of_words = flat.new_zeros(*flat.shape[:2], self.batch.usable.shape[1])
-            for place, of_tokens in enumerate(flat):
-                for word, token in self.batch.pieces[place % batch]:
-                    of_words[place].index_add_(1, word, of_tokens.index_select(1, token))
-            summed = of_words.mT.contiguous()
-        return summed.view(kinds, batch, -1, words, heads).permute(0, 1, 3, 4, 2)
+    @cached_property
+    def _words(self) -> Tensor:
+        """[2, B, G, W', S, W]: attention to usable words, the query word itself included; and
+        ``a * ||v W_O||`` (Kobayashi et al. 2020)."""
+        batch, groups, keys, shared, _ = self.weights.shape
+        queries = self.batch.queries
+        words, extra, of_word = self.batch.words, self.batch.extra_key, self.batch.extra_word
+        by_head = self.loudness.index_select(0, self.batch.rectangle.seen.flatten())
+        loudness = by_head.view(batch, keys, groups, shared, 1).transpose(1, 2)
+        both = self.weights.new_empty(2, batch, groups, words, shared, queries)
+        both[0] = self.tokens[:, :, :words]
+        torch.mul(both[0], loudness[:, :, :words], out=both[1])
+        of_rows = self.weights.flatten(0, 2).index_select(0, extra)[..., :queries]
+        both[0].flatten(0, 2).index_add_(0, of_word, of_rows)
+        loud = of_rows * loudness.flatten(0, 2).index_select(0, extra)
+        both[1].flatten(0, 2).index_add_(0, of_word, loud)
+        return both
 
     @cached_property
     def to_self(self) -> Tensor:
         """[B, H, W]: attention of each word to itself."""
-        return self._to_words[0].diagonal(self.batch.first_word, 1, 3).clone()
+        return self._words[0].diagonal(-self.batch.first_word, 2, 4).flatten(1, 2).clone()
 
     @cached_property
     def to_previous(self) -> Tensor:
         """[B, H, W or W - 1]: attention of each word but a passage's first to the word before."""
-        return self._to_words[0].diagonal(self.batch.first_word - 1, 1, 3)
+        return self._words[0].diagonal(1 - self.batch.first_word, 2, 4).flatten(1, 2)
 
     @cached_property
-    def _to_earlier(self) -> Tensor:
-        """[2, B, W, H, W']: what goes to the word itself removed, in place."""
+    def _earlier(self) -> Tensor:
+        """[2, B, G, W', S, W]: what goes to the word itself removed, in place."""
         self.to_self  # noqa: B018
-        self._to_words.diagonal(self.batch.first_word, 2, 4).zero_()
-        return self._to_words
+        self._words.diagonal(-self.batch.first_word, 3, 5).zero_()
+        return self._words
 
     @property
     def earlier(self) -> Tensor:
-        """[B, W, H, W']: raw attention to the usable earlier words; zero for other pairs."""
-        return self._to_earlier[0]
+        """[B, G, W', S, W]: raw attention to the usable earlier words; zero for other pairs."""
+        return self._earlier[0]
 
     @cached_property
     def _kept(self) -> Tensor:
-        return self._to_earlier.sum(-1)
+        return self._earlier.sum(3)
 
-    @property
+    @cached_property
     def kept(self) -> Tensor:
         """[B, W, H]: what is left of each row when stripped, before renormalising."""
-        return self._kept[0]
+        return _by_row(self._kept[0])
 
     @cached_property
     def shares(self) -> Tensor:
-        """[2, B, W, H, W']: ``share`` and ``share_norm``."""
-        return self._to_earlier / torch.where(self._kept > 0, self._kept, 1)[..., None]
+        """[2, B, G, W', S, W]: ``share`` and ``share_norm``; zeros where nothing is left."""
+        # no product with the reciprocal: that of the smallest numbers is infinite
+        return self._earlier / torch.where(self._kept > 0, self._kept, 1)[:, :, :, None]
 
     @property
     def share(self) -> Tensor:
-        """[B, W, H, W']: stripped attention; a row of zeros where nothing is left."""
+        """[B, G, W', S, W]: stripped attention."""
         return self.shares[0]
 
-    @property
-    def share_norm(self) -> Tensor:
-        """[B, W, H, W']: the same of ``a * ||v W_O||``."""
-        return self.shares[1]
+    @cached_property
+    def share_by_pair(self) -> Tensor:
+        """[B * W' * W, H]: the same, pair by pair."""
+        return self.share.permute(0, 2, 4, 1, 3).flatten(0, 2).flatten(1).contiguous()
 
     @cached_property
     def columns(self) -> Tensor:
-        """[3, B, H, W']: ``earlier``, ``share`` and ``share_norm`` summed over the rows."""
-        return torch.cat([self.earlier.sum(1)[None], self.shares.sum(2)])
+        """[3, B, W', H]: ``earlier``, ``share`` and ``share_norm`` summed over the rows."""
+        sums = torch.cat([self.earlier.sum(-1)[None], self.shares.sum(-1)])
+        return sums.transpose(2, 3).flatten(3)
 
     @staticmethod
     def at(of_rows: Tensor, rows: Tensor) -> Tensor:
@@ -140,39 +139,51 @@ class LayerView:
 
     @staticmethod
     def at_pairs(of_pairs: Tensor, pairs: Tensor) -> Tensor:
-        """[K, H] of [B, W, H, W'] at these pairs of words ((b * W' + earlier) * W + w)."""
-        return of_pairs.permute(0, 3, 1, 2).flatten(0, 2).index_select(0, pairs)
+        """[K, H] of [B, G, W', S, W] at these pairs of words ((b * W' + earlier) * W + w)."""
+        words, queries = of_pairs.shape[2], of_pairs.shape[4]
+        earlier, passage = pairs // queries % words, pairs // (queries * words)
+        return of_pairs.permute(0, 2, 4, 1, 3)[passage, earlier, pairs % queries].flatten(1)
 
-    @staticmethod
-    def whole(of_pairs: Tensor, rows: Tensor) -> Tensor:
-        """[I, H, W'] of [B, W, H, W'] at these rows (b * W + w)."""
-        words, earlier = of_pairs.shape[1], of_pairs.shape[3]
-        places = torch.arange(earlier, device=rows.device)
-        pairs = ((rows // words)[:, None] * earlier + places) * words + (rows % words)[:, None]
-        by_pair = of_pairs.permute(0, 3, 1, 2).flatten(0, 2)
-        return by_pair.index_select(0, pairs.flatten()).view(*pairs.shape, -1).transpose(1, 2)
-
-    @staticmethod
-    def winners(candidates: Tensor) -> Tensor:
-        """[..., H] from [..., H, W']: the word that alone has the largest weight above 0, or -1."""
-        best = candidates.amax(-1, keepdim=True)
-        # as numbers, so that sums count the largest and tell the place of a lone one
-        largest = torch.eq(candidates, best, out=torch.empty_like(candidates))
-        alone = (largest.sum(-1) == 1) & (best[..., 0] > 0)
-        places = torch.arange(candidates.shape[-1], device=best.device, dtype=best.dtype)
-        return torch.where(alone, largest.mul_(places).sum(-1), -1).to(torch.int64)
+    def whole(self, rows: Tensor) -> Tensor:
+        """[W', I, H]: ``share`` in these rows (b * W + w)."""
+        words, queries = self.batch.words, self.batch.queries
+        first = rows // queries * (words * queries) + rows % queries
+        pairs = first + torch.arange(words, device=rows.device)[:, None] * queries
+        found = self.share_by_pair.index_select(0, pairs.flatten())
+        return found.view(words, len(rows), -1)
 
     @cached_property
     def passage_winner(self) -> Tensor:
         """[B, W, H]: the winner among the earlier words of the passage."""
-        return self.winners(self.earlier)
+        return self._winners(self.earlier)
 
     @cached_property
     def sentence_winner(self) -> Tensor:
         """[B, W, H]: the winner among the earlier words of the sentence."""
         if self.batch.one_sentence:
             return self.passage_winner
-        return self.winners(self.earlier * self.batch.same_sentence)
+        return self._winners(self.earlier * self.batch.same_sentence)
+
+    def _winners(self, candidates: Tensor) -> Tensor:
+        batch, groups, words, shared, queries = candidates.shape
+        found = winners(candidates.view(batch * groups, words, shared * queries))
+        return _by_row(found.view(batch, groups, shared, queries))
+
+
+def _by_row(of_heads: Tensor) -> Tensor:
+    """[B, W, H] from [B, G, S, W]."""
+    return of_heads.permute(0, 3, 1, 2).flatten(2)
+
+
+def winners(candidates: Tensor) -> Tensor:
+    """[N, M] from [N, K, M]: the one of K that alone has the largest weight above 0, or -1."""
+    best = candidates.amax(1, keepdim=True)
+    # as numbers, so that one product counts the largest and tells the place of a lone one
+    largest = torch.eq(candidates, best, out=torch.empty_like(candidates))
+    places = torch.arange(candidates.shape[1], device=best.device, dtype=best.dtype)
+    asked = torch.stack([torch.ones_like(places), places])
+    count, place = (asked @ largest).unbind(1)
+    return torch.where((count == 1) & (best[:, 0] > 0), place, -1).to(torch.int32)
 
 
 @dataclass
@@ -200,10 +211,12 @@ class OutputView:
     def square(self) -> Tensor:
         """[Q, H]: the squared norms of the heads' outputs after W_O."""
         written = torch.bmm(self.head_output.transpose(0, 1), self.layer.norm_map)
-        return written.square_().sum(-1).T
+        norms: Tensor = torch.linalg.vector_norm(written, dim=-1)
+        return norms.square_().T
 
     @cached_property
     def residual_square(self) -> Tensor:
         """[Q]: the squared norms of the residual stream at usable words."""
-        rows = self.residual[0].index_select(0, self.chunk.word_token).float()
-        return rows.square_().sum(-1)
+        norms: Tensor = torch.linalg.vector_norm(self.residual[0], dim=-1, dtype=torch.float32)
+        squares: Tensor = norms.index_select(0, self.chunk.word_token).square_()
+        return squares

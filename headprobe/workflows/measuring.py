@@ -78,7 +78,7 @@ class _Measuring:
     passed: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(self.corpus, self.grid.device)
+        self.batcher = Batcher(self.corpus, self.grid.device, self.grid.n_kv_heads)
         self.working = WorkingSet(self.grid, self.corpus, self._new_tallier().held)
 
     def attempt(self, limits: BatchLimits) -> Measured:

@@ -52,7 +52,7 @@ def show_text(
         ids = torch.from_numpy(corpus.token_ids).long().to(device)
         grid = observe_heads(model, source.name, ids)
     look = _Look(grid, layer)
-    batcher = Batcher(corpus, device)
+    batcher = Batcher(corpus, device, grid.n_kv_heads)
     whole = Block(np.array([0]), 0, len(corpus.token_ids))
     run_chunk(grid, batcher, [whole], look)
 
@@ -104,14 +104,15 @@ class _Look:
         self._asked = module is self._layer.module
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         if self._asked:
             batch = self._chunk.batches[number]
-            view = LayerView(batch, self._layer, weights, self._loudness)
-            self.sink = view.token_rows[0, ..., : batch.starts].sum(-1).cpu()
+            view = LayerView(batch, self._layer, weights, scores, self._loudness)
+            self.sink = view.sink[0].T.cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
-            self.words = (view.earlier[0] + itself).cpu()
+            earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
+            self.words = (earlier + itself).cpu()
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """Of no interest here."""

@@ -14,7 +14,7 @@ from headprobe.workflows.shares import Share
 SCORED_PASSAGES = 32
 """Passages of the run whose text the output layer is asked about (bits per character), at most."""
 
-SCORED_SHARE = 1 / 16
+SCORED_SHARE = 1 / 32
 """The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
 ..."""
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from headprobe.align.batches import Batcher
 from headprobe.align.corpus import EXAMPLES_PER_RELATION, Corpus, align
 from headprobe.align.encoder import Encoder
-from headprobe.align.flat import Block, plan_chunks
+from headprobe.align.flat import NONE, Block, plan_chunks
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Passage
 from headprobe.probes.passages import cut
@@ -201,12 +201,13 @@ def test_a_chunk_is_its_passages_one_after_another() -> None:
     for block, batch in zip(blocks, chunk.batches, strict=True):
         for b, p in enumerate(block.passages):
             first = int(found.passage_first[p]) + batch.first_word
-            for w in torch.nonzero(batch.rows[b]).flatten().tolist():
-                seen.append(first + w)
-                assert batch.last_row[b, w] + block.first == corpus.last_token[first + w]
-                assert block.first <= corpus.last_token[first + w] < block.stop
+            for w, row in enumerate(batch.rectangle.rows[b, : batch.queries].tolist()):
+                if row != NONE:
+                    seen.append(first + w)
+                    assert block.first <= row < block.stop
+                    assert row == corpus.last_token[first + w]
         for row in batch.sampled.tolist():
-            b, w = divmod(row, batch.last_row.shape[1])
+            b, w = divmod(row, batch.queries)
             sampled_words.append(int(found.passage_first[block.passages[b]]) + batch.first_word + w)
         places += batch.sampled_row.tolist()
     assert sorted(seen) == sorted(words)

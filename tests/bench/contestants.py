@@ -138,7 +138,7 @@ def _attend_flat(
 ) -> tuple[Tensor, None]:
     output = torch.empty(1, query.shape[2], query.shape[1], value.shape[-1])
     for rectangle in given["rectangles"]:  # type: ignore[attr-defined]
-        batch, length = rectangle.keys.shape
+        batch, length = rectangle.rows.shape
         rows = slice(rectangle.start, rectangle.start + batch * length)
         parts = (
             x[0, :, rows].unflatten(1, (batch, length)).transpose(0, 1) for x in (query, key, value)

@@ -28,9 +28,10 @@ class Recorder:
         assert module.layer_idx not in self.weights
         self.weights[module.layer_idx] = self.here = []
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         assert number == len(self.here)
-        self.here.append(weights.transpose(2, 3).flatten(1, 2))
+        # [B, G, T, S, R], the last of T no token
+        self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         self.outputs[module.layer_idx] = output

@@ -199,16 +199,6 @@ def test_logits_fit_the_limits_too() -> None:
     assert max(sizes) <= 1 << 15
 
 
-def test_long_and_short_rows_are_added_up_alike(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = Encoder(toy_tokenizer(), "toy")
-    passages = passages_of(PROBES, encoder, 100)
-    _, product = run(tiny_model("llama-gqa"), passages, encoder)
-    monkeypatch.setattr("headprobe.tally.view.LONG", 0)
-    _, one_by_one = run(tiny_model("llama-gqa"), passages, encoder)
-    for name, array in product.arrays.items():
-        np.testing.assert_allclose(array, one_by_one[name], rtol=1e-6, atol=1e-5, err_msg=name)
-
-
 def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headprobe.workflows.work.SCORED_TOKENS", 10**6)  # all of them
     folder = SHARED / "models" / "stories260K"

@@ -62,17 +62,17 @@ class Pretending(CopyingObserver):
 
     ids: list[list[list[int]]]
 
-    def attended(self, number: int, weights: Tensor) -> None:
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         fake = torch.zeros_like(weights)
         for b, ids in enumerate(self.ids[number]):
             for row in range(1, len(ids)):
                 copies = [t for t in range(1, row) if ids[t] == ids[row]]
-                fake[b, :, row, 0, 0] = 0.9
-                fake[b, 0, row, 0, copies] = 0.1
-                fake[b, 1, row, 0, [t + 1 for t in copies]] = 0.1
-                fake[b, 2, row, 0, row - 1] = 0.1
-                fake[b, 3, row, 0, : row + 1] = 1 / (row + 1)
-        super().attended(number, fake)
+                fake[b, :, 0, 0, row] = 0.9
+                fake[b, 0, copies, 0, row] = 0.1
+                fake[b, 1, [t + 1 for t in copies], 0, row] = 0.1
+                fake[b, 2, row - 1, 0, row] = 0.1
+                fake[b, 3, : row + 1, 0, row] = 1 / (row + 1)
+        super().attended(number, fake, scores)
 
 
 def test_perfect_copiers_hit_always_and_others_never() -> None:

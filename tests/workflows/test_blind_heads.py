@@ -32,14 +32,15 @@ SCALES = 0.5 * 1.35 ** np.arange(12)
 class Blind(Tallier):
     """Head h of layer l attends by exp(-tokens / scale) and to nothing else."""
 
-    def attended(self, number: int, weights: Tensor) -> None:
-        rows, length = weights.shape[2], weights.shape[4]
-        away = (torch.arange(length)[length - rows :, None] - torch.arange(length)).float()
+    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+        rectangle = self._running.batches[number].rectangle
+        rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
         scales = torch.tensor(SCALES[self._layer.index * 4 :][:4], dtype=torch.float32)
-        decay = torch.exp(-away / scales[:, None, None]).tril(length - rows)
-        blind = decay / decay.sum(-1, keepdim=True)
-        fake = blind[None, :, :, None].expand_as(weights).contiguous()
-        super().attended(number, fake)
+        seen = (keys >= 0) & (keys <= rows)
+        seen[:, -1] = rectangle.rows < 0
+        decay = (keys - rows)[:, None, :, None] / scales[:, None, None, None]
+        hidden = torch.where(seen[:, None, :, None], decay, torch.finfo(scores.dtype).min / 2)
+        super().attended(number, hidden.softmax(2).view_as(weights), hidden.view_as(scores))
 
 
 def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
@@ -51,7 +52,7 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
     assert corpus.instances.tokens.mean() > 2
     model = build("llama", {"max_position_embeddings": 1024, "num_key_value_heads": 4})
     grid = observe_heads(model, "blind", random_ids(9))
-    batcher = Batcher(corpus, grid.device)
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
     tallier = Blind(
         grid, corpus.instances, len(batcher.token_numbers), corpus.starts, seed=0, idle_line=0.3
     )
