@@ -14,6 +14,7 @@ from headprobe.align.batches import Batcher
 from headprobe.align.corpus import Corpus
 from headprobe.align.flat import Flat, lay_flat, plan_chunks
 from headprobe.model.heads import HeadGrid
+from headprobe.store.copying import LAGS
 from headprobe.tally.copying import repeat_tokens
 from headprobe.tally.likeness import LikenessStatistic
 from headprobe.workflows.measuring import measure
@@ -75,7 +76,7 @@ class Contest:
         """From the loaded model to the last sum."""
         self._grid.model.set_attn_implementation("headprobe")
         of_pairs = LikenessStatistic if likeness else _Nothing
-        repeated = repeat_tokens if copying else _no
+        repeated = repeat_tokens if copying else _no_sequences
         with (
             patch("headprobe.tally.tallier.LikenessStatistic", of_pairs),
             patch("headprobe.workflows.measuring.repeat_tokens", repeated),
@@ -154,8 +155,12 @@ def _pad(rows: list[Tensor], fill: int) -> Tensor:
     return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=fill)
 
 
-def _no(*_: object) -> list[np.ndarray]:
-    return []
+def _no(*_: object) -> None:
+    """Hears nothing."""
+
+
+def _no_sequences(*_: object) -> list[np.ndarray]:
+    return [np.empty(0, dtype=np.int64) for _ in LAGS]
 
 
 class _Nothing:

@@ -86,6 +86,15 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert curves[0] == curves[1]
 
 
+def test_a_run_goes_on_from_a_trained_model(settings: Settings) -> None:
+    first = train(settings, Display())
+    second = replace(settings, out=settings.out.with_name("second"), start=first, seed=1)
+    train(second, Display())
+    begun = second.out / "checkpoints" / "step-000000"
+    for name in ("model.safetensors", "tokenizer.json"):
+        assert (begun / name).read_bytes() == (first / name).read_bytes(), name
+
+
 def test_bad_input_is_one_line(settings: Settings) -> None:
     with pytest.raises(HeadprobeError, match="exactly one budget"):
         train(replace(settings, minutes=1.0), Display())
@@ -98,6 +107,8 @@ def test_bad_input_is_one_line(settings: Settings) -> None:
     settings.keep()
     with pytest.raises(HeadprobeError, match="--seed: is 1, but this run began with 0"):
         train(replace(settings, seed=1), Display(), resume=True)
+    with pytest.raises(HeadprobeError, match=r"holds no trained model\. Give the folder final/"):
+        train(replace(settings, out=settings.out.with_name("third"), start=settings.out), Display())
 
 
 def test_the_learning_rate_warms_up_stays_and_decays() -> None:

@@ -158,8 +158,9 @@ def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
 
 
 SLEEPER = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
 from headprobe.store.run_folder import new_run
 with new_run(Path(sys.argv[1]), overwrite=True) as folder:
     (folder / "heads.csv").write_text("half")
