@@ -41,8 +41,14 @@ class _Hero:
     first: str
     later: str
     name: str | None
+    thing: bool = False
     facts: dict[str, str] = field(default_factory=dict)
     met: bool = False
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of facts that may be told of it."""
+        return tuple(kind for kind in _TOLD if not (self.thing and kind == "foods"))
 
     def called(self) -> str:
         """The noun phrase of the next mention that is no pronoun."""
@@ -93,24 +99,29 @@ class Teller:
     def _hero(self, pronoun: str) -> _Hero:
         if pronoun in ("she", "he"):
             return self._person(pronoun)
-        noun = self._one("animals" if pronoun == "it" else "groups")
         if pronoun == "they":
+            noun = self._one("groups")
             return _Hero(pronoun, noun, f"the {noun.split(' ', 1)[1]}", None)
-        return _Hero(pronoun, _a(noun), f"the {noun}", None)
+        if self._chance(0.35):
+            noun = self._one("animals")
+            return _Hero(pronoun, _a(noun), f"the {noun}", None)
+        noun = self._one("things")
+        return _Hero(pronoun, _a(noun), f"the {noun}", None, thing=True)
 
     def _cast(self) -> list[_Hero]:
         way = self._rng.random()
-        if way < 0.55:
+        if way < 0.4:
             pronouns = ["she", "he"]
-        elif way < 0.8:
-            pronouns = [self._pick("she", "he"), self._pick("it", "it", "they")]
+        elif way < 0.75:
+            pronouns = [self._pick("she", "he"), self._pick("it", "it", "it", "they")]
         else:
             pronouns = ["she", "he", self._pick("it", "it", "they")]
         heroes = [self._hero(pronoun) for pronoun in self._rng.permutation(pronouns).tolist()]
         for kind in ("habits", "foods", "places", "traits"):
             told = self._several(kind, len(heroes))
             for hero, fact in zip(heroes, told, strict=True):
-                hero.facts[kind] = fact
+                of_things = hero.thing and kind in ("habits", "traits")
+                hero.facts[kind] = self._one(f"{kind} of things") if of_things else fact
         colours = self._several("qualities", len(heroes))
         things = self._several("things", len(heroes))
         for hero, colour, thing in zip(heroes, colours, things, strict=True):
@@ -124,7 +135,7 @@ class Teller:
         for _ in range(int(self._rng.integers(2, 4))):
             for number in self._rng.permutation(len(heroes)).tolist():
                 hero = heroes[number]
-                untold = [kind for kind in _TOLD if (hero, kind) not in told]
+                untold = [kind for kind in hero.kinds if (hero, kind) not in told]
                 kind = self._pick(*untold)
                 told.append((hero, kind))
                 sentences.append(self._tell(hero, kind))
@@ -136,7 +147,11 @@ class Teller:
         for _ in range(int(self._rng.integers(4, 8))):
             if len(left) < 2:
                 left = self._shuffled(told)
-            sentences.append(self._return(left))
+            speaks = [hero for hero in heroes if not hero.thing]
+            if self._chance(0.3) and speaks:
+                sentences.append(self._speech(speaks, told))
+            else:
+                sentences.append(self._return(left))
             if self._chance(0.12):
                 sentences.append(self._one("fillers").replace("|", ","))
         return " ".join(_capital(sentence) for sentence in sentences)
@@ -144,22 +159,25 @@ class Teller:
     def _tell(self, hero: _Hero, kind: str) -> str:
         """A sentence that tells a fact for the first time, mostly by name."""
         patterns = _TOLD[kind]
-        pattern = self._pick(*patterns)
+        pattern = self._pick(*(p for p in patterns if not (hero.thing and '"' in p)))
         pronoun_will_do = hero.met and self._chance(0.25)
         subject = hero.form(0) if pronoun_will_do else hero.called()
         if pronoun_will_do:
             pattern = patterns[-1]
         return self._fill(pattern, hero, subject)
 
-    def _fill(self, pattern: str, hero: _Hero, subject: str) -> str:
+    def _fill(
+        self, pattern: str, hero: _Hero, subject: str, forms: tuple[str, str] | None = None
+    ) -> str:
+        accusative, possessive = forms or (hero.form(1), hero.form(2))
         were = "were" if hero.pronoun == "they" else "was"
         facts = hero.facts
         return pattern.format(
             S=subject,
             was=were,
             nom=hero.form(0),
-            acc=hero.form(1),
-            gen=hero.form(2),
+            acc=accusative,
+            gen=possessive,
             habit=facts["habits"],
             food=facts["foods"],
             place=facts["places"],
@@ -185,6 +203,27 @@ class Teller:
             joined = self._again(other, second, other.form(0))
             sentence = f"{sentence.removesuffix('.')}, {self._pick('and', 'but', 'while')} {joined}"
         return sentence
+
+    def _speech(self, speaks: list[_Hero], told: list[tuple[_Hero, str]]) -> str:
+        """Somebody says "I" and "my", and "you" and "your" to whom there is."""
+        speaker, *others = (speaks[n] for n in self._rng.permutation(len(speaks)))
+        subject = speaker.later if self._chance(0.7) else speaker.form(0)
+        mine = self._several_of(speaker, told)
+        said = self._pick(*_SPOKEN[mine])
+        words = self._fill(said, speaker, "I", ("me", "my"))
+        whom = ""
+        if others and self._chance(0.7):
+            listener = others[0]
+            whom = f" to {listener.later if self._chance(0.6) else listener.form(1)}"
+            yours = self._several_of(listener, told)
+            words += " " + self._fill(
+                self._pick(*_SPOKEN[yours]), listener, "you", ("you", "your")
+            ).replace("you was", "you were").replace("you am", "you are")
+        sentences = [_capital(part) for part in words.removesuffix(".").split(". ")]
+        return f'{subject} said{whom}, "{". ".join(sentences)}."'
+
+    def _several_of(self, hero: _Hero, told: list[tuple[_Hero, str]]) -> str:
+        return self._pick(*(kind for of, kind in told if of is hero and kind != "name"))
 
     def _again(self, hero: _Hero, kind: str, subject: str) -> str:
         return self._fill(self._pick(*_AGAIN[kind]), hero, subject)
@@ -225,6 +264,14 @@ _TOLD = {
     ),
 }
 """By kind of fact; the last patterns may begin with a pronoun."""
+
+_SPOKEN = {
+    "habits": ("{S} {habit} as before.", "{S} {habit} again."),
+    "foods": ("somebody gave {acc} {food}.", "{gen} {food} is nearly ready."),
+    "places": ("{gen} {place} is far away.", "{S} went home to the {place}."),
+    "traits": ("{S} am still {trait}.", "nobody has seen {acc} so {trait}."),
+    "own": ("{gen} {own} was lost.", "somebody has hidden {gen} {own}.", "{S} need {gen} {own}."),
+}
 
 _AGAIN = {
     "habits": ("{S} {habit} again.", "{S} {habit} as before.", "{S} {habit} and {habit}."),
