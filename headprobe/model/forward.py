@@ -15,9 +15,6 @@ from headprobe.align.flat import Block, Flat
 from headprobe.model.attention import Finished, Observer, Pass
 from headprobe.model.heads import HeadGrid
 
-ROWS = 16
-"""Rows of logits that are read at once, so that a large vocabulary stays in a CPU's cache."""
-
 
 class PassObserver(Observer, Protocol):
     """An observer that is told of chunks too."""
