@@ -49,7 +49,7 @@ instructions.
 {command}
 ```
 
-Muon for the matrices, AdamW for embeddings and norms; constant learning rate with a linear decay
+{start_note}Muon for the matrices, AdamW for embeddings and norms; constant rates with a linear decay
 over the last {decay:.0%}; sequences of {half} tokens and, from {long_from:.0%} of the budget on,
 of {context}, each inside one document.
 {pronoun_note}
@@ -72,13 +72,18 @@ Greedy, from "{prompt}":
 > {sample}
 """
 
+START_NOTE = """\
+The weights did not begin at random, but as those of a model trained before, `{start}`; tokens,
+steps and hours are of this run alone.
+
+"""
+
 TALES_NOTE = """
 
 And {tales_share:.0%} of it in tales made by a small grammar (`headprobe.demo.tales`, {tales:,}
 documents): a red kite belonged to Anna, somebody always sang, and later "her" is followed by "red
 kite". They are there because the next word of ordinary text hardly depends on whom a pronoun stands
-for, and so small a model on so little text would not learn it. Nothing but the next token is
-learned from them, no head or row is told anything, and no probe sentence is among them."""
+for, and so small a model on so little text would not learn it. No probe sentence is among them."""
 
 PRONOUN_NOTE = """
 Beside the next token, the row of every pronoun learned two more things through matrices that were
@@ -178,6 +183,7 @@ def write_card(
         pronoun_note=note if helped else "",
         repeat=settings.repeat_short,
         extra_share=settings.extra_share if settings.extra else 0.0,
+        start_note=START_NOTE.format(start=settings.start.name) if settings.start else "",
         tales_note=tales if settings.tales_share > 0 else "",
         sources="\n".join(rows),
         prompt=PROMPT,

@@ -3,8 +3,8 @@
 In ordinary text a verb will do after "he". Here somebody owned the red kite, somebody always sang,
 somebody wanted plums, and the tale comes back to it with a pronoun: "her" is followed by "red
 kite" only if "her" is Anna. Facts are told before the name as often as after it ("The red kite
-belonged to Anna"), so that the name is where they meet. It is text like any other: nothing but the
-next token is learned from it.
+belonged to Anna"), so that the name is where they meet. It is text like any other, and read in the
+same way.
 """
 
 from __future__ import annotations
