@@ -50,8 +50,8 @@ instructions.
 ```
 
 {start_note}Muon for the matrices, AdamW for embeddings and norms; constant rates, then a linear
-decay over the last {decay:.0%}; sequences of {half} tokens and, from {long_from:.0%} of the budget on,
-of {context}, each inside one document.
+decay over the last {decay:.0%}; sequences of {half} tokens and, from {long_from:.0%} of the
+budget on, of {context}, each inside one document.
 {pronoun_note}
 `loss.csv` holds the loss curve (train loss in nats per token, held-out loss in bits per
 character).
