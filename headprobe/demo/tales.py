@@ -17,6 +17,8 @@ from importlib import resources
 import numpy as np
 import yaml
 
+from headprobe.demo.tale_sentences import AGAIN, SPOKEN, TOLD
+
 Words = dict[str, list[str]]
 FORMS = {
     "she": ("she", "her", "her"),
@@ -30,7 +32,8 @@ FORMS = {
 def tale_words() -> Words:
     """The words tales are made of, by kind."""
     text = resources.files("headprobe.demo").joinpath("tales.yaml").read_text("utf-8")
-    return {kind: str(words).split(", ") for kind, words in yaml.safe_load(text).items()}
+    kinds = {kind: str(words).split(", ") for kind, words in yaml.safe_load(text).items()}
+    return {kind: [word.replace("|", ",") for word in words] for kind, words in kinds.items()}
 
 
 @dataclass(eq=False)
@@ -48,7 +51,7 @@ class _Hero:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of facts that may be told of it."""
-        return tuple(kind for kind in _TOLD if not (self.thing and kind == "foods"))
+        return tuple(kind for kind in TOLD if not (self.thing and kind == "foods"))
 
     def called(self) -> str:
         """The noun phrase of the next mention that is no pronoun."""
@@ -140,9 +143,9 @@ class Teller:
                 told.append((hero, kind))
                 sentences.append(self._tell(hero, kind))
                 if self._chance(0.1):
-                    sentences.append(self._one("fillers").replace("|", ","))
+                    sentences.append(self._one("fillers"))
         told += [(hero, "name") for hero in heroes if hero.name]
-        sentences.append(self._one("turns").replace("|", ","))
+        sentences.append(self._one("turns"))
         left: list[tuple[_Hero, str]] = []
         for _ in range(int(self._rng.integers(4, 8))):
             if len(left) < 2:
@@ -153,12 +156,12 @@ class Teller:
             else:
                 sentences.append(self._return(left))
             if self._chance(0.12):
-                sentences.append(self._one("fillers").replace("|", ","))
+                sentences.append(self._one("fillers"))
         return " ".join(_capital(sentence) for sentence in sentences)
 
     def _tell(self, hero: _Hero, kind: str) -> str:
         """A sentence that tells a fact for the first time, mostly by name."""
-        patterns = _TOLD[kind]
+        patterns = TOLD[kind]
         pattern = self._pick(*(p for p in patterns if not (hero.thing and '"' in p)))
         pronoun_will_do = hero.met and self._chance(0.25)
         subject = hero.form(0) if pronoun_will_do else hero.called()
@@ -196,7 +199,7 @@ class Teller:
         by_name = self._chance(0.15)
         sentence = self._again(hero, kind, hero.later if by_name else hero.form(0))
         if self._chance(0.6):
-            sentence = f"{self._one('openings').replace('|', ',')} {sentence}"
+            sentence = f"{self._one('openings')} {sentence}"
         other, second = left[-1]
         if other is not hero and self._chance(0.5):
             left.pop()
@@ -208,106 +211,26 @@ class Teller:
         """Somebody says "I" and "my", and "you" and "your" to whom there is."""
         speaker, *others = (speaks[n] for n in self._rng.permutation(len(speaks)))
         subject = speaker.later if self._chance(0.7) else speaker.form(0)
-        mine = self._several_of(speaker, told)
-        said = self._pick(*_SPOKEN[mine])
+        mine = self._fact_of(speaker, told)
+        said = self._pick(*SPOKEN[mine])
         words = self._fill(said, speaker, "I", ("me", "my"))
         whom = ""
         if others and self._chance(0.7):
             listener = others[0]
             whom = f" to {listener.later if self._chance(0.6) else listener.form(1)}"
-            yours = self._several_of(listener, told)
+            yours = self._fact_of(listener, told)
             words += " " + self._fill(
-                self._pick(*_SPOKEN[yours]), listener, "you", ("you", "your")
+                self._pick(*SPOKEN[yours]), listener, "you", ("you", "your")
             ).replace("you was", "you were").replace("you am", "you are")
         sentences = [_capital(part) for part in words.removesuffix(".").split(". ")]
         return f'{subject} said{whom}, "{". ".join(sentences)}."'
 
-    def _several_of(self, hero: _Hero, told: list[tuple[_Hero, str]]) -> str:
+    def _fact_of(self, hero: _Hero, told: list[tuple[_Hero, str]]) -> str:
+        """The kind of some fact that was told of the hero."""
         return self._pick(*(kind for of, kind in told if of is hero and kind != "name"))
 
     def _again(self, hero: _Hero, kind: str, subject: str) -> str:
-        return self._fill(self._pick(*_AGAIN[kind]), hero, subject)
-
-
-_TOLD = {
-    "habits": (
-        "the one who always {habit} was {S}.",
-        "every evening somebody {habit}, and it was {S}.",
-        "there was somebody who {habit} all day long: {S}.",
-        "{S} often {habit}.",
-        "{S} {habit} every morning.",
-    ),
-    "foods": (
-        '"I would like some {food}," said {S}.',
-        "nobody liked {food} as much as {S}.",
-        "the {food} on the table was for {S}.",
-        "{S} wanted nothing but {food}.",
-        "{S} loved {food}.",
-    ),
-    "places": (
-        "out of the {place} came {S}.",
-        "near the {place} lived {S}.",
-        "{S} lived in the {place}.",
-        "{S} came from the {place}.",
-    ),
-    "traits": (
-        "how {trait} {was} {S}!",
-        "nobody in the village was as {trait} as {S}.",
-        '"I am so {trait}," said {S}.',
-        "{S} {was} very {trait}.",
-    ),
-    "own": (
-        "the {own} belonged to {S}.",
-        "{a_own} was all that was given to {S}.",
-        '"This {own} is mine," said {S}.',
-        "{S} had {a_own}.",
-    ),
-}
-"""By kind of fact; the last patterns may begin with a pronoun."""
-
-_SPOKEN = {
-    "habits": ("{S} {habit} as before.", "{S} {habit} again."),
-    "foods": ("somebody gave {acc} {food}.", "{gen} {food} is nearly ready."),
-    "places": ("{gen} {place} is far away.", "{S} went home to the {place}."),
-    "traits": ("{S} am still {trait}.", "nobody has seen {acc} so {trait}."),
-    "own": ("{gen} {own} was lost.", "somebody has hidden {gen} {own}.", "{S} need {gen} {own}."),
-}
-
-_AGAIN = {
-    "habits": ("{S} {habit} again.", "{S} {habit} as before.", "{S} {habit} and {habit}."),
-    "foods": (
-        "somebody gave {acc} {food}.",
-        "somebody brought {acc} {food}.",
-        "the cook made {acc} {food}.",
-        "{gen} {food} was nearly ready.",
-    ),
-    "places": (
-        "{S} went home to the {place}.",
-        "{gen} {place} was far away.",
-        "there was nobody but {acc} in the {place}.",
-        "{S} ran back to the {place}.",
-    ),
-    "traits": (
-        "{S} {was} still {trait}.",
-        "nobody had seen {acc} so {trait}.",
-        "{S} felt {trait}.",
-    ),
-    "own": (
-        "{gen} {own} was lost.",
-        "{S} looked for {gen} {own}.",
-        "everybody admired {gen} {own}.",
-        "somebody had hidden {gen} {own} under the bed.",
-        "{S} held {gen} {own} and smiled.",
-    ),
-    "name": (
-        "people called {acc} {name}.",
-        "everybody called {acc} {name}.",
-        '"I am {name}," {nom} said.',
-        "{gen} name was {name}.",
-        "people shouted for {acc}: {name}!",
-        "and {nom}, {name}, was glad.",
-    ),
-}
+        return self._fill(self._pick(*AGAIN[kind]), hero, subject)
 
 
 def _a(words: str) -> str:
