@@ -75,7 +75,7 @@ def _folders(named: Path) -> list[Path]:
     found = find_shards(named)
     if not found and not named.is_dir():
         raise HeadprobeError(
-            str(named), "has no shards", "Make them with headprobe scan --shard 1/8 --out RUN ..."
+            str(named), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
         )
     return found or [named]
 
