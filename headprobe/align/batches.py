@@ -13,7 +13,7 @@ from torch import Tensor
 from headprobe.align.corpus import Corpus
 from headprobe.align.flat import NONE, Block, Flat, Rectangle, lay_flat, on_device
 from headprobe.align.order import Order, order_tokens
-from headprobe.align.pairs import WordPairs, pair_words
+from headprobe.align.pairs import in_runs, pair_kinds
 from headprobe.align.questions import Asker, Questions
 
 
@@ -24,7 +24,8 @@ class AlignedBatch:
 
     In ``rectangle`` the first W rows and the first W' keys are the last tokens of these words, none
     where a word is not usable; then come the keys of the ``starts`` start tokens, then the
-    extra ones: the words' other tokens. ``extra_key`` [K * G] are these for each key/value head
+    extra ones: the words' other tokens. ``extra`` [3, K] are passage, key and word of these,
+    ascending by passage; ``extra_key`` [K * G] the keys for each key/value head
     ((b * G + g) * T + t), ``extra_word`` [K * G] their words ((b * G + g) * W' + w); ``own_extra``
     [3, K'] passage, key and row of those of the query words. ``first_word`` is W' - W. ``usable``,
     ``sentence``, ``marks`` (usable punctuation) [B, W'] and ``classes`` [B, W', C], membership in
@@ -37,6 +38,7 @@ class AlignedBatch:
     rectangle: Rectangle
     first_word: int
     starts: int
+    extra: Tensor
     extra_key: Tensor
     extra_word: Tensor
     own_extra: Tensor
@@ -50,7 +52,7 @@ class AlignedBatch:
     example: Tensor
     example_row: Tensor
     questions: Questions
-    pairs: WordPairs
+    kinds: NDArray[np.int16]
 
     @property
     def words(self) -> int:
@@ -70,6 +72,13 @@ class AlignedBatch:
         passage, key, row = self.own_extra
         own = torch.ones_like(row)
         return (after * (keys >= 0)).index_put((passage, key), -own, accumulate=True)
+
+    @cached_property
+    def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``members`` [2 P], ``first`` [S] and ``kind`` [S] of ``align.pairs.WordPairs``."""
+        found = in_runs(self.kinds)
+        device = self.usable.device
+        return tuple(on_device(of, device) for of in (found.members, found.first, found.kind))
 
     @cached_property
     def same_sentence(self) -> Tensor:
@@ -223,7 +232,7 @@ class Batcher:
         }
         form = stack([found.folded_form[span] for span in earlier], -1)
         questions = self._asker.ask(block.passages, earlier, first_word, classes, usable, form)
-        pairs = pair_words(
+        kinds = pair_kinds(
             usable,
             stack([found.upos_number[span] for span in earlier], 0),
             stack([found.deprel[span] for span in earlier], 0),
@@ -236,7 +245,7 @@ class Batcher:
             first_word=first_word,
             one_sentence=not sentence.any(),
             questions=Questions(**{k: self._tensor(v) for k, v in questions.items()}),
-            pairs=WordPairs(**{k: self._tensor(v) for k, v in pairs.items()}),
+            kinds=kinds,
             starts=corpus.starts,
             **{name: self._tensor(array) for name, array in arrays.items()},
         )

@@ -24,6 +24,7 @@ class Order:
         group = passage[:, None] * groups + np.arange(groups)
         own = word >= self.first_word
         return {
+            "extra": self.extra_tokens,
             "extra_key": (group * (self.keys.shape[1] + 1) + key[:, None]).flatten(),
             "extra_word": (group * words + word[:, None]).flatten(),
             "own_extra": np.stack([passage, key, word - self.first_word])[:, own],

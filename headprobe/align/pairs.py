@@ -1,11 +1,11 @@
-"""The word pairs of a batch by kind, so that a layer's attention is summed in one gather."""
+"""The word pairs of a batch by kind."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
+from headprobe.align.flat import NONE
 from headprobe.axes import LONGEST
 from headprobe.store.categories import (
     CATEGORIES,
@@ -26,52 +26,59 @@ RUN = 64
 _BINS = distance_bins()
 
 
-@dataclass(frozen=True)
-class WordPairs:
-    """All P pairs of a usable word and a usable earlier word of its passage.
-
-    ``members`` [2 P] are pairs, (passage * W' + earlier word) * W + word with W counting query
-    words, in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
-    ``first`` [S].
-    """
-
-    members: Tensor
-    first: Tensor
-    kind: Tensor
-
-
-def pair_words(
+def pair_kinds(
     usable: NDArray[np.bool_],
     upos: NDArray[np.integer],
     deprel: NDArray[np.integer],
     form_fold: NDArray[np.integer],
     document_fold: NDArray[np.integer],
     first_word: int = 0,
-) -> dict[str, NDArray[np.int64]]:
-    """The fields of ``WordPairs``, of words [B, W'] and their passages' ``document_fold`` [B], the
-    query words being those from ``first_word`` on."""
-    both = usable[:, :, None] & usable[:, None, :]
-    queries = np.tril(both, -1)[:, first_word:]
-    passage, row, earlier = np.nonzero(queries)
-    word = row + first_word
+) -> NDArray[np.int16]:
+    """[2, B, W', W]: the two kinds of every pair of an earlier word and a query word, ``NONE``
+    where one of them is not usable or it is not earlier; of words [B, W'] and their passages'
+    ``document_fold`` [B], the query words being the last W, those from ``first_word`` on."""
+    words = np.arange(usable.shape[1])
+    distance = words[first_word:] - words[:, None]
+    by_distance = _BINS[np.clip(distance, 0, LONGEST)].astype(np.int16)
 
-    def ends(of_words: NDArray[np.integer]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        wide = of_words.astype(np.int64)
-        return wide[passage, word], wide[passage, earlier]
+    def ends(of_words: NDArray[np.integer]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+        narrow = of_words.astype(np.int16)
+        return narrow[:, None, first_word:], narrow[:, :, None]
 
-    by_category = category(_BINS[np.minimum(word - earlier, LONGEST)], *ends(upos))
-    folds = document_fold.astype(np.int64)[passage], ends(form_fold)[1]
-    by_deprel = DEPREL_PAIRS * quadrant(*folds) + deprel_pair(*ends(deprel))
-    kinds = np.concatenate([by_category, CATEGORIES + by_deprel])
-    # sorting numbers of 16 bits takes a tenth of the time
-    order = np.argsort(kinds.astype(np.min_scalar_type(KINDS)), kind="stable")
-    kinds = kinds[order]
-    starts = np.diff(kinds, prepend=-1) > 0
+    narrow = document_fold.astype(np.int16)[:, None, None]
+    quadrants = quadrant(narrow, ends(form_fold)[1])
+    kinds = np.stack(
+        [
+            category(by_distance, *ends(upos)),
+            CATEGORIES + DEPREL_PAIRS * quadrants + deprel_pair(*ends(deprel)),
+        ]
+    )
+    known = usable[:, None, first_word:] & usable[:, :, None] & (distance > 0)
+    return np.where(known, kinds, np.int16(NONE))
+
+
+@dataclass(frozen=True)
+class WordPairs:
+    """All P pairs of a usable word and a usable earlier word of its passage, by kind.
+
+    ``members`` [2 P] are pairs, (passage * W' + earlier word) * W + word with W counting query
+    words, in the order of their kinds, cut into runs of one ``kind`` [S] each, which start at
+    ``first`` [S].
+    """
+
+    members: NDArray[np.int64]
+    first: NDArray[np.int64]
+    kind: NDArray[np.int64]
+
+
+def in_runs(kinds: NDArray[np.int16]) -> WordPairs:
+    """The pairs of ``pair_kinds``."""
+    flat = kinds.reshape(2, -1)
+    place = np.flatnonzero(flat[0] != NONE)
+    found = flat[:, place].flatten()
+    order = np.argsort(found, kind="stable")
+    found = found[order]
+    starts = np.diff(found, prepend=np.int16(NONE)) > 0
     starts[::RUN] = True
     first = np.flatnonzero(starts)
-    place = (passage * usable.shape[1] + earlier) * queries.shape[1] + row
-    return {
-        "members": place[order % max(len(word), 1)],
-        "first": first,
-        "kind": kinds[first],
-    }
+    return WordPairs(place[order % max(len(place), 1)], first, found[first].astype(np.int64))

@@ -26,7 +26,7 @@ class ColumnStatistic:
         self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:
-        self._drawn.append((view.batch.rectangle.seen[:, :-1], view.drawn / view.loudness.shape[1]))
+        self._drawn.append((view.batch.rectangle.seen[:, :-1], view.drawn))
 
     def add_output(self, view: OutputView) -> None:
         layer = view.layer.index

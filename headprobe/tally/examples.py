@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from headprobe.tally.statistic import BatchStatistic
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, at
 
 STRONGEST = 5
 """How many attended words of an example row are kept."""
@@ -27,7 +27,7 @@ class ExampleStatistic(BatchStatistic):
             return
         shares = view.whole(batch.example).permute(1, 2, 0)
         share, word = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
-        weight = share * view.at(view.kept, batch.example)[..., None]
+        weight = share * at(view.kept, batch.example)[..., None]
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
         self._word[batch.example_row, layer, :, : word.shape[-1]] = found
         self._weight[batch.example_row, layer, :, : word.shape[-1]] = weight

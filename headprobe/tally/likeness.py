@@ -8,7 +8,7 @@ from torch import Tensor
 from headprobe.align.batches import Chunk
 from headprobe.model.heads import Layer
 from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView, OutputView
+from headprobe.tally.view import LayerView, OutputView, at
 
 PROJECTED = 64
 """Dimensions in which outputs are compared."""
@@ -47,7 +47,7 @@ class LikenessStatistic:
         batch = view.batch
         if not len(batch.sampled):
             return
-        self._left.append(view.at(view.kept, batch.sampled) > 0)
+        self._left.append(at(view.kept, batch.sampled) > 0)
         attention = view.whole(batch.sampled).sqrt_().permute(2, 0, 1)
         kept = self._attention.get(batch.rectangle.start)
         if kept is None:  # of all layers in one piece, which need not be copied together

@@ -15,20 +15,14 @@ class PairStatistic(BatchStatistic):
     """Sums over all pairs of a usable word and a usable earlier word (``store.categories``)."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
-        self._sums = torch.zeros(layers, KINDS, heads, dtype=wide(device), device=device)
+        # all kinds of a head in one place, where additions go to and fro between them
+        self._sums = torch.zeros(layers, heads, KINDS, dtype=wide(device), device=device)
 
     def add(self, view: LayerView) -> None:
-        pairs = view.batch.pairs
-        if not len(pairs.members):
-            return
-        of_runs = torch.nn.functional.embedding_bag(
-            pairs.members, view.share_by_pair, pairs.first, mode="sum"
-        )
-        sums = self._sums[view.layer.index]
-        sums.index_add_(0, pairs.kind, of_runs.to(sums.dtype))
+        view.add_by_kind(self._sums[view.layer.index])
 
     def sums(self) -> Mapping[str, Tensor]:
-        by_kind = self._sums.transpose(0, 1)
+        by_kind = self._sums.permute(2, 0, 1)
         return {
             "category": by_kind[:CATEGORIES],
             "deprel_pairs": by_kind[CATEGORIES:].unflatten(0, (QUADRANTS, DEPREL_PAIRS)),

@@ -10,7 +10,7 @@ from torch import Tensor
 from headprobe.align.batches import AlignedBatch, Chunk
 from headprobe.axes import FOLDS
 from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView, OutputView, winners
+from headprobe.tally.view import LayerView, OutputView
 
 
 class RelationStatistic:
@@ -39,12 +39,10 @@ class RelationStatistic:
         asked = view.batch.questions
         if not len(asked.row):
             return
-        share = view.share_by_pair.index_select(0, asked.target_pair)
-        share_norm = view.at_pairs(view.shares[1], asked.target_pair)
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         of_classes = view.batch.classes.flatten(0, 1).T @ view.columns.flatten(1, 2)
-        of_rows = view.passage_winner.flatten(0, 1), view.kept.flatten(0, 1)
-        told = *of_rows, _winners_of_links(view), share, share_norm, of_classes.transpose(0, 1)
+        of_rows = view.winner.flatten(0, 1), view.kept.flatten(0, 1)
+        told = *of_rows, view.link_winner, *view.targets, of_classes.transpose(0, 1)
         self._told[view.batch.rectangle.start].append(told)
 
     def add_output(self, view: OutputView) -> None:
@@ -93,21 +91,6 @@ class RelationStatistic:
             "kept": self._kept,
             **by_bin,
         }
-
-
-def _winners_of_links(view: LayerView) -> Tensor:
-    """[I, H]: who wins in the rows of instances with targets of their own."""
-    asked = view.batch.questions
-    rows = asked.row[: asked.links]
-    winner = view.at(view.passage_winner, rows)
-    if not view.batch.one_sentence:
-        of_sentence = view.at(view.sentence_winner, rows)
-        winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
-    if len(asked.strict):
-        shares = view.whole(asked.row[asked.strict])
-        candidates = shares * asked.other_form.T[:, :, None]
-        winner[asked.strict] = winners(candidates.flatten(1)[None]).view(candidates.shape[1:])
-    return winner
 
 
 def _hits_of_links(batch: AlignedBatch, winner: Tensor) -> Tensor:

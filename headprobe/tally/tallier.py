@@ -18,7 +18,9 @@ from headprobe.tally.pairs import PairStatistic
 from headprobe.tally.relation import RelationStatistic
 from headprobe.tally.shape import ShapeStatistic
 from headprobe.tally.statistic import Statistic
-from headprobe.tally.view import LayerView, OutputView
+from headprobe.tally.sweep import SweptView
+from headprobe.tally.tensors import TensorView
+from headprobe.tally.view import OutputView
 from headprobe.tally.winners import WinnerStatistic
 
 _NARROW = frozenset({"example_weight", "sampled_kept"})
@@ -56,6 +58,7 @@ class Tallier:
             ColumnStatistic(distinct_tokens, layers, starts, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
+        self._look = SweptView if device.type == "cpu" else TensorView
         self._chunk: Chunk | None = None
         self._residual: dict[int, Tensor] = {}
 
@@ -94,7 +97,7 @@ class Tallier:
         batch = self._running.batches[number]
         if not batch.queries:
             return
-        view = LayerView(batch, self._layer, weights, scores, self._loudness)
+        view = self._look(batch, self._layer, weights, scores, self._loudness)
         for statistic in self._statistics:
             statistic.add(view)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from headprobe.tally.statistic import BatchStatistic
-from headprobe.tally.view import LayerView
+from headprobe.tally.view import LayerView, at
 
 
 class WinnerStatistic(BatchStatistic):
@@ -21,9 +21,9 @@ class WinnerStatistic(BatchStatistic):
         batch = view.batch
         if not len(batch.sampled):
             return
-        found = view.at(view.passage_winner, batch.sampled) + 1
+        found = at(view.winner, batch.sampled) + 1
         self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
-        self._kept[batch.sampled_row, view.layer.index] = view.at(view.kept, batch.sampled)
+        self._kept[batch.sampled_row, view.layer.index] = at(view.kept, batch.sampled)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"sampled_winner": self._winner, "sampled_kept": self._kept}

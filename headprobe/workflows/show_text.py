@@ -26,7 +26,7 @@ from headprobe.probes.plain_words import plain_sentence
 from headprobe.report.text_view import TextView
 from headprobe.store.run_folder import Run
 from headprobe.store.skipped import Skipped
-from headprobe.tally.view import LayerView
+from headprobe.tally.tensors import TensorView
 
 
 def show_text(
@@ -107,7 +107,7 @@ class _Look:
     def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
         if self._asked:
             batch = self._chunk.batches[number]
-            view = LayerView(batch, self._layer, weights, scores, self._loudness)
+            view = TensorView(batch, self._layer, weights, scores, self._loudness)
             self.sink = view.sink[0].T.cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)

@@ -1,0 +1,95 @@
+"""The view of a layer by compiled loops, for CPUs: one sweep finds what all statistics read."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, partial
+
+import torch
+from torch import Tensor
+
+from headprobe.align.batches import AlignedBatch
+from headprobe.model.heads import Layer
+from headprobe.tally.kernels import add_by_kind, find_winners, strip
+from headprobe.tally.tensors import targets_of
+from headprobe.tally.view import at
+
+ALONE = 1 << 15
+"""So few weights are not worth a second thread."""
+
+
+class SweptView:
+    """``LayerView`` of a rectangle; arguments as those of ``TensorView``.
+
+    ``shares`` [2, B, G, W', S, W] are ``share`` and ``share_norm``; zeros where nothing is left.
+    """
+
+    def __init__(
+        self, batch: AlignedBatch, layer: Layer, weights: Tensor, scores: Tensor, loudness: Tensor
+    ) -> None:
+        self.batch, self.layer = batch, layer
+        passages, groups, keys, shared, _ = weights.shape
+        heads, words, queries = groups * shared, batch.words, batch.queries
+        self._alone = weights.numel() < ALONE
+        self.shares = torch.empty(2, passages, groups, words, shared, queries)
+        self.kept = torch.empty(passages, queries, heads)
+        self.winner = torch.empty(passages, queries, heads, dtype=torch.int32)
+        self.columns = torch.empty(3, passages, words, heads)
+        by_distance = torch.empty(2, passages, heads, words)
+        drawn = torch.empty(heads, passages, keys - 1)
+        over_rows = torch.empty(4, passages, heads, dtype=torch.float64)
+        rectangle = batch.rectangle
+        asked = weights, scores.float(), loudness, rectangle.rows, rectangle.seen, batch.extra
+        found = self.shares, self.kept, self.winner, self.columns, by_distance, drawn, over_rows
+        work = partial(
+            strip,
+            *(tensor.contiguous().numpy() for tensor in asked),
+            batch.starts,
+            batch.first_word,
+            *(tensor.numpy() for tensor in found),
+        )
+        self._in_pieces(passages * heads, work)
+        self.by_distance = by_distance.sum(1).transpose(1, 2)
+        self.drawn = drawn.mean(0)
+        self.over_rows = over_rows.sum(1)
+
+    @property
+    def targets(self) -> Tensor:
+        """[2, K, H]."""
+        return targets_of(self.shares, self.batch.questions.target_pair)
+
+    @property
+    def link_winner(self) -> Tensor:
+        """[I, H]."""
+        asked, batch = self.batch.questions, self.batch
+        row = asked.row[: asked.links]
+        winner = at(self.winner, row)
+        of_sentence = asked.sentence_scope & (not batch.one_sentence)
+        given = self.shares[0], row, of_sentence, batch.sentence, asked.strict, asked.other_form
+        find_winners(*(tensor.numpy() for tensor in given), batch.first_word, winner.numpy())
+        return winner
+
+    def add_by_kind(self, sums: Tensor) -> None:
+        """Add ``share`` to ``sums`` [H, KINDS], each word pair to both its kinds."""
+        given = self.shares[0].numpy(), self.batch.kinds, self.batch.first_word
+        self._in_pieces(len(sums), partial(add_by_kind, *given, sums.numpy()))
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """[W', I, H]."""
+        passage, row = rows // self.batch.queries, rows % self.batch.queries
+        of_rows = self.shares[0].permute(0, 4, 2, 1, 3)[passage, row]
+        return of_rows.flatten(2).transpose(0, 1)
+
+    def _in_pieces(self, count: int, work: Callable[[int, int], None]) -> None:
+        """``work(low, high)`` over the items 0 to ``count``, as many at a time as torch has
+        threads."""
+        threads = 1 if self._alone else min(torch.get_num_threads(), count)
+        edges = [piece * count // threads for piece in range(threads + 1)]
+        if threads == 1:
+            work(0, count)
+        else:
+            list(_pool(threads).map(work, edges[:-1], edges[1:]))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="sweep")
