@@ -76,9 +76,9 @@ class AlignedBatch:
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
         """``members`` [2 P], ``first`` [S] and ``kind`` [S] of ``align.pairs.WordPairs``."""
-        found = in_runs(self.kinds)
-        device = self.usable.device
-        return tuple(on_device(of, device) for of in (found.members, found.first, found.kind))
+        found, device = in_runs(self.kinds), self.usable.device
+        members, first = on_device(found.members, device), on_device(found.first, device)
+        return members, first, on_device(found.kind, device)
 
     @cached_property
     def same_sentence(self) -> Tensor:

@@ -1,6 +1,7 @@
 """The word pairs of a batch by kind."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,20 +40,16 @@ def pair_kinds(
     ``document_fold`` [B], the query words being the last W, those from ``first_word`` on."""
     words = np.arange(usable.shape[1])
     distance = words[first_word:] - words[:, None]
-    by_distance = _BINS[np.clip(distance, 0, LONGEST)].astype(np.int16)
+    bins: Any = _BINS[np.clip(distance, 0, LONGEST)].astype(np.int16)
 
-    def ends(of_words: NDArray[np.integer]) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    def ends(of_words: NDArray[np.integer]) -> tuple[Any, Any]:
         narrow = of_words.astype(np.int16)
         return narrow[:, None, first_word:], narrow[:, :, None]
 
-    narrow = document_fold.astype(np.int16)[:, None, None]
-    quadrants = quadrant(narrow, ends(form_fold)[1])
-    kinds = np.stack(
-        [
-            category(by_distance, *ends(upos)),
-            CATEGORIES + DEPREL_PAIRS * quadrants + deprel_pair(*ends(deprel)),
-        ]
-    )
+    document: Any = document_fold.astype(np.int16)[:, None, None]
+    quadrants: Any = quadrant(document, ends(form_fold)[1])
+    by_deprel = CATEGORIES + DEPREL_PAIRS * quadrants + deprel_pair(*ends(deprel))
+    kinds = np.stack([category(bins, *ends(upos)), by_deprel])
     known = usable[:, None, first_word:] & usable[:, :, None] & (distance > 0)
     return np.where(known, kinds, np.int16(NONE))
 

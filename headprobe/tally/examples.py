@@ -25,8 +25,7 @@ class ExampleStatistic(BatchStatistic):
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        shares = view.whole(batch.example).permute(1, 2, 0)
-        share, word = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
+        share, word = view.strongest(batch.example, STRONGEST)
         weight = share * at(view.kept, batch.example)[..., None]
         found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
         self._word[batch.example_row, layer, :, : word.shape[-1]] = found

@@ -48,12 +48,12 @@ class LikenessStatistic:
         if not len(batch.sampled):
             return
         self._left.append(at(view.kept, batch.sampled) > 0)
-        attention = view.whole(batch.sampled).sqrt_().permute(2, 0, 1)
+        attention = view.whole(batch.sampled)
         kept = self._attention.get(batch.rectangle.start)
         if kept is None:  # of all layers in one piece, which need not be copied together
             kept = attention.new_empty(len(self._maps), *attention.shape)
             self._attention[batch.rectangle.start] = kept
-        kept[view.layer.index] = attention
+        torch.sqrt(attention, out=kept[view.layer.index])
 
     def add_output(self, view: OutputView) -> None:
         chunk, sampled = view.chunk, view.chunk.sampled_word

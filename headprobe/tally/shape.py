@@ -9,7 +9,7 @@ from headprobe.axes import LONGEST
 from headprobe.tally.statistic import BatchStatistic, wide
 from headprobe.tally.view import LayerView
 
-_MEANS = ("sink", "self", "previous", "entropy", "distance", "punctuation", "rows_stripped")
+_MEANS = ("sink", "self", "previous", "entropy", "rows_stripped", "distance", "punctuation")
 
 
 class ShapeStatistic(BatchStatistic):
@@ -23,18 +23,14 @@ class ShapeStatistic(BatchStatistic):
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        by_distance = view.by_distance.to(self._profiles.dtype)
+        by_distance = view.by_distance
         exact = min(by_distance.shape[1], LONGEST)
         self._profiles[layer, :, :exact] += by_distance[:, :exact]
         self._profiles[layer, :, LONGEST] += by_distance[:, exact:].sum(1)
-        away = torch.arange(by_distance.shape[1], device=by_distance.device)
-        on_marks = view.columns[1] * batch.marks[..., None]
-        beside = [
-            away.to(by_distance.dtype) @ by_distance[0],
-            on_marks.sum((0, 1)),
-            (view.kept > 0).sum((0, 1)),
-        ]
-        self._sums[layer] += torch.cat([view.over_rows, torch.stack(beside)])
+        away = torch.arange(by_distance.shape[1], dtype=torch.float32, device=by_distance.device)
+        on_marks = batch.marks.flatten() @ view.columns[1].flatten(0, 1)
+        self._sums[layer, :5] += view.over_rows
+        self._sums[layer, 5:] += torch.stack([away @ by_distance[0], on_marks])
 
     def sums(self) -> Mapping[str, Tensor]:
         by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
+from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from headprobe.align.batches import AlignedBatch
 from headprobe.model.heads import Layer
-from headprobe.tally.kernels import add_by_kind, find_winners, strip
+from headprobe.tally.gather import add_by_kind, find_strongest, find_winners, pick_rows
+from headprobe.tally.strip import strip
 from headprobe.tally.tensors import targets_of
 from headprobe.tally.view import at
 
@@ -36,7 +38,7 @@ class SweptView:
         self.columns = torch.empty(3, passages, words, heads)
         by_distance = torch.empty(2, passages, heads, words)
         drawn = torch.empty(heads, passages, keys - 1)
-        over_rows = torch.empty(4, passages, heads, dtype=torch.float64)
+        over_rows = torch.empty(5, passages, heads, dtype=torch.float64)
         rectangle = batch.rectangle
         asked = weights, scores.float(), loudness, rectangle.rows, rectangle.seen, batch.extra
         found = self.shares, self.kept, self.winner, self.columns, by_distance, drawn, over_rows
@@ -74,20 +76,28 @@ class SweptView:
         self._in_pieces(len(sums), partial(add_by_kind, *given, sums.numpy()))
 
     def whole(self, rows: Tensor) -> Tensor:
-        """[W', I, H]."""
-        passage, row = rows // self.batch.queries, rows % self.batch.queries
-        of_rows = self.shares[0].permute(0, 4, 2, 1, 3)[passage, row]
-        return of_rows.flatten(2).transpose(0, 1)
+        """[H, W', I]."""
+        found = torch.empty(self.kept.shape[-1], self.batch.words, len(rows))
+        pick_rows(self.shares[0].numpy(), rows.numpy(), found.numpy())
+        return found
+
+    def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """[I, H, M]."""
+        share = torch.empty(len(rows), self.kept.shape[-1], min(most, self.batch.words))
+        word = torch.empty(share.shape, dtype=torch.int64)
+        given = self.shares[0].numpy(), rows.numpy(), self.batch.first_word
+        find_strongest(*given, word.numpy(), share.numpy())
+        return share, word
 
     def _in_pieces(self, count: int, work: Callable[[int, int], None]) -> None:
         """``work(low, high)`` over the items 0 to ``count``, as many at a time as torch has
         threads."""
         threads = 1 if self._alone else min(torch.get_num_threads(), count)
         edges = [piece * count // threads for piece in range(threads + 1)]
-        if threads == 1:
-            work(0, count)
-        else:
-            list(_pool(threads).map(work, edges[:-1], edges[1:]))
+        others = [_pool(threads).submit(work, *piece) for piece in pairwise(edges[1:])]
+        work(0, edges[1])
+        for other in others:
+            other.result()
 
 
 @cache

@@ -52,10 +52,10 @@ class TensorView:
 
     @property
     def over_rows(self) -> Tensor:
-        """[4, H]."""
-        return torch.stack(
-            [x.sum((0, 2)) for x in (self.sink, self.to_self, self.to_previous, self.entropy)]
-        )
+        """[5, H]."""
+        of_rows = self.sink, self.to_self, self.to_previous, self.entropy
+        stripped = (self.kept > 0).sum((0, 1))
+        return torch.stack([*(x.sum((0, 2)) for x in of_rows), stripped])
 
     @cached_property
     def drawn(self) -> Tensor:
@@ -146,11 +146,18 @@ class TensorView:
         sums.index_add_(1, kind, of_runs.T.to(sums.dtype))
 
     def whole(self, rows: Tensor) -> Tensor:
-        """[W', I, H]."""
+        """[H, W', I]."""
         words, queries = self.batch.words, self.batch.queries
         first = rows // queries * (words * queries) + rows % queries
         pairs = first + torch.arange(words, device=rows.device)[:, None] * queries
-        return self.by_pair.index_select(0, pairs.flatten()).view(words, len(rows), -1)
+        found = self.by_pair.index_select(0, pairs.flatten())
+        return found.view(words, len(rows), -1).permute(2, 0, 1)
+
+    def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """[I, H, M]."""
+        shares = self.whole(rows).permute(2, 0, 1)
+        found = shares.topk(min(most, shares.shape[-1]), dim=-1)
+        return found.values, found.indices
 
     @cached_property
     def winner(self) -> Tensor:
@@ -167,9 +174,8 @@ class TensorView:
             of_sentence = at(_winners(self.earlier * self.batch.same_sentence), rows)
             winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
         if len(asked.strict):
-            shares = self.whole(asked.row[asked.strict])
-            candidates = shares * asked.other_form.T[:, :, None]
-            winner[asked.strict] = winners(candidates.flatten(1)[None]).view(candidates.shape[1:])
+            candidates = self.whole(asked.row[asked.strict]) * asked.other_form.T
+            winner[asked.strict] = winners(candidates).T
         return winner
 
     @cached_property

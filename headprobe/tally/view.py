@@ -24,13 +24,13 @@ class LayerView(Protocol):
 
     @property
     def over_rows(self) -> Tensor:
-        """[4, H], summed over the rows: attention to the start tokens, to the row's own word and
-        to the word before, and entropy in nats."""
+        """[5, H], summed over the rows: attention to the start tokens, to the row's own word and
+        to the word before, entropy in nats, and the rows of which something is left."""
 
     @property
     def drawn(self) -> Tensor:
-        """[B, T - 1]: attention that tokens get from later words: the mean of the heads, summed over
-        the rows."""
+        """[B, T - 1]: attention that tokens get from later words, summed over the rows: the mean
+        of the heads."""
 
     @property
     def kept(self) -> Tensor:
@@ -61,7 +61,11 @@ class LayerView(Protocol):
         """Add ``share`` to ``sums`` [H, KINDS], each word pair to both its kinds."""
 
     def whole(self, rows: Tensor) -> Tensor:
-        """[W', I, H]: ``share`` in these rows (b * W + w)."""
+        """[H, W', I]: ``share`` in these rows (b * W + w)."""
+
+    def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """[I, H, M] the largest ``share`` in these rows (b * W + w), descending, and their words:
+        ``most``, or as many as there are earlier words."""
 
 
 def at(of_rows: Tensor, rows: Tensor) -> Tensor:

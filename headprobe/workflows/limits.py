@@ -23,7 +23,10 @@ ACCELERATED = 0.5
 """The part of an accelerator's free memory that is taken by default."""
 
 SCORE = 48
-"""Bytes for an attention weight of a rectangle: itself, and what statistics make of it."""
+"""Bytes for an attention weight of a rectangle: itself, and what statistics make of it, ..."""
+
+SWEPT = 20
+"""... and on a CPU, where they are made in one sweep."""
 
 LOGIT = 12
 """Bytes for a logit: itself, its logarithm, and what a model does to it."""
@@ -53,7 +56,7 @@ class BatchLimits:
     def of(cls, device: torch.device) -> "BatchLimits":
         """Small enough for a CPU's caches, large enough to fill an accelerator."""
         if device.type == "cpu":
-            return cls(tokens=2048, scores=1 << 19)
+            return cls(tokens=2048, scores=1 << 20)
         return cls(tokens=32768, scores=1 << 27, logits=1 << 26)
 
 
@@ -68,6 +71,7 @@ class WorkingSet:
     def __init__(self, grid: HeadGrid, corpus: Corpus, sums: int) -> None:
         found, heads = corpus.instances, grid.n_heads
         self.sums, self.token = sums, _token_bytes(grid)
+        self._score = SWEPT if grid.device.type == "cpu" else SCORE
         words = np.diff(found.passage_first)
         sampled = np.bincount(found.passage[found.sampled_words], minlength=len(words))
         kept = sampled * (words + 3 * grid.layers[0].norm_map.shape[-1]) * 4
@@ -75,12 +79,12 @@ class WorkingSet:
         lengths = corpus.lengths
         self.sizes: NDArray[np.int64] = lengths + -(-beside // self.token)
         self._longest = int(self.sizes.max()) * self.token
-        self._row = int(lengths.max()) * heads * SCORE
+        self._row = int(lengths.max()) * heads * self._score
         most = BatchLimits.of(grid.device)
         self._most = replace(
             most,
             tokens=max(most.tokens, int(self.sizes.max())),
-            scores=max(most.scores, ENOUGH_ROWS * self._row // SCORE),
+            scores=max(most.scores, ENOUGH_ROWS * self._row // self._score),
         )
         self._device = grid.device
 
@@ -96,7 +100,7 @@ class WorkingSet:
         if self._device.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
-            wanted = max(self.sums + WORKING, self.least + self._most.scores * SCORE)
+            wanted = max(self.sums + WORKING, self.least + self._most.scores * self._score)
             wanted = min(wanted, free)
         if wanted < self.least:
             raise _too_little(f"{_mib(free)} of free memory", self)
@@ -108,19 +112,19 @@ class WorkingSet:
             raise _too_little(f"--memory {_mib(memory)}", self)
         room = (self.default if memory is None else memory) - self.sums
         for_scores = min(
-            self._most.scores * SCORE,
+            self._most.scores * self._score,
             max(room // 3, LEAST_ROWS * self._row),
             room - self._longest,
         )
         return BatchLimits(
             tokens=int(min(self._most.tokens, (room - for_scores) // self.token)),
-            scores=for_scores // SCORE,
+            scores=for_scores // self._score,
             logits=min(self._most.logits, room // 4 // LOGIT),
         )
 
     def halved(self, limits: BatchLimits) -> BatchLimits:
         """What is left of these limits when the memory was not there."""
-        taken = limits.tokens * self.token + limits.scores * SCORE
+        taken = limits.tokens * self.token + limits.scores * self._score
         least = self.least - self.sums
         if taken <= least:
             raise _too_little("out of memory", self)

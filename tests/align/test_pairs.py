@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.align.pairs import KINDS, RUN, pair_words
+from headprobe.align.pairs import KINDS, RUN, in_runs, pair_kinds
 from headprobe.store.categories import CATEGORIES, DEPRELS, UPOS
 from tests.tally.slow import distance_bin
 
@@ -22,7 +22,8 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
     upos, deprel = len(UPOS) - 1 - drawn(2), len(DEPRELS) - 1 - drawn(2)
     form_fold = drawn(64)
     document_fold = data.draw(arrays.arrays(np.int64, passages, elements=st.integers(0, 63)))
-    found = pair_words(usable, upos, deprel, form_fold, document_fold)
+    by_pair = pair_kinds(usable, upos, deprel, form_fold, document_fold)
+    found = in_runs(by_pair)
     expected = []
     for b in range(passages):
         for query in range(words):
@@ -34,10 +35,23 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
                     by_label = (quadrant * 38 + deprel[b, query]) * 38 + deprel[b, key]
                     place = (b * words + key) * words + query
                     expected += [(place, by_upos), (place, CATEGORIES + by_label)]
-    ends = np.append(found["first"], len(found["members"]))
-    lengths = np.diff(ends)[: len(found["first"])]
-    kinds = np.repeat(found["kind"], lengths)
-    assert sorted(zip(found["members"], kinds, strict=True)) == sorted(expected)
+    ends = np.append(found.first, len(found.members))
+    lengths = np.diff(ends)[: len(found.first)]
+    kinds = np.repeat(found.kind, lengths)
+    assert sorted(zip(found.members, kinds, strict=True)) == sorted(expected)
     assert all(lengths <= RUN)
     assert all(lengths > 0)
-    assert all(found["kind"] < KINDS)
+    assert all(found.kind < KINDS)
+    dense = [
+        (place, kind) for of_all in by_pair.reshape(2, -1) for place, kind in enumerate(of_all)
+    ]
+    assert sorted((place, kind) for place, kind in dense if kind >= 0) == sorted(expected)
+
+
+def test_a_block_asks_for_its_own_rows_only() -> None:
+    rng = np.random.default_rng(0)
+    usable = rng.random((2, 9)) < 0.8
+    upos, deprel, fold = (rng.integers(0, 10, (2, 9)) for _ in range(3))
+    whole = pair_kinds(usable, upos, deprel, fold, np.array([3, 4]))
+    block = pair_kinds(usable, upos, deprel, fold, np.array([3, 4]), first_word=5)
+    assert np.array_equal(block, whole[..., 5:])

@@ -16,6 +16,7 @@ from headprobe.model.forward import observe_flat, run_chunk
 from headprobe.model.heads import observe_heads
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier
+from headprobe.tally.tensors import TensorView
 from tests.model.tiny import random_ids, tiny_model
 from tests.workflows.test_limits import corpus_of
 
@@ -85,6 +86,7 @@ def test_no_pass_waits(monkeypatch: pytest.MonkeyPatch, name: str, scores: int) 
     grid = observe_heads(tiny_model(name), name, random_ids(9))
     batcher = Batcher(corpus, grid.device)
     distinct = batcher.token_numbers
+    monkeypatch.setattr("headprobe.tally.tallier.SweptView", TensorView)  # as off a CPU
     tallier = Tallier(grid, corpus.instances, len(distinct), corpus.starts, seed=0, idle_line=0.3)
     copying = CopyingObserver(grid, corpus.starts)
     lengths = corpus.lengths

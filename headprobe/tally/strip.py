@@ -1,41 +1,14 @@
-"""Loops over attention on a CPU, compiled (numba): what ``tally.view`` says in tensor operations,
-in a few sweeps over weights that are still in the cache.
+"""From a layer's weights to what statistics read of them, in a few sweeps over what is still in the
+cache.
 
 Shapes are those of ``AlignedBatch`` and ``LayerView``: B passages, G key/value heads, S query heads
 of each, T keys, W' earlier words, of which the last W are query words from ``first`` on.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-U = np.uintp
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
-
-
-def compiled(function: Kernel) -> Kernel:
-    """The function as machine code, which does not hold the interpreter; kept on disk from its
-    first call on, where there is a place to keep it.
-
-    Loops become vectors only where their counters are unsigned (``U``: an index that may be
-    negative counts from the end) and without ``max`` and ``min``.
-    """
-    # sums may be reordered; infinities and NaN stay what they are, and are no error
-    options = {
-        "nogil": True,
-        "error_model": "numpy",
-        "fastmath": {"reassoc", "nsz", "contract"},
-    }
-    try:
-        found = numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # no folder that could be written to
-        found = numba.njit(**options)(function)
-    return cast(Kernel, found)
+from headprobe.tally.compiled import Floats, Ints, U, compiled
 
 
 @compiled
@@ -63,9 +36,9 @@ def strip(
     ``weights`` and ``scores`` [B, G, T, S, R], ``loudness`` [N, H], ``rows`` [B, R], ``seen``
     [B, T] of the rectangle, ``extra`` [3, K] passage, key and word of the words' further tokens.
     ``shares`` [2, B, G, W', S, W], ``kept`` [B, W, H], ``winner`` [B, W, H], ``columns``
-    [3, B, W', H], ``by_distance`` [2, B, H, W'], ``drawn`` [H, B, T - 1], ``over_rows`` [4, B, H].
+    [3, B, W', H], ``by_distance`` [2, B, H, W'], ``drawn`` [H, B, T - 1], ``over_rows`` [5, B, H].
     """
-    groups, keys, shared = weights.shape[1:4]
+    groups, _, shared = weights.shape[1:4]
     words, queries = shares.shape[3], shares.shape[5]
     left = np.empty((2, queries), np.float32)
     for item in range(low, high):
@@ -94,6 +67,7 @@ def strip(
         over_rows[1, b, h] = own
         over_rows[2, b, h] = previous
         over_rows[3, b, h] = _sum_entropy(weights, scores, rows, words, first, queries, b, g, s)
+        over_rows[4, b, h] = (kept[b, :, h] > 0).sum()
 
 
 @compiled
@@ -226,66 +200,3 @@ def _sum_entropy(
         if rows[b, r] >= 0:
             entropy += (top_score[r] - np.log(top_weight[r])) * mass[r] - product[r]
     return entropy
-
-
-@compiled
-def add_by_kind(
-    share: Floats,
-    kinds: NDArray[np.int16],
-    first: int,
-    sums: NDArray[np.float64],
-    low: int,
-    high: int,
-) -> None:
-    """Add ``share`` [B, G, W', S, W] to ``sums`` [H, KINDS], for heads from ``low`` to ``high``;
-    every pair is of both ``kinds`` [2, B, W', W], where it is of any."""
-    batch, _, words, shared, queries = share.shape
-    for h in range(low, high):
-        g, s = h // shared, h % shared
-        for b in range(batch):
-            for t in range(words):
-                for r in range(U(max(t - first + 1, 0)), U(queries)):
-                    one, other = kinds[0, b, t, r], kinds[1, b, t, r]
-                    if one >= 0:
-                        sums[h, one] += share[b, g, t, s, r]
-                        sums[h, other] += share[b, g, t, s, r]
-
-
-@compiled
-def find_winners(
-    share: Floats,
-    row: Ints,
-    of_sentence: NDArray[np.bool_],
-    sentence: Ints,
-    strict: Ints,
-    other_form: Floats,
-    first: int,
-    winner: NDArray[np.int32],
-) -> None:
-    """Put in ``winner`` [I, H] who wins in each ``row`` [I] (b * W + w) that does not admit all
-    earlier words: none but those of the sentence where ``of_sentence`` [I] (``sentence`` [B, W']),
-    none but those that are 1 in its line of ``other_form`` [J, W'] where one of ``strict`` [J]."""
-    _, groups, _, shared, queries = share.shape
-    line = np.full(len(row), -1)
-    line[strict] = np.arange(len(strict))
-    for i in range(len(row)):
-        if not of_sentence[i] and line[i] < 0:
-            continue
-        b, r = row[i] // queries, row[i] % queries
-        lowest = first + r
-        while lowest > 0 and (
-            not of_sentence[i] or sentence[b, lowest - 1] == sentence[b, first + r]
-        ):
-            lowest -= 1
-        for h in range(groups * shared):
-            g, s = h // shared, h % shared
-            best, place = np.float32(0), -1
-            for t in range(lowest, first + r):
-                weight = share[b, g, t, s, r]
-                if line[i] >= 0:
-                    weight *= other_form[line[i], t]
-                if weight > best:
-                    best, place = weight, t
-                elif weight == best:
-                    place = -1
-            winner[i, h] = place
