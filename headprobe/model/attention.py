@@ -21,6 +21,9 @@ NAME = "headprobe"
 class Observer(Protocol):
     """What is told of each layer during a pass; must not keep what it is given."""
 
+    def residual(self, layer: int, hidden: Tensor) -> None:
+        """The residual stream [1, N, E] enters a layer."""
+
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
 

@@ -20,7 +20,6 @@ class PassObserver(Observer, Protocol):
     """An observer that is told of chunks too."""
 
     def begin(self, chunk: Chunk) -> None: ...
-    def residual(self, layer: int, hidden: Tensor) -> None: ...
     def end(self) -> None: ...
 
 
@@ -38,7 +37,7 @@ def run_chunk(
     given, are returned (else 0).
     """
     bits, chunk = 0.0, batcher.build(blocks)
-    with torch.inference_mode(), grid.residuals(observer.residual):
+    with torch.inference_mode():
         observer.begin(chunk)
         if scored_rows is None:
             observe_flat(grid, chunk.flat, observer)

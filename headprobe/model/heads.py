@@ -1,8 +1,8 @@
 """The loaded model as a grid of heads, its structure found by running it once."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -66,6 +66,16 @@ class HeadGrid:
         """Where it is computed, wherever the weights wait."""
         return self.layers[0].norm_map.device
 
+    @cached_property
+    def keeps_nothing(self) -> bool:
+        """Whether passes leave the model as it is, so that several may run at once: not where
+        weights come and go (accelerate's hooks), nor where positions are scaled by the longest
+        sequence of the pass."""
+        return not any(
+            hasattr(module, "_hf_hook") or _SCALED & _rope_types(module)
+            for module in self.model.modules()
+        )
+
     @property
     def context(self) -> int | None:
         """The longest sequence that the model reads, start tokens included; None without limit."""
@@ -78,25 +88,13 @@ class HeadGrid:
         """The layer that an attention module belongs to."""
         return int(module.layer_idx)  # type: ignore[arg-type]
 
-    @contextmanager
-    def residuals(self, receive: Any) -> Iterator[None]:
-        """While open, ``receive(layer, hidden)`` gets the residual stream [B, T, E] entering it."""
 
-        def hook_for(layer: int) -> Any:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-                receive(layer, args[0] if args else kwargs["hidden_states"])
+_SCALED = frozenset({"dynamic", "longrope"})
 
-            return hook
 
-        handles = [
-            layer.block.register_forward_pre_hook(hook_for(layer.index), with_kwargs=True)
-            for layer in self.layers
-        ]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
+def _rope_types(module: nn.Module) -> set[str]:
+    found = getattr(module, "rope_type", None)
+    return set(found.values()) if isinstance(found, dict) else {str(found)}
 
 
 def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
@@ -104,7 +102,21 @@ def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
     ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
     witness = prove(model, where, ids)
     heads, groups, width = witness.shapes[0]
-    return HeadGrid(model, _layers(model, witness), heads, groups, width, witness.learned_sinks)
+    layers = _layers(model, witness)
+    for layer in layers:
+        layer.block.register_forward_pre_hook(_tell_residual(layer.index), with_kwargs=True)
+    return HeadGrid(model, layers, heads, groups, width, witness.learned_sinks)
+
+
+def _tell_residual(layer: int) -> Callable[..., None]:
+    """A hook by which the pass that runs through a block tells its own observer."""
+
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if "flat" in kwargs:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            kwargs["flat"].observer.residual(layer, hidden)
+
+    return hook
 
 
 def _layers(model: PreTrainedModel, witness: Witness) -> tuple[Layer, ...]:

@@ -38,6 +38,9 @@ class Witness:
         """Rows sum to less than one by design."""
         return self.row_low < 1 - ROW_SUM
 
+    def residual(self, layer: int, hidden: Tensor) -> None:
+        """Of no interest here."""
+
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         self.modules.append(module)
         self._groups = value.shape[1]

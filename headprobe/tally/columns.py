@@ -23,6 +23,8 @@ class ColumnStatistic:
         self._token_rows = torch.zeros(tokens, dtype=torch.int64, device=device)
         self._position = torch.zeros(layers, POSITIONS, dtype=kind, device=device)
         self._position_rows = torch.zeros(POSITIONS, dtype=torch.int64, device=device)
+
+    def begin(self) -> None:
         self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:

@@ -66,6 +66,9 @@ class CopyingObserver:
         self._rows.index_add_(0, found[-1], torch.ones_like(found[-1]))
         return found
 
+    def residual(self, layer: int, hidden: Tensor) -> None:
+        """Of no interest here."""
+
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
         """A layer is about to attend (``model.attention.Observer``)."""
         self._layer = self._grid.index_of(module)

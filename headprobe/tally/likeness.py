@@ -32,16 +32,18 @@ class LikenessStatistic:
             torch.cat([layer.norm_map, layer.projection(PROJECTED, seed)], dim=-1)
             for layer in layers
         ]
-        self._attention: dict[int, Tensor] = {}
-        self._left: list[Tensor] = []
-        self._written: list[Tensor] = []
-        self._active: list[Tensor] = []
         self._rows = torch.zeros((), dtype=torch.int64, device=device)
         pairs = (len(layers) * heads, len(layers) * heads)
         kind = wide(device)
         self._affinity = torch.zeros(pairs, dtype=kind, device=device)
         self._cosine = torch.zeros(pairs, dtype=kind, device=device)
         self._both = torch.zeros(pairs, dtype=kind, device=device)
+
+    def begin(self) -> None:
+        self._attention: dict[int, Tensor] = {}
+        self._left: list[Tensor] = []
+        self._written: list[Tensor] = []
+        self._active: list[Tensor] = []
 
     def add(self, view: LayerView) -> None:
         batch = view.batch

@@ -25,6 +25,9 @@ class OutputStatistic:
         self._square = torch.zeros(len(layers), cells, heads, dtype=kind, device=device)
         self._residual = torch.zeros(len(layers), cells, dtype=kind, device=device)
 
+    def begin(self) -> None:
+        """Nothing is held of a chunk."""
+
     def add(self, view: LayerView) -> None:
         """Attention is of no interest here."""
 

@@ -14,7 +14,12 @@ class Statistic(Protocol):
     """Reduces every layer of every chunk to sums; keeps no attention.
 
     In each layer it is shown each batch of the chunk, in order, and then what the heads write.
+    Sums are added to in place: what a statistic holds of a chunk begins anew with each, so that
+    copies of it can take in other chunks meanwhile.
     """
+
+    def begin(self) -> None:
+        """A chunk begins."""
 
     def add(self, view: LayerView) -> None:
         """Take in one layer of one batch."""
@@ -31,6 +36,9 @@ class Statistic(Protocol):
 
 class BatchStatistic:
     """A statistic of attention alone, whose sums do not span layers."""
+
+    def begin(self) -> None:
+        """Nothing is held of a chunk."""
 
     def add_output(self, view: OutputView) -> None:
         """Of no interest here."""

@@ -1,6 +1,8 @@
 """All statistics of a run, fed layer by layer."""
 
 from collections.abc import Iterable, Mapping
+from copy import copy
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,7 +62,7 @@ class Tallier:
         )
         self._look = SweptView if device.type == "cpu" else TensorView
         self._chunk: Chunk | None = None
-        self._residual: dict[int, Tensor] = {}
+        self._residual: dict[int, Tensor]
 
     @property
     def held(self) -> int:
@@ -79,9 +81,19 @@ class Tallier:
         """Whatever adds up."""
         return self._statistics
 
+    def beside(self) -> Self:
+        """One more, for passes that run beside those of this one: it adds to the same sums. Who
+        adds when is the caller's care: a layer, or the end, of one pass at a time."""
+        other = copy(self)
+        other._statistics = tuple(copy(statistic) for statistic in self._statistics)
+        return other
+
     def begin(self, chunk: Chunk) -> None:
         """The next pass is over this chunk."""
         self._chunk = chunk
+        self._residual = {}
+        for statistic in self._statistics:
+            statistic.begin()
 
     def residual(self, layer: int, hidden: Tensor) -> None:
         """The residual stream [1, N, E] that enters a layer."""

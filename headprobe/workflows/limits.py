@@ -20,7 +20,10 @@ WORKING = 80 * MIB
 """On a CPU chunks take so much by default: larger ones are no faster."""
 
 ACCELERATED = 0.5
-"""The part of an accelerator's free memory that is taken by default."""
+"""The part of an accelerator's free memory that is taken by default, ..."""
+
+SHARED = 0.25
+"""... and of the host's at most."""
 
 SCORE = 48
 """Bytes for an attention weight of a rectangle: itself, and what statistics make of it, ..."""
@@ -32,7 +35,14 @@ LOGIT = 12
 """Bytes for a logit: itself, its logarithm, and what a model does to it."""
 
 PAIR = 40
-"""Bytes for a pair of words: its indices by kind, and what is sorted on the way to them."""
+"""Bytes for a pair of words: its indices by kind, and what is sorted on the way to them; on a CPU,
+where nothing is sorted, ..."""
+
+PAIR_SWEPT = 16
+"""... its kinds, and what they are worked out from."""
+
+MOST_ABREAST = 8
+"""More threads than these share operations: they would wait for the interpreter."""
 
 LEAST_ROWS = 16
 """Blocks of fewer rows are too slow to be of use, ..."""
@@ -46,17 +56,19 @@ Result = TypeVar("Result")
 @dataclass(frozen=True)
 class BatchLimits:
     """A chunk holds at most so many tokens (but always one passage), and where text is scored so
-    many logits at a time; a block of it so many attention weights of one layer."""
+    many logits at a time; a block of it so many attention weights of one layer. So many ``workers``
+    have a chunk at once."""
 
     tokens: int
     scores: int
     logits: int = 1 << 21
+    workers: int = 1
 
     @classmethod
     def of(cls, device: torch.device) -> "BatchLimits":
         """Small enough for a CPU's caches, large enough to fill an accelerator."""
         if device.type == "cpu":
-            return cls(tokens=2048, scores=1 << 20)
+            return cls(tokens=1024, scores=1 << 19)
         return cls(tokens=32768, scores=1 << 27, logits=1 << 26)
 
 
@@ -71,11 +83,14 @@ class WorkingSet:
     def __init__(self, grid: HeadGrid, corpus: Corpus, sums: int) -> None:
         found, heads = corpus.instances, grid.n_heads
         self.sums, self.token = sums, _token_bytes(grid)
-        self._score = SWEPT if grid.device.type == "cpu" else SCORE
+        swept = grid.device.type == "cpu"
+        self._score, pair = (SWEPT, PAIR_SWEPT) if swept else (SCORE, PAIR)
+        abreast = swept and grid.keeps_nothing
+        self._workers = min(torch.get_num_threads(), MOST_ABREAST) if abreast else 1
         words = np.diff(found.passage_first)
         sampled = np.bincount(found.passage[found.sampled_words], minlength=len(words))
         kept = sampled * (words + 3 * grid.layers[0].norm_map.shape[-1]) * 4
-        beside = words**2 // 2 * PAIR + kept * heads * len(grid.layers)
+        beside = words**2 // 2 * pair + kept * heads * len(grid.layers)
         lengths = corpus.lengths
         self.sizes: NDArray[np.int64] = lengths + -(-beside // self.token)
         self._longest = int(self.sizes.max()) * self.token
@@ -94,15 +109,21 @@ class WorkingSet:
         return self.sums + self._longest + LEAST_ROWS * self._row
 
     @property
+    def _enough(self) -> int:
+        """What a worker takes over the sums where there is no need to be sparing."""
+        most = self._most
+        return max(most.tokens * self.token, self._longest) + most.scores * self._score
+
+    @property
     def default(self) -> int:
         """Enough to be fast, little enough to leave the machine to others."""
         free = free_memory(self._device)
         if self._device.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
-            wanted = max(self.sums + WORKING, self.least + self._most.scores * self._score)
-            wanted = min(wanted, free)
-        if wanted < self.least:
+            wanted = self.sums + max(WORKING, self._workers * self._enough)
+            wanted = max(self.least, min(wanted, int(free * SHARED)))
+        if wanted > free:
             raise _too_little(f"{_mib(free)} of free memory", self)
         return wanted
 
@@ -111,6 +132,9 @@ class WorkingSet:
         if memory is not None and memory < self.least:
             raise _too_little(f"--memory {_mib(memory)}", self)
         room = (self.default if memory is None else memory) - self.sums
+        logits = min(self._most.logits, room // 4 // LOGIT)
+        workers = min(max(room // self._enough, 1), self._workers)
+        room //= workers
         for_scores = min(
             self._most.scores * self._score,
             max(room // 3, LEAST_ROWS * self._row),
@@ -119,12 +143,13 @@ class WorkingSet:
         return BatchLimits(
             tokens=int(min(self._most.tokens, (room - for_scores) // self.token)),
             scores=for_scores // self._score,
-            logits=min(self._most.logits, room // 4 // LOGIT),
+            logits=logits,
+            workers=workers,
         )
 
     def halved(self, limits: BatchLimits) -> BatchLimits:
         """What is left of these limits when the memory was not there."""
-        taken = limits.tokens * self.token + limits.scores * self._score
+        taken = limits.workers * (limits.tokens * self.token + limits.scores * self._score)
         least = self.least - self.sums
         if taken <= least:
             raise _too_little("out of memory", self)

@@ -1,6 +1,6 @@
 """A loaded model and an aligned corpus to sums: one pass for each passage."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -16,6 +16,7 @@ from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
+from headprobe.workflows.abreast import Abreast
 from headprobe.workflows.journal import Page
 from headprobe.workflows.ledger import Ledger
 from headprobe.workflows.limits import BatchLimits, WorkingSet, measured_within
@@ -75,7 +76,7 @@ class _Measuring:
     page: Page | None
     batcher: Batcher = field(init=False)
     working: WorkingSet = field(init=False)
-    passed: int = field(init=False, default=0)
+    done: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(self.corpus, self.grid.device, self.grid.n_kv_heads)
@@ -105,11 +106,15 @@ class _Measuring:
             )
 
         rows = max(1, limits.logits // grid.model.config.get_text_config().vocab_size)
-        for asked, scored_rows in ((work.scored, rows), (work.others, None)):
-            for blocks in chunks(ledger.left(asked), corpus.lengths, self.working.sizes):
-                ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, scored_rows)
-                ledger.passages[np.concatenate([block.passages for block in blocks])] = True
-                self._show(ledger)
+        for blocks in chunks(ledger.left(work.scored), corpus.lengths, self.working.sizes):
+            ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, rows)
+            self._passed(ledger, [blocks])
+        with Abreast(grid, self.batcher, tallier, limits.workers) as abreast:
+            others = chunks(ledger.left(work.others), corpus.lengths, self.working.sizes)
+            for first in range(0, len(others), abreast.at_once):
+                some = others[first : first + abreast.at_once]
+                abreast.run(some)
+                self._passed(ledger, some)
         start = corpus.token_ids[: corpus.starts]
         sequences = repeat_tokens(start, self.batcher.token_numbers, grid.context, self.seed)
         lengths = np.array([len(tokens) for tokens in sequences])
@@ -117,7 +122,7 @@ class _Measuring:
         for blocks in chunks(left, lengths, lengths):
             copying.begin(blocks)
             observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
-            ledger.sequences[np.concatenate([block.passages for block in blocks])] = True
+            ledger.sequences[_passages_of([blocks])] = True
         if self.page is not None:
             self.page.close(ledger)
         return Measured(self._finished(tallier, copying, ledger.bits), self.batcher.token_numbers)
@@ -132,9 +137,13 @@ class _Measuring:
             idle_line=self.idle_line,
         )
 
+    def _passed(self, ledger: Ledger, chunks: Sequence[Sequence[Block]]) -> None:
+        ledger.passages[_passages_of(chunks)] = True
+        self._show(ledger)
+
     def _show(self, ledger: Ledger) -> None:
-        before, self.passed = self.passed, int(ledger.passages.sum())
-        self.advance(self.passed - before)
+        before, self.done = self.done, int(ledger.passages.sum())
+        self.advance(self.done - before)
         if self.page is not None:
             self.page.show(ledger)
 
@@ -164,3 +173,7 @@ class _Measuring:
                 "Try --dtype float32",
             )
         return tallies
+
+
+def _passages_of(chunks: Sequence[Sequence[Block]]) -> NDArray[np.int64]:
+    return np.concatenate([block.passages for blocks in chunks for block in blocks])

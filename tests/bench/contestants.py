@@ -174,5 +174,8 @@ class _Nothing:
 
     add_output = finish = add
 
+    def begin(self) -> None:
+        """Nothing is held of a chunk."""
+
     def sums(self) -> dict[str, Tensor]:
         return {}

@@ -24,6 +24,9 @@ class Recorder:
         self.weights: dict[int, list[Tensor]] = {}
         self.outputs: dict[int, Tensor] = {}
 
+    def residual(self, layer, hidden) -> None:
+        """Of no interest here."""
+
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         assert module.layer_idx not in self.weights
         self.weights[module.layer_idx] = self.here = []

@@ -22,6 +22,9 @@ SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
 class Blind:
     """Observes nothing."""
 
+    def residual(self, layer, hidden) -> None:
+        """Of no interest here."""
+
     def begin_layer(self, *_: object) -> None:
         pass
 

@@ -1,0 +1,144 @@
+"""Chunks that pass abreast add up to the same sums, bit by bit, as one after another."""
+
+import threading
+import time
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from headprobe.align.corpus import Corpus, align
+from headprobe.align.encoder import Encoder
+from headprobe.model.heads import observe_heads
+from headprobe.tally.tallier import Tallier
+from headprobe.workflows import abreast, journal
+from headprobe.workflows.journal import Journal
+from headprobe.workflows.limits import MIB, BatchLimits, WorkingSet
+from tests.checkpoints import toy_tokenizer
+from tests.model.tiny import build, random_ids, tiny_model
+from tests.tally.test_against_eager import PROBES, passages_of
+from tests.workflows.test_limits import SHARED_GRID, measured
+
+LIMITS = BatchLimits(tokens=60, scores=1 << 12)
+
+
+@cache
+def corpus_again() -> Corpus:
+    """The same passages four times: some ten chunks."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    return align(4 * passages_of(PROBES, encoder, 40), encoder, lambda _: None, seed=0)
+
+
+@pytest.fixture(autouse=True)
+def _few_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those pass one after another."""
+    monkeypatch.setattr("headprobe.workflows.work.SCORED_TOKENS", 1)
+
+
+def equal(one, other) -> None:
+    for name, array in one.arrays.items():
+        assert np.array_equal(array, other[name]), name
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("turns", [1, 8])
+def test_sums_are_the_same_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch, workers: int, turns: int
+) -> None:
+    monkeypatch.setattr(abreast, "TURNS", turns)
+    threads, names = torch.get_num_threads(), set()
+    whole = Tallier.attended
+
+    def attended(self, *given) -> None:
+        names.add(threading.current_thread().name)
+        time.sleep(0.001 * np.random.default_rng(len(names)).random())
+        whole(self, *given)
+
+    corpus, grid = corpus_again(), SHARED_GRID()
+    alone = measured(grid, corpus, limits=LIMITS)
+    monkeypatch.setattr(Tallier, "attended", attended)
+    together = measured(grid, corpus, limits=replace(LIMITS, workers=workers))
+    assert len({name for name in names if name.startswith("abreast")}) == workers
+    assert torch.get_num_threads() == threads
+    equal(alone, together)
+
+
+@pytest.mark.parametrize("method", ["attended", "end_layer", "end"])
+@pytest.mark.parametrize("at", [3, 10])
+def test_one_that_fails_lets_the_others_end(
+    monkeypatch: pytest.MonkeyPatch, method: str, at: int
+) -> None:
+    """Then all of it is measured again, with half the memory."""
+    corpus, grid = corpus_again(), SHARED_GRID()
+    calls, warnings = [], []
+    whole = getattr(Tallier, method)
+
+    def failing(self, *given) -> None:
+        calls.append(method)
+        if len(calls) == at:
+            raise MemoryError
+        whole(self, *given)
+
+    monkeypatch.setattr(Tallier, method, failing)
+    found = measured(grid, corpus, warnings, limits=replace(LIMITS, workers=3))
+    assert len(warnings) == 1
+    for name, array in measured(grid, corpus, limits=LIMITS).arrays.items():
+        np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=1e-5, err_msg=name)
+
+
+def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self, *given) -> None:
+        raise ZeroDivisionError(threading.current_thread().name)
+
+    monkeypatch.setattr(Tallier, "end_layer", failing)
+    with pytest.raises(ZeroDivisionError):
+        measured(SHARED_GRID(), corpus_again(), limits=replace(LIMITS, workers=2))
+
+
+def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """It goes on from what was written between two rounds, to the same sums bit by bit."""
+    from headprobe.store.unfinished import Unfinished
+
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    monkeypatch.setattr(journal, "RARELY", 0)
+    monkeypatch.setattr(abreast, "TURNS", 1)
+    corpus, grid, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
+    undisturbed = measured(grid, corpus, limits=limits)
+    kept, ends = Unfinished(tmp_path / "run"), []
+    first = Journal(kept, pytest.fail, resumed=False)
+    first.begin(dict)
+    whole = Tallier.end
+
+    def end(self) -> None:
+        ends.append(1)
+        if len(ends) == 8:
+            raise KeyboardInterrupt
+        whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tallier, "end", end)
+        with pytest.raises(KeyboardInterrupt):
+            measured(grid, corpus, limits=limits, page=first.page("checkpoint"))
+    again = Journal(kept, pytest.fail, resumed=True).page("checkpoint")
+    assert 0 < again.kept()["passages"].sum() < len(corpus.lengths)
+    equal(undisturbed, measured(grid, corpus, page=again))
+
+
+def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for one, models that change as they pass, and accelerators."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    corpus, grid = corpus_again(), SHARED_GRID()
+    working = WorkingSet(grid, corpus, 0)
+    assert working.limits(None).workers == 4
+    assert working.limits(working.least).workers == 1
+    by_memory = [working.limits(memory * MIB).workers for memory in (8, 16, 64, 256)]
+    assert by_memory == sorted(by_memory)
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    scaled = observe_heads(build("llama", {"rope_parameters": rope}), "tiny", random_ids(9))
+    assert WorkingSet(scaled, corpus, 0).limits(None).workers == 1
+    hooked = tiny_model("llama-gqa")
+    grid = observe_heads(hooked, "tiny", random_ids(9))
+    hooked.model.layers[0]._hf_hook = object()
+    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
