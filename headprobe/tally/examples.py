@@ -27,9 +27,9 @@ class ExampleStatistic(BatchStatistic):
             return
         share, word = view.strongest(batch.example, STRONGEST)
         weight = share * at(view.kept, batch.example)[..., None]
-        found = torch.where(weight > 0, word + 1, 0).to(torch.int16)
-        self._word[batch.example_row, layer, :, : word.shape[-1]] = found
-        self._weight[batch.example_row, layer, :, : word.shape[-1]] = weight
+        found, most = torch.where(weight > 0, word + 1, 0).to(torch.int16), word.shape[-1]
+        self._word[:, layer, :, :most].index_copy_(0, batch.example_row, found)
+        self._weight[:, layer, :, :most].index_copy_(0, batch.example_row, weight)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"example_word": self._word, "example_weight": self._weight}

@@ -30,15 +30,29 @@ def add_by_kind(
 
 
 @compiled
+def pick_pairs(shares: Floats, pair: Ints, found: Floats) -> None:
+    """Put the pairs of words ``pair`` [K] ((b * W' + earlier) * W + w) of ``shares``
+    [2, B, G, W', S, W] in ``found`` [2, K, H]."""
+    _, _, groups, words, shared, queries = shares.shape
+    for i in range(len(pair)):
+        r, t, b = pair[i] % queries, pair[i] // queries % words, pair[i] // (queries * words)
+        for k in range(2):
+            for g in range(groups):
+                for s in range(shared):
+                    found[k, i, g * shared + s] = shares[k, b, g, t, s, r]
+
+
+@compiled
 def pick_rows(share: Floats, row: Ints, found: Floats) -> None:
     """Put the rows ``row`` [I] (b * W + w) of ``share`` [B, G, W', S, W] in ``found``
     [H, W', I]."""
     _, groups, words, shared, queries = share.shape
+    passage, place = (row // queries).astype(U), (row % queries).astype(U)
     for h in range(groups * shared):
         g, s = h // shared, h % shared
         for t in range(words):
-            for i in range(len(row)):
-                found[h, t, i] = share[row[i] // queries, g, t, s, row[i] % queries]
+            for i in range(U(len(row))):
+                found[h, t, i] = share[passage[i], g, t, s, place[i]]
 
 
 @compiled

@@ -23,14 +23,16 @@ class ShapeStatistic(BatchStatistic):
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
-        by_distance = view.by_distance
+        by_distance, profile = view.by_distance, self._profiles[layer]
         exact = min(by_distance.shape[1], LONGEST)
-        self._profiles[layer, :, :exact] += by_distance[:, :exact]
-        self._profiles[layer, :, LONGEST] += by_distance[:, exact:].sum(1)
+        profile[:, :exact].add_(by_distance[:, :exact])
+        if by_distance.shape[1] > exact:
+            profile[:, LONGEST].add_(by_distance[:, exact:].sum(1))
         away = torch.arange(by_distance.shape[1], dtype=torch.float32, device=by_distance.device)
-        on_marks = batch.marks.flatten() @ view.columns[1].flatten(0, 1)
-        self._sums[layer, :5] += view.over_rows
-        self._sums[layer, 5:] += torch.stack([away @ by_distance[0], on_marks])
+        sums = self._sums[layer]
+        sums[:5].add_(view.over_rows)
+        sums[5].add_(away @ by_distance[0])
+        sums[6].add_(batch.marks.flatten() @ view.columns[1].flatten(0, 1))
 
     def sums(self) -> Mapping[str, Tensor]:
         by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))

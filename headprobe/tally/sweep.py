@@ -10,9 +10,8 @@ from torch import Tensor
 
 from headprobe.align.batches import AlignedBatch
 from headprobe.model.heads import Layer
-from headprobe.tally.gather import add_by_kind, find_strongest, find_winners, pick_rows
+from headprobe.tally.gather import add_by_kind, find_strongest, find_winners, pick_pairs, pick_rows
 from headprobe.tally.strip import strip
-from headprobe.tally.tensors import targets_of
 from headprobe.tally.view import at
 
 ALONE = 1 << 15
@@ -57,7 +56,10 @@ class SweptView:
     @property
     def targets(self) -> Tensor:
         """[2, K, H]."""
-        return targets_of(self.shares, self.batch.questions.target_pair)
+        pair = self.batch.questions.target_pair
+        found = torch.empty(2, len(pair), self.kept.shape[-1])
+        pick_pairs(self.shares.numpy(), pair.numpy(), found.numpy())
+        return found
 
     @property
     def link_winner(self) -> Tensor:

@@ -137,7 +137,11 @@ class TensorView:
     @cached_property
     def targets(self) -> Tensor:
         """[2, K, H]."""
-        return targets_of(self.shares, self.batch.questions.target_pair)
+        words, queries = self.batch.words, self.batch.queries
+        pair = self.batch.questions.target_pair
+        earlier, passage = pair // queries % words, pair // (queries * words)
+        by_pair = self.shares.permute(1, 3, 5, 0, 2, 4)[passage, earlier, pair % queries]
+        return by_pair.flatten(2).transpose(0, 1)
 
     def add_by_kind(self, sums: Tensor) -> None:
         """Runs of one kind are added up in one go."""
@@ -201,14 +205,6 @@ class TensorView:
         found = by_square[..., queries - 1 :].contiguous()
         found[..., :-1, 1:] += by_square[..., 1:, : queries - 1]
         return found.flatten(3).flatten(1, 2).transpose(1, 2)
-
-
-def targets_of(shares: Tensor, pairs: Tensor) -> Tensor:
-    """[2, K, H] of [2, B, G, W', S, W] at these pairs of words ((b * W' + earlier) * W + w)."""
-    words, queries = shares.shape[3], shares.shape[5]
-    earlier, passage = pairs // queries % words, pairs // (queries * words)
-    by_pair = shares.permute(1, 3, 5, 0, 2, 4)[passage, earlier, pairs % queries]
-    return by_pair.flatten(2).transpose(0, 1)
 
 
 def _winners(candidates: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ class WinnerStatistic(BatchStatistic):
         batch = view.batch
         if not len(batch.sampled):
             return
-        found = at(view.winner, batch.sampled) + 1
-        self._winner[batch.sampled_row, view.layer.index] = found.to(torch.int32)
-        self._kept[batch.sampled_row, view.layer.index] = at(view.kept, batch.sampled)
+        layer, row = view.layer.index, batch.sampled_row
+        self._winner[:, layer].index_copy_(0, row, at(view.winner, batch.sampled) + 1)
+        self._kept[:, layer].index_copy_(0, row, at(view.kept, batch.sampled))
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"sampled_winner": self._winner, "sampled_kept": self._kept}

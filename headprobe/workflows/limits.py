@@ -68,7 +68,7 @@ class BatchLimits:
     def of(cls, device: torch.device) -> "BatchLimits":
         """Small enough for a CPU's caches, large enough to fill an accelerator."""
         if device.type == "cpu":
-            return cls(tokens=1024, scores=1 << 19)
+            return cls(tokens=1024, scores=1 << 20)
         return cls(tokens=32768, scores=1 << 27, logits=1 << 26)
 
 
