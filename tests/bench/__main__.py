@@ -13,6 +13,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,18 +34,30 @@ def contest(shape: str, kind: str, count: int) -> Contest:
     return Contest(observe_heads(build(shape), shape, ids), text)
 
 
-def time_ways(asked: argparse.Namespace, shape: str, kind: str) -> list[dict[str, object]]:
+def time_ways(asked: argparse.Namespace, shape: str, kind: str) -> Iterator[dict[str, object]]:
     """Seconds of each way by turn; the first turn warms up and is not counted."""
-    ways = contest(shape, kind, asked.count(kind)).ways
-    found = []
+    every = contest(shape, kind, asked.count(kind)).ways
+    ways = {name: run for name, run in every.items() if name not in asked.without}
     for turn in range(asked.turns + 1):
         for name, run in ways.items():
             wall, own = time.perf_counter(), time.process_time()
             run()
             seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - own}
             if turn:
-                found.append({"shape": shape, "text": kind, "way": name, "turn": turn, **seconds})
-    return found
+                yield {"shape": shape, "text": kind, "way": name, "turn": turn, **seconds}
+
+
+def measure(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """Seconds and peaks of all that is asked, as they are found."""
+    for shape in asked.shapes:
+        for kind in asked.texts:
+            ways = []
+            for row in time_ways(asked, shape, kind):
+                ways.append(str(row["way"]))
+                yield row
+            for way in [] if asked.no_memory else dict.fromkeys(ways):
+                peak = peak_of(shape, kind, asked.count(kind), way)
+                yield {"shape": shape, "text": kind, "way": way, "peak_mib": peak}
 
 
 def peak_of(shape: str, kind: str, count: int, way: str) -> float:
@@ -108,28 +121,25 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["6-layer", "135M"])
     parser.add_argument("--texts", nargs="+", choices=["short", "long"], default=["short", "long"])
     parser.add_argument("--sentences", type=int, default=256)
-    parser.add_argument("--passages", type=int, default=12)
+    parser.add_argument("--passages", type=int, default=32)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--without", nargs="+", default=[], help="ways that are left out")
     parser.add_argument("--no-memory", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("bench.jsonl"))
     asked = parser.parse_args()
     asked.count = lambda kind: asked.sentences if kind == "short" else asked.passages
     torch.set_num_threads(asked.threads)
-    console, rows, peaks = Console(), [], {}
-    for shape in asked.shapes:
-        for kind in asked.texts:
-            found = time_ways(asked, shape, kind)
-            rows += found
-            for way in dict.fromkeys(row["way"] for row in found):
-                if not asked.no_memory:
-                    peak = peak_of(shape, kind, asked.count(kind), way)
-                    peaks[shape, kind, way] = peak
-                    found.append({"shape": shape, "text": kind, "way": way, "peak_mib": peak})
+    rows, peaks = [], {}
+    with asked.out.open("a", encoding="utf-8") as file:
+        for row in measure(asked):
             about = {"time": time.time(), "threads": asked.threads, "load": os.getloadavg()}
-            with asked.out.open("a", encoding="utf-8") as file:
-                file.writelines(json.dumps({**row, **about}) + "\n" for row in found)
-    show(console, rows, peaks)
+            print(json.dumps({**row, **about}), file=file, flush=True)
+            if "peak_mib" in row:
+                peaks[row["shape"], row["text"], row["way"]] = row["peak_mib"]
+            else:
+                rows.append(row)
+    show(Console(), rows, peaks)
 
 
 if __name__ == "__main__":
