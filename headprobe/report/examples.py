@@ -135,7 +135,7 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     is_shown = shown[order][place] == found.query if len(shown) else np.zeros(len(found), bool)
     chosen = np.flatnonzero(is_shown)
     targets = tuple(
-        tuple(found.targets[found.first[i] : found.first[i + 1]].tolist()) for i in chosen
+        tuple(found.targets[found.first[i] : found.stop[i]].tolist()) for i in chosen
     )
     keys = [i * len(instances.form) + target for i, each in enumerate(targets) for target in each]
     row = order[place[chosen]] if len(shown) else chosen
@@ -196,14 +196,14 @@ def _varied(text: "_Text", asked: _Asked, ordered: Ints, most: int) -> list[int]
 
 
 class _Text:
-    """What is read of the instances word by word, in lists: arrays are slow at that."""
+    """What is read of the instances word by word: arrays are slow at that, lists take much room."""
 
     def __init__(self, instances: Instances) -> None:
         self.instances = instances
         self.forms: list[str] = instances.forms.tolist()
-        self.form: list[int] = instances.form.tolist()
-        self.folded: list[int] = instances.folded_form.tolist()
-        self.glued: list[bool] = (~instances.space).tolist()
+        self.form = memoryview(instances.form)
+        self.folded = memoryview(instances.folded_form)
+        self.space = memoryview(instances.space)
 
     def sentence(self, word: int) -> tuple[int, int]:
         """The first and the last word of the sentence."""
@@ -247,7 +247,7 @@ def _excerpt(
         "weight": _rounded(weight),
         "passage": str(text.instances.passage_ids[passage]),
         "words": [text.forms[text.form[number]] for number in shown],
-        "glued": [j for j, number in enumerate(shown) if j and text.glued[number]],
+        "glued": [j for j, number in enumerate(shown) if j and not text.space[number]],
         "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
         "targets": [place[target] for target in asked.targets[i] if target in place],
