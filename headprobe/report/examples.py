@@ -134,9 +134,7 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     place = np.minimum(place, max(len(shown) - 1, 0))
     is_shown = shown[order][place] == found.query if len(shown) else np.zeros(len(found), bool)
     chosen = np.flatnonzero(is_shown)
-    targets = tuple(
-        tuple(found.targets[found.first[i] : found.stop[i]].tolist()) for i in chosen
-    )
+    targets = tuple(tuple(found.targets[found.first[i] : found.stop[i]].tolist()) for i in chosen)
     keys = [i * len(instances.form) + target for i, each in enumerate(targets) for target in each]
     row = order[place[chosen]] if len(shown) else chosen
     return _Asked(found.relation, row, found.query[chosen], targets, np.array(keys, dtype=np.int64))

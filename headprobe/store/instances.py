@@ -6,10 +6,10 @@ another; a *word number* counts them through the run.
 """
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
@@ -22,8 +22,8 @@ from headprobe.store.relation import Relation
 
 Ints = NDArray[np.integer]
 
-PAIRS = 1 << 20
-"""Pairs of an instance and one of its targets that are laid out at a time."""
+PAIRS = 1 << 18
+"""Pairs of words that are laid out at a time."""
 
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 
@@ -32,6 +32,14 @@ def fold_of(text: str) -> int:
     """The fold of a document id or of a word form: a stable hash, named in the manifest."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % FOLDS
+
+
+def pieces(counts: Ints, most: int) -> Iterator[slice]:
+    """Cuts an axis into pieces whose ``counts`` sum up to about ``most``, by less than one of them
+    more."""
+    number = (np.cumsum(counts, dtype=np.int64) - counts) // most
+    edges = [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), len(number)]
+    return itertools.starmap(slice, itertools.pairwise(edges))
 
 
 @dataclass(frozen=True)
@@ -89,14 +97,10 @@ class RelationInstances:
         return of, self.targets[np.arange(len(of)) + np.repeat(first - (ends - counts), counts)]
 
     def pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Every instance [K'] with every target [K'], ``PAIRS`` at a time and one instance at
-        least."""
-        counts = self.stop - self.first
-        piece = (np.cumsum(counts, dtype=np.int64) - counts) // PAIRS
-        edges = [*np.flatnonzero(np.diff(piece, prepend=-1)).tolist(), len(self)]
-        for low, high in pairwise(edges):
-            of, words = self.targets_of(slice(low, high))
-            yield of + low, words
+        """Every instance [K'] with every target [K'], about ``PAIRS`` at a time."""
+        for some in pieces(self.stop - self.first, PAIRS):
+            of, words = self.targets_of(some)
+            yield of + some.start, words
 
 
 @dataclass(frozen=True)
