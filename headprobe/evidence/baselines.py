@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headprobe.evidence.arrays import Floats, Ints
 from headprobe.evidence.candidates import Candidates, candidates_of
@@ -32,7 +33,7 @@ class Question:
     asked: RelationInstances
     candidates: Candidates
 
-    def hits_of(self, chosen: Ints) -> Floats:
+    def hits_of(self, chosen: NDArray[np.integer]) -> Floats:
         """[I]: 1 where the word ``chosen`` [I] is a target; a negative number is none."""
         return self.asked.contain(chosen).astype(np.float64)
 
@@ -56,7 +57,7 @@ def start(question: Question) -> Baseline:
         "passage": instances.passage_first[instances.passage[asked.query]],
         "sentence": instances.sentence_first[asked.query],
     }
-    found: dict[str, tuple[int, int, Ints]] = {}
+    found: dict[str, tuple[int, int, NDArray[np.integer]]] = {}
     for scope, first in starts.items():
         inside = replace(asked, first=asked.places(first))
         places = (words - first[of] for of, words in inside.pairs())
@@ -73,16 +74,43 @@ def chance(question: Question) -> Baseline:
 
 def uniform(question: Question) -> Baseline:
     """Attention spread evenly over tokens: the candidate with most tokens wins, ties are split."""
+    asked, tokens = question.asked, question.instances.tokens
+    most, rivals = _longest_by_number(question) if asked.relation.strict else _longest(question)
+    hits = np.zeros(len(asked))
+    for of, words in asked.pairs():
+        found = np.bincount(of - of[0], weights=tokens[words] == most[of])
+        hits[of[0] : of[0] + len(found)] += found
+    return Baseline(hits / rivals)
+
+
+def _longest(question: Question) -> tuple[Ints, Ints]:
+    """[I] each: the tokens of the longest candidates, and how many have so many.
+
+    Both run along the words of a scope: where a longer word comes, the count begins anew.
+    """
+    instances = question.instances
+    every = Candidates(instances, np.arange(len(instances.form)), question.candidates.scope, False)
+    tokens = np.where(instances.usable, instances.tokens, 0).astype(np.int64)
+    base = every.low * (tokens.max() + 1)
+    most = np.maximum.accumulate(base + tokens)
+    counted = np.cumsum(base + tokens == most)
+    rises = np.diff(most, prepend=-1) > 0
+    before = np.maximum.accumulate(np.where(rises, counted - 1, 0))
+    last = question.candidates.query - 1
+    return (most - base)[last], (counted - before)[last]
+
+
+def _longest_by_number(question: Question) -> tuple[Ints, Ints]:
+    """``_longest`` where some words of the scope are no candidates."""
     tokens = question.instances.tokens
-    rivals, hits = np.zeros((2, len(question.asked)), dtype=np.int64)
+    rivals, most = np.zeros((2, len(question.asked)), dtype=np.int64)
     for number in np.unique(tokens)[::-1]:
         count = question.candidates.count(tokens == number)
         decided = (rivals == 0) & (count > 0)
-        rivals[decided] = count[decided]
-        hits[decided] = question.asked.count(tokens == number)[decided]
+        rivals[decided], most[decided] = count[decided], number
         if rivals.all():
             break
-    return Baseline(hits / rivals)
+    return most, rivals
 
 
 def nearest_mention(question: Question) -> Baseline | None:

@@ -64,8 +64,8 @@ class _Rows(NamedTuple):
     UPOS stand ``before`` [W + 1, U] each word of the run."""
 
     word: Ints
-    first: Ints
-    upos: Ints
+    first: NDArray[np.integer]
+    upos: NDArray[np.integer]
     earlier: Ints
     before: NDArray[np.int32]
 
@@ -237,8 +237,8 @@ def _kinds(instances: Instances, pairs: _Pairs) -> tuple[Ints, Ints]:
     def ends(of_words: NDArray[np.integer]) -> tuple[Ints, Ints]:
         return of_words[pairs.query].astype(np.int64), of_words[pairs.key].astype(np.int64)
 
-    document = instances.document_fold[instances.passage[pairs.query]]
-    quarter = quadrant(document, instances.form_fold[pairs.key])
+    document = instances.document_fold[instances.passage[pairs.query]].astype(np.int64)
+    quarter = quadrant(document, instances.form_fold[pairs.key].astype(np.int64))
     cell = quarter * DEPREL_PAIRS + deprel_pair(*ends(instances.deprel))
     distance = _BINS[np.minimum(pairs.query - pairs.key, LONGEST)]
     return cell, category(distance, *ends(instances.upos_number))

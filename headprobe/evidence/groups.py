@@ -30,10 +30,10 @@ class GroupedInstances:
 
     def sums(self, values: Floats | None = None) -> Floats:
         """[S] of ``values`` [I]; without them, how many instances there are."""
-        counted = (
-            np.bincount(places, weights=values, minlength=self.length) for places in self.groups
-        )
-        return np.sum(list(counted), axis=0, dtype=np.float64)
+        total = np.zeros(self.length)
+        for places in self.groups:
+            total += np.bincount(places, weights=values, minlength=self.length)
+        return total
 
     def sums_of_some(self, chosen: Ints, hits: Bools) -> Floats:
         """[S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""

@@ -199,9 +199,10 @@ class _Text:
     def __init__(self, instances: Instances) -> None:
         self.instances = instances
         self.forms: list[str] = instances.forms.tolist()
-        self.form = memoryview(instances.form)
-        self.folded = memoryview(instances.folded_form)
-        self.space = memoryview(instances.space)
+        self.form, self.folded, self.space = (
+            memoryview(np.ascontiguousarray(each).data)
+            for each in (instances.form, instances.folded_form, instances.space)
+        )
 
     def sentence(self, word: int) -> tuple[int, int]:
         """The first and the last word of the sentence."""

@@ -47,9 +47,9 @@ class RelationInstances:
     """The instances of one relation, in passage order.
 
     ``query`` [I] and ``targets`` [K] are word numbers; those of instance i are
-    ``targets[first[i]:stop[i]]``, ascending. ``nearest`` [I] is the last of them. Words that look to
-    every earlier one of a class have theirs in common: all pairs of an instance and a target would
-    be many times the words.
+    ``targets[first[i]:stop[i]]``, ascending. ``nearest`` [I] is the last of them. Words that look
+    to every earlier one of a class have these in common: pairs of an instance and a target are many
+    times the words.
     """
 
     relation: Relation
@@ -64,11 +64,6 @@ class RelationInstances:
     @property
     def nearest(self) -> Ints:
         return self.targets[self.stop - 1]
-
-    def count(self, among: NDArray[np.bool_]) -> Ints:
-        """[I]: how many targets are ``among`` [W] some words."""
-        counted = np.concatenate([[0], np.cumsum(among[self.targets])])
-        return np.asarray(counted[self.stop] - counted[self.first])
 
     def places(self, words: Ints) -> Ints:
         """[I]: where in ``targets`` the first of each instance's own stands that is not before its
@@ -247,10 +242,16 @@ class Instances:
         queries = np.flatnonzero(self.usable)
         low = np.searchsorted(members, self.passage_first[self.passage[queries]])
         high = np.searchsorted(members, queries)
-        # every word is asked about every class: small numbers, where they suffice
+        # every word is asked about every class: small numbers where they suffice
         small = np.int32 if len(self.form) < 2**31 else np.int64
-        queries, low, high = (array[high > low].astype(small) for array in (queries, low, high))
-        return RelationInstances(self.relations[relation], queries, low, high, members)
+        asks = high > low
+
+        def asking(array: Ints) -> Ints:
+            return np.asarray(array[asks], dtype=small)
+
+        return RelationInstances(
+            self.relations[relation], asking(queries), asking(low), asking(high), members
+        )
 
     def save(self, path: Path) -> None:
         """Write everything to one ``.npz`` file (no pickles)."""
