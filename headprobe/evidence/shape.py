@@ -91,9 +91,7 @@ def _residual(outputs: _Outputs, members: Floats) -> Floats:
     return np.asarray(np.sqrt(mean)[..., None])
 
 
-def _upper_ends(
-    outputs: _Outputs, members: Floats, by_domain: Floats, confidence: float
-) -> Floats:
+def _upper_ends(outputs: _Outputs, members: Floats, by_domain: Floats, confidence: float) -> Floats:
     """[Domain, L, H]: upper ends of the relative norms ``by_domain`` [Domain, L, H] of the domains
     with such cells."""
     relative = _relative(by_domain)
