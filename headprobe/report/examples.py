@@ -56,14 +56,14 @@ class _Asked:
 
 
 class _Chosen(NamedTuple):
-    """An instance to be shown, whether it is a hit, the weight on its best target, and the words
-    that the head attends to most with their weights."""
+    """The instances [I] of a head that are shown, the first of them ``hits``: the ``weight`` [I] on
+    the best target, and the words that the head attends to most with their weights [I, S]."""
 
-    instance: int
-    hit: bool
-    weight: float
-    numbers: list[int]
-    weights: list[float]
+    instance: Ints
+    hits: int
+    weight: Any
+    numbers: Ints
+    weights: Any
 
 
 def write_examples(
@@ -92,7 +92,7 @@ def examples(
     for head, theirs in subjects.items():
         for subject in theirs:
             heads_of[subject].append(head)
-    shown: dict[tuple[_Head, _Subject], tuple[_Asked, list[_Chosen]]] = {}
+    shown: dict[tuple[_Head, _Subject], tuple[_Asked, _Chosen]] = {}
     for subject, heads in heads_of.items():
         asked = _ask(instances, _instances_of(subject, instances, tallies))
         for head, chosen in zip(heads, _choose(instances, tallies, asked, heads), strict=True):
@@ -108,8 +108,8 @@ def examples(
                 "relation": relation_name(asked.relation),
                 "looks_to": asked.relation.looks_to,
             }
-            for each in chosen:
-                yield named | _excerpt(text, asked, each)
+            for place in range(len(chosen.instance)):
+                yield named | _excerpt(text, asked, chosen, place)
 
 
 class _Subject(NamedTuple):
@@ -169,7 +169,7 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
 
 def _choose(
     instances: Instances, tallies: Tallies, asked: _Asked, heads: Sequence[_Head]
-) -> Iterator[list[_Chosen]]:
+) -> Iterator[_Chosen]:
     """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
     count = len(asked.row)
     start = instances.passage_first[instances.passage[asked.query]][:, None, None]
@@ -191,12 +191,9 @@ def _choose(
             for which, amount in ((hits, on_target), (misses, on_other))
         )
         for n, (n_hits, n_misses) in enumerate(zip(hits.sum(0), misses.sum(0), strict=True)):
-            shown = [(i, True) for i in _varied(asked, by_hit[n][:n_hits], HITS)]
-            shown += [(i, False) for i in _varied(asked, by_miss[n][:n_misses], MISSES)]
-            yield [
-                _Chosen(i, hit, on_target[i, n], numbers[i, n].tolist(), weights[i, n].tolist())
-                for i, hit in shown
-            ]
+            best = _varied(asked, by_hit[n][:n_hits], HITS)
+            i = np.array(best + _varied(asked, by_miss[n][:n_misses], MISSES), dtype=np.int64)
+            yield _Chosen(i, len(best), on_target[i, n], numbers[i, n], weights[i, n])
 
 
 def _most(weights: Any) -> Any:
@@ -253,12 +250,13 @@ class _Text:
         return self._around[word]
 
 
-def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen) -> Example:
+def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Example:
     """The words around query, targets and attended words; ``gaps`` are the places in ``words``
     before which some were left out (their number: after the last), ``glued`` those without a space
     before them."""
-    query, targets = int(asked.query[chosen.instance]), asked.targets[chosen.instance]
-    pairs = zip(chosen.numbers, chosen.weights, strict=True)
+    i = int(chosen.instance[number])
+    query, targets = int(asked.query[i]), asked.targets[i]
+    pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda each: -each[1])
     attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
     first, last, passage, low, high = text.around(query)
@@ -269,8 +267,8 @@ def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen) -> Example:
     place = {number: index for index, number in enumerate(shown)}
     jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
     return {
-        "hit": chosen.hit,
-        "weight": _rounded(chosen.weight),
+        "hit": number < chosen.hits,
+        "weight": _rounded(chosen.weight[number]),
         "passage": str(text.instances.passage_ids[passage]),
         "words": [text.forms[text.form[number]] for number in shown],
         "glued": [j for j, number in enumerate(shown) if j and not text.space[number]],
