@@ -59,9 +59,9 @@ def shared_rows(
             asking.append((index, order, row[order]))
         widest = max(int(every.extent.max(initial=1)), LONGEST)
         for part in cut(len(every.query), max(widest, heads)):
-            found = []
+            found, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
             for index, order, row in asking:
-                low, high = np.searchsorted(row, [part.start, part.stop])
+                low, high = np.searchsorted(row, edges)  # of another dtype, rows would be copied
                 if high > low:
                     some = order[low:high], row[low:high].astype(np.int64) - part.start
                     found.append(Asking(index, relations[index], *some))
