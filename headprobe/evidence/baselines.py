@@ -4,8 +4,8 @@ Each gives hits [I] paired with the instances of a relation: 1 where the rule fi
 where it does not, a fraction where it is torn between several words.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -33,16 +33,9 @@ class Question:
     asked: RelationInstances
     candidates: Candidates
 
-    def hits_of(self, chosen: Ints) -> Floats:
+    def hits_of(self, chosen: NDArray[np.integer]) -> Floats:
         """[I]: 1 where the word ``chosen`` [I] is a target; a negative number is none."""
-        found = self.asked.targets == chosen[self.asked.instance_of_target]
-        return self.per_instance(found.astype(np.float64))
-
-    def per_instance(self, of_targets: Floats | None = None) -> Floats:
-        """[I]: each instance's sum of ``of_targets`` [K]; without it, how many targets it has."""
-        return np.bincount(
-            self.asked.instance_of_target, weights=of_targets, minlength=len(self.asked)
-        ).astype(np.float64)
+        return self.asked.contain(chosen).astype(np.float64)
 
 
 def question_of(instances: Instances, asked: RelationInstances) -> Question:
@@ -51,45 +44,73 @@ def question_of(instances: Instances, asked: RelationInstances) -> Question:
 
 def offset(question: Question) -> Baseline:
     """The best single distance in words of the passage; of equally good ones, the nearest."""
-    asked = question.asked
-    distance = asked.query[asked.instance_of_target] - asked.targets
-    hits, best = _best_value(question, distance)
-    return Baseline(hits, str(best))
+    query = question.candidates.query
+    best, _ = _most_frequent(question, (query[of] - words for of, words in question.asked.pairs()))
+    return Baseline(question.hits_of(query - best), str(best))
 
 
 def start(question: Question) -> Baseline:
     """The best single word counted from the start of the passage or of the query's sentence; of
     equally good ones the earlier word, and the passage before the sentence."""
     instances, asked = question.instances, question.asked
-    place = instances.place[asked.targets]
-    of_passage, in_passage = _best_value(question, place)
-    query = asked.query[asked.instance_of_target]
-    in_sentence = asked.targets - instances.sentence_first[query]
-    of_sentence, place_in_sentence = _best_value(question, in_sentence)
-    if of_sentence.sum() > of_passage.sum():
-        return Baseline(of_sentence, f"word {place_in_sentence + 1} of the sentence")
-    return Baseline(of_passage, f"word {in_passage + 1} of the passage")
+    starts = {
+        "passage": instances.passage_first[instances.passage[asked.query]],
+        "sentence": instances.sentence_first[asked.query],
+    }
+    found: dict[str, tuple[int, int, NDArray[np.integer]]] = {}
+    for scope, first in starts.items():
+        inside = replace(asked, first=asked.places(first))
+        places = (words - first[of] for of, words in inside.pairs())
+        found[scope] = *_most_frequent(question, places), first
+    scope = max(found, key=lambda scope: found[scope][1])
+    best, _, first = found[scope]
+    return Baseline(question.hits_of(first + best), f"word {best + 1} of the {scope}")
 
 
 def chance(question: Question) -> Baseline:
     """One candidate drawn blindly: targets / candidates."""
-    everything = np.ones_like(question.instances.usable)
-    return Baseline(question.per_instance() / question.candidates.count(everything))
+    return Baseline((question.asked.stop - question.asked.first) / question.candidates.count())
 
 
 def uniform(question: Question) -> Baseline:
     """Attention spread evenly over tokens: the candidate with most tokens wins, ties are split."""
+    asked, tokens = question.asked, question.instances.tokens
+    most, rivals = _longest_by_number(question) if asked.relation.strict else _longest(question)
+    hits = np.zeros(len(asked))
+    for of, words in asked.pairs():
+        found = np.bincount(of - of[0], weights=tokens[words] == most[of])
+        hits[of[0] : of[0] + len(found)] += found
+    return Baseline(hits / rivals)
+
+
+def _longest(question: Question) -> tuple[Ints, Ints]:
+    """[I] each: the tokens of the longest candidates, and how many have so many.
+
+    Both run along the words of a scope: where a longer word comes, the count begins anew.
+    """
+    instances = question.instances
+    every = Candidates(instances, np.arange(len(instances.form)), question.candidates.scope, False)
+    tokens = np.where(instances.usable, instances.tokens, 0).astype(np.int64)
+    base = every.low * (tokens.max() + 1)
+    most = np.maximum.accumulate(base + tokens)
+    counted = np.cumsum(base + tokens == most)
+    rises = np.diff(most, prepend=-1) > 0
+    before = np.maximum.accumulate(np.where(rises, counted - 1, 0))
+    last = question.candidates.query - 1
+    return (most - base)[last], (counted - before)[last]
+
+
+def _longest_by_number(question: Question) -> tuple[Ints, Ints]:
+    """``_longest`` where some words of the scope are no candidates."""
     tokens = question.instances.tokens
-    rivals = np.zeros(len(question.asked), dtype=np.int64)
-    most = np.zeros(len(question.asked), dtype=np.int64)
+    rivals, most = np.zeros((2, len(question.asked)), dtype=np.int64)
     for number in np.unique(tokens)[::-1]:
         count = question.candidates.count(tokens == number)
         decided = (rivals == 0) & (count > 0)
         rivals[decided], most[decided] = count[decided], number
         if rivals.all():
             break
-    at_most = tokens[question.asked.targets] == most[question.asked.instance_of_target]
-    return Baseline(question.per_instance(at_most.astype(np.float64)) / rivals)
+    return most, rivals
 
 
 def nearest_mention(question: Question) -> Baseline | None:
@@ -144,11 +165,11 @@ BASELINES_OF_FAMILY: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
 """More such rules, which only the relations of one family must beat."""
 
 
-def _best_value(question: Question, of_targets: NDArray[np.integer]) -> tuple[Floats, int]:
-    """Hits [I] of always choosing the word with one value, and the best such value: the one that
-    most instances have among the values of their targets [K]; negative ones do not count."""
-    valid = of_targets >= 0
-    if not valid.any():
-        return np.zeros(len(question.asked)), 0
-    best = int(np.bincount(of_targets[valid]).argmax())
-    return question.per_instance((of_targets == best).astype(np.float64)), best
+def _most_frequent(question: Question, values: Iterable[Ints]) -> tuple[int, int]:
+    """Of the ``values`` of targets, none as large as the longest passage, the one that most have,
+    and how many."""
+    longest = int(np.diff(question.instances.passage_first).max())
+    counts = np.zeros(longest, dtype=np.int64)
+    for some in values:
+        counts += np.bincount(some, minlength=longest)
+    return int(counts.argmax()), int(counts.max())

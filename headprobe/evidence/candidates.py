@@ -44,17 +44,19 @@ class Candidates:
             allowed &= form[words] != form[self.query][row]
         return np.asarray(allowed & (words < self.query[row]))
 
-    def count(self, among: Bools) -> Ints:
-        """[Q]: how many candidates are ``among`` [W] some words."""
-        counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
+    def count(self, among: Bools | None = None) -> Ints:
+        """[Q]: how many candidates there are, or how many ``among`` [W] some words."""
+        if among is None:
+            counted = self.instances.usable_before
+        else:
+            counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
         total = counted[self.query] - counted[self.low]
         return np.asarray(total - self._same_form(among) if self.strict else total)
 
-    def _same_form(self, among: Bools) -> Ints:
+    def _same_form(self, among: Bools | None) -> Ints:
         """[Q]: how many words of the scope are usable, ``among`` these, and of the query's form."""
-        form = self.instances.folded_form
-        members = np.flatnonzero(among & self.instances.usable)
-        keys = np.sort(form[members] * len(form) + members)
+        form, by_form = self.instances.folded_form, self.instances.usable_by_form
+        keys = by_form if among is None else by_form[among[by_form % len(form)]]
         base = form[self.query] * len(form)
         return np.searchsorted(keys, base + self.query) - np.searchsorted(keys, base + self.low)
 
@@ -66,7 +68,7 @@ class Candidates:
         counts = self.contain(np.maximum(words, 0)) & (words >= 0)
         table = counts.astype(np.float64)
         if width == LONGEST:
-            table[:, -1] = self.count(np.ones_like(self.instances.usable)) - table[:, :-1].sum(1)
+            table[:, -1] = self.count() - table[:, :-1].sum(1)
         return table
 
     def nearest(self, among: Bools, ended: Ints | None = None) -> Ints:
@@ -112,11 +114,7 @@ def candidates_of(instances: Instances, asked: RelationInstances) -> Candidates:
 def target_table(asked: RelationInstances, chosen: Ints, width: int) -> Bools:
     """[I', width]: whether the word at each distance (index distance - 1) is a target, for the
     instances ``chosen`` [I'] of a relation; no target may be farther than ``width``."""
-    counts = np.diff(asked.first)[chosen]
-    of = np.repeat(np.arange(len(chosen)), counts)
-    starts = np.asarray(asked.first[:-1], dtype=np.int64)[chosen]
-    within = np.arange(len(of)) - np.repeat(np.cumsum(counts) - counts, counts)
-    distance = asked.query[chosen][of] - asked.targets[starts[of] + within]
+    of, targets = asked.targets_of(chosen)
     table = np.zeros((len(chosen), width), dtype=np.bool_)
-    table[of, distance - 1] = True
+    table[of, asked.query[chosen][of] - targets - 1] = True
     return table

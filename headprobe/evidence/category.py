@@ -86,18 +86,23 @@ class _Rivals(NamedTuple):
 
 def _nearest_of_each(rows: Candidates) -> _Rivals:
     widest = int(rows.extent.max(initial=1))
-    bins, upos = distance_bins(widest), rows.instances.upos_number.astype(np.int64)
+    bins = distance_bins(widest)
+
+    def upos(of_words: Ints) -> Ints:
+        return rows.instances.upos_number[of_words].astype(np.int64)
+
     words = rows.query[:, None] - np.arange(1, widest + 1)
     row, column = np.nonzero(rows.contain(np.maximum(words, 0)) & (words >= 0))
-    kind = bins[column + 1] * len(UPOS) + upos[words[row, column]]
+    kind = bins[column + 1] * len(UPOS) + upos(words[row, column])
     nearest = np.full(len(words) * _KINDS, widest + 1, dtype=np.int32)
-    np.minimum.at(nearest, row * _KINDS + kind, (column + 1).astype(np.int32))
+    # of several words of one kind the last that is written stays: the nearest
+    nearest[(row * _KINDS + kind)[::-1]] = (column + 1)[::-1]
     ordered = np.sort(nearest.reshape(-1, _KINDS), axis=1)
     most = int((ordered <= widest).sum(1).max(initial=1))
     there = ordered[:, :most] <= widest
     distance = np.where(there, ordered[:, :most], 1).astype(np.int64)
     query = rows.query[:, None]
-    return _Rivals(there, distance, category(bins[distance], upos[query], upos[query - distance]))
+    return _Rivals(there, distance, category(bins[distance], upos(query), upos(query - distance)))
 
 
 def _ranks(values: NDArray[np.floating]) -> NDArray[np.int32]:

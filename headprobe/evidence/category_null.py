@@ -11,8 +11,7 @@ Plackett-Luce models (Hunter 2004): ``w(y) <- got(y) / sum over rows of count(y)
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,14 +32,11 @@ from headprobe.store.categories import (
     distance_bins,
     quadrant,
 )
-from headprobe.store.instances import Instances
+from headprobe.store.instances import PAIRS, Instances, pieces
 from headprobe.store.tallies import Tallies
 
 ROUNDS = 12
 """Iterations of the fit; planted category heads are fitted to 1e-3 of their attention after 8."""
-
-PAIRS = 1 << 18
-"""Word pairs at a time."""
 
 FAINTEST = np.float32(1e-20)
 """Tastes that are not zero are at least this, where the strongest is 1."""
@@ -48,24 +44,43 @@ FAINTEST = np.float32(1e-20)
 ROWS, HEADS = 4096, 128
 """Rows and heads at a time, where an array has an axis of each."""
 
-FEW = 4
-"""Heads at a time, where an array has an axis of pairs and one of plain tastes."""
+CACHED = 256
+"""Rows at a time that are counted without leaving the processor's cache: four times as quick."""
 
 _COLUMNS = DISTANCE_BINS * len(UPOS)
+_SMALL = np.min_scalar_type(max(CATEGORIES, QUADRANTS * DEPREL_PAIRS))
+"""Numbers of 16 bits are sorted in a tenth of the time."""
+
 _BINS = distance_bins()
+_NEAREST = np.searchsorted(_BINS[1:], np.arange(DISTANCE_BINS + 1)) + 1
+"""The nearest distance of each bin; of what is beyond the last, any."""
 
 Singles = NDArray[np.float32]
 
 
 class _Rows(NamedTuple):
-    """Usable words ``word`` [R], their parts of speech ``upos`` [R], how many usable words stand
-    ``earlier`` [R] in the passage, and how many of them are in each column, a distance bin and a
-    UPOS: ``counts`` [R, K]."""
+    """Usable words ``word`` [R], the ``first`` [R] word of their passage, their parts of speech
+    ``upos`` [R], how many usable words stand ``earlier`` [R] in the passage, and how many of each
+    UPOS stand ``before`` [W + 1, U] each word of the run."""
 
     word: Ints
-    upos: Ints
+    first: NDArray[np.integer]
+    upos: NDArray[np.integer]
     earlier: Ints
-    counts: sparse.csr_array
+    before: NDArray[np.int32]
+
+    def counts(self, some: slice | Ints) -> Singles:
+        """[R', K]: how many earlier words of ``some`` rows are in each column, a distance bin and a
+        UPOS. Of all rows this would be gigabytes."""
+        word, first = self.word[some], self.first[some]
+        counts = np.empty((len(word), DISTANCE_BINS, len(UPOS)), dtype=np.float32)
+        for low in range(0, len(word), CACHED):
+            part = slice(low, low + CACHED)
+            edges = np.maximum(word[part, None] - _NEAREST + 1, first[part, None])
+            edges[:, -1] = first[part]
+            before = self.before[edges]
+            counts[part] = before[:, :-1] - before[:, 1:]
+        return counts.reshape(len(word), _COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -93,16 +108,20 @@ def by_category_alone(fitted: CategoryTastes) -> Floats:
     for pairs in _pairs(rows.word, rows.earlier):
         share = _per_taste(rows, pairs.rows, flat)
         cell, kind = _kinds(fitted.instances, pairs)
-        both, order = np.unique(cell * CATEGORIES + kind, return_inverse=True)
+        order = np.lexsort((kind.astype(_SMALL), cell.astype(_SMALL)))
+        cell, kind = cell[order], kind[order]
+        edges = np.flatnonzero(np.diff(cell * CATEGORIES + kind, prepend=-1, append=-1))
+        cell, kind = cell[edges[:-1]], kind[edges[:-1]]
+        row = (pairs.row - pairs.rows.start)[order]
         members = sparse.csr_array(
-            (np.ones(len(order), np.float32), (order, pairs.row - pairs.rows.start)),
-            shape=(len(both), len(share)),
+            (np.ones(len(row), np.float32), row, edges), shape=(len(kind), len(share))
         )
-        starts = np.flatnonzero(np.diff(both // CATEGORIES, prepend=-1))
-        cells = both[starts] // CATEGORIES
+        members.sum_duplicates()
+        starts = np.flatnonzero(np.diff(cell, prepend=-1))
+        cells = cell[starts]
         for first in range(0, heads, HEADS):
             some = slice(first, first + HEADS)
-            attention = (members @ share[:, some]) * flat[both % CATEGORIES, some]
+            attention = (members @ share[:, some]) * flat[kind, some]
             expected[cells, some] += np.add.reduceat(attention, starts, axis=0)
     return expected.reshape(QUADRANTS, DEPREL_PAIRS, heads)
 
@@ -113,30 +132,33 @@ def plain_shifts(fitted: CategoryTastes, chosen: Ints) -> Floats:
 
     The derivative of a softmax: attention times what the word has above its row's mean.
     """
-    rows, flat, heads = fitted.rows, fitted.tastes[:, chosen], len(chosen)
-    plain = PlainWords(fitted.instances)
-    shifts = np.zeros((QUADRANTS * DEPREL_PAIRS, PlainWords.COUNT, heads))
+    rows, tastes, cells = fitted.rows, fitted.tastes[:, chosen], QUADRANTS * DEPREL_PAIRS
+    plain, by_head = PlainWords(fitted.instances), np.ascontiguousarray(tastes.T)
+    shifts = np.zeros((len(chosen), cells, PlainWords.COUNT))
     for pairs in _pairs(rows.word, rows.earlier):
-        share = _per_taste(rows, pairs.rows, flat)
+        share = _per_taste(rows, pairs.rows, tastes).T
         cell, kind = _kinds(fitted.instances, pairs)
-        row = pairs.row - pairs.rows.start
-        of_row, of_cell = (
-            sparse.csr_array(
-                (np.ones(len(row), np.float32), (place, np.arange(len(row)))),
-                shape=(size, len(row)),
-            )
-            for place, size in ((row, len(share)), (cell, len(shifts)))
-        )
-        values = plain.of(pairs.query, pairs.key)
-        for first in range(0, heads, FEW):
-            some = slice(first, first + FEW)
-            attention = flat[kind, some] * share[row, some]
-            moved = (attention[:, None] * values[..., None]).reshape(len(row), -1)
-            means = (of_row @ moved).reshape(len(share), -1, attention.shape[1])
-            moved -= (attention[:, None] * means[row]).reshape(len(row), -1)
-            shifts[..., some] += (of_cell @ moved).reshape(-1, *means.shape[1:])
-    by_taste = np.moveaxis(shifts, 1, 0)
-    return by_taste.reshape(PlainWords.COUNT, QUADRANTS, DEPREL_PAIRS, heads)
+        row, every = pairs.row - pairs.rows.start, np.arange(len(pairs.row))
+        order = np.argsort(cell.astype(_SMALL), kind="stable")
+        of_row = np.searchsorted(row, np.arange(share.shape[1] + 1))
+        of_cell = np.searchsorted(cell[order], np.arange(cells + 1))
+        row_in_order = row[order]
+        values = np.array(plain.of(pairs.query, pairs.key), dtype=np.float64, order="C")
+        for head, taste in enumerate(by_head):
+            attention = (taste[kind] * share[head][row]).astype(np.float64)
+            means = _sums(attention, every, of_row, values)
+            attention = attention[order]
+            shifts[head] += _sums(attention, order, of_cell, values)
+            shifts[head] -= _sums(attention, row_in_order, of_cell, means)
+    by_taste = np.moveaxis(shifts, (2, 0), (0, 2))
+    return by_taste.reshape(PlainWords.COUNT, QUADRANTS, DEPREL_PAIRS, len(chosen))
+
+
+def _sums(weights: Floats, places: Ints, edges: Ints, values: Floats) -> Floats:
+    """[E, J]: of ``values`` [V, J] at the ``places`` [P] with their ``weights`` [P], the sums
+    between each two ``edges`` [E + 1]."""
+    members = sparse.csr_array((weights, places, edges), shape=(len(edges) - 1, len(values)))
+    return np.asarray(members @ values)
 
 
 class _Pairs(NamedTuple):
@@ -152,35 +174,22 @@ def _rows(instances: Instances) -> _Rows:
     word = np.flatnonzero(instances.usable)
     passage = instances.passage[word]
     earlier = np.arange(len(word)) - np.searchsorted(passage, passage)
-    upos = instances.upos_number.astype(np.int64)
-    return _Rows(word, upos[word], earlier, _compose(upos, word, earlier))
+    upos = instances.upos_number
+    before = np.zeros((len(upos) + 1, len(UPOS)), dtype=np.int32)
+    before[word + 1, upos[word]] = 1
+    np.cumsum(before, axis=0, out=before)
+    return _Rows(word, instances.passage_first[passage], upos[word], earlier, before)
 
 
 def _pairs(word: Ints, earlier: Ints) -> Iterator[_Pairs]:
     """All pairs of a usable word and a usable earlier word of its passage, rows in order."""
-    chunk = (np.cumsum(earlier) - earlier) // PAIRS
-    edges = [*np.flatnonzero(np.diff(chunk, prepend=-1)).tolist(), len(chunk)]
-    for low, high in pairwise(edges):
-        counts = earlier[low:high]
-        row = np.repeat(np.arange(low, high), counts)
+    for some in pieces(earlier, PAIRS):
+        counts = earlier[some]
+        row = np.repeat(np.arange(some.start, some.stop), counts)
         place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
         key = word[row - earlier[row] + place]
         if len(row):
-            yield _Pairs(slice(low, high), row, word[row], key)
-
-
-def _compose(upos: Ints, word: Ints, earlier: Ints) -> sparse.csr_array:
-    """``_Rows.counts``."""
-    blocks: list[Any] = [sparse.csr_array((0, _COLUMNS), dtype=np.float32)]
-    edge = 0
-    for pairs in _pairs(word, earlier):
-        column = _BINS[np.minimum(pairs.query - pairs.key, LONGEST)] * len(UPOS) + upos[pairs.key]
-        ones = np.ones(len(column), np.float32)
-        shape = (pairs.rows.stop - edge, _COLUMNS)
-        blocks.append(sparse.csr_array((ones, (pairs.row - edge, column)), shape=shape))
-        edge = pairs.rows.stop
-    blocks.append(sparse.csr_array((len(word) - edge, _COLUMNS), dtype=np.float32))
-    return sparse.csr_array(sparse.vstack(blocks, format="csr"))
+            yield _Pairs(some, row, word[row], key)
 
 
 def _fit(sums: Singles, rows: _Rows) -> Singles:
@@ -189,14 +198,16 @@ def _fit(sums: Singles, rows: _Rows) -> Singles:
     by_query = sums.reshape(DISTANCE_BINS, parts, parts, -1)
     tastes = np.zeros_like(by_query)
     for query in np.unique(rows.upos).tolist():
-        chosen = rows.counts[np.flatnonzero(rows.upos == query)]
+        chosen = np.flatnonzero(rows.upos == query)
+        blocks = [chosen[first : first + ROWS] for first in range(0, len(chosen), ROWS)]
         got = by_query[:, query].reshape(_COLUMNS, -1)
-        fitted = _scaled(_ratio(got, np.asarray(chosen.sum(axis=0), dtype=np.float32)[:, None]))
+        met = np.sum([rows.counts(block).sum(0, np.float64) for block in blocks], axis=0)
+        fitted = _scaled(_ratio(got, met.astype(np.float32)[:, None]))
         for _ in range(ROUNDS):
             offered = np.zeros_like(fitted)
-            for first in range(0, chosen.shape[0], ROWS):
-                block = chosen[first : first + ROWS].toarray()
-                offered += block.T @ _ratio(np.float32(1), block @ fitted)
+            for block in blocks:
+                counts = rows.counts(block)
+                offered += counts.T @ _ratio(np.float32(1), counts @ fitted)
             fitted = _scaled(_ratio(got, offered))
         tastes[:, query] = fitted.reshape(DISTANCE_BINS, parts, -1)
     return tastes.reshape(CATEGORIES, -1)
@@ -210,7 +221,7 @@ def _scaled(tastes: Singles) -> Singles:
 
 def _per_taste(rows: _Rows, some: slice, tastes: Singles) -> Singles:
     """[R', N]: one over the sum of the ``tastes`` [Y, N] in each of ``some`` rows."""
-    counts, upos = rows.counts[some].toarray(), rows.upos[some]
+    counts, upos = rows.counts(some), rows.upos[some]
     by_query = tastes.reshape(DISTANCE_BINS, len(UPOS), len(UPOS), -1)
     share = np.zeros((len(counts), by_query.shape[-1]), np.float32)
     for query in np.unique(upos).tolist():
@@ -222,14 +233,15 @@ def _per_taste(rows: _Rows, some: slice, tastes: Singles) -> Singles:
 
 def _kinds(instances: Instances, pairs: _Pairs) -> tuple[Ints, Ints]:
     """[P]: the cell (quadrant, deprel pair) and the category of each pair."""
-    upos, deprel = (array.astype(np.int64) for array in (instances.upos_number, instances.deprel))
-    documents, forms = (
-        array.astype(np.int64) for array in (instances.document_fold, instances.form_fold)
-    )
-    quarter = quadrant(documents[instances.passage[pairs.query]], forms[pairs.key])
-    cell = quarter * DEPREL_PAIRS + deprel_pair(deprel[pairs.query], deprel[pairs.key])
+
+    def ends(of_words: NDArray[np.integer]) -> tuple[Ints, Ints]:
+        return of_words[pairs.query].astype(np.int64), of_words[pairs.key].astype(np.int64)
+
+    document = instances.document_fold[instances.passage[pairs.query]].astype(np.int64)
+    quarter = quadrant(document, instances.form_fold[pairs.key].astype(np.int64))
+    cell = quarter * DEPREL_PAIRS + deprel_pair(*ends(instances.deprel))
     distance = _BINS[np.minimum(pairs.query - pairs.key, LONGEST)]
-    return cell, category(distance, upos[pairs.query], upos[pairs.key])
+    return cell, category(distance, *ends(instances.upos_number))
 
 
 def _ratio(values: Singles | np.float32, by: Singles) -> Singles:

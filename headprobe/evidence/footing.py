@@ -88,7 +88,8 @@ def _count_forms(instances: Instances, relations: Sequence[GroupedInstances]) ->
     counts = np.zeros((2, len(relations)), dtype=np.int64)
     for index, relation in enumerate(relations):
         nearest = relation.asked.nearest
-        _, first = np.unique(instances.folded_form[nearest], return_index=True)
-        _, together = np.unique(instances.form_fold[nearest[first]], return_counts=True)
-        counts[:, index] = len(first), together[together > 1].sum()
+        fold = np.full(len(instances.forms), -1)
+        fold[instances.folded_form[nearest]] = instances.form_fold[nearest]
+        forms = np.bincount(fold[fold >= 0])
+        counts[:, index] = forms.sum(), forms[forms > 1].sum()
     return counts[0], counts[1]

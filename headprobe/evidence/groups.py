@@ -7,6 +7,7 @@ The three groupings lie one after another on one axis S, which ``DOCUMENTS``, ``
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headprobe.axes import FOLDS
 from headprobe.evidence.arrays import Bools, Floats, Ints
@@ -24,14 +25,15 @@ class GroupedInstances:
     places: its document fold, the form fold of its nearest target, and its domain."""
 
     asked: RelationInstances
-    groups: Ints
+    groups: NDArray[np.unsignedinteger]
     length: int
 
     def sums(self, values: Floats | None = None) -> Floats:
         """[S] of ``values`` [I]; without them, how many instances there are."""
-        tiled = None if values is None else np.tile(values, len(self.groups))
-        counted = np.bincount(self.groups.ravel(), weights=tiled, minlength=self.length)
-        return counted.astype(np.float64)
+        total = np.zeros(self.length)
+        for places in self.groups:
+            total += np.bincount(places, weights=values, minlength=self.length)
+        return total
 
     def sums_of_some(self, chosen: Ints, hits: Bools) -> Floats:
         """[S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""
@@ -47,10 +49,9 @@ def length_of_groups(instances: Instances) -> int:
 def group(instances: Instances, relation: int) -> GroupedInstances:
     """All instances of ``instances.relations[relation]``."""
     asked = instances.of(relation)
-    passage = instances.passage[asked.query]
-    places = (
-        instances.document_fold[passage],
-        FOLDS + instances.form_fold[asked.nearest],
-        2 * FOLDS + instances.domain[passage],
-    )
-    return GroupedInstances(asked, np.array(places, np.int64), length_of_groups(instances))
+    passage, length = instances.passage[asked.query], length_of_groups(instances)
+    groups = np.empty((3, len(asked)), np.min_scalar_type(length))
+    groups[0] = instances.document_fold[passage]
+    groups[1] = FOLDS + instances.form_fold[asked.nearest]
+    groups[2] = 2 * FOLDS + instances.domain[passage]
+    return GroupedInstances(asked, groups, length)

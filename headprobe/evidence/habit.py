@@ -24,6 +24,9 @@ from headprobe.store.instances import Instances
 HABITS = ("habit", "habit_length")
 """The two rules."""
 
+CACHED = 1 << 15
+"""Words of rows at a time, few enough for the processor's cache."""
+
 
 @dataclass(frozen=True)
 class Habit:
@@ -124,10 +127,18 @@ def _favourites_by_length(rows: Candidates, counts: Floats, profiles: _Profiles)
         distance = distance.copy()
         distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
     words = np.maximum(rows.query[:, None] - distance, 0)
-    tokens, rivals = rows.instances.tokens[words].astype(np.float64), counts > 0
+    tokens = np.where(counts > 0, rows.instances.tokens[words], 0.0)
+    nearest = (tokens > 0).argmax(1)
     bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
-    for head, profile in enumerate(profiles.mass[:, :width]):
-        bins[:, head] = np.where(rivals, tokens * profile, -1.0).argmax(1)
+    size = max(1, CACHED // width)
+    for low in range(0, len(words), size):
+        some = slice(low, low + size)
+        values = np.empty_like(tokens[some])
+        for head, profile in enumerate(profiles.mass[:, :width]):
+            best = np.multiply(tokens[some], profile, out=values).argmax(1)
+            if not profile.all():
+                best = np.where(values.any(1), best, nearest[some])
+            bins[some, head] = best
     return _distances(rows, bins, width)
 
 

@@ -68,9 +68,11 @@ def _among(
         if len(found):
             queries.append(query)
             targets.append(found)
+    edges = np.cumsum([0, *(len(found) for found in targets)])
     return RelationInstances(
         relation,
         np.array(queries, dtype=np.int64),
-        np.cumsum([0, *(len(found) for found in targets)]),
+        edges[:-1],
+        edges[1:],
         np.concatenate([*targets, np.zeros(0, dtype=np.int64)]).astype(np.int64),
     )

@@ -44,23 +44,25 @@ def shared_rows(
             rule = relation.asked.relation.scope, relation.asked.relation.strict
             alike[rule].append(index)
     for (scope, strict), members in alike.items():
-        queries = np.unique(np.concatenate([relations[index].asked.query for index in members]))
-        every = Candidates(instances, queries.astype(np.int64), scope, strict)
+        asks = np.zeros(len(instances.form), dtype=np.bool_)
+        for index in members:
+            asks[relations[index].asked.query] = True
+        every = Candidates(instances, np.flatnonzero(asks), scope, strict)
         by_extent = np.argsort(every.extent, kind="stable")
         every = Candidates(instances, every.query[by_extent], scope, strict)
-        rank = np.empty_like(by_extent)
-        rank[by_extent] = np.arange(len(by_extent))
+        rank = np.zeros(len(asks), dtype=np.min_scalar_type(len(asks)))
+        rank[every.query] = np.arange(len(by_extent))
         asking = []
         for index in members:
-            row = rank[np.searchsorted(queries, relations[index].asked.query)]
-            order = np.argsort(row, kind="stable")
+            row = rank[relations[index].asked.query]
+            order = np.argsort(row, kind="stable").astype(rank.dtype)
             asking.append((index, order, row[order]))
         widest = max(int(every.extent.max(initial=1)), LONGEST)
         for part in cut(len(every.query), max(widest, heads)):
-            found = []
+            found, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
             for index, order, row in asking:
-                low, high = np.searchsorted(row, [part.start, part.stop])
+                low, high = np.searchsorted(row, edges)  # of another dtype, rows would be copied
                 if high > low:
-                    some = order[low:high], row[low:high] - part.start
+                    some = order[low:high], row[low:high].astype(np.int64) - part.start
                     found.append(Asking(index, relations[index], *some))
             yield Candidates(instances, every.query[part], scope, strict), found

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import stdtrit
 
-from headprobe.evidence.arrays import Floats, Ints
+from headprobe.evidence.arrays import Floats
 from headprobe.evidence.evidence import Shape
 from headprobe.evidence.intervals import effective_folds
 from headprobe.evidence.sums import divide, floats, mean_profile
@@ -31,11 +31,13 @@ def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
         floats(tallies, "output_square"),
         floats(tallies, "residual_square"),
     )
-    everywhere = np.arange(len(outputs.rows))
     cell_domains = np.array([domain for domain, _ in instances.cells], dtype=np.str_)
     domains = tuple(sorted(set(cell_domains[outputs.rows > 0].tolist())))
-    members = [np.flatnonzero(cell_domains == domain) for domain in domains]
-    overall = _norms(outputs, everywhere)
+    members = np.array([cell_domains == domain for domain in domains], dtype=np.float64)
+    members = members.reshape(len(domains), len(outputs.rows))
+    everywhere = np.ones((1, len(outputs.rows)))
+    overall = _norms(outputs, everywhere)[0]
+    by_domain = _norms(outputs, members)
     return Shape(
         sink=divide(floats(tallies, "sink"), rows),
         self_attention=divide(floats(tallies, "self"), rows),
@@ -44,12 +46,10 @@ def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
         distance=divide(floats(tallies, "distance"), stripped),
         punctuation=divide(floats(tallies, "punctuation"), stripped),
         output_norm=_relative(overall),
-        output_high=_upper_ends(outputs, members, confidence).reshape(-1, layers, heads),
+        output_high=_upper_ends(outputs, members, by_domain, confidence),
         domains=domains,
-        residual_share=overall / _residual(outputs, everywhere),
-        residual_by_domain=np.array(
-            [_norms(outputs, cells) / _residual(outputs, cells) for cells in members]
-        ).reshape(-1, layers, heads),
+        residual_share=overall / _residual(outputs, everywhere)[0],
+        residual_by_domain=by_domain / _residual(outputs, members),
         profile=mean_profile(tallies, "profile").reshape(layers, heads, -1),
     )
 
@@ -63,12 +63,13 @@ class _Outputs(NamedTuple):
     residual: Floats
 
 
-def _norms(outputs: _Outputs, cells: Ints) -> Floats:
-    """[L, H]: root mean square of the outputs of some cells, their mean removed:
-    ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
-    rows = outputs.rows[cells].sum()
-    total = outputs.sums[cells].sum(0)
-    return _spread(outputs.squares[cells].sum(0), np.square(total).sum(-1), rows)
+def _norms(outputs: _Outputs, members: Floats) -> Floats:
+    """[G, L, H]: root mean square of the outputs of groups of cells (``members`` [G, C] is 1 or 0),
+    their mean removed: ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
+    totals = np.tensordot(members, outputs.sums, 1)
+    squares = np.tensordot(members, outputs.squares, 1)
+    rows = (members @ outputs.rows)[:, None, None]
+    return _spread(squares, np.einsum("glhv,glhv->glh", totals, totals), rows)
 
 
 def _spread(squares: Floats, total_squared: Floats, rows: Floats) -> Floats:
@@ -84,15 +85,16 @@ def _relative(norms: Floats) -> Floats:
     return np.where(norms == 0, 0.0, against)
 
 
-def _residual(outputs: _Outputs, cells: Ints) -> Floats:
-    """[L, 1]: root mean square of the residual stream that enters each layer."""
-    mean = divide(outputs.residual[cells].sum(0), outputs.rows[cells].sum())
-    return np.asarray(np.sqrt(mean)[:, None])
+def _residual(outputs: _Outputs, members: Floats) -> Floats:
+    """[G, L, 1]: root mean square of the residual stream that enters each layer."""
+    mean = divide(members @ outputs.residual, (members @ outputs.rows)[:, None])
+    return np.asarray(np.sqrt(mean)[..., None])
 
 
-def _upper_ends(outputs: _Outputs, members: list[Ints], confidence: float) -> Floats:
-    """[Domain, L, H]: upper ends of the relative norms in the domains with such cells."""
-    relative = np.array([_relative(_norms(outputs, cells)) for cells in members])
+def _upper_ends(outputs: _Outputs, members: Floats, by_domain: Floats, confidence: float) -> Floats:
+    """[Domain, L, H]: upper ends of the relative norms ``by_domain`` [Domain, L, H] of the domains
+    with such cells."""
+    relative = _relative(by_domain)
     effective = effective_folds(outputs.rows)
     degrees = effective - 1
     if degrees < 1:
@@ -100,7 +102,7 @@ def _upper_ends(outputs: _Outputs, members: list[Ints], confidence: float) -> Fl
         return np.where(silent, np.zeros_like(relative), np.nan)
     error = _log_error(outputs)
     reach = stdtrit(degrees, (1 + confidence) / 2) * error
-    folds = np.array([effective_folds(outputs.rows[cells]) for cells in members])
+    folds = np.array([effective_folds(outputs.rows * of_domain) for of_domain in members])
     scale = np.sqrt(effective / folds)[:, None, None]
     return np.where(relative == 0, 0.0, relative * np.exp(reach * scale))
 
@@ -114,8 +116,8 @@ def _log_error(outputs: _Outputs) -> Floats:
     filled = np.flatnonzero(outputs.rows > 0)
     rows, total = outputs.rows[filled], outputs.rows.sum()
     sums, squares = outputs.sums.sum(0), outputs.squares.sum(0)
-    crossed = np.einsum("clhv,lhv->clh", outputs.sums[filled], sums)
-    own = np.einsum("clhv,clhv->clh", outputs.sums[filled], outputs.sums[filled])
+    crossed = np.einsum("clhv,lhv->clh", outputs.sums, sums)[filled]
+    own = np.einsum("clhv,clhv->clh", outputs.sums, outputs.sums)[filled]
     rest = np.square(sums).sum(-1) - 2 * crossed + own
     left = (total - rows)[:, None, None]
     without = _relative(_spread(squares - outputs.squares[filled], rest, left))

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headprobe.evidence.arrays import Ints
 from headprobe.evidence.candidates import Candidates
-from headprobe.store.instances import Instances
+from headprobe.store.instances import PAIRS, Instances, pieces
 from headprobe.store.relation import Scope
 
 
@@ -28,14 +28,19 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
         chosen = np.flatnonzero(instances.link_relation == number)
         counts = np.diff(instances.link_first)[chosen]
         query = np.asarray(instances.link_query[chosen], dtype=np.int64)
-        near = _Pairs(instances, query, "sentence", relation.strict)
-        free = near.counts > counts
+        near = Candidates(instances, query, "sentence", relation.strict)
+        free = near.count() > counts
         scopes: tuple[Scope, Scope] = ("sentence", relation.scope)
-        for rows, scope in zip((free, ~free), scopes, strict=True):
-            pairs = _Pairs(instances, query[rows], scope, relation.strict)
-            first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
-            drawn = pairs.draw(counts[rows], bits)
-            targets[np.repeat(first, counts[rows]) + _within(counts[rows])] = drawn
+        for whole, scope in zip((free, ~free), scopes, strict=True):
+            links = np.flatnonzero(whole)
+            every = Candidates(instances, query[links], scope, relation.strict)
+            for some in pieces(every.extent, PAIRS):
+                rows = links[some]
+                first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
+                drawn = _Pairs(instances, query[rows], scope, relation.strict).draw(
+                    counts[rows], bits
+                )
+                targets[np.repeat(first, counts[rows]) + _within(counts[rows])] = drawn
     return replace(instances, link_targets=targets, word_classes=_shuffle_classes(instances, bits))
 
 

@@ -2,9 +2,9 @@
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,19 +33,37 @@ ATTENDED = 3
 BEFORE, AFTER, AROUND = 24, 8, 4
 """Words shown before and after the query (within its sentence), and around far words."""
 
+AT_ONCE = 1 << 17
+"""Instances by heads that are looked at together."""
+
 Example = dict[str, Any]
+
+_Head = tuple[int, int]
 
 
 @dataclass(frozen=True)
 class _Asked:
-    """The instances of a relation among the example rows: which row [J], query [J], targets;
-    ``keys`` names each pair of instance and target by one number, ascending."""
+    """The instances of a relation among the example rows: which row [J], query [J], targets, and
+    the folded forms of the query and of its nearest target; ``keys`` names each pair of instance
+    and target by one number, ascending."""
 
     relation: Relation
     row: Ints
     query: Ints
     targets: tuple[tuple[int, ...], ...]
+    forms: tuple[tuple[int, int], ...]
     keys: Ints
+
+
+class _Chosen(NamedTuple):
+    """The instances [I] of a head that are shown, the first of them ``hits``: the ``weight`` [I] on
+    the best target, and the words that the head attends to most with their weights [I, S]."""
+
+    instance: Ints
+    hits: int
+    weight: Any
+    numbers: Ints
+    weights: Any
 
 
 def write_examples(
@@ -69,23 +87,29 @@ def examples(
 ) -> Iterator[Example]:
     """Per head, for what its claims are about (else its best relation): up to five hits, those with
     most attention on a target first, and up to two misses."""
-    asked: dict[_Subject, _Asked] = {}
+    subjects = {(each.layer, each.head): _subjects(each, conduct) for each in verdicts}
+    heads_of: dict[_Subject, list[_Head]] = defaultdict(list)
+    for head, theirs in subjects.items():
+        for subject in theirs:
+            heads_of[subject].append(head)
+    shown: dict[tuple[_Head, _Subject], tuple[_Asked, _Chosen]] = {}
+    for subject, heads in heads_of.items():
+        asked = _ask(instances, _instances_of(subject, instances, tallies))
+        for head, chosen in zip(heads, _choose(instances, tallies, asked, heads), strict=True):
+            shown[head, subject] = asked, chosen
     text = _Text(instances)
-    for verdict in sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head)):
-        for subject in _subjects(verdict, conduct):
-            if subject not in asked:
-                asked[subject] = _ask(instances, _instances_of(subject, instances, tallies))
-            relation = asked[subject].relation
-            for found in _choose(text, tallies, asked[subject], verdict):
-                named = {
-                    "layer": verdict.layer,
-                    "head": verdict.head,
-                    "name": head_name(verdict.layer, verdict.head),
-                    "family": relation.family,
-                    "relation": relation_name(relation),
-                    "looks_to": relation.looks_to,
-                }
-                yield named | found
+    for head in sorted(subjects):
+        for asked, chosen in (shown[head, subject] for subject in subjects[head]):
+            named = {
+                "layer": head[0],
+                "head": head[1],
+                "name": head_name(*head),
+                "family": asked.relation.family,
+                "relation": relation_name(asked.relation),
+                "looks_to": asked.relation.looks_to,
+            }
+            for place in range(len(chosen.instance)):
+                yield named | _excerpt(text, asked, chosen, place)
 
 
 class _Subject(NamedTuple):
@@ -95,7 +119,7 @@ class _Subject(NamedTuple):
     relation: int | None
     role: str = ""
     labels: int = -1
-    head: tuple[int, int] = (-1, -1)
+    head: _Head = (-1, -1)
 
 
 def _subjects(verdict: Verdict, conduct: Conduct) -> list[_Subject]:
@@ -134,45 +158,54 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     place = np.minimum(place, max(len(shown) - 1, 0))
     is_shown = shown[order][place] == found.query if len(shown) else np.zeros(len(found), bool)
     chosen = np.flatnonzero(is_shown)
-    targets = tuple(
-        tuple(found.targets[found.first[i] : found.first[i + 1]].tolist()) for i in chosen
-    )
+    query, form = found.query[chosen], instances.folded_form
+    targets = tuple(tuple(found.targets[found.first[i] : found.stop[i]].tolist()) for i in chosen)
+    nearest = form[found.nearest[chosen]] if len(chosen) else chosen
+    forms = tuple(zip(form[query].tolist(), nearest.tolist(), strict=True))
     keys = [i * len(instances.form) + target for i, each in enumerate(targets) for target in each]
     row = order[place[chosen]] if len(shown) else chosen
-    return _Asked(found.relation, row, found.query[chosen], targets, np.array(keys, dtype=np.int64))
+    return _Asked(found.relation, row, query, targets, forms, np.array(keys, dtype=np.int64))
 
 
-def _choose(text: "_Text", tallies: Tallies, asked: _Asked, verdict: Verdict) -> Iterator[Example]:
-    if not len(asked.row):
-        return
-    instances = text.instances
-    words = tallies["example_word"][asked.row, verdict.layer, verdict.head].astype(np.int64)
-    weights = tallies["example_weight"][asked.row, verdict.layer, verdict.head].astype(np.float64)
-    start = instances.passage_first[instances.passage[asked.query]]
-    numbers = np.where(words > 0, words - 1 + start[:, None], asked.query[:, None])
-    keys = np.arange(len(asked.row))[:, None] * len(instances.form) + numbers
-    is_target = asked.keys[np.searchsorted(asked.keys, keys).clip(max=len(asked.keys) - 1)] == keys
-    is_other = _candidates(instances, asked, numbers) & ~is_target
-    on_target = _most(np.where(is_target, weights, 0))
-    on_other = _most(np.where(is_other, weights, 0))
-    excerpt = partial(_excerpt, text, asked, numbers, weights)
-    hits = np.flatnonzero(on_target > on_other)
-    for i in _varied(text, asked, hits[np.argsort(-on_target[hits], kind="stable")], HITS):
-        yield excerpt(i, hit=True, weight=on_target[i])
-    misses = np.flatnonzero((on_other >= on_target) & (on_other > 0))
-    for i in _varied(text, asked, misses[np.argsort(-on_other[misses], kind="stable")], MISSES):
-        yield excerpt(i, hit=False, weight=on_target[i])
+def _choose(
+    instances: Instances, tallies: Tallies, asked: _Asked, heads: Sequence[_Head]
+) -> Iterator[_Chosen]:
+    """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
+    count = len(asked.row)
+    start = instances.passage_first[instances.passage[asked.query]][:, None, None]
+    size = max(1, AT_ONCE // max(count, 1))
+    for some in (heads[first : first + size] for first in range(0, len(heads), size)):
+        place = (asked.row[:, None], *np.array(some).T)
+        words = tallies["example_word"][place].astype(np.int64)
+        weights = tallies["example_weight"][place].astype(np.float64)
+        numbers = np.where(words > 0, words - 1 + start, asked.query[:, None, None])
+        keys = np.arange(count)[:, None, None] * len(instances.form) + numbers
+        nearby = np.searchsorted(asked.keys, keys).clip(max=len(asked.keys) - 1)
+        is_target = asked.keys[nearby] == keys
+        is_other = _candidates(instances, asked, numbers) & ~is_target
+        on_target = _most(np.where(is_target, weights, 0))
+        on_other = _most(np.where(is_other, weights, 0))
+        hits, misses = on_target > on_other, (on_other >= on_target) & (on_other > 0)
+        by_hit, by_miss = (
+            np.argsort(np.where(which, -amount, 1), axis=0, kind="stable").T.tolist()
+            for which, amount in ((hits, on_target), (misses, on_other))
+        )
+        for n, (n_hits, n_misses) in enumerate(zip(hits.sum(0), misses.sum(0), strict=True)):
+            best = _varied(asked, by_hit[n][:n_hits], HITS)
+            i = np.array(best + _varied(asked, by_miss[n][:n_misses], MISSES), dtype=np.int64)
+            yield _Chosen(i, len(best), on_target[i, n], numbers[i, n], weights[i, n])
 
 
 def _most(weights: Any) -> Any:
-    """[J]: the largest of [J, S]; along an axis this short numpy's own takes four times as long."""
-    return np.maximum.reduce([weights[:, place] for place in range(weights.shape[1])])
+    """[J, N]: the largest of [J, N, S]; along an axis so short numpy's own takes four times as
+    long."""
+    return np.maximum.reduce([weights[..., place] for place in range(weights.shape[-1])])
 
 
 def _candidates(instances: Instances, asked: _Asked, numbers: Ints) -> Any:
-    """[J, S]: which of the strongest words compete with the targets (METHOD section 2)."""
+    """[J, N, S]: which of the strongest words compete with the targets (METHOD section 2)."""
     relation = asked.relation
-    query = asked.query[:, None]
+    query = asked.query[:, None, None]
     competing = (numbers < query) & instances.usable[numbers]
     if relation.scope == "sentence":
         competing &= numbers >= instances.sentence_first[query]
@@ -181,76 +214,67 @@ def _candidates(instances: Instances, asked: _Asked, numbers: Ints) -> Any:
     return competing
 
 
-def _varied(text: "_Text", asked: _Asked, ordered: Ints, most: int) -> list[int]:
+def _varied(asked: _Asked, ordered: Sequence[int], most: int) -> list[int]:
     """The first ``most`` of ``ordered``, those with a new pair of query and target forms first."""
     seen: set[tuple[int, int]] = set()
     fresh: list[int] = []
     rest: list[int] = []
     for place, i in enumerate(ordered):
-        forms = text.folded[asked.query[i]], text.folded[asked.targets[i][-1]]
-        (rest if forms in seen else fresh).append(place)
-        seen.add(forms)
+        (rest if asked.forms[i] in seen else fresh).append(place)
+        seen.add(asked.forms[i])
         if len(fresh) == most:
             break
-    return [int(ordered[place]) for place in sorted((fresh + rest)[:most])]
+    return [ordered[place] for place in sorted((fresh + rest)[:most])]
 
 
 class _Text:
-    """What is read of the instances word by word, in lists: arrays are slow at that."""
+    """What is read of the instances word by word: arrays are slow at that, lists take much room."""
 
     def __init__(self, instances: Instances) -> None:
         self.instances = instances
         self.forms: list[str] = instances.forms.tolist()
-        self.form: list[int] = instances.form.tolist()
-        self.folded: list[int] = instances.folded_form.tolist()
-        self.glued: list[bool] = (~instances.space).tolist()
+        self.form, self.space = (
+            memoryview(np.ascontiguousarray(each).data)
+            for each in (instances.form, instances.space)
+        )
+        self._around: dict[int, tuple[int, int, int, int, int]] = {}
 
-    def sentence(self, word: int) -> tuple[int, int]:
-        """The first and the last word of the sentence."""
-        starts = self.instances.sentence_first
-        return int(starts[word]), int(np.searchsorted(starts, starts[word], side="right")) - 1
+    def around(self, word: int) -> tuple[int, int, int, int, int]:
+        """The first and the last word of the sentence, the passage, its first word, and the first
+        of the next."""
+        if word not in self._around:
+            starts, passage = self.instances.sentence_first, int(self.instances.passage[word])
+            last = int(np.searchsorted(starts, starts[word], side="right")) - 1
+            low, high = self.instances.passage_first[passage : passage + 2].tolist()
+            self._around[word] = int(starts[word]), last, passage, low, high
+        return self._around[word]
 
-    def passage(self, word: int) -> tuple[int, int, int]:
-        """The passage, its first word, and the first of the next."""
-        number = int(self.instances.passage[word])
-        low, high = self.instances.passage_first[number : number + 2].tolist()
-        return number, low, high
 
-
-def _excerpt(
-    text: _Text,
-    asked: _Asked,
-    numbers: Ints,
-    weights: Any,
-    i: int,
-    *,
-    hit: bool,
-    weight: float,
-) -> Example:
+def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Example:
     """The words around query, targets and attended words; ``gaps`` are the places in ``words``
     before which some were left out (their number: after the last), ``glued`` those without a space
     before them."""
-    query = int(asked.query[i])
-    pairs = zip(numbers[i].tolist(), weights[i].tolist(), strict=True)
+    i = int(chosen.instance[number])
+    query, targets = int(asked.query[i]), asked.targets[i]
+    pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda each: -each[1])
     attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
-    passage, low, high = text.passage(query)
-    first, last = text.sentence(query)
+    first, last, passage, low, high = text.around(query)
     kept = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
-    for far in [asked.targets[i][-1], *(number for number, _ in attended)]:
+    for far in [targets[-1], *(number for number, _ in attended)]:
         kept.update(range(max(low, far - AROUND), min(high - 1, far + AROUND) + 1))
     shown = sorted(kept)
     place = {number: index for index, number in enumerate(shown)}
     jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
     return {
-        "hit": hit,
-        "weight": _rounded(weight),
+        "hit": number < chosen.hits,
+        "weight": _rounded(chosen.weight[number]),
         "passage": str(text.instances.passage_ids[passage]),
         "words": [text.forms[text.form[number]] for number in shown],
-        "glued": [j for j, number in enumerate(shown) if j and text.glued[number]],
+        "glued": [j for j, number in enumerate(shown) if j and not text.space[number]],
         "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
-        "targets": [place[target] for target in asked.targets[i] if target in place],
+        "targets": [place[target] for target in targets if target in place],
         "attended": [[place[number], _rounded(amount)] for number, amount in attended],
     }
 

@@ -6,6 +6,8 @@ another; a *word number* counts them through the run.
 """
 
 import hashlib
+import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +22,9 @@ from headprobe.store.relation import Relation
 
 Ints = NDArray[np.integer]
 
+PAIRS = 1 << 18
+"""Pairs of words that are laid out at a time."""
+
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 
 
@@ -29,30 +34,68 @@ def fold_of(text: str) -> int:
     return int.from_bytes(digest, "little") % FOLDS
 
 
+def pieces(counts: Ints, most: int) -> Iterator[slice]:
+    """Cuts an axis into pieces whose ``counts`` sum up to about ``most``, by less than one of them
+    more."""
+    number = (np.cumsum(counts, dtype=np.int64) - counts) // most
+    edges = [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), len(number)]
+    return itertools.starmap(slice, itertools.pairwise(edges))
+
+
 @dataclass(frozen=True)
 class RelationInstances:
     """The instances of one relation, in passage order.
 
     ``query`` [I] and ``targets`` [K] are word numbers; those of instance i are
-    ``targets[first[i]:first[i + 1]]``, ascending. ``nearest`` [I] is the last of them.
+    ``targets[first[i]:stop[i]]``, ascending. ``nearest`` [I] is the last of them. Words that look
+    to every earlier one of a class have these in common: pairs of an instance and a target are many
+    times the words.
     """
 
     relation: Relation
     query: Ints
     first: Ints
+    stop: Ints
     targets: Ints
 
     def __len__(self) -> int:
         return len(self.query)
 
-    @cached_property
+    @property
     def nearest(self) -> Ints:
-        return self.targets[self.first[1:] - 1]
+        return self.targets[self.stop - 1]
 
-    @cached_property
-    def instance_of_target(self) -> Ints:
-        """[K]: which instance each entry of ``targets`` belongs to."""
-        return np.repeat(np.arange(len(self)), np.diff(self.first))
+    def places(self, words: Ints) -> Ints:
+        """[I]: where in ``targets`` the first of each instance's own stands that is not before its
+        one of ``words`` [I]; ``stop`` where there is none."""
+        low, high = self.first.copy(), self.stop.copy()
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = low + (high - low) // 2
+            before = self.targets[np.minimum(middle, len(self.targets) - 1)] < words
+            before &= low < high
+            low, high = np.where(before, middle + 1, low), np.where(before, high, middle)
+        return low
+
+    def contain(self, words: Ints) -> NDArray[np.bool_]:
+        """[I]: whether each instance's one of ``words`` [I] is a target."""
+        place = self.places(words)
+        found = self.targets[np.minimum(place, len(self.targets) - 1)] == words
+        return np.asarray(found & (place < self.stop))
+
+    def targets_of(self, chosen: Ints | slice) -> tuple[Ints, Ints]:
+        """All targets of the instances ``chosen`` [I'], one after another: whose each is, as an
+        index into these, and the word."""
+        first = self.first[chosen]
+        counts = self.stop[chosen] - first
+        of = np.repeat(np.arange(len(counts)), counts)
+        ends = np.cumsum(counts, dtype=np.int64)
+        return of, self.targets[np.arange(len(of)) + np.repeat(first - (ends - counts), counts)]
+
+    def pairs(self) -> Iterator[tuple[Ints, Ints]]:
+        """Every instance [K'] with every target [K'], about ``PAIRS`` at a time."""
+        for some in pieces(self.stop - self.first, PAIRS):
+            of, words = self.targets_of(some)
+            yield of + some.start, words
 
 
 @dataclass(frozen=True)
@@ -131,10 +174,21 @@ class Instances:
         return np.array([order[name] for name in self.passage_domains.tolist()], dtype=np.int64)
 
     @cached_property
+    def usable_before(self) -> Ints:
+        """[W + 1]: how many usable words stand before each word of the run, and in all of it."""
+        return np.concatenate([[0], np.cumsum(self.usable)])
+
+    @cached_property
     def folded_form(self) -> Ints:
         """[W]: a number for each word's lower-cased form; equal forms have equal numbers."""
         _, folded = np.unique([form.lower() for form in self.forms], return_inverse=True)
         return folded[self.form] if len(self.forms) else self.form
+
+    @cached_property
+    def usable_by_form(self) -> Ints:
+        """The usable words sorted by folded form, as form times W plus word number."""
+        words = np.flatnonzero(self.usable)
+        return np.sort(self.folded_form[words] * len(self.form) + words)
 
     @cached_property
     def document_fold(self) -> Ints:
@@ -177,10 +231,10 @@ class Instances:
             return self._of_class(relation)
         chosen = np.flatnonzero(self.link_relation == relation)
         counts = np.diff(self.link_first)[chosen]
-        first = np.concatenate([[0], np.cumsum(counts)])
-        offsets = np.arange(first[-1]) - np.repeat(first[:-1], counts)
+        edges = np.concatenate([[0], np.cumsum(counts)])
+        offsets = np.arange(edges[-1]) - np.repeat(edges[:-1], counts)
         targets = self.link_targets[np.repeat(self.link_first[chosen], counts) + offsets]
-        return RelationInstances(asked, self.link_query[chosen], first, targets)
+        return RelationInstances(asked, self.link_query[chosen], edges[:-1], edges[1:], targets)
 
     def _of_class(self, relation: int) -> RelationInstances:
         bit = self.every.index(relation)
@@ -188,14 +242,15 @@ class Instances:
         queries = np.flatnonzero(self.usable)
         low = np.searchsorted(members, self.passage_first[self.passage[queries]])
         high = np.searchsorted(members, queries)
-        queries, low, high = (array[high > low] for array in (queries, low, high))
-        first = np.concatenate([[0], np.cumsum(high - low)])
-        offsets = np.arange(first[-1]) - np.repeat(first[:-1], high - low)
+        # every word is asked about every class: small numbers where they suffice
+        small = np.int32 if len(self.form) < 2**31 else np.int64
+        asks = high > low
+
+        def asking(array: Ints) -> Ints:
+            return np.asarray(array[asks], dtype=small)
+
         return RelationInstances(
-            self.relations[relation],
-            queries,
-            first,
-            members[np.repeat(low, high - low) + offsets],
+            self.relations[relation], asking(queries), asking(low), asking(high), members
         )
 
     def save(self, path: Path) -> None:

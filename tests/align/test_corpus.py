@@ -53,7 +53,7 @@ def test_instances_are_the_passages_links() -> None:
     for number, relation in enumerate(found.relations):
         asked = found.of(number)
         for i, query in enumerate(asked.query.tolist()):
-            targets = asked.targets[asked.first[i] : asked.first[i + 1]].tolist()
+            targets = asked.targets[asked.first[i] : asked.stop[i]].tolist()
             got[relation, query, tuple(targets)] += 1
             assert asked.nearest[i] == targets[-1]
     assert got == expected

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -37,27 +37,18 @@ from headprobe.store.run_folder import new_run
 from headprobe.verdicts.roles import judge
 from headprobe.verdicts.rules import load_rules
 from headprobe.workflows.reading import read_corpus
-from tests.bench.large import HEADS, LAYERS, instances, some_heads, tallies
+from tests.bench.large import HEADS, LAYERS, instances, many_words, some_heads, tallies
+from tests.bench.timing import Seconds, timed
 from tests.report.synthetic import manifest
 
 SENTENCES = 12_544
 """Those of UD English EWT train."""
 
-Seconds = np.ndarray
-"""Of wall time, and of processor time (the program's and its children's): where other work shares
-the cores, only the second is the program's own."""
+FEW = 4
+"""Heads that are judged on many words."""
 
 Measured = Iterator[tuple[str, Seconds | float, float | None]]
 """What, how much, and the target."""
-
-
-def timed(work: Callable[[], Any]) -> tuple[Seconds, Any]:
-    def clocks() -> Seconds:
-        return np.array([time.perf_counter(), sum(os.times()[:4])])
-
-    start = clocks()
-    found = work()
-    return clocks() - start, found
 
 
 def reading(treebanks: list[str], folder: Path) -> Measured:
@@ -139,6 +130,19 @@ def judging(run: Path) -> Measured:
     yield "MB of the tables on disk", sum(p.stat().st_size for p in run.glob("*.csv")) / 1e6, None
 
 
+def words(count: int, folder: Path) -> Measured:
+    """What judging takes that grows with the words, in a process of its own, for few heads."""
+    asked = many_words(count)
+    asked.save(folder / "instances.npz")
+    tallies(asked, 1, FEW).save(folder / "tallies.npz")
+    program = [sys.executable, "-m", "tests.bench.words", str(folder)]
+    found = json.loads(subprocess.run(program, check=True, capture_output=True).stdout)
+    title = f"of {len(asked.form):,} words, {FEW} heads"
+    for name, seconds in found["seconds"].items():
+        yield f"s for {name} {title}", np.array(seconds), None
+    yield f"MiB over the sums {title}", found["mib"], 1024
+
+
 def repeated(found: Any) -> Any:
     """What was worked out for one layer, for all of them: the axes of layers and heads grow."""
     if is_dataclass(found) and not isinstance(found, Footing):
@@ -179,6 +183,7 @@ def commands(run: Path) -> Measured:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench.beside")
     parser.add_argument("--treebank", action="append", default=[], help="[the bundled sets]")
+    parser.add_argument("--words", type=int, default=0, help="judge so many too, on Linux [none]")
     parser.add_argument("--out", type=Path, default=Path("bench.jsonl"))
     asked = parser.parse_args()
     title = f"{platform.machine()}, 1,024 heads"
@@ -186,7 +191,10 @@ def main() -> None:
     about = {"time": time.time(), "load": os.getloadavg()}
     with tempfile.TemporaryDirectory() as name:
         folder, run = Path(name), Path(name) / "run"
-        for part in (reading(asked.treebank, folder), judging(run), commands(run)):
+        parts = [reading(asked.treebank, folder), judging(run), commands(run)]
+        if asked.words:
+            parts.append(words(asked.words, folder))
+        for part in parts:
             for what, found, target in part:
                 wall, *own = np.atleast_1d(found).tolist()
                 cells = [f"{wall:.2f}", *(f"{seconds:.2f}" for seconds in own)]

@@ -1,4 +1,5 @@
-"""Sums of 1,024 heads, drawn at random over real instances: the size of an 8B model's run."""
+"""Sums drawn at random over real instances: of 1,024 heads, the size of an 8B model's run, or over
+the words of 100,000 sentences."""
 
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from tests.bench.corpora import corpus
 
 LAYERS, HEADS, WIDTH = 32, 32, 128
 RELATIONS, DOMAINS_ASKED = 80, 5
+LONG_PASSAGES = 40
 TOKENS = 4096
 """Distinct tokens, whose columns are summed."""
 
@@ -42,15 +44,46 @@ def instances() -> Instances:
     return with_sample(with_examples(found, 0), 0)
 
 
-def tallies(asked: Instances) -> Tallies:
+def many_words(count: int) -> Instances:
+    """Passages of 512 tokens, repeated as other documents until there are so many words."""
+    found = corpus("long", LONG_PASSAGES).instances
+    words, links = len(found.form), len(found.link_targets)
+    times = -(-count // words)
+    of = np.repeat(np.arange(times), len(found.passage_ids))
+    names = np.array([f"document {number}" for number in range(len(of))])
+
+    def moved(numbers: np.ndarray, by: int) -> np.ndarray:
+        return (numbers + by * np.arange(times)[:, None]).ravel()
+
+    by_word = ("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel")
+    many = replace(
+        found,
+        passage_ids=names,
+        passage_documents=names,
+        passage_clusters=names,
+        passage_domains=np.tile(found.passage_domains, times),
+        passage_first=np.append(moved(found.passage_first[:-1], words), times * words),
+        **{name: np.tile(getattr(found, name), times) for name in by_word},
+        link_relation=np.tile(found.link_relation, times),
+        link_query=moved(found.link_query, words),
+        link_first=np.append(moved(found.link_first[:-1], links), times * links),
+        link_targets=moved(found.link_targets, words),
+        mention_end=np.where(
+            np.tile(found.mention_end, times) < 0, -1, moved(found.mention_end, words)
+        ),
+    )
+    return with_sample(with_examples(many, 0), 0)
+
+
+def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Tallies:
     """Every head hits some of the instances of each relation, by chance of its own."""
     rng = np.random.default_rng(0)
-    grid = (LAYERS, HEADS)
+    grid = (layers, heads)
     relations = [group(asked, number) for number in range(len(asked.relations))]
     sizes = np.array([each.sums() for each in relations]).astype(np.int64)
     chance = rng.beta(1, 4, (len(relations), 1, *grid))
     n = sizes[:, DOCUMENTS].sum(1)[:, None, None]
-    pairs = (LAYERS * HEADS,) * 2
+    pairs = (layers * heads,) * 2
     likeness = {name: rng.uniform(0, 92, pairs) for name in ("affinity", "cosine")}
     cells, words = len(asked.cells), len(asked.form)
     rows = np.full(cells, words // cells)
@@ -67,8 +100,8 @@ def tallies(asked: Instances) -> Tallies:
             "profile": rng.random((*grid, LONGEST)),
             "profile_norm": rng.random((*grid, LONGEST)),
             "profile_pairs": np.full(LONGEST, words),
-            "category": _by_kind(rng, pair_counts(asked) > 0),
-            "deprel_pairs": _by_kind(rng, _met(asked)),
+            "category": _by_kind(rng, pair_counts(asked) > 0, grid),
+            "deprel_pairs": _by_kind(rng, _met(asked), grid),
             "sampled_winner": rng.integers(1, 50, (len(asked.sampled_words), *grid), np.int32),
             "sampled_kept": rng.random((len(asked.sampled_words), *grid), np.float32),
             "copy_rows": np.array(LAGS),
@@ -89,13 +122,13 @@ def tallies(asked: Instances) -> Tallies:
             "output_rows": rows,
             "output_sum": sums,
             "output_square": np.square(sums).sum(-1) + rng.random((cells, *grid)) * rows.max(),
-            "residual_square": rng.random((cells, LAYERS)) * rows.max(),
+            "residual_square": rng.random((cells, layers)) * rows.max(),
             **likeness,
             "both_active": np.full(pairs, 100),
             "sampled_rows": np.array(len(asked.sampled_words)),
-            "column_token": rng.random((LAYERS, TOKENS)),
+            "column_token": rng.random((layers, TOKENS)),
             "column_token_rows": np.full(TOKENS, 9),
-            "column_position": rng.random((LAYERS, 8)),
+            "column_position": rng.random((layers, 8)),
             "column_position_rows": np.full(8, 9),
             "column_token_passages": np.full(TOKENS, 9),
             "column_position_passages": np.full(8, 9),
@@ -123,9 +156,9 @@ def some_heads(whole: Tallies, layers: int) -> Tallies:
     )
 
 
-def _by_kind(rng: Generator, met: np.ndarray) -> np.ndarray:
-    sums = np.zeros((*met.shape, LAYERS, HEADS))
-    sums[met] = rng.exponential(size=(int(met.sum()), LAYERS, HEADS))
+def _by_kind(rng: Generator, met: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
+    sums = np.zeros((*met.shape, *grid))
+    sums[met] = rng.exponential(size=(int(met.sum()), *grid))
     return sums
 
 

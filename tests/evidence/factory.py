@@ -144,7 +144,7 @@ def instances_by_hand(instances: Instances, relation: int) -> list[tuple[int, se
     """(query, targets) of each instance."""
     asked = instances.of(relation)
     return [
-        (int(query), set(asked.targets[asked.first[i] : asked.first[i + 1]].tolist()))
+        (int(query), set(asked.targets[asked.first[i] : asked.stop[i]].tolist()))
         for i, query in enumerate(asked.query)
     ]
 

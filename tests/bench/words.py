@@ -1,0 +1,61 @@
+"""Judges the sums in a folder, in a process of its own; ``tests.bench.beside --words`` fills it.
+
+Prints a JSON object: seconds of each step (wall, processor), and the MiB that they took at most
+over the sums and instances.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from headprobe.evidence.category_null import fit_tastes
+from headprobe.evidence.conduct import conduct
+from headprobe.evidence.footing import find_footing
+from headprobe.evidence.shape import shape
+from headprobe.evidence.weigh import weigh_on
+from headprobe.report.examples import write_examples
+from headprobe.store.instances import Instances
+from headprobe.store.tallies import Tallies
+from headprobe.verdicts.roles import judge
+from headprobe.verdicts.rules import load_rules
+from tests.bench.timing import timed
+
+
+def peak() -> float:
+    """MiB; ``ru_maxrss`` would count the parent's, too."""
+    status = Path("/proc/self/status").read_text("utf-8")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+def main(folder: Path) -> None:
+    rules = load_rules()
+    asked, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
+    heads, before = sums["sink"].shape[1], peak()
+    fitting, fitted = timed(lambda: fit_tastes(asked, sums))
+    basing, footing = timed(lambda: find_footing(asked, sums, fitted))
+    watching, conducted = timed(
+        lambda: conduct(
+            asked,
+            sums,
+            fitted,
+            confidence=rules.confidence,
+            min_kept=rules.positional.min_kept,
+            min_attention=rules.unnamed.min_attention,
+            look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+        )
+    )
+
+    def decide() -> None:
+        evidence = weigh_on(footing, asked, sums, rules)
+        shapes = shape(asked, sums, rules.confidence)
+        verdicts, _ = judge(evidence, shapes, conducted, sums, heads, rules)
+        write_examples(folder / "examples.jsonl", asked, sums, conducted, verdicts)
+
+    deciding, _ = timed(decide)
+    found = {"tastes": fitting, "baselines": basing, "conduct": watching, "the rest": deciding}
+    seconds = {name: times.tolist() for name, times in found.items()}
+    print(json.dumps({"seconds": seconds, "mib": peak() - before}))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
