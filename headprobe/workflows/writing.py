@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,10 +61,14 @@ def write_run(
         progress.stage("judging")
         judged = judge_sums(sums.instances, sums.tallies, kv_heads, rules)
     with new_run(target, overwrite) as folder:
-        write_sums(folder, sums.instances, sums.tallies)
-        for control in sums.controls:
-            control.tallies.save(folder / CONTROL_SUMS[control.name])
-        write_judged(folder, judged, sums.skipped, sums.n_kv_heads, rules)
+        with ThreadPoolExecutor(1) as beside:  # sums wait for the disk, tables for the processor
+            saved = [beside.submit(write_sums, folder, sums.instances, sums.tallies)]
+            for control in sums.controls:
+                path = folder / CONTROL_SUMS[control.name]
+                saved.append(beside.submit(control.tallies.save, path))
+            write_judged(folder, judged, sums.skipped, sums.n_kv_heads, rules)
+            for each in saved:
+                each.result()
         controls = write_controls(folder, sums.controls, kv_heads, rules)
         manifest = draft()
         scored = manifest.bits_per_character

@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -105,8 +106,8 @@ def judging(run: Path) -> Measured:
     note = manifest(LAYERS, HEADS, HEADS // 4)
 
     def write() -> None:
-        with new_run(run) as folder:
-            write_sums(folder, asked, sums)
+        with new_run(run) as folder, ThreadPoolExecutor(1) as beside:  # as a scan does
+            saved = beside.submit(write_sums, folder, asked, sums)
             write_results(
                 folder,
                 asked,
@@ -120,6 +121,7 @@ def judging(run: Path) -> Measured:
                 (),
                 note.model.n_kv_heads,
             )
+            saved.result()
             write_manifest(folder, note)
 
     written, _ = timed(write)
