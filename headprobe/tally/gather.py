@@ -97,8 +97,11 @@ def find_winners(
     earlier words: none but those of the sentence where ``of_sentence`` [I] (``sentence`` [B, W']),
     none but those that are 1 in its line of ``other_form`` [J, W'] where one of ``strict`` [J]."""
     _, groups, _, shared, queries = share.shape
-    line = np.full(len(row), -1)
-    line[strict] = np.arange(len(strict))
+    line = np.empty(len(row), np.int64)
+    for i in range(len(row)):
+        line[i] = -1
+    for j in range(len(strict)):
+        line[strict[j]] = j
     for i in range(len(row)):
         if not of_sentence[i] and line[i] < 0:
             continue

@@ -17,8 +17,8 @@ def strip(
     scores: Floats,
     loudness: Floats,
     rows: Ints,
-    seen: Ints,
     extra: Ints,
+    extra_first: Ints,
     starts: int,
     first: int,
     shares: Floats,
@@ -31,43 +31,46 @@ def strip(
     low: int,
     high: int,
 ) -> None:
-    """Fill the last seven arrays for the items b * H + h from ``low`` to ``high``.
+    """Fill the last seven arrays (``by_distance`` is added to) for the items b * H + h from
+    ``low`` to ``high``.
 
-    ``weights`` and ``scores`` [B, G, T, S, R], ``loudness`` [N, H], ``rows`` [B, R], ``seen``
-    [B, T] of the rectangle, ``extra`` [3, K] passage, key and word of the words' further tokens.
-    ``shares`` [2, B, G, W', S, W], ``kept`` [B, W, H], ``winner`` [B, W, H], ``columns``
-    [3, B, W', H], ``by_distance`` [2, B, H, W'], ``drawn`` [H, B, T - 1], ``over_rows`` [5, B, H].
+    ``weights`` and ``scores`` [B, G, T, S, R], ``loudness`` [B, T, H], ``rows`` [B, R] of the
+    rectangle, ``extra`` [3, K] passage, key and word of the words' further tokens, which begin at
+    ``extra_first`` [B + 1] for each passage. ``shares`` [2, B, G, W', S, W], ``kept`` [B, W, H],
+    ``winner`` [B, W, H], ``columns`` [3, B, W', H], ``by_distance`` [2, B, H, W'], ``drawn``
+    [H, B, T - 1], ``over_rows`` [5, B, H].
     """
-    groups, _, shared = weights.shape[1:4]
+    groups, shared = shares.shape[2], shares.shape[4]
     words, queries = shares.shape[3], shares.shape[5]
+    # plain loops, where arrays have methods: those take long to compile
     left = np.empty((2, queries), np.float32)
     for item in range(low, high):
         b, h = item // (groups * shared), item % (groups * shared)
         g, s = h // shared, h % shared
-        loud = loudness[seen[b], h]
-        _take(weights, loud, extra, first, shares, drawn, b, g, s)
-        left[:] = 0
+        _take(weights, loudness, extra, extra_first, first, shares, drawn, b, g, s)
         _choose(shares, first, left, winner, b, g, s)
-        kept[b, :, h] = left[0]
-        own = previous = 0.0
+        sink = own = previous = stripped = 0.0
+        for t in range(words, words + starts):
+            sink += drawn[h, b, t]
+        for e in range(extra_first[b], extra_first[b + 1]):
+            if extra[2, e] >= first:
+                own += weights[b, g, extra[1, e], s, extra[2, e] - first]
         for r in range(queries):
             own += weights[b, g, first + r, s, r]
             if first + r > 0:
                 previous += shares[0, b, g, first + r - 1, s, r]
+            kept[b, r, h] = left[0, r]
+            stripped += left[0, r] > 0
             # no product with the reciprocal: that of the smallest numbers is infinite
             for k in range(2):
                 if left[k, r] == 0:
                     left[k, r] = 1
-        for e in range(np.searchsorted(extra[0], b), np.searchsorted(extra[0], b + 1)):
-            if extra[2, e] >= first:
-                own += weights[b, g, extra[1, e], s, extra[2, e] - first]
-        by_distance[:, b, h] = 0
         _renormalise(shares, first, left, columns, by_distance, b, g, s)
-        over_rows[0, b, h] = drawn[h, b, words : words + starts].sum()
+        over_rows[0, b, h] = sink
         over_rows[1, b, h] = own
         over_rows[2, b, h] = previous
         over_rows[3, b, h] = _sum_entropy(weights, scores, rows, words, first, queries, b, g, s)
-        over_rows[4, b, h] = (kept[b, :, h] > 0).sum()
+        over_rows[4, b, h] = stripped
 
 
 @compiled
@@ -75,6 +78,7 @@ def _take(
     weights: Floats,
     loudness: Floats,
     extra: Ints,
+    extra_first: Ints,
     first: int,
     shares: Floats,
     drawn: Floats,
@@ -82,12 +86,12 @@ def _take(
     g: int,
     s: int,
 ) -> None:
-    """Attention to earlier words, raw and by ``loudness`` [T], to ``shares``; and what each key
-    gets from later rows."""
+    """Attention to earlier words, raw and by loudness, to ``shares``; and what each key gets from
+    later rows."""
     h, rows = g * shares.shape[4] + s, U(shares.shape[5])
     for t in range(shares.shape[3]):
-        later, loud, got = U(max(t - first + 1, 0)), loudness[t], np.float32(0)
-        for r in range(U(0), later):
+        later, loud, got = U(max(t - first + 1, 0)), loudness[b, t, h], np.float32(0)
+        for r in range(later):
             shares[0, b, g, t, s, r] = 0
             shares[1, b, g, t, s, r] = 0
         for r in range(later, rows):
@@ -101,10 +105,10 @@ def _take(
         for r in range(U(0), rows):
             got += weights[b, g, t, s, r]
         drawn[h, b, t] = got
-    for e in range(np.searchsorted(extra[0], b), np.searchsorted(extra[0], b + 1)):
+    for e in range(extra_first[b], extra_first[b + 1]):
         t, word = extra[1, e], extra[2, e]
-        later, loud, got = U(max(word - first + 1, 0)), loudness[t], np.float32(0)
-        for r in range(later, rows):
+        loud, got = loudness[b, t, h], np.float32(0)
+        for r in range(U(max(word - first + 1, 0)), rows):
             weight = weights[b, g, t, s, r]
             shares[0, b, g, word, s, r] += weight
             shares[1, b, g, word, s, r] += weight * loud
@@ -124,8 +128,11 @@ def _choose(
 ) -> None:
     """What is ``left`` [2, W] of each row, and which word alone has the largest weight above 0."""
     h, rows = g * shares.shape[4] + s, U(shares.shape[5])
-    best, place = np.zeros(rows, np.float32), np.full(rows, -1, np.int32)
+    best, place = np.empty(rows, np.float32), np.empty(rows, np.int32)
     nowhere = np.int32(-1)
+    for r in range(rows):
+        left[0, r] = left[1, r] = best[r] = 0
+        place[r] = nowhere
     for t in range(shares.shape[3]):
         here = np.int32(t)
         for r in range(U(max(t - first + 1, 0)), rows):
@@ -135,7 +142,8 @@ def _choose(
             tied = nowhere if weight == most else place[r]
             place[r] = here if weight > most else tied
             best[r] = weight if weight > most else most
-    winner[b, :, h] = place
+    for r in range(rows):
+        winner[b, r, h] = place[r]
 
 
 @compiled
@@ -185,8 +193,11 @@ def _sum_entropy(
 ) -> float:
     """In nats, over the rows of usable words: with p = exp(s - c) the entropy -sum(p log p) of a
     row is c sum(p) - sum(p s)."""
-    top_weight, top_score = np.zeros(queries, np.float32), scores[b, g, 0, s, :queries].copy()
-    mass, product = np.zeros(queries, np.float32), np.zeros(queries, np.float32)
+    top_weight, top_score = np.empty(queries, np.float32), np.empty(queries, np.float32)
+    mass, product = np.empty(queries, np.float32), np.empty(queries, np.float32)
+    for r in range(queries):
+        top_weight[r] = mass[r] = product[r] = 0
+        top_score[r] = scores[b, g, 0, s, r]
     for t in range(weights.shape[2]):
         later = max(t - first, 0) if t < words else 0
         for r in range(U(later), U(queries)):

@@ -35,11 +35,12 @@ class SweptView:
         self.kept = torch.empty(passages, queries, heads)
         self.winner = torch.empty(passages, queries, heads, dtype=torch.int32)
         self.columns = torch.empty(3, passages, words, heads)
-        by_distance = torch.empty(2, passages, heads, words)
+        by_distance = torch.zeros(2, passages, heads, words)
         drawn = torch.empty(heads, passages, keys - 1)
         over_rows = torch.empty(5, passages, heads, dtype=torch.float64)
-        rectangle = batch.rectangle
-        asked = weights, scores.float(), loudness, rectangle.rows, rectangle.seen, batch.extra
+        of_keys = loudness.index_select(0, batch.rectangle.seen.flatten()).view(passages, keys, -1)
+        extra_first = torch.searchsorted(batch.extra[0], torch.arange(passages + 1))
+        asked = weights, scores.float(), of_keys, batch.rectangle.rows, batch.extra, extra_first
         found = self.shares, self.kept, self.winner, self.columns, by_distance, drawn, over_rows
         work = partial(
             strip,
