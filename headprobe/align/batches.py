@@ -32,7 +32,8 @@ class AlignedBatch:
     the relations with ``every``, tell of the earlier words. ``one_sentence``: no passage holds
     more. ``sampled`` and ``example`` [S] are rows (b * W + w) that are looked at one by one,
     ``sampled_row`` and ``example_row`` [S] their places in the run's lists; ``questions`` count
-    rows in the same way.
+    rows in the same way. ``sampled_pair`` [P] are the pairs of the sampled rows with all earlier
+    words, (b * W' + earlier) * W + w.
     """
 
     rectangle: Rectangle
@@ -49,6 +50,7 @@ class AlignedBatch:
     one_sentence: bool
     sampled: Tensor
     sampled_row: Tensor
+    sampled_pair: Tensor
     example: Tensor
     example_row: Tensor
     questions: Questions
@@ -95,7 +97,8 @@ class Chunk:
     ``token_column`` [N] indexes the run's distinct token ids. ``word_token`` [Q] are the places of
     all usable words' last tokens, ``word_passage`` [Q] and ``cell`` [P] their passages and these'
     cells; ``sampled_word`` [S] the sampled among these words, in the order of the batches';
-    ``told`` [M] the places of the texts' tokens.
+    ``sampled_of`` [P] which of these each of the batches' ``sampled_pair`` belongs to; ``told`` [M]
+    the places of the texts' tokens.
     """
 
     passages: NDArray[np.int64]
@@ -106,6 +109,7 @@ class Chunk:
     word_passage: Tensor
     cell: Tensor
     sampled_word: Tensor
+    sampled_of: Tensor
     told: Tensor
 
 
@@ -147,7 +151,7 @@ class Batcher:
         words = [np.arange(*found.passage_first[p : p + 2]) for p in numbers]
         words = [inside[found.usable[inside]] for inside in words]
         word, passage = np.concatenate(words), np.repeat(np.arange(len(words)), _lengths(words))
-        sampled = [
+        of_blocks = [
             found.sampled_words[low:high]
             for block in blocks
             for low, high in (
@@ -156,7 +160,9 @@ class Batcher:
             )
         ]
         order = np.argsort(word)
-        place = order[np.searchsorted(word[order], np.concatenate(sampled))]
+        sampled = np.concatenate(of_blocks)
+        place = order[np.searchsorted(word[order], sampled)]
+        earlier = sampled - found.passage_first[found.passage[sampled]]
         return Chunk(
             passages=numbers,
             flat=flat,
@@ -171,6 +177,7 @@ class Batcher:
             word_passage=self._tensor(passage),
             cell=self._tensor(found.cell[numbers]),
             sampled_word=self._tensor(place),
+            sampled_of=self._tensor(np.repeat(np.arange(len(place)), earlier)),
             told=self._tensor(_text_places(starts, self.starts)),
         )
 
@@ -227,6 +234,7 @@ class Batcher:
             "marks": stack([self._marks[span] for span in earlier], 0),
             "sampled": sampled,
             "sampled_row": sampled_row,
+            "sampled_pair": _with_earlier(sampled, usable.shape[1], first_word),
             "example": example,
             "example_row": example_row,
         }
@@ -271,6 +279,18 @@ def _within(
     base = np.array([span.start for span in word_rows])
     length = max(span.stop - span.start for span in word_rows)
     return passage * length + words[place] - base[passage], place
+
+
+def _with_earlier(rows: NDArray[np.int64], words: int, first_word: int) -> NDArray[np.int64]:
+    """[P]: the pairs (b * W' + earlier) * W + w of rows b * W + w, one row after another, where W
+    of the ``words`` W' are query words, from ``first_word`` on."""
+    queries = words - first_word
+    passage, row = np.divmod(rows, max(queries, 1))
+    counts = first_word + row
+    earlier = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    found: NDArray[np.int64] = np.repeat(passage * words * queries + row, counts)
+    found += earlier * queries
+    return found
 
 
 def _text_places(edges: NDArray[np.integer], starts: int) -> NDArray[np.int64]:

@@ -24,7 +24,7 @@ class ColumnStatistic:
         self._position = torch.zeros(layers, POSITIONS, dtype=kind, device=device)
         self._position_rows = torch.zeros(POSITIONS, dtype=torch.int64, device=device)
 
-    def begin(self) -> None:
+    def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
         self._drawn: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:

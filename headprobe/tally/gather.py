@@ -30,7 +30,7 @@ def add_by_kind(
 
 
 @compiled
-def pick_pairs(shares: Floats, pair: Ints, found: Floats) -> None:
+def pick_shares(shares: Floats, pair: Ints, found: Floats) -> None:
     """Put the pairs of words ``pair`` [K] ((b * W' + earlier) * W + w) of ``shares``
     [2, B, G, W', S, W] in ``found`` [2, K, H]."""
     _, _, groups, words, shared, queries = shares.shape
@@ -43,16 +43,15 @@ def pick_pairs(shares: Floats, pair: Ints, found: Floats) -> None:
 
 
 @compiled
-def pick_rows(share: Floats, row: Ints, found: Floats) -> None:
-    """Put the rows ``row`` [I] (b * W + w) of ``share`` [B, G, W', S, W] in ``found``
-    [H, W', I]."""
+def pick_share(share: Floats, pair: Ints, found: Floats) -> None:
+    """Put the pairs of words ``pair`` [P] ((b * W' + earlier) * W + w) of ``share``
+    [B, G, W', S, W] in ``found`` [H, P]."""
     _, groups, words, shared, queries = share.shape
-    passage, place = (row // queries).astype(U), (row % queries).astype(U)
-    for h in range(groups * shared):
-        g, s = h // shared, h % shared
-        for t in range(words):
-            for i in range(U(len(row))):
-                found[h, t, i] = share[passage[i], g, t, s, place[i]]
+    for i in range(len(pair)):
+        r, t, b = pair[i] % queries, pair[i] // queries % words, pair[i] // (queries * words)
+        for g in range(groups):
+            for s in range(shared):
+                found[g * shared + s, i] = share[b, g, t, s, r]
 
 
 @compiled

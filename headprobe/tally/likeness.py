@@ -28,6 +28,7 @@ class LikenessStatistic:
     ) -> None:
         self._idle_line = idle_line
         # one product for the norm and for the projection
+        self._norm = layers[0].norm_map.shape[-1]
         self._maps = [
             torch.cat([layer.norm_map, layer.projection(PROJECTED, seed)], dim=-1)
             for layer in layers
@@ -39,26 +40,25 @@ class LikenessStatistic:
         self._cosine = torch.zeros(pairs, dtype=kind, device=device)
         self._both = torch.zeros(pairs, dtype=kind, device=device)
 
-    def begin(self) -> None:
-        self._attention: dict[int, Tensor] = {}
+    def begin(self, chunk: Chunk) -> None:
+        layers, rows, pairs = len(self._maps), len(chunk.sampled_word), len(chunk.sampled_of)
+        heads, _, width = self._maps[0].shape
+        like = self._maps[0].new_empty
+        # of all layers in one piece each, which need not be copied together
+        self._attention = like(layers, heads, pairs)
+        self._written = like(layers, heads, rows, width - self._norm)
+        self._active = like(layers, heads, rows)
         self._left: list[Tensor] = []
-        self._written: list[Tensor] = []
-        self._active: list[Tensor] = []
+        self._pairs = 0
 
     def add(self, view: LayerView) -> None:
-        batch = view.batch
-        if not len(batch.sampled):
-            return
+        batch, first = view.batch, self._pairs
         self._left.append(at(view.kept, batch.sampled) > 0)
-        attention = view.whole(batch.sampled)
-        kept = self._attention.get(batch.rectangle.start)
-        if kept is None:  # of all layers in one piece, which need not be copied together
-            kept = attention.new_empty(len(self._maps), *attention.shape)
-            self._attention[batch.rectangle.start] = kept
-        torch.sqrt(attention, out=kept[view.layer.index])
+        self._pairs += len(batch.sampled_pair)
+        torch.sqrt(view.sampled, out=self._attention[view.layer.index, :, first : self._pairs])
 
     def add_output(self, view: OutputView) -> None:
-        chunk, sampled = view.chunk, view.chunk.sampled_word
+        chunk, sampled, layer = view.chunk, view.chunk.sampled_word, view.layer.index
         if not len(sampled):
             return
         count = torch.zeros_like(chunk.cell).index_add_(
@@ -66,34 +66,27 @@ class LikenessStatistic:
         )
         mean = view.passage_sum / count.clamp(min=1)[:, None, None]
         centred = view.head_output[sampled] - mean[chunk.word_passage[sampled]]
-        mapped = torch.bmm(centred.transpose(0, 1), self._maps[view.layer.index])
-        split = view.layer.norm_map.shape[-1]
-        norm = mapped[..., :split].norm(dim=-1)
+        mapped = torch.bmm(centred.transpose(0, 1), self._maps[layer])
+        norm = mapped[..., : self._norm].norm(dim=-1)
         active = (norm >= self._idle_line * norm.median(dim=0).values) & (norm > 0)
         active &= torch.cat(self._left).T
-        length = mapped[..., split:].norm(dim=-1)
+        length = mapped[..., self._norm :].norm(dim=-1)
         scale = active / torch.where(length > 0, length, 1)
-        self._active.append(active.float())
-        self._written.append(mapped[..., split:] * scale[..., None])
-        self._left = []
+        torch.mul(mapped[..., self._norm :], scale[..., None], out=self._written[layer])
+        self._active[layer] = active
+        self._attention[layer].mul_(self._active[layer].index_select(1, chunk.sampled_of))
+        self._left, self._pairs = [], 0
 
     def finish(self, chunk: Chunk) -> None:
-        if not len(chunk.sampled_word):
-            return
         self._rows += len(chunk.sampled_word)
-        active, written = torch.cat(self._active), torch.cat(self._written).flatten(1)
-        self._both.add_(active @ active.T)
-        self._cosine.add_(written @ written.T)
-        first = 0
-        for batch in chunk.batches:
-            if not len(batch.sampled):
-                continue
-            attention = self._attention.pop(batch.rectangle.start).flatten(0, 1)
-            last = first + len(batch.sampled)
-            rows = attention.mul_(active[:, None, first:last]).flatten(1)
-            self._affinity.add_(rows @ rows.T)
-            first = last
-        self._active, self._written = [], []
+        for sums, of_heads in (
+            (self._both, self._active),
+            (self._cosine, self._written),
+            (self._affinity, self._attention),
+        ):
+            rows = of_heads.view(len(sums), -1)
+            sums.add_(rows @ rows.T)
+        del self._active, self._written, self._attention
 
     def sums(self) -> Mapping[str, Tensor]:
         return {

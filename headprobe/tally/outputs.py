@@ -25,7 +25,7 @@ class OutputStatistic:
         self._square = torch.zeros(len(layers), cells, heads, dtype=kind, device=device)
         self._residual = torch.zeros(len(layers), cells, dtype=kind, device=device)
 
-    def begin(self) -> None:
+    def begin(self, chunk: Chunk) -> None:
         """Nothing is held of a chunk."""
 
     def add(self, view: LayerView) -> None:

@@ -34,7 +34,7 @@ class RelationStatistic:
         bins = sum(math.prod(of_kind) for of_kind in self._bins.values())
         self._hits = torch.zeros(bins, layers, heads, dtype=torch.int32, device=device)
 
-    def begin(self) -> None:
+    def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
         self._told: dict[int, list[tuple[Tensor, ...]]] = defaultdict(list)
 
     def add(self, view: LayerView) -> None:

@@ -18,7 +18,7 @@ class Statistic(Protocol):
     copies of it can take in other chunks meanwhile.
     """
 
-    def begin(self) -> None:
+    def begin(self, chunk: Chunk) -> None:
         """A chunk begins."""
 
     def add(self, view: LayerView) -> None:
@@ -37,7 +37,7 @@ class Statistic(Protocol):
 class BatchStatistic:
     """A statistic of attention alone, whose sums do not span layers."""
 
-    def begin(self) -> None:
+    def begin(self, chunk: Chunk) -> None:
         """Nothing is held of a chunk."""
 
     def add_output(self, view: OutputView) -> None:

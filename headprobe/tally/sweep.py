@@ -10,7 +10,13 @@ from torch import Tensor
 
 from headprobe.align.batches import AlignedBatch
 from headprobe.model.heads import Layer
-from headprobe.tally.gather import add_by_kind, find_strongest, find_winners, pick_pairs, pick_rows
+from headprobe.tally.gather import (
+    add_by_kind,
+    find_strongest,
+    find_winners,
+    pick_share,
+    pick_shares,
+)
 from headprobe.tally.strip import strip
 from headprobe.tally.view import at
 
@@ -59,7 +65,7 @@ class SweptView:
         """[2, K, H]."""
         pair = self.batch.questions.target_pair
         found = torch.empty(2, len(pair), self.kept.shape[-1])
-        pick_pairs(self.shares.numpy(), pair.numpy(), found.numpy())
+        pick_shares(self.shares.numpy(), pair.numpy(), found.numpy())
         return found
 
     @property
@@ -78,10 +84,12 @@ class SweptView:
         given = self.shares[0].numpy(), self.batch.kinds, self.batch.first_word
         self._in_pieces(len(sums), partial(add_by_kind, *given, sums.numpy()))
 
-    def whole(self, rows: Tensor) -> Tensor:
-        """[H, W', I]."""
-        found = torch.empty(self.kept.shape[-1], self.batch.words, len(rows))
-        pick_rows(self.shares[0].numpy(), rows.numpy(), found.numpy())
+    @property
+    def sampled(self) -> Tensor:
+        """[H, P]."""
+        pair = self.batch.sampled_pair
+        found = torch.empty(self.kept.shape[-1], len(pair))
+        pick_share(self.shares[0].numpy(), pair.numpy(), found.numpy())
         return found
 
     def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:

@@ -93,7 +93,7 @@ class Tallier:
         self._chunk = chunk
         self._residual = {}
         for statistic in self._statistics:
-            statistic.begin()
+            statistic.begin(chunk)
 
     def residual(self, layer: int, hidden: Tensor) -> None:
         """The residual stream [1, N, E] that enters a layer."""

@@ -149,8 +149,13 @@ class TensorView:
         of_runs = torch.nn.functional.embedding_bag(members, self.by_pair, first, mode="sum")
         sums.index_add_(1, kind, of_runs.T.to(sums.dtype))
 
-    def whole(self, rows: Tensor) -> Tensor:
-        """[H, W', I]."""
+    @property
+    def sampled(self) -> Tensor:
+        """[H, P]."""
+        return self.by_pair.index_select(0, self.batch.sampled_pair).T
+
+    def _whole(self, rows: Tensor) -> Tensor:
+        """[H, W', I]: ``share`` in these rows (b * W + w)."""
         words, queries = self.batch.words, self.batch.queries
         first = rows // queries * (words * queries) + rows % queries
         pairs = first + torch.arange(words, device=rows.device)[:, None] * queries
@@ -159,7 +164,7 @@ class TensorView:
 
     def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """[I, H, M]."""
-        shares = self.whole(rows).permute(2, 0, 1)
+        shares = self._whole(rows).permute(2, 0, 1)
         found = shares.topk(min(most, shares.shape[-1]), dim=-1)
         return found.values, found.indices
 
@@ -178,7 +183,7 @@ class TensorView:
             of_sentence = at(_winners(self.earlier * self.batch.same_sentence), rows)
             winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
         if len(asked.strict):
-            candidates = self.whole(asked.row[asked.strict]) * asked.other_form.T
+            candidates = self._whole(asked.row[asked.strict]) * asked.other_form.T
             winner[asked.strict] = winners(candidates).T
         return winner
 

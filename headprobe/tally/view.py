@@ -60,8 +60,9 @@ class LayerView(Protocol):
     def add_by_kind(self, sums: Tensor) -> None:
         """Add ``share`` to ``sums`` [H, KINDS], each word pair to both its kinds."""
 
-    def whole(self, rows: Tensor) -> Tensor:
-        """[H, W', I]: ``share`` in these rows (b * W + w)."""
+    @property
+    def sampled(self) -> Tensor:
+        """[H, P]: ``share`` of the earlier words of the sampled rows, one row after another."""
 
     def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
         """[I, H, M] the largest ``share`` in these rows (b * W + w), descending, and their words:

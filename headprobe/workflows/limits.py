@@ -13,6 +13,7 @@ from headprobe.align.corpus import Corpus
 from headprobe.errors import HeadprobeError
 from headprobe.model.heads import HeadGrid
 from headprobe.model.placing import free_memory
+from headprobe.tally.likeness import PROJECTED
 
 MIB = 2**20
 
@@ -89,10 +90,10 @@ class WorkingSet:
         self._workers = min(torch.get_num_threads(), MOST_ABREAST) if abreast else 1
         words = np.diff(found.passage_first)
         sampled = np.bincount(found.passage[found.sampled_words], minlength=len(words))
-        kept = sampled * (words + 3 * grid.layers[0].norm_map.shape[-1]) * 4
-        beside = words**2 // 2 * pair + kept * heads * len(grid.layers)
+        kept = sampled * (words / 2 + PROJECTED + 1) * 4
+        beside = words**2 / 2 * pair + kept * heads * len(grid.layers)
         lengths = corpus.lengths
-        self.sizes: NDArray[np.int64] = lengths + -(-beside // self.token)
+        self.sizes: NDArray[np.int64] = lengths + np.ceil(beside / self.token).astype(np.int64)
         self._longest = int(self.sizes.max()) * self.token
         self._row = int(lengths.max()) * heads * self._score
         most = BatchLimits.of(grid.device)

@@ -172,10 +172,7 @@ class _Nothing:
     def add(self, view: object) -> None:
         """Adds nothing."""
 
-    add_output = finish = add
-
-    def begin(self) -> None:
-        """Nothing is held of a chunk."""
+    begin = add_output = finish = add
 
     def sums(self) -> dict[str, Tensor]:
         return {}

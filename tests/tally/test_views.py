@@ -13,7 +13,7 @@ from tests.checkpoints import toy_tokenizer
 from tests.model.tiny import tiny_model
 from tests.tally.test_against_eager import PROBES, passages_of, run
 
-NUMBERS = ("over_rows", "drawn", "kept", "targets", "columns", "by_distance")
+NUMBERS = ("sampled", "over_rows", "drawn", "kept", "targets", "columns", "by_distance")
 PLACES = ("winner", "link_winner")
 
 
@@ -28,7 +28,6 @@ def compare(swept: SweptView, tensors: TensorView) -> None:
     for name in PLACES:
         assert torch.equal(getattr(swept, name), getattr(tensors, name)), name
     rows = torch.randperm(batch.queries * len(batch.usable))[:7]
-    torch.testing.assert_close(swept.whole(rows), tensors.whole(rows), rtol=2e-6, atol=1e-7)
     (share, word), (expected, places) = (view.strongest(rows, 3) for view in (swept, tensors))
     torch.testing.assert_close(share, expected, rtol=2e-6, atol=1e-7)
     lone = (expected > 0) & (expected.diff(dim=-1, append=expected[..., :1] * 0) < -1e-6)
