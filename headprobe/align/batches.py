@@ -14,6 +14,7 @@ from headprobe.align.corpus import Corpus
 from headprobe.align.flat import NONE, Block, Flat, Rectangle, lay_flat, on_device
 from headprobe.align.order import Order, order_tokens
 from headprobe.align.pairs import in_runs, pair_kinds
+from headprobe.align.picked import rows_of, with_earlier
 from headprobe.align.questions import Asker, Questions
 
 
@@ -223,8 +224,8 @@ class Batcher:
         earlier, first_word = self._earlier(block)
         usable = stack([found.usable[span] for span in earlier], False)
         classes = self._classes(earlier, usable)
-        sampled, sampled_row = _within(found.sampled_words, queries)
-        example, example_row = _within(found.example_words, queries)
+        sampled, sampled_row = rows_of(found.sampled_words, queries)
+        example, example_row = rows_of(found.example_words, queries)
         sentence = stack([found.sentence[span] for span in earlier], 0)
         arrays = {
             **order.of_extra(self._groups, usable.shape[1]),
@@ -234,7 +235,7 @@ class Batcher:
             "marks": stack([self._marks[span] for span in earlier], 0),
             "sampled": sampled,
             "sampled_row": sampled_row,
-            "sampled_pair": _with_earlier(sampled, usable.shape[1], first_word),
+            "sampled_pair": with_earlier(sampled, usable.shape[1], first_word),
             "example": example,
             "example_row": example_row,
         }
@@ -266,31 +267,6 @@ class Batcher:
         columns = np.arange(len(found.every))
         member = ((bits[:, :, None] >> columns) & 1).astype(bool) & usable[:, :, None]
         return member.astype(np.float32)
-
-
-def _within(
-    words: NDArray[np.integer], word_rows: Sequence[slice]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """[S]: the rows (b * W + w) of the ``words`` in a batch, ascending word numbers of the run; and
-    [S] their places in ``words``."""
-    places = [np.arange(*np.searchsorted(words, [s.start, s.stop])) for s in word_rows]
-    place = np.concatenate(places).astype(np.int64)
-    passage = np.repeat(np.arange(len(word_rows)), _lengths(places))
-    base = np.array([span.start for span in word_rows])
-    length = max(span.stop - span.start for span in word_rows)
-    return passage * length + words[place] - base[passage], place
-
-
-def _with_earlier(rows: NDArray[np.int64], words: int, first_word: int) -> NDArray[np.int64]:
-    """[P]: the pairs (b * W' + earlier) * W + w of rows b * W + w, one row after another, where W
-    of the ``words`` W' are query words, from ``first_word`` on."""
-    queries = words - first_word
-    passage, row = np.divmod(rows, max(queries, 1))
-    counts = first_word + row
-    earlier = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    found: NDArray[np.int64] = np.repeat(passage * words * queries + row, counts)
-    found += earlier * queries
-    return found
 
 
 def _text_places(edges: NDArray[np.integer], starts: int) -> NDArray[np.int64]:
