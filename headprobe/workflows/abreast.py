@@ -5,8 +5,10 @@ and while one of them is in the interpreter, the others go on.
 """
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import islice
 from queue import SimpleQueue
 from threading import Condition
 from types import TracebackType
@@ -21,8 +23,8 @@ from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import HeadGrid
 from headprobe.tally.tallier import Tallier
 
-TURNS = 8
-"""So many chunks in turn pass on each thread before all wait for each other."""
+ROUND = 15.0
+"""Seconds after which all wait for each other, about: only then sums are of whole chunks."""
 
 
 class Progress:
@@ -32,10 +34,14 @@ class Progress:
         self._layer, self._told = -1.0, Condition()
 
     def reach(self, layer: float) -> None:
-        """This layer, and all before; ``math.inf``: the pass is over."""
+        """This layer, and all before."""
         with self._told:
             self._layer = layer
             self._told.notify_all()
+
+    def end(self, _: object = None) -> None:
+        """The pass is over, or will never begin."""
+        self.reach(math.inf)
 
     def wait_for(self, layer: float) -> None:
         """Return when it is reached."""
@@ -80,7 +86,7 @@ class Abreast:
     """Passes chunks on ``workers`` threads, which share torch's own; a context manager."""
 
     def __init__(self, grid: HeadGrid, batcher: Batcher, tallier: Tallier, workers: int) -> None:
-        self._grid, self._batcher, self._workers = grid, batcher, workers
+        self._grid, self._batcher, self._tallier, self._workers = grid, batcher, tallier, workers
         self._free: SimpleQueue[Tallier] = SimpleQueue()
         for observer in (tallier, *(tallier.beside() for _ in range(workers - 1))):
             self._free.put(observer)
@@ -88,41 +94,51 @@ class Abreast:
         share = max(1, self._threads // workers)
         self._pool = ThreadPoolExecutor(workers, "abreast", torch.set_num_threads, (share,))
 
-    @property
-    def at_once(self) -> int:
-        """How many chunks to give at once."""
-        return TURNS * self._workers if self._workers > 1 else 1
+    def run(
+        self, chunks: Sequence[Sequence[Block]], passed: Callable[[Sequence[Block]], None]
+    ) -> Iterator[None]:
+        """Pass all of them, in rounds, and stop after each: there sums are of whole chunks.
+        ``passed`` is told of each chunk, in their order, when it is over. Raises the error of the
+        first that fails, when none is running any more; those that wait do not begin."""
+        rest, turns = iter(chunks), 1
+        while some := list(islice(rest, turns * self._workers)):
+            began = time.monotonic()
+            if self._workers == 1:
+                run_chunk(self._grid, self._batcher, some[0], self._tallier)
+                passed(some[0])
+            else:
+                self._round(some, passed)
+                long = time.monotonic() - began > ROUND / 2
+                turns = max(1, turns // 2) if long else 2 * turns
+            yield
 
-    def run(self, chunks: Sequence[Sequence[Block]]) -> None:
-        """All of them; the error of the first that fails, when none is running any more."""
-        if self._workers == 1:
-            for blocks in chunks:
-                self._pass(blocks)
-            return
-        steps = [Progress() for _ in range(len(chunks) + 1)]
-        steps[0].reach(math.inf)
-        passes = [
-            self._pool.submit(self._pass, blocks, before, own)
-            for blocks, before, own in zip(chunks, steps, steps[1:], strict=False)
-        ]
-        errors = [error for each in passes if (error := each.exception()) is not None]
-        if errors:
-            raise errors[0]
-
-    def _pass(
-        self, blocks: Sequence[Block], before: Progress | None = None, own: Progress | None = None
+    def _round(
+        self, chunks: Sequence[Sequence[Block]], passed: Callable[[Sequence[Block]], None]
     ) -> None:
+        before, passes = Progress(), list[Future[None]]()
+        before.end()
+        try:
+            for blocks in chunks:
+                own = Progress()
+                passes.append(self._pool.submit(self._pass, blocks, before, own))
+                # one that is cancelled is over, too
+                passes[-1].add_done_callback(own.end)
+                before = own
+            for each, blocks in zip(passes, chunks, strict=True):
+                each.result()
+                passed(blocks)
+        finally:
+            for each in passes:
+                each.cancel()
+            wait(passes)
+
+    def _pass(self, blocks: Sequence[Block], before: Progress, own: Progress) -> None:
         tallier = self._free.get()
         try:
-            if before is None or own is None:
-                run_chunk(self._grid, self._batcher, blocks, tallier)
-            else:
-                turn = InTurn(tallier, self._grid, before, own)
-                run_chunk(self._grid, self._batcher, blocks, turn)
+            turn = InTurn(tallier, self._grid, before, own)
+            run_chunk(self._grid, self._batcher, blocks, turn)
         finally:
             self._free.put(tallier)
-            if own is not None:
-                own.reach(math.inf)
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ def measure(
     Chunks keep within ``memory`` bytes over the weights (by default a share of what is free), or
     within ``limits`` where these are given, and get smaller where memory runs out all the same.
     With ``work`` only its part: the sums of all parts add to those of the run. What ``page`` has
-    kept of an earlier attempt is gone on from, and it is shown what there is after every chunk.
+    kept of an earlier attempt is gone on from, and it is shown what there is whenever sums are of
+    whole chunks.
     HeadprobeError where there is too little memory, and where the model's numbers overflow: one
     such passage would spoil every sum.
     """
@@ -91,7 +93,7 @@ class _Measuring:
             ledger.restore(kept)
             ledger.limits = asdict(limits)
             del kept
-        self._show(ledger)
+        self._advance(ledger)
 
         def chunks(
             numbers: NDArray[np.int64], lengths: NDArray[np.integer], sizes: NDArray[np.integer]
@@ -108,13 +110,12 @@ class _Measuring:
         rows = max(1, limits.logits // grid.model.config.get_text_config().vocab_size)
         for blocks in chunks(ledger.left(work.scored), corpus.lengths, self.working.sizes):
             ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, rows)
-            self._passed(ledger, [blocks])
+            self._passed(ledger, blocks)
+            self._show(ledger)
         with Abreast(grid, self.batcher, tallier, limits.workers) as abreast:
             others = chunks(ledger.left(work.others), corpus.lengths, self.working.sizes)
-            for first in range(0, len(others), abreast.at_once):
-                some = others[first : first + abreast.at_once]
-                abreast.run(some)
-                self._passed(ledger, some)
+            for _ in abreast.run(others, partial(self._passed, ledger)):
+                self._show(ledger)
         start = corpus.token_ids[: corpus.starts]
         sequences = repeat_tokens(start, self.batcher.token_numbers, grid.context, self.seed)
         lengths = np.array([len(tokens) for tokens in sequences])
@@ -122,7 +123,7 @@ class _Measuring:
         for blocks in chunks(left, lengths, lengths):
             copying.begin(blocks)
             observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
-            ledger.sequences[_passages_of([blocks])] = True
+            ledger.sequences[_passages_of(blocks)] = True
         if self.page is not None:
             self.page.close(ledger)
         return Measured(self._finished(tallier, copying, ledger.bits), self.batcher.token_numbers)
@@ -137,13 +138,15 @@ class _Measuring:
             idle_line=self.idle_line,
         )
 
-    def _passed(self, ledger: Ledger, chunks: Sequence[Sequence[Block]]) -> None:
-        ledger.passages[_passages_of(chunks)] = True
-        self._show(ledger)
+    def _passed(self, ledger: Ledger, blocks: Sequence[Block]) -> None:
+        ledger.passages[_passages_of(blocks)] = True
+        self._advance(ledger)
 
-    def _show(self, ledger: Ledger) -> None:
+    def _advance(self, ledger: Ledger) -> None:
         before, self.done = self.done, int(ledger.passages.sum())
         self.advance(self.done - before)
+
+    def _show(self, ledger: Ledger) -> None:
         if self.page is not None:
             self.page.show(ledger)
 
@@ -175,5 +178,5 @@ class _Measuring:
         return tallies
 
 
-def _passages_of(chunks: Sequence[Sequence[Block]]) -> NDArray[np.int64]:
-    return np.concatenate([block.passages for blocks in chunks for block in blocks])
+def _passages_of(blocks: Sequence[Block]) -> NDArray[np.int64]:
+    return np.concatenate([block.passages for block in blocks])

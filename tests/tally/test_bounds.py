@@ -92,7 +92,7 @@ def thinned(corpus: Corpus, unusable: np.ndarray) -> Corpus:
 def attention(
     batch: AlignedBatch, groups: int, shared: int, window: int, dtype: torch.dtype, sink: float
 ) -> tuple[Tensor, Tensor]:
-    """Random weights and scores as ``model.attention`` makes them; a learned ``sink`` takes part."""
+    """Random weights and scores as of ``model.attention``; a learned ``sink`` takes part."""
     rows, keys = batch.rectangle.rows[:, None, :], batch.rectangle.keys[:, :, None]
     seen = (rows >= keys) & (keys >= 0) & (rows - keys < window)
     seen[:, -1] = batch.rectangle.rows == -1
@@ -128,5 +128,9 @@ def test_odd_shapes(dtype: torch.dtype, scores: int, lost: float) -> None:
             copies = weights.contiguous(), asked.float(), loudness
             compare(swept, TensorView(batch, None, *copies))
             assert not swept.shares.isnan().any()
-            assert not lost == 1.0 or not swept.shares.any()
+            assert lost != 1.0 or not swept.shares.any()
     assert len(shapes) > (scores < 1 << 12)
+    kernels = [kernel for kernel in vars(sweep).values() if isinstance(kernel, CPUDispatcher)]
+    assert kernels
+    for kernel in kernels:  # another layout of memory is compiled anew, for seconds
+        assert len(kernel.signatures) == 1

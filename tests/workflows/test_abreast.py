@@ -2,6 +2,8 @@
 
 import threading
 import time
+from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from headprobe.align.batches import Batcher
 from headprobe.align.corpus import Corpus, align
 from headprobe.align.encoder import Encoder
+from headprobe.align.flat import plan_chunks
 from headprobe.model.heads import observe_heads
 from headprobe.tally.tallier import Tallier
 from headprobe.workflows import abreast, journal
@@ -43,11 +47,11 @@ def equal(one, other) -> None:
 
 
 @pytest.mark.parametrize("workers", [2, 3])
-@pytest.mark.parametrize("turns", [1, 8])
+@pytest.mark.parametrize("seconds", [0, 15])
 def test_sums_are_the_same_bit_by_bit(
-    monkeypatch: pytest.MonkeyPatch, workers: int, turns: int
+    monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
 ) -> None:
-    monkeypatch.setattr(abreast, "TURNS", turns)
+    monkeypatch.setattr(abreast, "ROUND", seconds)
     threads, names = torch.get_num_threads(), set()
     whole = Tallier.attended
 
@@ -97,13 +101,95 @@ def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> N
         measured(SHARED_GRID(), corpus_again(), limits=replace(LIMITS, workers=2))
 
 
+def many_chunks(workers: int, tallier: object) -> tuple[abreast.Abreast, list]:
+    corpus, grid = corpus_again(), SHARED_GRID()
+    numbers = np.arange(len(corpus.lengths))
+    chunks = plan_chunks(numbers, corpus.lengths, grid.n_heads, tokens=20, scores=1 << 12)
+    assert len(chunks) >= 20
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+    return abreast.Abreast(grid, batcher, tallier, workers), chunks
+
+
+class Slow:
+    """A tallier that only waits."""
+
+    def __init__(self, fault: BaseException | None, at: int) -> None:
+        self.begun, self.fault, self.at = [], fault, at
+
+    def beside(self) -> "Slow":
+        return self
+
+    def begin(self, chunk) -> None:
+        self.begun.append(chunk)
+        if len(self.begun) == self.at and self.fault is not None:
+            raise self.fault
+        time.sleep(0.04)
+
+    def quiet(self, *_: object) -> None: ...
+
+    residual = begin_layer = attended = end_layer = end = quiet
+
+
+def test_what_waits_does_not_begin_after_one_that_failed() -> None:
+    tallier = Slow(ZeroDivisionError(), at=9)
+    passing, chunks = many_chunks(2, tallier)
+    with passing, pytest.raises(ZeroDivisionError):
+        list(passing.run(chunks, lambda _: None))
+    assert 9 <= len(tallier.begun) < 14  # of a round that would go on to 14
+
+
+def test_an_interrupt_ends_it_while_chunks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a thread comes for the next chunk between two that are called off."""
+    cancel = Future.cancel
+
+    def slowly(future: Future) -> bool:
+        called_off = cancel(future)
+        time.sleep(0.01)
+        return called_off
+
+    def told(_: object) -> None:
+        done.append(1)
+        if len(done) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "cancel", slowly)
+    done: list[int] = []
+    passing, chunks = many_chunks(2, Slow(None, at=0))
+
+    def until_the_end() -> None:
+        with passing, suppress(KeyboardInterrupt):
+            list(passing.run(chunks, told))
+
+    thread = threading.Thread(target=until_the_end, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
+    """Not only when all of a round are: other ranks wait to hear of it."""
+    tallier = Slow(None, at=0)
+    passing, chunks = many_chunks(2, tallier)
+    told, begun = [], []
+
+    def passed(blocks) -> None:
+        told.append(blocks)
+        begun.append(len(tallier.begun))
+
+    with passing:
+        rounds = list(passing.run(chunks, passed))
+    assert told == chunks
+    assert 2 < len(rounds) < len(chunks) / 2
+    assert all(of <= place + 4 for place, of in enumerate(begun, 1))
+
+
 def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """It goes on from what was written between two rounds, to the same sums bit by bit."""
     from headprobe.store.unfinished import Unfinished
 
     monkeypatch.setattr(journal, "EVERY", 0.0)
     monkeypatch.setattr(journal, "RARELY", 0)
-    monkeypatch.setattr(abreast, "TURNS", 1)
+    monkeypatch.setattr(abreast, "ROUND", 0)
     corpus, grid, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
     undisturbed = measured(grid, corpus, limits=limits)
     kept, ends = Unfinished(tmp_path / "run"), []
