@@ -9,6 +9,7 @@ import torch
 from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from headprobe.model.proof import Witness, prove
 
@@ -70,9 +71,11 @@ class HeadGrid:
     def keeps_nothing(self) -> bool:
         """Whether passes leave the model as it is, so that several may run at once: not where
         weights come and go (accelerate's hooks), nor where positions are scaled by the longest
-        sequence of the pass."""
+        sequence of the pass; and what a checkpoint's own code keeps nobody knows."""
         return not any(
-            hasattr(module, "_hf_hook") or _SCALED & _rope_types(module)
+            hasattr(module, "_hf_hook")
+            or _SCALED & _rope_types(module)
+            or type(module).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME)
             for module in self.model.modules()
         )
 

@@ -112,7 +112,9 @@ class _Measuring:
             ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, rows)
             self._passed(ledger, blocks)
             self._show(ledger)
-        with Abreast(grid, self.batcher, tallier, limits.workers) as abreast:
+        # what was kept may be of a machine that held all weights
+        workers = limits.workers if grid.keeps_nothing else 1
+        with Abreast(grid, self.batcher, tallier, workers) as abreast:
             others = chunks(ledger.left(work.others), corpus.lengths, self.working.sizes)
             for _ in abreast.run(others, partial(self._passed, ledger)):
                 self._show(ledger)

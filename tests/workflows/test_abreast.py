@@ -228,3 +228,18 @@ def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     grid = observe_heads(hooked, "tiny", random_ids(9))
     hooked.model.layers[0]._hf_hook = object()
     assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
+    threads, whole = set(), Tallier.begin
+
+    def begin(self, chunk) -> None:
+        threads.add(threading.current_thread())
+        whole(self, chunk)
+
+    monkeypatch.setattr(Tallier, "begin", begin)
+    measured(grid, corpus, limits=replace(LIMITS, workers=2))  # as where it was begun
+    assert threads == {threading.current_thread()}
+    own = tiny_model("llama-gqa")
+    grid = observe_heads(own, "tiny", random_ids(9))
+    block = own.model.layers[0]
+    module = {"__module__": "transformers_modules.own.modeling_own"}
+    block.__class__ = type("OwnLayer", (type(block),), module)
+    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
