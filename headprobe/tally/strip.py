@@ -208,6 +208,6 @@ def _sum_entropy(
             top_score[r] = score if score > top_score[r] else top_score[r]
     entropy = 0.0
     for r in range(queries):
-        if rows[b, r] >= 0:
+        if rows[b, r] >= 0 and top_weight[r] > 0:  # a learned sink may leave nothing
             entropy += (top_score[r] - np.log(top_weight[r])) * mass[r] - product[r]
     return entropy

@@ -44,7 +44,8 @@ class TensorView:
         row's ``-sum(p log p)`` is ``c sum(p) - sum(p s)``. ``scores`` s are used up."""
         # over all keys and rows, which lie together in memory
         scores, weights = (x.flatten(0, 1).flatten(2) for x in (self.scores.float(), self.weights))
-        offset = scores.amax(1) - weights.amax(1).log_()
+        least = torch.finfo(weights.dtype).tiny  # a learned sink may leave nothing
+        offset = scores.amax(1) - weights.amax(1).clamp_(min=least).log_()
         found = offset * weights.sum(1) - scores.mul_(weights).sum(1)
         words = self.batch.rectangle.rows[:, None, : self.batch.queries] >= 0
         of_heads = found.view(len(words), -1, self.weights.shape[4])

@@ -49,7 +49,7 @@ def _checked() -> Iterator[None]:
 def test_what_lies_outside_is_noticed() -> None:
     with pytest.raises(IndexError):
         gather.pick_pairs(
-            np.zeros((2, 1, 1, 3, 1, 2), np.float32), np.array([6]), np.zeros((2, 1, 1))
+            np.zeros((2, 1, 1, 3, 1, 2), np.float32), np.array([6]), np.zeros((2, 1, 1), np.float32)
         )
 
 
@@ -121,7 +121,7 @@ def test_odd_shapes(dtype: torch.dtype, scores: int, lost: float) -> None:
             shapes.add((batch.first_word > 0, batch.queries > 0))
             if not batch.queries:
                 continue
-            window, sink = [(1000, -1e4), (3, 1.0)][number % 2]
+            window, sink = [(1000, -1e4), (3, 1.0), (5, 200.0)][(number // 3) % 3]
             weights, asked = attention(batch, groups, shared, window, dtype, sink)
             loudness = torch.rand(int(batch.rectangle.seen.max()) + 1, groups * shared)
             swept = SweptView(batch, None, weights, asked, loudness)
