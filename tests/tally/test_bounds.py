@@ -48,7 +48,7 @@ def _checked() -> Iterator[None]:
 
 def test_what_lies_outside_is_noticed() -> None:
     with pytest.raises(IndexError):
-        gather.pick_pairs(
+        gather.pick_shares(
             np.zeros((2, 1, 1, 3, 1, 2), np.float32), np.array([6]), np.zeros((2, 1, 1), np.float32)
         )
 
