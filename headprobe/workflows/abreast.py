@@ -28,15 +28,14 @@ from headprobe.tally.tallier import Tallier
 ROUND = 15.0
 """Seconds after which all wait for each other, about: only then sums are of whole chunks."""
 
-
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
-
 FIRST = 4
 """Chunks in turn on each thread in the first round, when nothing is known of their time."""
 
 LARGE = 1 << 20
 """Blocks of so many bytes go back to the system when they are freed: glibc keeps for every thread
 what it has freed, a third more memory for two threads."""
+
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
 
 
 class Progress:

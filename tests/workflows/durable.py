@@ -14,12 +14,14 @@ SMALL = BatchLimits(tokens=96, scores=1 << 12)
 
 FAST = """
 import os, signal, sys
-from headprobe.workflows import journal, measuring, ranks
+from headprobe.workflows import journal, limits, measuring, ranks
 journal.EVERY = journal.RARELY = 0
+limits.MOST_ABREAST = 1
 small = measuring.BatchLimits(tokens=96, scores=1 << 12)
 measuring.BatchLimits.of = classmethod(lambda cls, device: small)
 """
-"""The beginning of a program that keeps what it has after every chunk; chunks are small."""
+"""The beginning of a program that keeps what it has after every chunk; chunks are small, and
+pass one by one on machines with any number of cores."""
 
 
 def write_many(folder: Path, copies: int = 4) -> Path:
@@ -35,6 +37,7 @@ def hurry(patch: pytest.MonkeyPatch) -> None:
     """What ``FAST`` does, in this process."""
     patch.setattr("headprobe.workflows.journal.EVERY", 0)
     patch.setattr("headprobe.workflows.journal.RARELY", 0)
+    patch.setattr("headprobe.workflows.limits.MOST_ABREAST", 1)
     patch.setattr(BatchLimits, "of", classmethod(lambda cls, device: SMALL))
 
 

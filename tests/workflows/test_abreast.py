@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
@@ -212,9 +213,18 @@ def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tm
     equal(undisturbed, measured(grid, corpus, page=again))
 
 
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    """Set for real: who sets them back to what they were asks torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
 def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for one, models that change as they pass, and accelerators."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     corpus, grid = corpus_again(), SHARED_GRID()
     working = WorkingSet(grid, corpus, 0)
     assert working.limits(None).workers == 4
