@@ -41,23 +41,11 @@ class Contest:
         AttentionInterface.register("flat_sdpa", _attend_flat)
         AttentionMaskInterface.register("flat_sdpa", lambda *_, **__: None)
 
-    @property
-    def ways(self) -> Mapping[str, Callable[[], None]]:
-        return {
-            "unpadded SDPA (the limit)": lambda: self.limit(self._flat),
-            "unpadded SDPA + copying": lambda: self.limit(self._flat_with_copying),
-            "padded SDPA": self.padded,
-            "headprobe, no likeness": lambda: self.headprobe(likeness=False, copying=False),
-            "headprobe": lambda: self.headprobe(likeness=True, copying=False),
-            "headprobe + copying": lambda: self.headprobe(likeness=True, copying=True),
-            "eager CausalLM by hand": self.by_hand,
-        }
-
-    def limit(self, chunks: list[Flat]) -> None:
+    def limit(self, *, copying: bool) -> None:
         """No padding anywhere: passages of one length attend as one."""
         self._base.set_attn_implementation("flat_sdpa")
         with torch.inference_mode():
-            for flat in chunks:
+            for flat in self._flat_with_copying if copying else self._flat:
                 self._base(
                     input_ids=flat.token_ids,
                     position_ids=flat.positions,
@@ -176,3 +164,14 @@ class _Nothing:
 
     def sums(self) -> dict[str, Tensor]:
         return {}
+
+
+WAYS: Mapping[str, Callable[[Contest], None]] = {
+    "unpadded SDPA (the limit)": lambda given: given.limit(copying=False),
+    "unpadded SDPA + copying": lambda given: given.limit(copying=True),
+    "padded SDPA": Contest.padded,
+    "headprobe, no likeness": lambda given: given.headprobe(likeness=False, copying=False),
+    "headprobe": lambda given: given.headprobe(likeness=True, copying=False),
+    "headprobe + copying": lambda given: given.headprobe(likeness=True, copying=True),
+    "eager CausalLM by hand": Contest.by_hand,
+}
