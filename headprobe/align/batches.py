@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headprobe.align.asked import Asked, ask
 from headprobe.align.corpus import Corpus
 from headprobe.align.flat import NONE, Block, Flat, Rectangle, lay_flat, on_device
 from headprobe.align.order import Order, order_tokens
@@ -66,6 +67,11 @@ class AlignedBatch:
     def queries(self) -> int:
         """W."""
         return self.words - self.first_word
+
+    @cached_property
+    def asked(self) -> Asked:
+        """The questions as arrays, where the batch is on the host and has query words."""
+        return ask(self)
 
     @cached_property
     def later_rows(self) -> Tensor:

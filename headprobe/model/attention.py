@@ -6,7 +6,10 @@ function registered beside it (a name without one would get no mask at all: METH
 the rule that transformers made for the model, which is then asked for each rectangle.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
 from typing import Any, Protocol
 
 import torch
@@ -18,8 +21,22 @@ from headprobe.align.flat import NONE, Rectangle
 NAME = "headprobe"
 
 
+@dataclass(frozen=True)
+class Part:
+    """These passages and key/value heads of a rectangle; ``last``: no more of it follow."""
+
+    passages: slice
+    groups: slice
+    last: bool
+
+
 class Observer(Protocol):
     """What is told of each layer during a pass; must not keep what it is given."""
+
+    @property
+    def at_once(self) -> int | None:
+        """How many attention weights, about, it is told of at a time, for they may fit in a cache
+        then; None for whole rectangles."""
 
     def residual(self, layer: int, hidden: Tensor) -> None:
         """The residual stream [1, N, E] enters a layer."""
@@ -27,10 +44,10 @@ class Observer(Protocol):
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
-        """The rectangle of this number has attended; ``weights`` [B, G, T, S, R] are the
-        probabilities in float32 (query head g * S + s), the softmax of ``scores``, which are
-        finite where the weight is zero."""
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+        """A part (part after part) of the rectangle of this number has attended; ``weights``
+        [B, G, T, S, R] are the probabilities in float32 (query head g * S + s), the softmax of
+        ``scores``, which are finite where the weight is zero."""
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """The layer has attended; ``output`` [N, H, V] are its heads' before ``o_proj``."""
@@ -47,6 +64,7 @@ class Pass:
         self, rectangles: Sequence[Rectangle], observer: Observer, last: nn.Module | None
     ) -> None:
         self.rectangles, self.observer, self.last = rectangles, observer, last
+        self.at_once = observer.at_once
         self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -121,41 +139,58 @@ def attend(
     for number, rectangle in enumerate(flat.rectangles):
         asking, seen, back = flat.places(number, heads, groups)
         (batch, length), rows = rectangle.keys.shape, rectangle.rows.shape[1]
-        asked = queries.index_select(0, asking).view(batch * groups, -1, width).mT
-        columns = keys.index_select(0, seen).view(batch * groups, length, width)
+        asked = queries.index_select(0, asking).view(batch, groups, -1, width).mT
+        columns = keys.index_select(0, seen).view(batch, groups, length, width)
+        of_keys = values.index_select(0, seen).view(batch, groups, length, -1)
         bias = attention_mask.bias(rectangle, query.dtype)
-        shape = batch, groups, length, heads // groups, rows
-        if softcap is None:
-            scores = bias.expand(shape).clone(memory_format=torch.contiguous_format)
-            scores = scores.view(batch * groups, length, -1)
-            scores.baddbmm_(columns, asked, alpha=scale)
-        else:
-            scores = torch.tanh(torch.bmm(columns, asked) * (scale / softcap)) * softcap
-            scores = (scores.view(shape) + bias).view_as(scores)
-        weights = _softmax(scores, s_aux, groups)
-        of_keys = values.index_select(0, seen).view(batch * groups, length, -1)
-        mixed = torch.bmm(weights.mT.to(value.dtype), of_keys)
+        mixed = output.new_empty(batch, groups, heads // groups * rows, of_keys.shape[-1])
+        for part in _parts(batch, groups, bias[0].numel() * heads // groups, flat.at_once):
+            some, of = part.passages, part.groups
+            shape = *columns[some, of].shape[:3], heads // groups, rows
+            here = bias[some].expand(shape)
+            keyed, asks = columns[some, of].flatten(0, 1), asked[some, of].flatten(0, 1)
+            if softcap is None:
+                scores = here.clone(memory_format=torch.contiguous_format)
+                scores.view(len(keyed), length, -1).baddbmm_(keyed, asks, alpha=scale)
+            else:
+                scores = torch.tanh(torch.bmm(keyed, asks) * (scale / softcap)) * softcap
+                scores = scores.view(shape) + here
+            weights = _softmax(scores, None if s_aux is None else s_aux.view(groups, -1)[of])
+            given = of_keys[some, of].flatten(0, 1)
+            found = torch.bmm(weights.flatten(3).flatten(0, 1).mT.to(value.dtype), given)
+            mixed[some, of] = found.view(*shape[:2], *found.shape[1:])
+            flat.observer.attended(number, part, weights, scores)
         real = mixed.view(batch * heads * rows, -1).index_select(0, back)
         stop = rectangle.start + len(rectangle.real)
         output[rectangle.start : stop] = real.view(-1, output.shape[1])
-        flat.observer.attended(number, weights.view(shape), scores.view(shape))
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
         raise Finished
     return output.view(1, tokens, heads, -1), None
 
 
-def _softmax(scores: Tensor, sinks: Tensor | None, groups: int) -> Tensor:
-    """[B * G, T, S * R] probabilities in float32; ``sinks`` [H] take their part of each row."""
+def _parts(passages: int, groups: int, size: int, at_once: int | None) -> Iterator[Part]:
+    """All of a rectangle in parts of about so many weights; one passage has ``size`` of them for
+    each key/value head."""
+    of_passage = 1 if at_once is None else math.ceil(groups * size / at_once)
+    of_all = 1 if at_once is None else math.ceil(passages * groups * size / at_once)
+    together, heads = math.ceil(passages / of_all), math.ceil(groups / of_passage)
+    corners = list(product(range(0, passages, together), range(0, groups, heads)))
+    for passage, group in corners:
+        yield Part(
+            slice(passage, min(passage + together, passages)),
+            slice(group, min(group + heads, groups)),
+            last=(passage, group) == corners[-1],
+        )
+
+
+def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
+    """[B, G, T, S, R] probabilities in float32; ``sinks`` [G, S] take their part of each row."""
     if sinks is None:
-        return torch.softmax(scores, dim=1, dtype=torch.float32)
-    shared = len(sinks) // groups
-    shape = len(scores) // groups, groups, shared, scores.shape[2] // shared
-    row = sinks.view(1, groups, shared, 1).expand(shape).reshape(len(scores), 1, -1)
-    joined = torch.softmax(
-        torch.cat([scores, row.to(scores.dtype)], dim=1), dim=1, dtype=torch.float32
-    )
-    return joined[:, :-1].contiguous()
+        return torch.softmax(scores, dim=2, dtype=torch.float32)
+    row = sinks[None, :, None, :, None].expand_as(scores[:, :, :1])
+    joined = torch.cat([scores, row.to(scores.dtype)], dim=2)
+    return torch.softmax(joined, dim=2, dtype=torch.float32)[:, :, :-1].contiguous()
 
 
 def register() -> None:

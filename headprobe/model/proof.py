@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from headprobe.align.flat import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import NAME, Pass, register
+from headprobe.model.attention import NAME, Part, Pass, register
 
 ROW_SUM = 1e-3
 """Rows sum to one this closely; probabilities are float32 whatever the model is in."""
@@ -25,6 +25,8 @@ HALF_DIFFERENCE = 0.05
 
 class Witness:
     """Notes every call of the attention function."""
+
+    at_once: int | None = None
 
     def __init__(self) -> None:
         self.modules: list[nn.Module] = []
@@ -45,7 +47,13 @@ class Witness:
         self.modules.append(module)
         self._groups = value.shape[1]
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
+    def attended(
+        self,
+        number: int,  # noqa: ARG002
+        part: Part,  # noqa: ARG002
+        weights: Tensor,
+        scores: Tensor,  # noqa: ARG002
+    ) -> None:
         keys, rows = weights.shape[2] - 1, weights.shape[4]
         later = weights[:, :, :keys].transpose(2, 3).tril(rows - keys - 1)
         self.future = max(self.future, float(later.max()))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
@@ -15,11 +16,21 @@ Ints = NDArray[np.int64]
 U = np.uintp
 
 _Cache: Any = caching.FunctionCache
+_File: Any = caching.IndexDataCacheFile
 
 
 class _Kept(_Cache):  # type: ignore[misc]
     """Machine code on disk: what cannot be read is compiled again, what finds no room is not
-    kept."""
+    kept. It holds the code of what it calls, and is good as long as none of this folder's files is
+    another."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        files = sorted(Path(__file__).parent.glob("*.py"))
+        stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
+        own = self._impl.locator.get_source_stamp()
+        name = self._impl.filename_base
+        self._cache_file = _File(self.cache_path, name, (own, *stamps))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         try:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headprobe.align.flat import Block, on_device
+from headprobe.model.attention import Part
 from headprobe.model.heads import HeadGrid
 from headprobe.store.copying import LAGS
 from headprobe.tally.statistic import wide
@@ -42,6 +43,8 @@ class CopyingObserver:
     the row's token in the first run, that of *induction* the token after it.
     """
 
+    at_once: int | None = None
+
     def __init__(self, grid: HeadGrid, starts: int) -> None:
         self._grid, self._starts = grid, starts
         self._rows = torch.zeros(len(LAGS), dtype=torch.int64, device=grid.device)
@@ -73,7 +76,13 @@ class CopyingObserver:
         """A layer is about to attend (``model.attention.Observer``)."""
         self._layer = self._grid.index_of(module)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:  # noqa: ARG002
+    def attended(
+        self,
+        number: int,
+        part: Part,  # noqa: ARG002
+        weights: Tensor,
+        scores: Tensor,  # noqa: ARG002
+    ) -> None:
         """A rectangle has attended."""
         passage, row, copy, sequence = self._asked[number]
         keys = weights.shape[2] - 1

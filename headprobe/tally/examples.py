@@ -6,10 +6,7 @@ import torch
 from torch import Tensor
 
 from headprobe.tally.statistic import BatchStatistic
-from headprobe.tally.view import LayerView, at
-
-STRONGEST = 5
-"""How many attended words of an example row are kept."""
+from headprobe.tally.view import STRONGEST, LayerView, at
 
 
 class ExampleStatistic(BatchStatistic):
@@ -25,7 +22,7 @@ class ExampleStatistic(BatchStatistic):
         batch, layer = view.batch, view.layer.index
         if not len(batch.example):
             return
-        share, word = view.strongest(batch.example, STRONGEST)
+        share, word = view.strongest
         weight = share * at(view.kept, batch.example)[..., None]
         found, most = torch.where(weight > 0, word + 1, 0).to(torch.int16), word.shape[-1]
         self._word[:, layer, :, :most].index_copy_(0, batch.example_row, found)

@@ -18,8 +18,12 @@ class PairStatistic(BatchStatistic):
         # all kinds of a head in one place, where additions go to and fro between them
         self._sums = torch.zeros(layers, heads, KINDS, dtype=wide(device), device=device)
 
+    def of(self, layer: int) -> Tensor:
+        """The sums [H, KINDS] of a layer: they are too many to be found for each batch anew."""
+        return self._sums[layer]
+
     def add(self, view: LayerView) -> None:
-        view.add_by_kind(self._sums[view.layer.index])
+        """Whoever makes the view adds to the sums ``of`` its layer."""
 
     def sums(self) -> Mapping[str, Tensor]:
         by_kind = self._sums.permute(2, 0, 1)

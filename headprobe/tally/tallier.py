@@ -5,10 +5,12 @@ from copy import copy
 from typing import Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headprobe.align.batches import Chunk
+from headprobe.model.attention import Part
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
@@ -22,8 +24,12 @@ from headprobe.tally.shape import ShapeStatistic
 from headprobe.tally.statistic import Statistic
 from headprobe.tally.sweep import SweptView
 from headprobe.tally.tensors import TensorView
-from headprobe.tally.view import OutputView
+from headprobe.tally.view import LayerView, OutputView
 from headprobe.tally.winners import WinnerStatistic
+
+AT_ONCE = 1 << 18
+"""Attention weights that a thread of a CPU goes over at a time: with their scores, and what is made
+of them, they shall lie in its cache of some megabytes."""
 
 _NARROW = frozenset({"example_weight", "sampled_kept"})
 """Arrays by row, which are kept in float32."""
@@ -48,21 +54,28 @@ class Tallier:
         layers, heads, device = len(grid.layers), grid.n_heads, grid.device
         width = grid.layers[0].norm_map.shape[-1]
         self._grid = grid
+        self._pairs = PairStatistic(layers, heads, device)
         self._statistics: tuple[Statistic, ...] = (
             RelationStatistic(
                 len(instances.relations), len(instances.domains), layers, heads, device
             ),
             ShapeStatistic(layers, heads, device),
-            PairStatistic(layers, heads, device),
+            self._pairs,
             WinnerStatistic(len(instances.sampled_words), layers, heads, device),
             OutputStatistic(len(instances.cells), grid.layers, heads, width, device),
             LikenessStatistic(grid.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, starts, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
-        self._look = SweptView if device.type == "cpu" else TensorView
+        self._swept = device.type == "cpu"
         self._chunk: Chunk | None = None
+        self._view: SweptView | None = None
         self._residual: dict[int, Tensor]
+
+    @property
+    def at_once(self) -> int | None:
+        """What fits in the caches of the threads (``model.attention.Observer``)."""
+        return AT_ONCE * torch.get_num_threads() if self._swept else None
 
     @property
     def held(self) -> int:
@@ -90,7 +103,7 @@ class Tallier:
 
     def begin(self, chunk: Chunk) -> None:
         """The next pass is over this chunk."""
-        self._chunk = chunk
+        self._chunk, self._view = chunk, None
         self._residual = {}
         for statistic in self._statistics:
             statistic.begin(chunk)
@@ -104,14 +117,23 @@ class Tallier:
         self._layer = self._grid.layers[self._grid.index_of(module)]
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
-        """A rectangle has attended."""
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+        """A part of a rectangle has attended."""
         batch = self._running.batches[number]
         if not batch.queries:
             return
-        view = self._look(batch, self._layer, weights, scores, self._loudness)
-        for statistic in self._statistics:
-            statistic.add(view)
+        by_kind = self._pairs.of(self._layer.index)
+        view: LayerView
+        if self._swept:
+            view = self._view or SweptView(batch, self._layer, self._loudness, by_kind)
+            view.take(part, weights, scores)
+            self._view = None if part.last else view
+        else:
+            view = TensorView(batch, self._layer, weights, scores, self._loudness)
+            view.add_by_kind(by_kind)
+        if part.last:
+            for statistic in self._statistics:
+                statistic.add(view)
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:  # noqa: ARG002
         """The layer has attended."""

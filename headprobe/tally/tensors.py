@@ -8,7 +8,7 @@ from torch import Tensor
 
 from headprobe.align.batches import AlignedBatch
 from headprobe.model.heads import Layer
-from headprobe.tally.view import at, winners
+from headprobe.tally.view import STRONGEST, at, winners
 
 
 @dataclass
@@ -145,7 +145,8 @@ class TensorView:
         return by_pair.flatten(2).transpose(0, 1)
 
     def add_by_kind(self, sums: Tensor) -> None:
-        """Runs of one kind are added up in one go."""
+        """Add ``share`` to ``sums`` [H, KINDS], each word pair to both its kinds: runs of one kind
+        in one go."""
         members, first, kind = self.batch.pairs
         of_runs = torch.nn.functional.embedding_bag(members, self.by_pair, first, mode="sum")
         sums.index_add_(1, kind, of_runs.T.to(sums.dtype))
@@ -161,12 +162,13 @@ class TensorView:
         first = rows // queries * (words * queries) + rows % queries
         pairs = first + torch.arange(words, device=rows.device)[:, None] * queries
         found = self.by_pair.index_select(0, pairs.flatten())
-        return found.view(words, len(rows), -1).permute(2, 0, 1)
+        return found.view(words, len(rows), found.shape[1]).permute(2, 0, 1)
 
-    def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    @property
+    def strongest(self) -> tuple[Tensor, Tensor]:
         """[I, H, M]."""
-        shares = self._whole(rows).permute(2, 0, 1)
-        found = shares.topk(min(most, shares.shape[-1]), dim=-1)
+        shares = self._whole(self.batch.example).permute(2, 0, 1)
+        found = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
         return found.values, found.indices
 
     @cached_property

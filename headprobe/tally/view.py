@@ -10,6 +10,9 @@ from torch import Tensor
 from headprobe.align.batches import AlignedBatch, Chunk
 from headprobe.model.heads import Layer
 
+STRONGEST = 5
+"""How many attended words of an example row are kept."""
+
 
 class LayerView(Protocol):
     """A batch in one layer: what its query words W give to the usable ones of W' earlier words of
@@ -57,16 +60,14 @@ class LayerView(Protocol):
     def by_distance(self) -> Tensor:
         """[2, D, H]: ``share`` and ``share_norm`` summed by the distance in words, from 0."""
 
-    def add_by_kind(self, sums: Tensor) -> None:
-        """Add ``share`` to ``sums`` [H, KINDS], each word pair to both its kinds."""
-
     @property
     def sampled(self) -> Tensor:
         """[H, P]: ``share`` of the earlier words of the sampled rows, one row after another."""
 
-    def strongest(self, rows: Tensor, most: int) -> tuple[Tensor, Tensor]:
-        """[I, H, M] the largest ``share`` in these rows (b * W + w), descending, and their words:
-        ``most``, or as many as there are earlier words."""
+    @property
+    def strongest(self) -> tuple[Tensor, Tensor]:
+        """[I, H, M] the largest ``share`` in the example rows, descending, and their words:
+        ``STRONGEST``, or as many as there are earlier words."""
 
 
 def at(of_rows: Tensor, rows: Tensor) -> Tensor:

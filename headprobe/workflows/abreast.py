@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from headprobe.align.batches import Batcher, Chunk
 from headprobe.align.flat import Block
+from headprobe.model.attention import Part
 from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import HeadGrid
 from headprobe.tally.tallier import Tallier
@@ -31,11 +32,12 @@ ROUND = 15.0
 FIRST = 4
 """Chunks in turn on each thread in the first round, when nothing is known of their time."""
 
-LARGE = 1 << 20
-"""Blocks of so many bytes go back to the system when they are freed: glibc keeps for every thread
-what it has freed, a third more memory for two threads."""
+KEPT = 1 << 25
+"""Blocks of up to so many bytes are used again when they are freed, by whatever thread: where they
+went back to the system, every page of them would be mapped anew, which may take longer than what is
+computed in it."""
 
-_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
 
 
 class Progress:
@@ -69,6 +71,10 @@ class InTurn:
     ) -> None:
         self._observer, self._grid, self._before, self._own = observer, grid, before, own
 
+    @property
+    def at_once(self) -> int | None:
+        return self._observer.at_once
+
     def begin(self, chunk: Chunk) -> None:
         self._observer.begin(chunk)
 
@@ -79,9 +85,9 @@ class InTurn:
         self._layer = self._grid.index_of(module)
         self._observer.begin_layer(module, value)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
         self._before.wait_for(self._layer)
-        self._observer.attended(number, weights, scores)
+        self._observer.attended(number, part, weights, scores)
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         self._before.wait_for(self._layer)
@@ -101,8 +107,7 @@ class Abreast:
         self._free: SimpleQueue[Tallier] = SimpleQueue()
         for observer in (tallier, *(tallier.beside() for _ in range(workers - 1))):
             self._free.put(observer)
-        if workers > 1:
-            _return_large_blocks()
+        _keep_memory()
         self._threads = torch.get_num_threads()
         share = max(1, self._threads // workers)
         self._pool = ThreadPoolExecutor(workers, "abreast", torch.set_num_threads, (share,))
@@ -168,7 +173,9 @@ class Abreast:
         torch.set_num_threads(self._threads)  # the pool's threads have set what new ones begin with
 
 
-def _return_large_blocks() -> None:
+def _keep_memory() -> None:
     with suppress(AttributeError, OSError, TypeError):  # not glibc
-        for option in (_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD):
-            ctypes.CDLL(None).mallopt(option, LARGE)
+        tune = ctypes.CDLL(None).mallopt
+        tune(_M_ARENA_MAX, 1)
+        tune(_M_MMAP_THRESHOLD, KEPT)
+        tune(_M_TRIM_THRESHOLD, 1 << 30)

@@ -10,6 +10,7 @@ from headprobe.align.encoder import Encoder
 from headprobe.align.flat import Block
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
+from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
     Source,
     choose_device,
@@ -89,6 +90,7 @@ class _Look:
 
     words: Tensor
     sink: Tensor
+    at_once: int | None = None
 
     def __init__(self, grid: HeadGrid, layer: int) -> None:
         self._layer = grid.layers[layer]
@@ -104,7 +106,13 @@ class _Look:
         self._asked = module is self._layer.module
         self._loudness = self._layer.loudness(value)
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    def attended(
+        self,
+        number: int,
+        part: Part,  # noqa: ARG002
+        weights: Tensor,
+        scores: Tensor,
+    ) -> None:
         if self._asked:
             batch = self._chunk.batches[number]
             view = TensorView(batch, self._layer, weights, scores, self._loudness)

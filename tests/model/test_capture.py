@@ -11,7 +11,7 @@ from transformers import AttentionMaskInterface
 
 from headprobe.align.flat import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import register
+from headprobe.model.attention import Part, register
 from headprobe.model.forward import run_flat
 from headprobe.model.heads import HeadGrid, observe_heads
 from tests.model.tiny import ARCHITECTURES, build, random_ids, tiny_model
@@ -21,6 +21,7 @@ class Recorder:
     """Keeps everything, as a test may: attention [H, R, T] by layer and rectangle."""
 
     def __init__(self) -> None:
+        self.at_once: int | None = None
         self.weights: dict[int, list[Tensor]] = {}
         self.outputs: dict[int, Tensor] = {}
 
@@ -31,7 +32,7 @@ class Recorder:
         assert module.layer_idx not in self.weights
         self.weights[module.layer_idx] = self.here = []
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
         assert number == len(self.here)
         # [B, G, T, S, R], the last of T no token
         self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))

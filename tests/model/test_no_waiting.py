@@ -16,7 +16,6 @@ from headprobe.model.forward import observe_flat, run_chunk
 from headprobe.model.heads import observe_heads
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier
-from headprobe.tally.tensors import TensorView
 from tests.model.tiny import random_ids, tiny_model
 from tests.workflows.test_limits import corpus_of
 
@@ -86,8 +85,8 @@ def test_no_pass_waits(monkeypatch: pytest.MonkeyPatch, name: str, scores: int) 
     grid = observe_heads(tiny_model(name), name, random_ids(9))
     batcher = Batcher(corpus, grid.device)
     distinct = batcher.token_numbers
-    monkeypatch.setattr("headprobe.tally.tallier.SweptView", TensorView)  # as off a CPU
     tallier = Tallier(grid, corpus.instances, len(distinct), corpus.starts, seed=0, idle_line=0.3)
+    tallier._swept = False  # as off a CPU
     copying = CopyingObserver(grid, corpus.starts)
     lengths = corpus.lengths
     plan = plan_chunks(np.arange(len(lengths)), lengths, grid.n_heads, tokens=200, scores=scores)

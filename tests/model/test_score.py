@@ -22,6 +22,8 @@ SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
 class Blind:
     """Observes nothing."""
 
+    at_once = None
+
     def residual(self, layer, hidden) -> None:
         """Of no interest here."""
 

@@ -17,11 +17,11 @@ from headprobe.align.corpus import Corpus, align
 from headprobe.align.encoder import Encoder
 from headprobe.align.flat import plan_chunks
 from headprobe.tally import gather, strip, sweep
-from headprobe.tally.sweep import SweptView
 from headprobe.tally.tensors import TensorView
 from tests.checkpoints import toy_tokenizer
 from tests.tally.test_against_eager import PROBES, passages_of
 from tests.tally.test_views import compare
+from tests.tally.test_views import sweep as swept_whole
 
 CPU = torch.device("cpu")
 
@@ -36,7 +36,7 @@ def _checked() -> Iterator[None]:
         return found.fill_(torch.nan if found.is_floating_point() else -(1 << 30))
 
     with pytest.MonkeyPatch.context() as patched:
-        for module in (strip, gather):
+        for module in (strip, gather, sweep):
             for name, kernel in list(vars(module).items()):
                 if isinstance(kernel, CPUDispatcher):
                     checked = numba.njit(kernel.py_func, boundscheck=True, error_model="numpy")
@@ -48,9 +48,7 @@ def _checked() -> Iterator[None]:
 
 def test_what_lies_outside_is_noticed() -> None:
     with pytest.raises(IndexError):
-        gather.pick_shares(
-            np.zeros((2, 1, 1, 3, 1, 2), np.float32), np.array([6]), np.zeros((2, 1, 1), np.float32)
-        )
+        gather.pick(np.zeros(6, np.float32), np.array([8]), 2, np.zeros(1, np.float32))
 
 
 @cache
@@ -124,13 +122,10 @@ def test_odd_shapes(dtype: torch.dtype, scores: int, lost: float) -> None:
             window, sink = [(1000, -1e4), (3, 1.0), (5, 200.0)][(number // 3) % 3]
             weights, asked = attention(batch, groups, shared, window, dtype, sink)
             loudness = torch.rand(int(batch.rectangle.seen.max()) + 1, groups * shared)
-            swept = SweptView(batch, None, weights, asked, loudness)
+            swept = swept_whole(batch, weights, asked, loudness)
             copies = weights.contiguous(), asked.float(), loudness
             compare(swept, TensorView(batch, None, *copies))
-            assert not swept.shares.isnan().any()
-            assert lost != 1.0 or not swept.shares.any()
+            assert lost != 1.0 or not swept.columns.any()
     assert len(shapes) > (scores < 1 << 12)
-    kernels = [kernel for kernel in vars(sweep).values() if isinstance(kernel, CPUDispatcher)]
-    assert kernels
-    for kernel in kernels:  # another layout of memory is compiled anew, for seconds
-        assert len(kernel.signatures) == 1
+    # another layout of memory is compiled anew, for seconds
+    assert len(sweep.sweep.signatures) == 1

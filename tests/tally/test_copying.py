@@ -12,6 +12,7 @@ from torch import Tensor
 from headprobe.align.corpus import align
 from headprobe.align.encoder import Encoder
 from headprobe.align.flat import lay_flat, plan_chunks
+from headprobe.model.attention import Part
 from headprobe.model.forward import observe_flat
 from headprobe.model.heads import observe_heads
 from headprobe.store.copying import LAGS
@@ -62,7 +63,7 @@ class Pretending(CopyingObserver):
 
     ids: list[list[list[int]]]
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
         fake = torch.zeros_like(weights)
         for b, ids in enumerate(self.ids[number]):
             for row in range(1, len(ids)):
@@ -72,7 +73,7 @@ class Pretending(CopyingObserver):
                 fake[b, 1, [t + 1 for t in copies], 0, row] = 0.1
                 fake[b, 2, row - 1, 0, row] = 0.1
                 fake[b, 3, : row + 1, 0, row] = 1 / (row + 1)
-        super().attended(number, fake, scores)
+        super().attended(number, part, fake, scores)
 
 
 def test_perfect_copiers_hit_always_and_others_never() -> None:

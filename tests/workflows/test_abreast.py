@@ -114,6 +114,8 @@ def many_chunks(workers: int, tallier: object) -> tuple[abreast.Abreast, list]:
 class Slow:
     """A tallier that only waits."""
 
+    at_once = None
+
     def __init__(self, fault: BaseException | None, at: int) -> None:
         self.begun, self.fault, self.at = [], fault, at
 

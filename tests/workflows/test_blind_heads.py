@@ -15,6 +15,7 @@ from headprobe.evidence.category_null import fit_tastes
 from headprobe.evidence.conduct import conduct
 from headprobe.evidence.shape import shape
 from headprobe.evidence.weigh import weigh
+from headprobe.model.attention import Part
 from headprobe.model.forward import run_chunk
 from headprobe.model.heads import observe_heads
 from headprobe.probes.catalog import resolve
@@ -32,7 +33,9 @@ SCALES = 0.5 * 1.35 ** np.arange(12)
 class Blind(Tallier):
     """Head h of layer l attends by exp(-tokens / scale) and to nothing else."""
 
-    def attended(self, number: int, weights: Tensor, scores: Tensor) -> None:
+    at_once = None
+
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
         rectangle = self._running.batches[number].rectangle
         rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
         scales = torch.tensor(SCALES[self._layer.index * 4 :][:4], dtype=torch.float32)
@@ -40,7 +43,7 @@ class Blind(Tallier):
         seen[:, -1] = rectangle.rows < 0
         decay = (keys - rows)[:, None, :, None] / scales[:, None, None, None]
         hidden = torch.where(seen[:, None, :, None], decay, torch.finfo(scores.dtype).min / 2)
-        super().attended(number, hidden.softmax(2).view_as(weights), hidden.view_as(scores))
+        super().attended(number, part, hidden.softmax(2).view_as(weights), hidden.view_as(scores))
 
 
 def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
