@@ -32,8 +32,8 @@ ROUND = 15.0
 FIRST = 4
 """Chunks in turn on each thread in the first round, when nothing is known of their time."""
 
-KEPT = 1 << 25
-"""Blocks of up to so many bytes are used again when they are freed, by whatever thread: where they
+KEPT = 1 << 22
+"""Blocks of up to so many bytes are used again when they are freed, by whatever thread: if they
 went back to the system, every page of them would be mapped anew, which may take longer than what is
 computed in it."""
 
@@ -171,6 +171,8 @@ class Abreast:
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
         torch.set_num_threads(self._threads)  # the pool's threads have set what new ones begin with
+        with suppress(AttributeError, OSError, TypeError):  # not glibc
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def _keep_memory() -> None:

@@ -17,8 +17,12 @@ from headprobe.tally.likeness import PROJECTED
 
 MIB = 2**20
 
-WORKING = 80 * MIB
-"""On a CPU chunks take so much by default: larger ones are no faster."""
+CHUNK = 20 * MIB
+"""On a CPU a thread's chunk takes about so much by default: larger ones are no faster, ...
+"""
+
+LEAST_TOKENS = 512
+"""... but it has so many tokens: smaller ones leave too little to each operation."""
 
 ACCELERATED = 0.5
 """The part of an accelerator's free memory that is taken by default, ..."""
@@ -29,8 +33,8 @@ SHARED = 0.25
 SCORE = 48
 """Bytes for an attention weight of a rectangle: itself, and what statistics make of it, ..."""
 
-SWEPT = 20
-"""... and on a CPU, where they are made in one sweep."""
+SWEPT = 16
+"""... and on a CPU, where they are made in one sweep of each head."""
 
 LOGIT = 12
 """Bytes for a logit: itself, its logarithm, and what a model does to it."""
@@ -97,9 +101,10 @@ class WorkingSet:
         self._longest = int(self.sizes.max()) * self.token
         self._row = int(lengths.max()) * heads * self._score
         most = BatchLimits.of(grid.device)
+        tokens = min(most.tokens, max(LEAST_TOKENS, CHUNK // self.token)) if swept else most.tokens
         self._most = replace(
             most,
-            tokens=max(most.tokens, int(self.sizes.max())),
+            tokens=max(tokens, int(self.sizes.max())),
             scores=max(most.scores, ENOUGH_ROWS * self._row // self._score),
         )
         self._device = grid.device
@@ -122,7 +127,7 @@ class WorkingSet:
         if self._device.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
-            wanted = self.sums + max(WORKING, self._workers * self._enough)
+            wanted = self.sums + self._workers * self._enough
             wanted = max(self.least, min(wanted, int(free * SHARED)))
         if wanted > free:
             raise _too_little(f"{_mib(free)} of free memory", self)

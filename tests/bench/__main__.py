@@ -26,7 +26,8 @@ Row = dict[str, object]
 
 
 def measure(asked: argparse.Namespace) -> Iterator[Row]:
-    """Each way by turn; the first turn warms up, and only its peak counts."""
+    """Each way by turn; the first turn warms up: it is not timed, but its peak is what one run of
+    the process takes."""
     for shape in asked.shapes:
         for kind, count in (("short", asked.sentences), ("long", asked.passages)):
             if kind not in asked.texts:
@@ -36,15 +37,8 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
                 lanes = [stack.enter_context(Lane(*given, way)) for way in asked.ways]
                 for turn in range(asked.turns + 1):
                     for lane in lanes:
-                        found = lane.run()
-                        if turn:
-                            yield {
-                                "shape": shape,
-                                "text": kind,
-                                "way": lane.way,
-                                "turn": turn,
-                                **found,
-                            }
+                        about = {"shape": shape, "text": kind, "way": lane.way, "turn": turn}
+                        yield {**about, **lane.run()}
 
 
 def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:
@@ -56,9 +50,8 @@ def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> No
         table.add_column("MiB", justify="right")
 
     def all_of(case: tuple[object, ...], way: str, column: str) -> list[object]:
-        return [
-            row[column] for row in rows if (row["shape"], row["text"], row["way"]) == (*case, way)
-        ]
+        of_way = [row for row in rows if (row["shape"], row["text"], row["way"]) == (*case, way)]
+        return [row[column] for row in of_way if (row["turn"] == 0) == (column == "peak_mib")]
 
     for way in ways:
         cells = []
