@@ -1,8 +1,10 @@
 """How much is held at once: the memory that measuring takes, and chunks that keep within it."""
 
 import gc
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TypeVar
 
 import numpy as np
@@ -48,6 +50,9 @@ PAIR_SWEPT = 16
 
 MOST_ABREAST = 8
 """More threads than these share operations: they would wait for the interpreter."""
+
+SCATTERED = Fraction(9, 5)
+"""What chunks hold that pass abreast lies between one another: they take so many times as much."""
 
 LEAST_ROWS = 16
 """Blocks of fewer rows are too slow to be of use, ..."""
@@ -127,7 +132,7 @@ class WorkingSet:
         if self._device.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
-            wanted = self.sums + self._workers * self._enough
+            wanted = self.sums + _taken(self._workers, self._enough)
             wanted = max(self.least, min(wanted, int(free * SHARED)))
         if wanted > free:
             raise _too_little(f"{_mib(free)} of free memory", self)
@@ -139,8 +144,9 @@ class WorkingSet:
             raise _too_little(f"--memory {_mib(memory)}", self)
         room = (self.default if memory is None else memory) - self.sums
         logits = min(self._most.logits, room // 4 // LOGIT)
-        workers = min(max(room // self._enough, 1), self._workers)
-        room //= workers
+        workers = min(int(room / SCATTERED // self._enough), self._workers)
+        if workers > 1:
+            room = int(room / SCATTERED / workers)
         for_scores = min(
             self._most.scores * self._score,
             max(room // 3, LEAST_ROWS * self._row),
@@ -150,16 +156,22 @@ class WorkingSet:
             tokens=int(min(self._most.tokens, (room - for_scores) // self.token)),
             scores=for_scores // self._score,
             logits=logits,
-            workers=workers,
+            workers=max(workers, 1),
         )
 
     def halved(self, limits: BatchLimits) -> BatchLimits:
         """What is left of these limits when the memory was not there."""
-        taken = limits.workers * (limits.tokens * self.token + limits.scores * self._score)
+        of_chunk = limits.tokens * self.token + limits.scores * self._score
+        taken = _taken(limits.workers, of_chunk)
         least = self.least - self.sums
         if taken <= least:
             raise _too_little("out of memory", self)
         return self.limits(self.sums + max(taken // 2, least))
+
+
+def _taken(workers: int, of_chunk: int) -> int:
+    """Bytes of as many chunks at once."""
+    return of_chunk if workers == 1 else math.ceil(SCATTERED * workers * of_chunk)
 
 
 def measured_within(
