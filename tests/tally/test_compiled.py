@@ -26,6 +26,23 @@ def test_it_is_compiled_once() -> None:
     assert again.stats.cache_hits
 
 
+def test_it_is_compiled_anew_when_a_file_beside_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Machine code holds that of what it calls, which numba does not look at."""
+    called = tmp_path / "called.py"
+    called.write_text("one = 1\n")
+    monkeypatch.setattr("headprobe.tally.compiled.__file__", str(tmp_path / "compiled.py"))
+    assert compiled(doubled)(3) == 6
+    called.write_text("one = 100\n")
+    again = compiled(doubled)
+    assert again(3) == 6
+    assert not again.stats.cache_hits
+    same = compiled(doubled)
+    assert same(3) == 6
+    assert same.stats.cache_hits
+
+
 @pytest.mark.parametrize("name", ["*.nbi", "*.nbc"])
 @pytest.mark.parametrize("size", [0, 20, 150])
 def test_damaged_files_are_written_anew(tmp_path: Path, name: str, size: int) -> None:
