@@ -1,9 +1,12 @@
 """What a batch asks of each head, as arrays, for compiled loops."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from headprobe.align.batches import AlignedBatch
 
 Ints = NDArray[np.int64]
 
@@ -33,8 +36,8 @@ class Asked(NamedTuple):
     example: Ints
 
 
-def ask(batch: Any) -> Asked:
-    """What an ``AlignedBatch`` on the host with query words asks."""
+def ask(batch: "AlignedBatch") -> Asked:
+    """What a batch on the host with query words asks."""
     questions, links = batch.questions, batch.questions.links
     line = np.full(links, -1)
     line[questions.strict.numpy()] = np.arange(len(questions.strict))

@@ -64,7 +64,6 @@ class Pass:
         self, rectangles: Sequence[Rectangle], observer: Observer, last: nn.Module | None
     ) -> None:
         self.rectangles, self.observer, self.last = rectangles, observer, last
-        self.at_once = observer.at_once
         self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,7 +143,7 @@ def attend(
         of_keys = values.index_select(0, seen).view(batch, groups, length, -1)
         bias = attention_mask.bias(rectangle, query.dtype)
         mixed = output.new_empty(batch, groups, heads // groups * rows, of_keys.shape[-1])
-        for part in _parts(batch, groups, bias[0].numel() * heads // groups, flat.at_once):
+        for part in _parts(batch, groups, bias[0].numel() * heads // groups, flat.observer.at_once):
             some, of = part.passages, part.groups
             shape = *columns[some, of].shape[:3], heads // groups, rows
             here = bias[some].expand(shape)

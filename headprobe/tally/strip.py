@@ -55,7 +55,8 @@ def strip(
         key, to = U(at) + U(t) * U(wide), U(t) * rows
         seen, later = U(max(t - first, 0)), U(max(t - first + 1, 0))
         _spread(weights, scores, key, spread, seen, rows)
-        got = _take(weights, key, loudness[t], shares, to, half, left, later, rows)
+        _clear(shares, to, half, later, rows)
+        got = _add(weights, key, loudness[t], shares, to, half, left, later, rows)
         drawn[t] = got
         if t >= first:
             own += weights[key + seen]
@@ -125,29 +126,11 @@ def _draw(weights: Floats, at: int, high: int) -> np.float32:
 
 
 @compiled
-def _take(
-    weights: Floats,
-    at: int,
-    loud: float,
-    shares: Floats,
-    to: int,
-    half: int,
-    left: Floats,
-    low: int,
-    high: int,
-) -> np.float32:
-    """Attention to a word's last token, raw and by loudness, ``to`` its place in ``shares`` and in
-    their second ``half``, and to what is ``left`` of its rows; what the token gets in all."""
-    got = np.float32(0)
+def _clear(shares: Floats, to: int, half: int, low: int, high: int) -> None:
+    """A word's place in ``shares`` and in their second ``half``."""
     for r in range(low, high):
-        weight = weights[at + r]
-        norm = weight * loud
-        shares[to + r] = weight
-        shares[to + half + r] = norm
-        left[0, r] += weight
-        left[1, r] += norm
-        got += weight
-    return got
+        shares[to + r] = 0
+        shares[to + half + r] = 0
 
 
 @compiled
@@ -162,7 +145,9 @@ def _add(
     low: int,
     high: int,
 ) -> np.float32:
-    """The same for a word's further tokens, which are added."""
+    """Add attention to a token of a word, raw and by loudness, ``to`` the word's place in
+    ``shares`` and in their second ``half``, and to what is ``left`` of its rows; what the token
+    gets in all."""
     got = np.float32(0)
     for r in range(low, high):
         weight = weights[at + r]

@@ -176,6 +176,7 @@ class Abreast:
 
 
 def _keep_memory() -> None:
+    """One arena for all threads, what is freed of it kept: ``malloc_trim`` gives it back."""
     with suppress(AttributeError, OSError, TypeError):  # not glibc
         tune = ctypes.CDLL(None).mallopt
         tune(_M_ARENA_MAX, 1)

@@ -20,8 +20,7 @@ from headprobe.tally.likeness import PROJECTED
 MIB = 2**20
 
 CHUNK = 20 * MIB
-"""On a CPU a thread's chunk takes about so much by default: larger ones are no faster, ...
-"""
+"""On a CPU a thread's chunk takes about so much by default: larger ones are no faster, ..."""
 
 LEAST_TOKENS = 512
 """... but it has so many tokens: smaller ones leave too little to each operation."""

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.contestants import WAYS
-from tests.bench.lane import Lane
+from tests.bench.lane import lane
 from tests.bench.shapes import SHAPES
 
 Row = dict[str, object]
@@ -34,11 +34,11 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
                 continue
             with ExitStack() as stack:
                 given = shape, kind, count, asked.threads
-                lanes = [stack.enter_context(Lane(*given, way)) for way in asked.ways]
+                lanes = {way: stack.enter_context(lane(*given, way)) for way in asked.ways}
                 for turn in range(asked.turns + 1):
-                    for lane in lanes:
-                        about = {"shape": shape, "text": kind, "way": lane.way, "turn": turn}
-                        yield {**about, **lane.run()}
+                    for way, run in lanes.items():
+                        about = {"shape": shape, "text": kind, "way": way, "turn": turn}
+                        yield {**about, **run()}
 
 
 def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:

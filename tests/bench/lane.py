@@ -3,13 +3,12 @@ memory, and would run on what others have set."""
 
 import json
 import resource
-import subprocess
 import sys
 import time
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from subprocess import PIPE, Popen
 
 import torch
 
@@ -18,44 +17,28 @@ from tests.bench.contestants import WAYS, Contest
 from tests.bench.corpora import corpus
 from tests.bench.shapes import build
 
+Run = Callable[[], dict[str, float]]
 
-class Lane:
-    """A context manager: from its start to its end the model is loaded."""
 
-    def __init__(self, shape: str, kind: str, count: int, threads: int, way: str) -> None:
-        self.way = way
-        words = [shape, kind, str(count), str(threads), way]
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.bench.lane", *words],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
+@contextmanager
+def lane(shape: str, kind: str, count: int, threads: int, way: str) -> Iterator[Run]:
+    """While open, the process is there. Each call runs the way once, and gives seconds of ``wall``
+    time and of the processor's (``cpu``), and ``peak_mib`` so far, over what the process held
+    before its first turn."""
+    words = [sys.executable, "-m", "tests.bench.lane", shape, kind, str(count), str(threads), way]
+    with Popen(words, stdin=PIPE, stdout=PIPE, text=True) as process:
+        asking, told = process.stdin, process.stdout
+        assert asking is not None
+        assert told is not None
 
-    def run(self) -> dict[str, float]:
-        """Seconds of ``wall`` time and of the processor's (``cpu``), and ``peak_mib`` so far, over
-        what the process held before its first turn."""
-        asking, told = self._process.stdin, self._process.stdout
-        if asking is None or told is None:
-            raise RuntimeError("no pipes")
-        asking.write("\n")
-        asking.flush()
-        if not (line := told.readline()):
-            raise SystemExit(f"{self.way}: ended with {self._process.wait()}")
-        found: dict[str, float] = json.loads(line)
-        return found
+        def run() -> dict[str, float]:
+            print(file=asking, flush=True)
+            if not (line := told.readline()):
+                raise SystemExit(f"{way}: ended with {process.wait()}")
+            found: dict[str, float] = json.loads(line)
+            return found
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
+        yield run
 
 
 def contest(shape: str, kind: str, count: int) -> Contest:
