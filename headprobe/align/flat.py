@@ -13,7 +13,11 @@ from torch import Tensor
 NONE, NOWHERE = -1, -2
 
 ALIKE = 0.8
-"""Passages share a rectangle while the shortest has this part of the longest's tokens."""
+"""Passages share a rectangle while the shortest has this part of the longest's tokens, ..."""
+
+SPARED = 1 << 18
+"""... or while no more attention weights than these are of padding: they cost less than one more
+rectangle does."""
 
 EVEN = 64
 """Blocks have a multiple of so many rows, where they may: a CPU's vectors go through keys of an odd
@@ -89,7 +93,9 @@ def plan_chunks(
             room = tokens
         most = max(1, min(room // longest, scores // (heads * longest**2)))
         alike = order[start : start + most]
-        alike = alike[(lengths[alike] >= ALIKE * longest) & (np.cumsum(sizes[alike]) <= room)]
+        padding = np.cumsum(heads * (longest**2 - lengths[alike].astype(np.int64) ** 2))
+        together = (lengths[alike] >= ALIKE * longest) | (padding <= SPARED)
+        alike = alike[together & (np.cumsum(sizes[alike]) <= room)]
         alike = order[start : start + max(1, len(alike))]
         numbers = np.asarray(passages)[alike].astype(np.int64)
         chunks[-1] += _blocks(numbers, longest, max(1, scores // (heads * longest)))

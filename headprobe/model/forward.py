@@ -1,19 +1,18 @@
 """Passes of the model over tokens that lie flat."""
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import replace
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
-from transformers import PreTrainedModel
+from torch import nn
 
 from headprobe.align.batches import Batcher, Chunk
 from headprobe.align.flat import Block, Flat
 from headprobe.model.attention import Finished, Observer, Pass
 from headprobe.model.heads import HeadGrid
+from headprobe.model.scoring import score
 
 
 class PassObserver(Observer, Protocol):
@@ -28,56 +27,25 @@ def run_chunk(
     batcher: Batcher,
     blocks: Sequence[Block],
     observer: PassObserver,
-    scored_rows: int | None = None,
+    logits: int | None = None,
 ) -> float:
     """One pass over a chunk; the observer sees every layer.
 
-    The pass ends after the last layer's attention; with ``scored_rows`` it goes on to the logits,
-    of so many rows at a time, and the bits that the model needs for the text's tokens, start tokens
-    given, are returned (else 0).
+    The pass ends after the last layer's attention; with ``logits`` it goes on to these, so many at
+    a time, and the bits that the model needs for the text's tokens, start tokens given, are
+    returned (else 0).
     """
-    bits, chunk = 0.0, batcher.build(blocks)
+    chunk = batcher.build(blocks)
     with torch.inference_mode():
         observer.begin(chunk)
-        if scored_rows is None:
+        if logits is None:
             observe_flat(grid, chunk.flat, observer)
-        else:
-            found = run_flat(grid.model.base_model, chunk.flat, observer, None)
-            nats = score(grid.model, found, chunk.flat.token_ids[0], chunk.told, scored_rows)
-            bits = float(nats) / math.log(2)
-        observer.end()
-    return bits
-
-
-def score(model: PreTrainedModel, found: Any, token_ids: Tensor, told: Tensor, rows: int) -> Tensor:
-    """The cross-entropy, in nats, of the tokens at places ``told`` [M] of a run [N], given what its
-    base model ``found``.
-
-    Logits of so many ``rows`` exist at a time. It is the model's own forward that makes them (it
-    may scale or cap them), with ``found`` in the place of what its base model would say.
-    """
-    nats = torch.zeros((), device=token_ids.device)
-    for places in told.split(rows):
-        piece = replace(found, last_hidden_state=found.last_hidden_state[:, places - 1])
-        with _answering(model.base_model, piece):
-            logits = model(input_ids=token_ids[None, places], use_cache=False).logits[0]
-        nats += torch.nn.functional.cross_entropy(
-            logits.float(), token_ids[places].to(logits.device), reduction="sum"
-        ).to(nats.device)
-    return nats
-
-
-@contextmanager
-def _answering(module: nn.Module, found: Any) -> Iterator[None]:
-    """While open, a module answers without looking."""
-    own = module.__dict__.get("forward")  # accelerate puts one there
-    module.forward = lambda *_, **__: found
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
+            observer.end()
+            return 0.0
+        found = run_flat(grid.model.base_model, chunk.flat, observer, None)
+        observer.end()  # others may wait for it
+        nats = score(grid.model, found, chunk.flat.token_ids[0], chunk.told, logits)
+    return float(nats) / math.log(2)
 
 
 def observe_flat(grid: HeadGrid, flat: Flat, observer: Observer) -> None:

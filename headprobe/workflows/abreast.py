@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import islice
 from queue import SimpleQueue
 from threading import Condition
@@ -38,6 +39,18 @@ went back to the system, every page of them would be mapped anew, which may take
 computed in it."""
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A chunk, whose text is scored where there is room for so many ``logits``."""
+
+    blocks: Sequence[Block]
+    logits: int | None = None
+
+
+Passed = Callable[[Planned, float], None]
+"""Told of a chunk that is over, and of the bits of its text."""
 
 
 class Progress:
@@ -112,16 +125,13 @@ class Abreast:
         share = max(1, self._threads // workers)
         self._pool = ThreadPoolExecutor(workers, "abreast", torch.set_num_threads, (share,))
 
-    def run(
-        self, chunks: Sequence[Sequence[Block]], passed: Callable[[Sequence[Block]], None]
-    ) -> Iterator[None]:
+    def run(self, chunks: Sequence[Planned], passed: Passed) -> Iterator[None]:
         """Pass all of them, in rounds, and stop after each: there sums are of whole chunks.
         ``passed`` is told of each chunk, in their order, when it is over. Raises the error of the
         first that fails, when none is running any more; those that wait do not begin."""
         if self._workers == 1:
-            for blocks in chunks:
-                run_chunk(self._grid, self._batcher, blocks, self._tallier)
-                passed(blocks)
+            for chunk in chunks:
+                passed(chunk, self._run(chunk, self._tallier))
                 yield
             return
         rest, turns = iter(chunks), FIRST
@@ -132,33 +142,32 @@ class Abreast:
             turns = max(1, turns // 2) if long else 2 * turns
             yield
 
-    def _round(
-        self, chunks: Sequence[Sequence[Block]], passed: Callable[[Sequence[Block]], None]
-    ) -> None:
-        before, passes = Progress(), list[Future[None]]()
+    def _round(self, chunks: Sequence[Planned], passed: Passed) -> None:
+        before, passes = Progress(), list[Future[float]]()
         before.end()
         try:
-            for blocks in chunks:
+            for chunk in chunks:
                 own = Progress()
-                passes.append(self._pool.submit(self._pass, blocks, before, own))
+                passes.append(self._pool.submit(self._pass, chunk, before, own))
                 # one that is cancelled is over, too
                 passes[-1].add_done_callback(own.end)
                 before = own
-            for each, blocks in zip(passes, chunks, strict=True):
-                each.result()
-                passed(blocks)
+            for each, chunk in zip(passes, chunks, strict=True):
+                passed(chunk, each.result())
         finally:
             for each in passes:
                 each.cancel()
             wait(passes)
 
-    def _pass(self, blocks: Sequence[Block], before: Progress, own: Progress) -> None:
+    def _pass(self, chunk: Planned, before: Progress, own: Progress) -> float:
         tallier = self._free.get()
         try:
-            turn = InTurn(tallier, self._grid, before, own)
-            run_chunk(self._grid, self._batcher, blocks, turn)
+            return self._run(chunk, InTurn(tallier, self._grid, before, own))
         finally:
             self._free.put(tallier)
+
+    def _run(self, chunk: Planned, observer: PassObserver) -> float:
+        return run_chunk(self._grid, self._batcher, chunk.blocks, observer, chunk.logits)
 
     def __enter__(self) -> Self:
         return self

@@ -1,7 +1,9 @@
 """A loaded model and an aligned corpus to sums: one pass for each passage."""
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -12,16 +14,19 @@ from headprobe.align.corpus import Corpus
 from headprobe.align.flat import Block, lay_flat, plan_chunks
 from headprobe.axes import LONGEST
 from headprobe.errors import HeadprobeError
-from headprobe.model.forward import observe_flat, run_chunk
+from headprobe.model.forward import observe_flat
 from headprobe.model.heads import HeadGrid
 from headprobe.store.tallies import Tallies
 from headprobe.tally.copying import CopyingObserver, repeat_tokens
 from headprobe.tally.tallier import Tallier, count_column_passages, count_profile_pairs
-from headprobe.workflows.abreast import Abreast
+from headprobe.workflows.abreast import Abreast, Planned
 from headprobe.workflows.journal import Page
 from headprobe.workflows.ledger import Ledger
 from headprobe.workflows.limits import BatchLimits, WorkingSet, measured_within
 from headprobe.workflows.work import Work
+
+FEW = 8
+"""Of so many chunks or fewer for each worker, all have as many."""
 
 
 @dataclass(frozen=True)
@@ -95,34 +100,22 @@ class _Measuring:
             del kept
         self._advance(ledger)
 
-        def chunks(
-            numbers: NDArray[np.int64], lengths: NDArray[np.integer], sizes: NDArray[np.integer]
-        ) -> list[list[Block]]:
-            return plan_chunks(
-                numbers,
-                lengths[numbers],
-                grid.n_heads,
-                tokens=limits.tokens,
-                scores=limits.scores,
-                sizes=sizes[numbers],
-            )
-
-        rows = max(1, limits.logits // grid.model.config.get_text_config().vocab_size)
-        for blocks in chunks(ledger.left(work.scored), corpus.lengths, self.working.sizes):
-            ledger.bits += run_chunk(grid, self.batcher, blocks, tallier, rows)
-            self._passed(ledger, blocks)
-            self._show(ledger)
         # what was kept may be of a machine that held all weights
         workers = limits.workers if grid.keeps_nothing else 1
+        even = self._even(limits, workers)
+        planned = [
+            Planned(blocks, logits)
+            for passages, logits in ((work.scored, limits.logits), (work.others, None))
+            for blocks in self._plan(ledger.left(passages), even)
+        ]
         with Abreast(grid, self.batcher, tallier, workers) as abreast:
-            others = chunks(ledger.left(work.others), corpus.lengths, self.working.sizes)
-            for _ in abreast.run(others, partial(self._passed, ledger)):
+            for _ in abreast.run(planned, partial(self._passed, ledger)):
                 self._show(ledger)
         start = corpus.token_ids[: corpus.starts]
         sequences = repeat_tokens(start, self.batcher.token_numbers, grid.context, self.seed)
         lengths = np.array([len(tokens) for tokens in sequences])
         left = work.copied[(lengths[work.copied] > 0) & ~ledger.sequences[work.copied]]
-        for blocks in chunks(left, lengths, lengths):
+        for blocks in _plan(left, lengths, lengths, grid.n_heads, limits):
             copying.begin(blocks)
             observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
             ledger.sequences[_passages_of(blocks)] = True
@@ -140,8 +133,29 @@ class _Measuring:
             idle_line=self.idle_line,
         )
 
-    def _passed(self, ledger: Ledger, blocks: Sequence[Block]) -> None:
-        ledger.passages[_passages_of(blocks)] = True
+    def _plan(self, passages: NDArray[np.int64], limits: BatchLimits) -> list[list[Block]]:
+        return _plan(passages, self.corpus.lengths, self.working.sizes, self.grid.n_heads, limits)
+
+    def _even(self, limits: BatchLimits, workers: int) -> BatchLimits:
+        """With the smallest chunks that are no more, or as many more as let all workers have the
+        same number: some would have nothing to do in the end. Of many chunks it would be little."""
+
+        def count(tokens: int) -> int:
+            smaller = replace(limits, tokens=tokens)
+            return sum(
+                len(self._plan(part, smaller)) for part in (self.work.scored, self.work.others)
+            )
+
+        chunks = count(limits.tokens)
+        if workers == 1 or chunks > FEW * workers:
+            return limits
+        most = math.ceil(chunks / workers) * workers
+        tokens = bisect_left(range(limits.tokens), -most, key=lambda tokens: -count(tokens))
+        return replace(limits, tokens=tokens)
+
+    def _passed(self, ledger: Ledger, chunk: Planned, bits: float) -> None:
+        ledger.passages[_passages_of(chunk.blocks)] = True
+        ledger.bits += bits
         self._advance(ledger)
 
     def _advance(self, ledger: Ledger) -> None:
@@ -178,6 +192,23 @@ class _Measuring:
                 "Try --dtype float32",
             )
         return tallies
+
+
+def _plan(
+    passages: NDArray[np.int64],
+    lengths: NDArray[np.integer],
+    sizes: NDArray[np.integer],
+    heads: int,
+    limits: BatchLimits,
+) -> list[list[Block]]:
+    return plan_chunks(
+        passages,
+        lengths[passages],
+        heads,
+        tokens=limits.tokens,
+        scores=limits.scores,
+        sizes=sizes[passages],
+    )
 
 
 def _passages_of(blocks: Sequence[Block]) -> NDArray[np.int64]:

@@ -117,7 +117,7 @@ class Contest:
 def _lay(passages: list[np.ndarray]) -> list[Flat]:
     """Chunks of at most 2,048 tokens, whose rectangles hold passages of one length."""
     lengths = np.array([len(ids) for ids in passages])
-    with patch("headprobe.align.flat.ALIKE", 1):
+    with patch.multiple("headprobe.align.flat", ALIKE=1, SPARED=0):
         plan = plan_chunks(np.arange(len(passages)), lengths, 1, tokens=2048, scores=1 << 40)
     return [lay_flat(dict(enumerate(passages)), blocks, CPU) for blocks in plan]
 

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from headprobe.align.flat import Block, lay_flat
-from headprobe.model.forward import run_flat, score
+from headprobe.model import scoring
+from headprobe.model.forward import run_flat
 from headprobe.model.heads import observe_heads
+from headprobe.model.scoring import score
 from tests.model.tiny import ARCHITECTURES, build, random_ids
 
 SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -34,7 +36,10 @@ class Blind:
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *SPECIAL])
-def test_pieces_are_the_models_own_logits(name: str) -> None:
+@pytest.mark.parametrize("apart", [True, False], ids=["some words", "all words"])
+def test_pieces_are_the_models_own_logits(
+    name: str, apart: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = build(*(ARCHITECTURES | SPECIAL)[name])
     observe_heads(model, name, random_ids(12))
     passages, sizes = [random_ids(17, 1), random_ids(9, 2)], []
@@ -44,15 +49,22 @@ def test_pieces_are_the_models_own_logits(name: str) -> None:
         torch.device("cpu"),
     )
     told = torch.tensor([place for place in range(26) if place not in {0, 17}])
+    ask, words = scoring._logits, model.get_output_embeddings().weight.shape[0]
 
-    def note(_: object, __: object, logits: Tensor) -> None:
-        sizes.append(logits.shape[-2])
+    def noting(*asked: Any) -> Tensor:
+        logits = ask(*asked)
+        sizes.append(tuple(logits.shape))
+        return logits
 
-    handle = model.get_output_embeddings().register_forward_hook(note)
+    monkeypatch.setattr(scoring, "_logits", noting)
+    whole = None if apart else model.get_output_embeddings().register_forward_hook(lambda *_: None)
     with torch.inference_mode():
         found = run_flat(model.base_model, flat, Blind(), None)
-        nats = score(model, found, flat.token_ids[0], told, 5)
-        handle.remove()
+        before = list(model.modules())
+        nats = score(model, found, flat.token_ids[0], told, 120 if apart else 5 * words)
+        assert list(model.modules()) == before
+        if whole is not None:
+            whole.remove()
         model.set_attn_implementation("eager")
         expected = sum(
             torch.nn.functional.cross_entropy(
@@ -60,5 +72,24 @@ def test_pieces_are_the_models_own_logits(name: str) -> None:
             )
             for ids in passages
         )
-    assert sizes == [5, 5, 5, 5, 4]
+    if apart:
+        assert sum(a * b for a, b in sizes) == 24 * words
+        assert {size for size in sizes if size[1] == 12} == {(10, 12), (4, 12)}
+    else:
+        assert [a for a, _ in sizes] == [5, 5, 5, 5, 4]
+        assert {b for _, b in sizes} == {words}
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-4)
+
+
+def test_what_may_be_no_matrix_is_asked_whole() -> None:
+    """Offloaded, quantised, or of a checkpoint's own code, which may do anything with logits."""
+    model = build("llama", {})
+    assert scoring._plain_head(model) == ("lm_head", model.lm_head)
+    model.lm_head._hf_hook = object()
+    assert scoring._plain_head(model) is None
+    model.lm_head = type("Quantised", (torch.nn.Linear,), {})(8, 9)
+    assert scoring._plain_head(model) is None
+    model = build("llama", {})
+    own = {"__module__": "transformers_modules.own.modeling_own"}
+    model.__class__ = type("OwnForCausalLM", (type(model),), own)
+    assert scoring._plain_head(model) is None

@@ -94,6 +94,7 @@ def test_both_views_agree(
     monkeypatch.setattr("headprobe.tally.tallier.SweptView", Beside)
     monkeypatch.setattr("headprobe.tally.tallier.AT_ONCE", at_once)
     monkeypatch.setattr("headprobe.tally.sweep.ALONE", 0)
+    monkeypatch.setattr("headprobe.align.flat.SPARED", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 90, most=8)

@@ -36,12 +36,6 @@ def corpus_again() -> Corpus:
     return align(4 * passages_of(PROBES, encoder, 40), encoder, lambda _: None, seed=0)
 
 
-@pytest.fixture(autouse=True)
-def _few_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those pass one after another."""
-    monkeypatch.setattr("headprobe.workflows.work.SCORED_TOKENS", 1)
-
-
 def equal(one, other) -> None:
     for name, array in one.arrays.items():
         assert np.array_equal(array, other[name]), name
@@ -68,6 +62,25 @@ def test_sums_are_the_same_bit_by_bit(
     assert len({name for name in names if name.startswith("abreast")}) == workers
     assert torch.get_num_threads() == threads
     equal(alone, together)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """Of few chunks all have the same number, and none is a small rest; nothing is left out."""
+    corpus, planned, run = corpus_again(), [], abreast.Abreast.run
+
+    def noting(self, chunks, passed):
+        planned.extend(chunks)
+        return run(self, chunks, passed)
+
+    monkeypatch.setattr(abreast.Abreast, "run", noting)
+    monkeypatch.setattr("headprobe.workflows.work.SCORED_TOKENS", 1)
+    measured(SHARED_GRID(), corpus, limits=replace(LIMITS, tokens=200, workers=workers))
+    passages = [np.unique(np.concatenate([b.passages for b in c.blocks])) for c in planned]
+    assert len(planned) % workers == 0
+    assert np.sort(np.concatenate(passages)).tolist() == list(range(len(corpus.lengths)))
+    sizes = [corpus.lengths[some].sum() for some in passages[1:]]  # the first is scored
+    assert min(sizes) > max(sizes) / 2
 
 
 @pytest.mark.parametrize("method", ["attended", "end_layer", "end"])
@@ -108,7 +121,8 @@ def many_chunks(workers: int, tallier: object) -> tuple[abreast.Abreast, list]:
     chunks = plan_chunks(numbers, corpus.lengths, grid.n_heads, tokens=20, scores=1 << 12)
     assert len(chunks) >= 20
     batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
-    return abreast.Abreast(grid, batcher, tallier, workers), chunks
+    planned = [abreast.Planned(blocks) for blocks in chunks]
+    return abreast.Abreast(grid, batcher, tallier, workers), planned
 
 
 class Slow:
@@ -137,7 +151,7 @@ def test_what_waits_does_not_begin_after_one_that_failed() -> None:
     tallier = Slow(ZeroDivisionError(), at=9)
     passing, chunks = many_chunks(2, tallier)
     with passing, pytest.raises(ZeroDivisionError):
-        list(passing.run(chunks, lambda _: None))
+        list(passing.run(chunks, lambda *_: None))
     assert 9 <= len(tallier.begun) < 14  # of a round that would go on to 14
 
 
@@ -150,7 +164,7 @@ def test_an_interrupt_ends_it_while_chunks_wait(monkeypatch: pytest.MonkeyPatch)
         time.sleep(0.01)
         return called_off
 
-    def told(_: object) -> None:
+    def told(*_: object) -> None:
         done.append(1)
         if len(done) == 7:
             raise KeyboardInterrupt
@@ -175,8 +189,9 @@ def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
     passing, chunks = many_chunks(2, tallier)
     told, begun = [], []
 
-    def passed(blocks) -> None:
-        told.append(blocks)
+    def passed(chunk, bits) -> None:
+        assert bits == 0
+        told.append(chunk)
         begun.append(len(tallier.begun))
 
     with passing:
@@ -193,6 +208,7 @@ def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr(journal, "EVERY", 0.0)
     monkeypatch.setattr(journal, "RARELY", 0)
     monkeypatch.setattr(abreast, "ROUND", 0)
+    monkeypatch.setattr(abreast, "FIRST", 1)
     corpus, grid, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
     undisturbed = measured(grid, corpus, limits=limits)
     kept, ends = Unfinished(tmp_path / "run"), []
