@@ -20,6 +20,7 @@ from rich.table import Table
 
 from tests.bench.contestants import WAYS
 from tests.bench.lane import lane
+from tests.bench.peers import missing
 from tests.bench.shapes import SHAPES
 
 Row = dict[str, object]
@@ -66,13 +67,16 @@ def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> No
     for case in cases:
         walls = all_of(case, ways[0], "wall")
         console.print(f"{', '.join(case)}: {ways[0]} took {min(walls):.2f} to {max(walls):.2f} s")
+    if absent := missing():
+        console.print(f"left out, for it is not installed: {'; '.join(absent)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["6-layer", "135M"])
     parser.add_argument("--texts", nargs="+", choices=["short", "long"], default=["short", "long"])
-    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    ways = [way for way in WAYS if way not in missing()]
+    parser.add_argument("--ways", nargs="+", choices=ways, default=ways)
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--passages", type=int, default=32)
     parser.add_argument("--turns", type=int, default=5)

@@ -1,6 +1,7 @@
 """Ways to pass the same tokens through the same model, from the cheapest that there is."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from itertools import pairwise
 from unittest.mock import patch
 
@@ -18,6 +19,8 @@ from headprobe.store.copying import LAGS
 from headprobe.tally.copying import repeat_tokens
 from headprobe.tally.likeness import LikenessStatistic
 from headprobe.workflows.measuring import measure
+from tests.bench.by_hand import Look, look_eagerly, reduction
+from tests.bench.peers import PEERS, checked
 
 CPU = torch.device("cpu")
 TOGETHER = 16
@@ -30,6 +33,7 @@ class Contest:
 
     def __init__(self, grid: HeadGrid, corpus: Corpus) -> None:
         self._grid, self._corpus = grid, corpus
+        self.model = grid.model
         self._base: PreTrainedModel = grid.model.base_model
         edges = corpus.token_first
         passages = [corpus.token_ids[a:b].astype(np.int64) for a, b in pairwise(edges)]
@@ -38,12 +42,13 @@ class Contest:
         self._passages = passages
         self._flat = _lay(passages)
         self._flat_with_copying = _lay([*passages, *(ids for ids in copying if len(ids))])
-        AttentionInterface.register("flat_sdpa", _attend_flat)
-        AttentionMaskInterface.register("flat_sdpa", lambda *_, **__: None)
+        AttentionInterface.register("unpadded", _attend_flat)
+        AttentionMaskInterface.register("unpadded", lambda *_, **__: None)
 
     def limit(self, *, copying: bool) -> None:
-        """No padding anywhere: passages of one length attend as one."""
-        self._base.set_attn_implementation("flat_sdpa")
+        """No padding anywhere: passages of one length attend as one. Windows, soft caps and learned
+        sinks are left out: what they cost more is no part of the limit."""
+        self._base.set_attn_implementation("unpadded")
         with torch.inference_mode():
             for flat in self._flat_with_copying if copying else self._flat:
                 self._base(
@@ -54,15 +59,16 @@ class Contest:
                 )
 
     def padded(self) -> None:
-        """What a careful script does: sorted by length, padded, SDPA."""
-        self._base.set_attn_implementation("sdpa")
+        """What a careful script does: sorted by length, padded, SDPA (eager attention without its
+        maps where transformers has no other for the model)."""
+        self._base.set_attn_implementation("sdpa" if self._base._supports_sdpa else "eager")
         with torch.inference_mode():
             for ids, real, _ in self._batches(by_length=True):
                 self._base(input_ids=ids, attention_mask=real, use_cache=False)
 
     def headprobe(self, *, likeness: bool, copying: bool) -> None:
         """From the loaded model to the last sum."""
-        self._grid.model.set_attn_implementation("headprobe")
+        self.model.set_attn_implementation("headprobe")
         of_pairs = LikenessStatistic if likeness else _Nothing
         repeated = repeat_tokens if copying else _no_sequences
         with (
@@ -71,30 +77,27 @@ class Contest:
         ):
             measure(self._grid, self._corpus, seed=0, idle_line=0.3, advance=_no)
 
-    def by_hand(self) -> None:
-        """What a script does: the causal language model, in file order, every map returned and
-        reduced in torch to sinks, self, entropy, and attention from word to word with its winners;
-        no relation, no fold, no norm, no likeness."""
-        model = self._grid.model
-        model.set_attn_implementation("eager")
+    def one_by_one(self) -> None:
+        """As BertViz is used: a sentence at a time through the causal language model, its maps
+        joined as its ``head_view`` joins them, [L, H, T, T]. What it does then, to write them into
+        a page, is left out: the maps alone are the least that it takes, and nothing is reduced."""
+        look = look_eagerly(self.model)
+        with torch.inference_mode():
+            for passage in self._passages:
+                maps, ids = list[Tensor](), torch.from_numpy(passage)[None]
+                look(ids, torch.ones_like(ids), maps.append)
+                torch.stack(maps).squeeze(1)
+
+    def by_hand(self, look: Look) -> None:
+        """What a script does: batches in file order, every map looked at and reduced."""
         with torch.inference_mode():
             for ids, real, words in self._batches(by_length=False):
-                maps = model(
-                    input_ids=ids, attention_mask=real, use_cache=False, output_attentions=True
-                ).attentions
-                columns = F.one_hot(words + 1)[..., 1:].float()
-                last = columns.shape[1] - 1 - columns.flip(1).argmax(1)
-                row = torch.arange(len(ids))[:, None]
-                for weights in maps:
-                    rows = weights.transpose(1, 2)[row, last]
-                    torch.special.entr(rows).sum((0, 1, 3))
-                    rows[..., 0].sum((0, 1))
-                    to_words = torch.einsum("bwht,btk->bwhk", rows, columns)
-                    to_words.diagonal(dim1=1, dim2=3).sum((0, 2))
-                    earlier = to_words * torch.ones_like(to_words[0, :, 0]).tril(-1)[:, None]
-                    share = earlier / earlier.sum(-1, keepdim=True).clamp(min=1e-9)
-                    earlier.argmax(-1)
-                    share.sum((0, 1))
+                look(ids, real, reduction(words))
+
+    def by_peer(self, name: str) -> Callable[[], None]:
+        """By hand with another tool, once it is seen to find eager's attention."""
+        ids, real, _ = self._batches(by_length=False)[0]
+        return partial(self.by_hand, checked(PEERS[name], self.model, ids[:2, :64], real[:2, :64]))
 
     def _batches(self, *, by_length: bool) -> list[tuple[Tensor, Tensor, Tensor]]:
         edges = self._corpus.token_first
@@ -166,12 +169,15 @@ class _Nothing:
         return {}
 
 
-WAYS: Mapping[str, Callable[[Contest], None]] = {
-    "unpadded SDPA (the limit)": lambda given: given.limit(copying=False),
-    "unpadded SDPA + copying": lambda given: given.limit(copying=True),
-    "padded SDPA": Contest.padded,
-    "headprobe, no likeness": lambda given: given.headprobe(likeness=False, copying=False),
-    "headprobe": lambda given: given.headprobe(likeness=True, copying=False),
-    "headprobe + copying": lambda given: given.headprobe(likeness=True, copying=True),
-    "eager CausalLM by hand": Contest.by_hand,
+WAYS: Mapping[str, Callable[[Contest], Callable[[], object]]] = {
+    "unpadded SDPA (the limit)": lambda given: partial(given.limit, copying=False),
+    "unpadded SDPA + copying": lambda given: partial(given.limit, copying=True),
+    "padded SDPA": lambda given: given.padded,
+    "headprobe, no likeness": lambda given: partial(given.headprobe, likeness=False, copying=False),
+    "headprobe": lambda given: partial(given.headprobe, likeness=True, copying=False),
+    "headprobe + copying": lambda given: partial(given.headprobe, likeness=True, copying=True),
+    "eager CausalLM by hand": lambda given: partial(given.by_hand, look_eagerly(given.model)),
+    **{name: partial(Contest.by_peer, name=name) for name in PEERS},
+    "a sentence at a time (BertViz)": lambda given: given.one_by_one,
 }
+"""Each prepares what is then timed."""

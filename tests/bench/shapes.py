@@ -1,28 +1,48 @@
 """Models of known shapes with random weights, in float32."""
 
+from typing import Any
+
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-SHAPES = {
-    "6-layer": (6, 288, 6, 6, 768, 32000),
-    "135M": (30, 576, 9, 3, 1536, 49152),
-    "1.1B": (22, 2048, 32, 4, 5632, 32000),
+_SIX = (6, 288, 6, 6, 768, 32000)
+
+SHAPES: dict[str, tuple[str, tuple[int, ...], dict[str, Any]]] = {
+    "6-layer": ("llama", _SIX, {}),
+    "135M": ("llama", (30, 576, 9, 3, 1536, 49152), {}),
+    "1.1B": ("llama", (22, 2048, 32, 4, 5632, 32000), {}),
+    "6-layer-window": ("mistral", _SIX, {"sliding_window": 64}),
+    "6-layer-cap": ("gemma2", _SIX, {"head_dim": 48, "query_pre_attn_scalar": 48}),
+    "6-layer-sinks": (
+        "gpt_oss",
+        _SIX,
+        {
+            "head_dim": 48,
+            "num_local_experts": 1,
+            "num_experts_per_tok": 1,
+            "max_position_embeddings": 131072,
+        },
+    ),
 }
-"""Layers, width, heads, KV heads, width of the MLP, vocabulary."""
+"""Kind, sizes and what is special: every layer has a window, or soft caps, or learned sinks (and
+every other one a window of 128; with one expert, for plain passes as cheap as the others')."""
+
+_SIZES = (
+    "num_hidden_layers",
+    "hidden_size",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+)
 
 
-def build(name: str) -> LlamaForCausalLM:
-    """The model, with the seed 0."""
-    layers, width, heads, groups, inner, vocabulary = SHAPES[name]
+def build(name: str) -> PreTrainedModel:
+    """The model, with the seed 0, as if it were loaded."""
+    kind, sizes, special = SHAPES[name]
+    options = {**dict(zip(_SIZES, sizes, strict=True)), "max_position_embeddings": 8192, **special}
     torch.manual_seed(0)
-    config = LlamaConfig(
-        num_hidden_layers=layers,
-        hidden_size=width,
-        num_attention_heads=heads,
-        num_key_value_heads=groups,
-        intermediate_size=inner,
-        vocab_size=vocabulary,
-        max_position_embeddings=8192,
-        tie_word_embeddings=True,
-    )
-    return LlamaForCausalLM(config).eval()
+    config = AutoConfig.for_model(kind, tie_word_embeddings=True, **options)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model.config.architectures = [type(model).__name__]
+    return model.eval()
