@@ -44,10 +44,10 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
 
 def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:
     table = Table(title=f"{platform.machine()}, {threads} threads, float32")
-    table.add_column("way")
+    table.add_column("way", overflow="fold")
     cases = list(dict.fromkeys((row["shape"], row["text"]) for row in rows))
     for shape, text in cases:
-        table.add_column(f"{shape}, {text}: x wall (x cpu)", justify="right")
+        table.add_column(f"{shape}, {text}: x wall (x cpu)", justify="right", overflow="fold")
         table.add_column("MiB", justify="right")
 
     def all_of(case: tuple[object, ...], way: str, column: str) -> list[object]:
@@ -67,16 +67,19 @@ def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> No
     for case in cases:
         walls = all_of(case, ways[0], "wall")
         console.print(f"{', '.join(case)}: {ways[0]} took {min(walls):.2f} to {max(walls):.2f} s")
-    if absent := missing():
-        console.print(f"left out, for it is not installed: {'; '.join(absent)}")
+    if ways == _ways() and missing():
+        console.print(f"left out, for they are not installed: {'; '.join(missing())}")
+
+
+def _ways() -> list[str]:
+    return [way for way in WAYS if way not in missing()]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["6-layer", "135M"])
     parser.add_argument("--texts", nargs="+", choices=["short", "long"], default=["short", "long"])
-    ways = [way for way in WAYS if way not in missing()]
-    parser.add_argument("--ways", nargs="+", choices=ways, default=ways)
+    parser.add_argument("--ways", nargs="+", choices=_ways(), default=_ways())
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--passages", type=int, default=32)
     parser.add_argument("--turns", type=int, default=5)

@@ -19,6 +19,7 @@ def transformer_lens(model: PreTrainedModel) -> Look:
     """Hooks on the patterns of a bridge, which reduce them as they come; it changes the model."""
     from transformer_lens.model_bridge import TransformerBridge
 
+    model.config.architectures = [type(model).__name__]  # as of a loaded checkpoint
     bridge = TransformerBridge.boot_transformers(
         "bench", hf_model=model, tokenizer=AutoTokenizer.from_pretrained(DEMO_MODEL), device="cpu"
     )
