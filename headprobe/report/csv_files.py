@@ -19,14 +19,15 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
     columns = [_cells(frame[name]) for name in frame.columns]
     header = ",".join(_text(str(name)) for name in frame.columns)
     with path.open("w", encoding="utf-8", newline="") as file:
-        file.write(header + "\n")
-        file.writelines(",".join(row) + "\n" for row in zip(*columns, strict=True))
+        rows = map(",".join, zip(*columns, strict=True))
+        file.write("\n".join((header, *rows)) + "\n")
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
     places, values = pd.factorize(column)  # each value is written once; a missing one has place -1
-    texts = [*_texts(values), ""]
-    return [texts[place] for place in places.tolist()]
+    texts = np.array([*_texts(values), ""], dtype=object)
+    cells: list[str] = texts[places].tolist()
+    return cells
 
 
 def _texts(values: Any) -> list[str]:

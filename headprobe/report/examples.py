@@ -43,14 +43,16 @@ _Head = tuple[int, int]
 
 @dataclass(frozen=True)
 class _Asked:
-    """The instances of a relation among the example rows: which row [J], query [J], targets, and
-    the folded forms of the query and of its nearest target; ``keys`` names each pair of instance
-    and target by one number, ascending."""
+    """The instances of a relation among the example rows: which row [J] and query [J], and the
+    folded forms of the query and of its nearest target. The ``targets`` [K] of each are those from
+    ``first`` [J + 1] on; ``keys`` [K] names each pair of instance and target by one number,
+    ascending."""
 
     relation: Relation
     row: Ints
     query: Ints
-    targets: tuple[tuple[int, ...], ...]
+    targets: Ints
+    first: Ints
     forms: tuple[tuple[int, int], ...]
     keys: Ints
 
@@ -78,8 +80,8 @@ def write_examples(
     Lines begin with layer and head, by which ``Run.examples`` finds them."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        for row in examples(instances, tallies, conduct, verdicts):
-            file.write(_visible(encode(row)) + "\n")
+        rows = examples(instances, tallies, conduct, verdicts)
+        file.writelines(_visible(encode(row)) + "\n" for row in rows)
 
 
 def examples(
@@ -159,12 +161,13 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     is_shown = shown[order][place] == found.query if len(shown) else np.zeros(len(found), bool)
     chosen = np.flatnonzero(is_shown)
     query, form = found.query[chosen], instances.folded_form
-    targets = tuple(tuple(found.targets[found.first[i] : found.stop[i]].tolist()) for i in chosen)
+    of, targets = found.targets_of(chosen)
     nearest = form[found.nearest[chosen]] if len(chosen) else chosen
     forms = tuple(zip(form[query].tolist(), nearest.tolist(), strict=True))
-    keys = [i * len(instances.form) + target for i, each in enumerate(targets) for target in each]
     row = order[place[chosen]] if len(shown) else chosen
-    return _Asked(found.relation, row, query, targets, forms, np.array(keys, dtype=np.int64))
+    first = np.searchsorted(of, np.arange(len(chosen) + 1))
+    keys = of * len(instances.form) + targets
+    return _Asked(found.relation, row, query, targets, first, forms, keys)
 
 
 def _choose(
@@ -255,7 +258,7 @@ def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Exampl
     before which some were left out (their number: after the last), ``glued`` those without a space
     before them."""
     i = int(chosen.instance[number])
-    query, targets = int(asked.query[i]), asked.targets[i]
+    query, targets = int(asked.query[i]), asked.targets[slice(*asked.first[i : i + 2])].tolist()
     pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda each: -each[1])
     attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]

@@ -1,6 +1,7 @@
 """The tables of a run as DataFrames, columns named and ordered as INTERFACE says."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -196,9 +197,10 @@ def _column(values: Any) -> Any:
     return values
 
 
-def _names(names: Sequence[str], index: Any) -> list[str]:
-    """The name at each index, empty where that is negative."""
-    return [names[number] if number >= 0 else "" for number in np.asarray(index, dtype=int)]
+def _names(names: Sequence[str], index: Any) -> Any:
+    """The name at each index, missing where that is negative."""
+    index = np.asarray(index, dtype=int)
+    return _column([*names, ""]).array.take(np.where(index < 0, len(names), index))
 
 
 def _of_best(array: Any, best: Any, missing: float = np.nan) -> Any:
@@ -216,8 +218,10 @@ def _baseline_columns(evidence: Evidence, names: Sequence[str]) -> dict[str, Any
     }
 
 
-def _head_names(layer: Any, head: Any) -> list[str]:
-    return [head_name(*pair) for pair in zip(layer.tolist(), head.tolist(), strict=True)]
+def _head_names(layer: Any, head: Any) -> Any:
+    layers, heads = (int(axis.max(initial=-1)) + 1 for axis in (layer, head))
+    names = [head_name(*pair) for pair in product(range(layers), range(heads))]
+    return _names(names, layer * heads + head)
 
 
 def _conduct_columns(conduct: Conduct) -> dict[str, Any]:
