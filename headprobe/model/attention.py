@@ -152,8 +152,8 @@ def attend(
                 scores = here.clone(memory_format=torch.contiguous_format)
                 scores.view(len(keyed), length, -1).baddbmm_(keyed, asks, alpha=scale)
             else:
-                scores = torch.tanh(torch.bmm(keyed, asks) * (scale / softcap)) * softcap
-                scores = scores.view(shape) + here
+                scores = torch.bmm(keyed, asks).mul_(scale / softcap).tanh_().mul_(softcap)
+                scores = scores.view(shape).add_(here)
             weights = _softmax(scores, None if s_aux is None else s_aux.view(groups, -1)[of])
             given = of_keys[some, of].flatten(0, 1)
             found = torch.bmm(weights.flatten(3).flatten(0, 1).mT.to(value.dtype), given)
