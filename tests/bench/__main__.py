@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.bench.contestants import WAYS
+from tests.bench.corpora import LONG
 from tests.bench.lane import lane
 from tests.bench.peers import missing
 from tests.bench.shapes import SHAPES
@@ -30,9 +31,8 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
     """Each way by turn; the first turn warms up: it is not timed, but its peak is what one run of
     the process takes."""
     for shape in asked.shapes:
-        for kind, count in (("short", asked.sentences), ("long", asked.passages)):
-            if kind not in asked.texts:
-                continue
+        for kind in asked.texts:
+            count = asked.sentences if kind == "short" else asked.passages
             with ExitStack() as stack:
                 given = shape, kind, count, asked.threads
                 lanes = {way: stack.enter_context(lane(*given, way)) for way in asked.ways}
@@ -78,7 +78,8 @@ def _ways() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["6-layer", "135M"])
-    parser.add_argument("--texts", nargs="+", choices=["short", "long"], default=["short", "long"])
+    texts = ["short", *LONG]
+    parser.add_argument("--texts", nargs="+", choices=texts, default=texts[:2])
     parser.add_argument("--ways", nargs="+", choices=_ways(), default=_ways())
     parser.add_argument("--sentences", type=int, default=256)
     parser.add_argument("--passages", type=int, default=32)

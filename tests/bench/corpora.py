@@ -11,14 +11,18 @@ from headprobe.probes.document import Document, Mention, Passage
 from headprobe.probes.passages import cut
 
 
+LONG = {"long": 512, "longest": 8192}
+"""Tokens of passages that documents are joined for."""
+
+
 def ignore(_: object) -> None:
     """What is skipped is of no interest here."""
 
 
 def corpus(kind: str, count: int) -> Corpus:
     """``short``: passages of one or two sentences, 8 to 64 tokens, about 26 in the mean; ``long``:
-    passages of 512 tokens, the documents of a set joined; ``all``: as a scan cuts them, whatever
-    the count."""
+    passages of 512 tokens, the documents of a set joined, ``longest`` of 8,192; ``all``: as a scan
+    cuts them, whatever the count."""
     encoder = load_encoder(Source.demo())
     documents = list(read(resolve(()), ignore))
     rng = np.random.default_rng(0)
@@ -29,9 +33,9 @@ def corpus(kind: str, count: int) -> Corpus:
         lengths = np.array(encoder.count([passage.text for passage in found])) + 1
         fits = np.flatnonzero((lengths >= 8) & (lengths <= 64))
         found = [found[i] for i in rng.choice(fits, count, replace=False)]
-    elif kind == "long":
+    elif kind in LONG:
         for document in _joined(documents):
-            found += list(cut(document, encoder.count, 511, ignore))[:-1]
+            found += list(cut(document, encoder.count, LONG[kind] - 1, ignore))[:-1]
     else:
         found = [
             each for document in documents for each in cut(document, encoder.count, 511, ignore)
