@@ -10,7 +10,6 @@ from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Document, Mention, Passage
 from headprobe.probes.passages import cut
 
-
 LONG = {"long": 512, "longest": 8192}
 """Tokens of passages that documents are joined for."""
 
