@@ -29,7 +29,7 @@ SAMPLED_ROWS = 2048
 SAMPLED_OF_PASSAGE = 32
 """Of one passage are sampled so many rows at most, ..."""
 
-SAMPLED_PAIRS = 1 << 15
+SAMPLED_PAIRS = 1 << 14
 """... or more, while these rows times the passage's words are no more than so many: the rows of all
 layers are compared, and so kept together until the last layer has attended."""
 

@@ -13,7 +13,7 @@ from headprobe.errors import HeadprobeError
 SCHEMA_VERSION = 1
 """Rises when a file or a column changes its name or its meaning (INTERFACE)."""
 
-METHOD_VERSION = 5
+METHOD_VERSION = 6
 """Rises whenever a number could change (METHOD)."""
 
 STAGES = ("read", "load", "measure", "controls", "judge")

@@ -1,7 +1,6 @@
 """Attention to the targets of each relation (METHOD section 2), by fold (section 4)."""
 
 import math
-from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
@@ -12,12 +11,16 @@ from headprobe.axes import FOLDS
 from headprobe.tally.statistic import wide
 from headprobe.tally.view import LayerView, OutputView
 
+TOGETHER = 1 << 22
+"""So many numbers of instances, layers and heads are added up at once: more would only take more
+memory."""
+
 
 class RelationStatistic:
     """``mass``, ``kept``, ``share``, ``share_norm`` by relation; hits by document fold, form fold
     and domain.
 
-    What a layer tells of a batch is small; the layers are added up together, in one go.
+    What a layer tells of a batch is small; it is kept until all layers can be added up together.
     """
 
     def __init__(
@@ -35,49 +38,62 @@ class RelationStatistic:
         self._hits = torch.zeros(bins, layers, heads, dtype=torch.int32, device=device)
 
     def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
-        self._told: dict[int, list[tuple[Tensor, ...]]] = defaultdict(list)
+        self._told: dict[int, tuple[Tensor, ...]] = {}
 
     def add(self, view: LayerView) -> None:
-        asked = view.batch.questions
+        asked, start = view.batch.questions, view.batch.rectangle.start
         if not len(asked.row):
             return
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         of_classes = view.batch.classes.flatten(0, 1).T @ view.columns.flatten(1, 2)
-        of_rows = view.winner.flatten(0, 1), view.kept.flatten(0, 1)
-        told = *of_rows, view.link_winner, *view.targets, of_classes.transpose(0, 1)
-        self._told[view.batch.rectangle.start].append(told)
+        told = view.winner, view.kept, view.link_winner, view.targets, of_classes
+        if start not in self._told:
+            # of all layers in one piece: many small ones would lie scattered among what comes and
+            # goes meanwhile, and leave holes in the memory
+            layers = self._kept.shape[1]
+            self._told[start] = tuple(of.new_empty(layers, *of.shape) for of in told)
+        for of_layers, of in zip(self._told[start], told, strict=True):
+            of_layers[view.layer.index] = of
 
     def add_output(self, view: OutputView) -> None:
         """Of no interest here."""
 
     def finish(self, chunk: Chunk) -> None:
+        layers, heads = self._kept.shape[1:]
         for batch in chunk.batches:
             if told := self._told.pop(batch.rectangle.start, None):
-                self._add_up(batch, *(torch.stack(of, -2) for of in zip(*told, strict=True)))
+                together = max(1, TOGETHER // (len(batch.questions.row) * heads))
+                for first in range(0, layers, together):
+                    some = slice(first, first + together)
+                    self._add_up(batch, some, *(of[some] for of in told))
 
     def _add_up(
         self,
         batch: AlignedBatch,
+        some: slice,
         winner: Tensor,
         kept: Tensor,
         of_links: Tensor,
-        share: Tensor,
-        share_norm: Tensor,
+        on_targets: Tensor,
         of_classes: Tensor,
     ) -> None:
-        """What all layers told of a batch: [B * W, L, H] by row, [I, L, H] winners of explicit
-        links, [K, L, H] by target, and [C, 3, L, H] by class."""
+        """What ``some`` layers told of a batch: [L, B, W, H] by row, [L, I, H] winners of explicit
+        links, [L, 2, K, H] by target, and [L, 3, C, H] by class."""
         asked, kind = batch.questions, self._kept.dtype
+        winner, kept = (of.flatten(1, 2).transpose(0, 1).contiguous() for of in (winner, kept))
         kept = kept.index_select(0, asked.row)
-        self._kept.index_add_(0, asked.relation, kept.to(kind))
+        self._kept[:, some].index_add_(0, asked.relation, kept.to(kind))
+        share, share_norm = on_targets.permute(1, 2, 0, 3)
         mass = share * kept.index_select(0, asked.of)
-        on_targets = torch.stack([mass, share, share_norm], dim=1)
-        self._on_targets.index_add_(0, asked.target_relation, on_targets.to(kind))
-        self._on_targets.index_add_(0, asked.of_class, of_classes.to(kind))
-        of_classes = winner.index_select(0, asked.row[asked.links :])
-        hits = torch.cat([_hits_of_links(batch, of_links), _hits_of_classes(batch, of_classes)])
+        of_targets = torch.stack([mass, share, share_norm], dim=1).to(kind)
+        self._on_targets[:, :, some].index_add_(0, asked.target_relation, of_targets)
+        of_classes = of_classes.permute(2, 1, 0, 3).to(kind)
+        self._on_targets[:, :, some].index_add_(0, asked.of_class, of_classes)
+        of_rows = winner.index_select(0, asked.row[asked.links :])
+        of_links = of_links.transpose(0, 1).contiguous()
+        hits = torch.cat([_hits_of_links(batch, of_links), _hits_of_classes(batch, of_rows)])
         for bins in asked.bins.view(len(self._bins), -1):
-            self._hits.index_add_(0, bins, hits)
+            self._hits[:, some].index_add_(0, bins, hits)
 
     def sums(self) -> Mapping[str, Tensor]:
         mass, share, share_norm = self._on_targets.unbind(1)

@@ -19,7 +19,7 @@ from headprobe.tally.likeness import PROJECTED
 
 MIB = 2**20
 
-CHUNK = 20 * MIB
+CHUNK = 24 * MIB
 """On a CPU a thread's chunk takes about so much by default: larger ones are no faster, ..."""
 
 LEAST_TOKENS = 512
@@ -47,10 +47,13 @@ where nothing is sorted, ..."""
 PAIR_SWEPT = 16
 """... its kinds, and what they are worked out from."""
 
+TOLD = 24
+"""Bytes of what each head says of a token that wait until the last layer has attended."""
+
 MOST_ABREAST = 8
 """More threads than these share operations: they would wait for the interpreter."""
 
-SCATTERED = Fraction(9, 5)
+SCATTERED = Fraction(3, 2)
 """What chunks hold that pass abreast lies between one another: they take so many times as much."""
 
 LEAST_ROWS = 16
@@ -211,14 +214,14 @@ def ran_out(error: BaseException) -> bool:
 
 def _token_bytes(grid: HeadGrid) -> int:
     """The larger of what a token takes in the feed-forward part of a layer, and while it attends
-    and its heads' outputs are looked at in float32."""
+    and its heads' outputs are looked at in float32; and what is told of it until the end."""
     config, item = grid.model.config.get_text_config(), grid.model.dtype.itemsize
     wide = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
     experts = getattr(config, "num_experts_per_tok", None) or 1
     outputs = grid.n_heads * grid.head_dim
     feeding = item * 4 * (config.hidden_size + wide * experts)
     attending = item * 4 * (config.hidden_size + outputs) + 4 * 4 * outputs
-    return int(max(feeding, attending))
+    return int(max(feeding, attending)) + TOLD * grid.n_heads * len(grid.layers)
 
 
 def _too_little(where: str, working: WorkingSet) -> HeadprobeError:

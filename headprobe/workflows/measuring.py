@@ -101,14 +101,13 @@ class _Measuring:
         self._advance(ledger)
 
         # what was kept may be of a machine that held all weights
-        workers = limits.workers if grid.keeps_nothing else 1
-        even = self._even(limits, workers)
+        even = self._even(limits if grid.keeps_nothing else replace(limits, workers=1))
         planned = [
             Planned(blocks, logits)
             for passages, logits in ((work.scored, limits.logits), (work.others, None))
             for blocks in self._plan(ledger.left(passages), even)
         ]
-        with Abreast(grid, self.batcher, tallier, workers) as abreast:
+        with Abreast(grid, self.batcher, tallier, even.workers) as abreast:
             for _ in abreast.run(planned, partial(self._passed, ledger)):
                 self._show(ledger)
         start = corpus.token_ids[: corpus.starts]
@@ -136,9 +135,10 @@ class _Measuring:
     def _plan(self, passages: NDArray[np.int64], limits: BatchLimits) -> list[list[Block]]:
         return _plan(passages, self.corpus.lengths, self.working.sizes, self.grid.n_heads, limits)
 
-    def _even(self, limits: BatchLimits, workers: int) -> BatchLimits:
+    def _even(self, limits: BatchLimits) -> BatchLimits:
         """With the smallest chunks that are no more, or as many more as let all workers have the
-        same number: some would have nothing to do in the end. Of many chunks it would be little."""
+        same number: some would have nothing to do in the end. Of many chunks it would be little.
+        Where there are fewer all the same, so are the workers: each has more threads then."""
 
         def count(tokens: int) -> int:
             smaller = replace(limits, tokens=tokens)
@@ -146,12 +146,12 @@ class _Measuring:
                 len(self._plan(part, smaller)) for part in (self.work.scored, self.work.others)
             )
 
-        chunks = count(limits.tokens)
-        if workers == 1 or chunks > FEW * workers:
-            return limits
-        most = math.ceil(chunks / workers) * workers
-        tokens = bisect_left(range(limits.tokens), -most, key=lambda tokens: -count(tokens))
-        return replace(limits, tokens=tokens)
+        chunks, workers, tokens = count(limits.tokens), limits.workers, limits.tokens
+        if workers > 1 and chunks <= FEW * workers:
+            most = math.ceil(chunks / workers) * workers
+            tokens = bisect_left(range(tokens), -most, key=lambda tokens: -count(tokens))
+            workers = max(1, min(workers, count(tokens)))
+        return replace(limits, tokens=tokens, workers=workers)
 
     def _passed(self, ledger: Ledger, chunk: Planned, bits: float) -> None:
         ledger.passages[_passages_of(chunk.blocks)] = True

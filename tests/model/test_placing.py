@@ -12,18 +12,22 @@ from headprobe.model import placing
 from headprobe.model.checkpoint import Source, load_config, load_model
 from headprobe.model.heads import observe_heads
 from headprobe.model.twin import build_twin
+from headprobe.workflows.limits import BatchLimits
 from headprobe.workflows.measuring import measure
 from tests.checkpoints import save_checkpoint
 from tests.model.tiny import build, random_ids, tiny_model
 from tests.workflows.test_limits import corpus_of
 
 CPU = torch.device("cpu")
+LIMITS = BatchLimits(tokens=200, scores=1 << 13)
 
 
 def sums(model):
     grid = observe_heads(model, "tiny", random_ids(12))
     assert grid.device == CPU
-    return measure(grid, corpus_of(), seed=0, idle_line=0.3, advance=lambda _: None).tallies
+    return measure(
+        grid, corpus_of(), seed=0, idle_line=0.3, advance=lambda _: None, limits=LIMITS
+    ).tallies
 
 
 def same(one, other) -> None:

@@ -83,6 +83,24 @@ def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, work
     assert min(sizes) > max(sizes) / 2
 
 
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(("passages", "threads"), [(1, 4), (2, 2), (3, 1)])
+def test_few_passages_have_all_threads(
+    monkeypatch: pytest.MonkeyPatch, passages: int, threads: int
+) -> None:
+    """Of which some would wait, if each passage had one."""
+    encoder, of_passes, whole = Encoder(toy_tokenizer(), "toy"), set(), Tallier.begin
+    corpus = align(passages_of(PROBES, encoder, 40)[:passages], encoder, lambda _: None, seed=0)
+
+    def begin(self, chunk) -> None:
+        of_passes.add(torch.get_num_threads())
+        whole(self, chunk)
+
+    monkeypatch.setattr(Tallier, "begin", begin)
+    measured(SHARED_GRID(), corpus, limits=replace(LIMITS, workers=4))
+    assert of_passes == {threads}
+
+
 @pytest.mark.parametrize("method", ["attended", "end_layer", "end"])
 @pytest.mark.parametrize("at", [3, 10])
 def test_one_that_fails_lets_the_others_end(

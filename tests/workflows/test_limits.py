@@ -133,6 +133,13 @@ def test_other_faults_are_no_lack_of_memory() -> None:
     assert not ran_out(ValueError("out of memory"))
 
 
+@pytest.mark.parametrize("together", [1, 900])
+def test_few_layers_added_up_at_a_time(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    undisturbed = UNDISTURBED()
+    monkeypatch.setattr("headprobe.tally.relation.TOGETHER", together)
+    same(undisturbed, measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
+
+
 @pytest.mark.parametrize("budget", [25, 120])
 def test_tensors_keep_within_the_memory(budget: int) -> None:
     """As dispatched operations tell: what the sums and a chunk of any kind hold at most."""
