@@ -64,6 +64,7 @@ class Pass:
         self, rectangles: Sequence[Rectangle], observer: Observer, last: nn.Module | None
     ) -> None:
         self.rectangles, self.observer, self.last = rectangles, observer, last
+        self.device = rectangles[0].rows.device
         self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -127,7 +128,11 @@ def attend(
     before rows in memory, so that to go over keys is to add up long vectors. Soft caps (Gemma 2)
     and learned sinks (gpt-oss: one more logit, dropped after the softmax) as in transformers'
     eager functions. Returns the output [1, N, H, V].
+
+    A layer may be on another device than the run: it attends, and is observed, where the run is.
     """
+    home = query.device
+    query, key, value = (each.to(flat.device) for each in (query, key, value))
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]
     scale = width**-0.5 if scaling is None else scaling
@@ -154,7 +159,8 @@ def attend(
             else:
                 scores = torch.bmm(keyed, asks).mul_(scale / softcap).tanh_().mul_(softcap)
                 scores = scores.view(shape).add_(here)
-            weights = _softmax(scores, None if s_aux is None else s_aux.view(groups, -1)[of])
+            sinks = None if s_aux is None else s_aux.to(flat.device).view(groups, -1)[of]
+            weights = _softmax(scores, sinks)
             given = of_keys[some, of].flatten(0, 1)
             found = torch.bmm(weights.flatten(3).flatten(0, 1).mT.to(value.dtype), given)
             mixed[some, of] = found.view(*shape[:2], *found.shape[1:])
@@ -165,7 +171,7 @@ def attend(
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
         raise Finished
-    return output.view(1, tokens, heads, -1), None
+    return output.view(1, tokens, heads, -1).to(home), None
 
 
 def _parts(passages: int, groups: int, size: int, at_once: int | None) -> Iterator[Part]:

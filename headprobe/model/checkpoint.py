@@ -22,7 +22,7 @@ from transformers.utils.hub import cached_file
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
-from headprobe.model.placing import room_beside
+from headprobe.model.placing import room_beside, tell_places
 from headprobe.packaged import DEMO_MODEL
 
 
@@ -161,14 +161,10 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model, in evaluation mode, every weight present and a number; told of
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
-    fit on the device has the rest of its weights in the host's memory, and then on disk."""
+    fit on the device has its layers on all accelerators, the rest of its weights in the host's
+    memory, and then on disk."""
     with mended(source.name), quietly():
         room = room_beside(config, device, dtype) if spread else None
-        if room is not None:
-            warn(
-                f"{source.name} does not fit on {device}: what is left of its weights is read from "
-                "the host's memory, or from disk, in every pass"
-            )
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
@@ -180,6 +176,8 @@ def load_model(
             **source.options,
         )
     model, report = loaded
+    if room is not None and (told := tell_places(model, source.name, device)):
+        warn(told)
     missing = sorted(report["missing_keys"])
     if missing:
         raise HeadprobeError(

@@ -38,7 +38,7 @@ class Layer:
         """[H, V, size]: ``W_O`` followed by one seeded random projection, the same for all layers
         (or ``W_O`` itself where the residual stream is no wider); cosines survive it
         (Johnson and Lindenstrauss 1984)."""
-        output_map = _output_map(self.module, *self.norm_map.shape[:2])
+        output_map = _output_map(self.module, *self.norm_map.shape[:2]).to(self.norm_map.device)
         width = output_map.shape[-1]
         if width <= size:
             return output_map
@@ -64,8 +64,15 @@ class HeadGrid:
 
     @property
     def device(self) -> torch.device:
-        """Where it is computed, wherever the weights wait."""
+        """Where heads are observed, wherever the weights are."""
         return self.layers[0].norm_map.device
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Where it is computed: that where heads are observed, then the others that hold layers."""
+        homes = {parameter.device for parameter in self.model.parameters()}
+        others = {home for home in homes if home.type not in ("cpu", "meta")} - {self.device}
+        return self.device, *sorted(others, key=str)
 
     @cached_property
     def keeps_nothing(self) -> bool:
@@ -117,7 +124,7 @@ def _tell_residual(layer: int) -> Callable[..., None]:
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if "flat" in kwargs:
             hidden = args[0] if args else kwargs["hidden_states"]
-            kwargs["flat"].observer.residual(layer, hidden)
+            kwargs["flat"].observer.residual(layer, hidden.to(kwargs["flat"].device))
 
     return hook
 

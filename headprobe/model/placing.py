@@ -5,7 +5,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 LEFT_FREE = 0.2
 """The part of a device's free memory that is left to measuring when weights are spread."""
@@ -27,11 +27,28 @@ def weigh_model(config: Any, dtype: torch.dtype) -> int:
 
 
 def room_beside(config: Any, device: torch.device, dtype: torch.dtype) -> dict[Any, int] | None:
-    """None where the model fits on the device; else the bytes of weights that the device and the
-    host's memory may hold, what does not fit there being read from disk layer by layer."""
+    """None where the model fits on the device; else the bytes of weights that accelerators (by
+    number) and the host's memory may hold, what does not fit there being read from disk layer by
+    layer. Accelerators are all there are, but one of several processes has only its own, whose
+    device has a number."""
     if weigh_model(config, dtype) <= free_memory(device) * (1 - LEFT_FREE):
         return None
     places: dict[Any, torch.device] = {"cpu": torch.device("cpu")}
     if device.type == "cuda":
-        places = {device.index or 0: device, **places}
+        numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
+        places = {**{number: torch.device("cuda", number) for number in numbers}, **places}
     return {name: int(free_memory(place) * (1 - LEFT_FREE)) for name, place in places.items()}
+
+
+def tell_places(model: PreTrainedModel, name: str, device: torch.device) -> str:
+    """What a user should know of where weights are that were not to fit on the device; nothing
+    where they did."""
+    parts: dict[str, Any] = vars(model)["hf_device_map"]
+    places = [str(place) for place in dict.fromkeys(parts.values())]
+    if len(places) < 2 and places != ["disk"]:
+        return ""
+    if {"cpu", "disk"} & set(places):
+        where = "what is left of its weights is read from the host's memory, or from disk"
+        return f"{name} does not fit on {device}: {where}, in every pass"
+    accelerators = ", ".join(f"{device.type}:{place}" for place in places)
+    return f"{name} does not fit on one device: its layers are on {accelerators}, in turn"

@@ -121,7 +121,8 @@ class _Record:
     def select(self, places: Tensor) -> None:
         """Repeat what was noted of these places of a passage: what came later did not matter."""
         for noted in (self.inputs, self.joined):
-            noted.update({module: tensor[:, places] for module, tensor in noted.items()})
+            for module, tensor in noted.items():
+                noted[module] = tensor.index_select(1, places.to(tensor.device))
 
     @contextmanager
     def recording(self, instead: dict[nn.Module, Tensor] | None = None) -> Iterator[None]:
@@ -173,7 +174,8 @@ def _check_heads(where: str, witness: Witness, own: _Record, seen: _Record) -> N
         if module not in seen.joined or module not in own.joined:
             raise _refusal(where, "its heads are not joined by an o_proj")
         joined, expected = seen.joined[module], own.joined[module]
-        if not torch.equal(witness.outputs[module].reshape(joined.shape), joined):
+        observed = witness.outputs[module].to(joined.device)
+        if not torch.equal(observed.reshape(joined.shape), joined):
             raise _refusal(where, "something changes its heads' outputs before o_proj")
         apart = (joined.float() - expected.float()).norm() / expected.float().norm()
         if not float(apart) <= DIFFERENCE.get(joined.dtype, HALF_DIFFERENCE):

@@ -34,20 +34,21 @@ def score(model: PreTrainedModel, found: Any, ids: Tensor, told: Tensor, logits:
         room = min(logits, IN_CACHE) if ids.device.type == "cpu" else logits
         rows = max(1, min(len(told), math.isqrt(room)))
         at_once = room // rows
-    nats = torch.zeros((), device=ids.device)
-    for places in told.split(rows):
+    home = found.last_hidden_state.device  # the last layer's
+    nats, ids = torch.zeros((), device=home), ids.to(home)
+    for places in told.to(home).split(rows):
         piece = replace(found, last_hidden_state=found.last_hidden_state[:, places - 1])
-        asked = ids[places].to(piece.last_hidden_state.device)
+        asked = ids[places]
         own = torch.zeros_like(asked, dtype=torch.float32)
         total = torch.full_like(own, -math.inf)
         for first in range(0, words, at_once):
-            some = _logits(model, piece, head, slice(first, first + at_once)).to(asked.device)
+            some = _logits(model, piece, head, slice(first, first + at_once)).to(home)
             total = torch.logaddexp(total, some.logsumexp(-1))
             place = asked - first
             there = (place >= 0) & (place < some.shape[-1])
             place = place.clamp(0, some.shape[-1] - 1)
             own += torch.where(there, some.gather(-1, place[:, None])[:, 0], 0)
-        nats += (total - own).sum().to(nats.device)
+        nats += (total - own).sum()
     return nats
 
 

@@ -114,7 +114,7 @@ class WorkingSet:
             tokens=max(tokens, int(self.sizes.max())),
             scores=max(most.scores, ENOUGH_ROWS * self._row // self._score),
         )
-        self._device = grid.device
+        self._devices = grid.devices
 
     @property
     def least(self) -> int:
@@ -130,8 +130,8 @@ class WorkingSet:
     @property
     def default(self) -> int:
         """Enough to be fast, little enough to leave the machine to others."""
-        free = free_memory(self._device)
-        if self._device.type == "cuda":
+        free = min(map(free_memory, self._devices))
+        if self._devices[0].type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
             wanted = self.sums + _taken(self._workers, self._enough)

@@ -55,7 +55,7 @@ def draft_manifest(
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
         seconds=dict(seconds),
-        peak_memory_mib=_peak_memory(torch.device(model.device)),
+        peak_memory_mib=_peak_memory(),
         rules_sha256=rules.sha256,
         fold_hash=FOLD_HASH,
         measured_with=measured_with(rules),
@@ -84,7 +84,7 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         weights_sha256=hash_weights(source),
         architecture=type(grid.model).__name__,
         dtype=str(grid.model.dtype).removeprefix("torch."),
-        device=str(grid.device),
+        device=", ".join(map(str, grid.devices)),
         n_layers=len(grid.layers),
         n_heads=grid.n_heads,
         n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
@@ -93,14 +93,14 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
     )
 
 
-def _peak_memory(device: torch.device) -> float | None:
-    """MiB of this process at its largest, and on top of it what an accelerator held."""
+def _peak_memory() -> float | None:
+    """MiB of this process at its largest, and on top of it what each accelerator held."""
     if sys.platform == "win32":
         return None
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    if device.type == "cuda":
-        peak += torch.cuda.max_memory_allocated(device)
+    if torch.cuda.is_initialized():
+        peak += sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
     return round(peak / 2**20, 1)

@@ -1,0 +1,131 @@
+"""On an accelerator, or spread over several, a model gives the sums that it gives on the host."""
+
+from functools import cache, partial
+
+import numpy as np
+import pytest
+import torch
+from accelerate import dispatch_model, infer_auto_device_map
+from transformers import PreTrainedModel
+
+from headprobe.model import placing
+from headprobe.model.heads import observe_heads
+from headprobe.model.placing import room_beside, tell_places, weigh_model
+from headprobe.store.tallies import Tallies
+from headprobe.tally.tallier import Tallier
+from headprobe.workflows.limits import BatchLimits, WorkingSet
+from headprobe.workflows.measuring import measure
+from tests.model.pretend import accelerators, put
+from tests.model.tiny import random_ids, tiny_model
+from tests.workflows.test_limits import corpus_of
+
+LIMITS = BatchLimits(tokens=200, scores=1 << 13)
+MODELS = ["llama-gqa", "gemma2", "gpt_oss"]
+HOST = torch.device("cpu")
+
+
+def model_of(name: str) -> PreTrainedModel:
+    model = tiny_model(name).requires_grad_(False)
+    model.set_experts_implementation("eager")  # others ask the host what it lacks operations for
+    return model
+
+
+def sums(model: PreTrainedModel, device: str) -> Tallies:
+    grid = observe_heads(model, "tiny", random_ids(12).to(device))
+    assert grid.device == torch.device(device)
+    go = partial(measure, grid, corpus_of(), seed=0, idle_line=0.3, limits=LIMITS)
+    return go(advance=lambda _: None).tallies
+
+
+@cache
+def on_the_host(name: str) -> Tallies:
+    """By tensor operations, as off a CPU."""
+    tensors = property(lambda _: False, lambda *_: None)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Tallier, "_swept", tensors, raising=False)
+        return sums(model_of(name), "cpu")
+
+
+def same(one: Tallies, other: Tallies) -> None:
+    for name, array in one.arrays.items():
+        np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-6, err_msg=name)
+
+
+def test_devices_that_are_mixed_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with accelerators(monkeypatch):
+        here, there = torch.ones(2, device="lazy:0"), torch.ones(2).to("lazy:1")
+        assert there.device == torch.device("lazy", 1)
+        assert (here + 1).cpu().tolist() == [2, 2]
+        here[torch.tensor([0])] += there.to("lazy:0").sum()
+        assert here.cpu().tolist() == [3, 1]
+        for other in (there, torch.ones(2)):
+            with pytest.raises(RuntimeError, match="tensors on"):
+                here + other
+        assert put(torch.nn.Linear(2, 1), "lazy:1")(there).device == there.device
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_one_accelerator(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with accelerators(monkeypatch):
+        same(on_the_host(name), sums(put(model_of(name), "lazy:0"), "lazy:0"))
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Its layers as accelerate deals them, while heads are observed on the first."""
+    model = model_of(name)
+    embedded, layer = (
+        sum(weight.nbytes for weight in part.parameters())
+        for part in (model.model.embed_tokens, model.model.layers[0])
+    )
+    room = {0: embedded + 2 * layer, 1: int(1.5 * layer), 2: 2 * (embedded + 3 * layer)}
+    dealt = infer_auto_device_map(model, room, model._no_split_modules)
+    layers = [dealt[f"model.layers.{number}"] for number in range(3)]
+    assert len(set(layers)) > 1
+    with accelerators(monkeypatch):
+        dispatch_model(model, {part: f"lazy:{place}" for part, place in dealt.items()})
+        found = sums(model, "lazy:0")
+        grid = observe_heads(model, "tiny", random_ids(12).to("lazy:0"))
+        assert grid.devices == tuple(torch.device("lazy", place) for place in range(3)), dealt
+    same(on_the_host(name), found)
+
+
+def test_all_accelerators_have_room_but_for_one_of_several_processes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    config, free = tiny_model("llama-gqa").config, {"cuda:0": 100, "cuda:1": 200, "cpu": 1000}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(placing, "free_memory", lambda d: free.get(str(d), 100))
+    assert room_beside(config, torch.device("cuda"), torch.float32) == {0: 80, 1: 160, "cpu": 800}
+    own = torch.device("cuda", 1)
+    assert room_beside(config, own, torch.float32) == {1: 160, "cpu": 800}
+    assert room_beside(config, HOST, torch.float32) == {"cpu": 800}
+    free["cuda"] = 2 * weigh_model(config, torch.float32)
+    assert room_beside(config, torch.device("cuda"), torch.float32) is None
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ([0, 0, 1], "m does not fit on one device: its layers are on cuda:0, cuda:1, in turn"),
+        ([0, 1, "cpu"], "m does not fit on cuda: what is left of its weights is read from"),
+        ([0, "disk"], "m does not fit on cuda: what is left of its weights is read from"),
+        ([0, 0], ""),
+    ],
+)
+def test_where_weights_are_is_told(places: list[int | str], told: str) -> None:
+    model = tiny_model("llama-gqa")
+    model.hf_device_map = dict(enumerate(places))
+    found = tell_places(model, "m", torch.device("cuda"))
+    assert found.startswith(told)
+    assert bool(found) == bool(told)
+
+
+def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid, corpus = observe_heads(model_of("llama-gqa"), "tiny", random_ids(9)), corpus_of()
+    devices = (torch.device("cuda", 0), torch.device("cuda", 1))
+    monkeypatch.setattr(type(grid), "devices", devices)
+    free = {devices[0]: 1 << 32, devices[1]: 1 << 30}
+    monkeypatch.setattr("headprobe.workflows.limits.free_memory", free.get)
+    assert WorkingSet(grid, corpus, 0).default == 1 << 29
