@@ -67,6 +67,18 @@ def test_its_heads_have_jobs(demo_run: Run) -> None:
     ]
 
 
+def test_in_half_precision_no_label_flips(demo_run: Run, tmp_path: Path) -> None:
+    """Weights, too, are rounded to eight bits: numbers agree within what that allows."""
+    request = ScanRequest(out=tmp_path / "run", device="cpu", dtype="bfloat16")
+    half = scan(request, Remembering())
+    pd.testing.assert_series_equal(half.heads["role"], demo_run.heads["role"])
+    for column, most in (("top1", 0.06), ("share", 0.003), ("mass", 0.003)):
+        whole = demo_run.relations[column].where(demo_run.relations["n"] >= 50)
+        apart = (half.relations[column] - whole).abs()
+        assert apart.max() < most, column
+        assert apart.mean() < most / 10, column
+
+
 def test_show_head_reads_the_bundled_model(
     demo_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
