@@ -43,7 +43,7 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
 
 
 def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:
-    table = Table(title=f"{platform.machine()}, {threads} threads, float32")
+    table = Table(title=f"{processor()}, {threads} threads, float32")
     table.add_column("way", overflow="fold")
     cases = list(dict.fromkeys((row["shape"], row["text"]) for row in rows))
     for shape, text in cases:
@@ -69,6 +69,14 @@ def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> No
         console.print(f"{', '.join(case)}: {ways[0]} took {min(walls):.2f} to {max(walls):.2f} s")
     if ways == _ways() and missing():
         console.print(f"left out, for they are not installed: {'; '.join(missing())}")
+
+
+def processor() -> str:
+    """Its name, where Linux tells it, and its kind."""
+    told = Path("/proc/cpuinfo")
+    lines = told.read_text("utf-8").splitlines() if told.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return " ".join([*names[:1], platform.machine()])
 
 
 def _ways() -> list[str]:
