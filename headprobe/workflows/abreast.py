@@ -33,7 +33,7 @@ ROUND = 15.0
 FIRST = 4
 """Chunks in turn on each thread in the first round, when nothing is known of their time."""
 
-KEPT = 1 << 20
+KEPT = 1 << 22
 """Blocks of up to so many bytes are used again when they are freed, by whatever thread: if they
 went back to the system, every page of them would be mapped anew, which may take longer than what is
 computed in it."""

@@ -25,7 +25,7 @@ from headprobe.workflows.ledger import Ledger
 from headprobe.workflows.limits import BatchLimits, WorkingSet, measured_within
 from headprobe.workflows.work import Work
 
-FEW = 8
+FEW = 32
 """Of so many chunks or fewer for each worker, all have as many."""
 
 
