@@ -93,7 +93,7 @@ def test_memory_that_runs_out_costs_no_sum(
 def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(journals, "EVERY", 0.0)
     monkeypatch.setattr(journals, "RARELY", 0)
-    corpus, grid = SHARED_CORPUS(), SHARED_GRID()
+    corpus, grid, undisturbed = SHARED_CORPUS(), SHARED_GRID(), UNDISTURBED()
     limits, warnings, begun = BatchLimits(tokens=80, scores=1 << 13), [], []
     journal = Journal(Unfinished(tmp_path / "run"), pytest.fail, resumed=False)
     journal.begin(dict)
@@ -107,7 +107,7 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
 
     monkeypatch.setattr(Tallier, "begin", begin)
     found = measured(grid, corpus, warnings, limits=limits, page=journal.page("checkpoint"))
-    same(UNDISTURBED(), found)
+    same(undisturbed, found)
     again = np.concatenate(begun[3:])
     assert not set(again.tolist()) & set(np.concatenate(begun[:3]).tolist())  # not once more
     assert len(warnings) == 1
