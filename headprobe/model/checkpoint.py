@@ -169,7 +169,7 @@ def load_model(
             source.place,
             config=config,
             dtype=dtype,
-            device_map={"": device} if room is None else "auto",
+            device_map={"": device} if room is None else "sequential",
             max_memory=room,
             offload_folder=None if room is None else offload_folder(),
             output_loading_info=True,

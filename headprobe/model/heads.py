@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from headprobe.model.placing import home
 from headprobe.model.proof import Witness, prove
 
 
@@ -110,7 +111,7 @@ def _rope_types(module: nn.Module) -> set[str]:
 def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
     """Switch the model to the observing attention function, once it is proved (``model.proof``) on
     ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
-    witness = prove(model, where, ids)
+    witness = prove(model, where, ids.to(home(model)))
     heads, groups, width = witness.shapes[0]
     layers = _layers(model, witness)
     for layer in layers:

@@ -1,11 +1,17 @@
 """Where a model's weights go: on one device where they fit, else wherever there is room."""
 
+from contextlib import suppress
 from copy import deepcopy
 from typing import Any
 
 import psutil
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+
+HOST = torch.device("cpu")
+
+OFFLOADED = {"cpu", "disk"}
+"""Where accelerate puts what no accelerator has room for."""
 
 LEFT_FREE = 0.2
 """The part of a device's free memory that is left to measuring when weights are spread."""
@@ -29,26 +35,43 @@ def weigh_model(config: Any, dtype: torch.dtype) -> int:
 def room_beside(config: Any, device: torch.device, dtype: torch.dtype) -> dict[Any, int] | None:
     """None where the model fits on the device; else the bytes of weights that accelerators (by
     number) and the host's memory may hold, what does not fit there being read from disk layer by
-    layer. Accelerators are all there are, but one of several processes has only its own, whose
-    device has a number."""
+    layer. Accelerators are all that can be used, but one of several processes has only its own,
+    whose device has a number."""
     if weigh_model(config, dtype) <= free_memory(device) * (1 - LEFT_FREE):
         return None
-    places: dict[Any, torch.device] = {"cpu": torch.device("cpu")}
+    free: dict[Any, int] = {}
     if device.type == "cuda":
         numbers = range(torch.cuda.device_count()) if device.index is None else [device.index]
-        places = {**{number: torch.device("cuda", number) for number in numbers}, **places}
-    return {name: int(free_memory(place) * (1 - LEFT_FREE)) for name, place in places.items()}
+        for number in numbers:
+            with suppress(RuntimeError):  # it is another's
+                free[number] = free_memory(torch.device("cuda", number))
+    free["cpu"] = free_memory(HOST)
+    return {place: int(size * (1 - LEFT_FREE)) for place, size in free.items()}
+
+
+def home(model: PreTrainedModel) -> torch.device:
+    """Where its passes begin: on the first accelerator that holds some of it, else on the host."""
+    accelerators = [place for place in _places(model) if place not in OFFLOADED]
+    return torch.device(accelerators[0]) if accelerators else HOST
 
 
 def tell_places(model: PreTrainedModel, name: str, device: torch.device) -> str:
     """What a user should know of where weights are that were not to fit on the device; nothing
     where they did."""
-    parts: dict[str, Any] = vars(model)["hf_device_map"]
-    places = [str(place) for place in dict.fromkeys(parts.values())]
-    if len(places) < 2 and places != ["disk"]:
-        return ""
-    if {"cpu", "disk"} & set(places):
+    places = _places(model)
+    if places == ["cpu"]:
+        return "" if device == HOST else f"{name} does not fit on {device}: it runs on the CPU"
+    if OFFLOADED & set(places):
         where = "what is left of its weights is read from the host's memory, or from disk"
         return f"{name} does not fit on {device}: {where}, in every pass"
-    accelerators = ", ".join(f"{device.type}:{place}" for place in places)
-    return f"{name} does not fit on one device: its layers are on {accelerators}, in turn"
+    if len(places) == 1:
+        return ""
+    return f"{name} does not fit on one device: its layers are on {', '.join(places)}, in turn"
+
+
+def _places(model: PreTrainedModel) -> list[str]:
+    """The devices that hold a part of it, in the order of its parts, and ``OFFLOADED`` ones."""
+    whole = HOST if model.device.type == "meta" else model.device  # one place need not be told
+    parts: dict[str, Any] = getattr(model, "hf_device_map", {"": whole})
+    names = (f"cuda:{place}" if isinstance(place, int) else str(place) for place in parts.values())
+    return list(dict.fromkeys(names))

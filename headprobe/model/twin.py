@@ -45,5 +45,5 @@ def build_twin(
     parts = infer_auto_device_map(
         twin, max_memory=room, no_split_module_classes=list(twin._no_split_modules or ())
     )
-    dispatch_model(twin, parts, main_device=device, offload_dir=offload_folder())
+    dispatch_model(twin, parts, offload_dir=offload_folder())
     return twin

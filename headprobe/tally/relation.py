@@ -61,8 +61,9 @@ class RelationStatistic:
     def finish(self, chunk: Chunk) -> None:
         layers, heads = self._kept.shape[1:]
         for batch in chunk.batches:
+            asked = batch.questions
             if told := self._told.pop(batch.rectangle.start, None):
-                together = max(1, TOGETHER // (len(batch.questions.row) * heads))
+                together = max(1, TOGETHER // (max(map(len, (asked.row, asked.of))) * heads))
                 for first in range(0, layers, together):
                     some = slice(first, first + together)
                     self._add_up(batch, some, *(of[some] for of in told))

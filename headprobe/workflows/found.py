@@ -35,7 +35,7 @@ class Found:
     def proof(self) -> torch.Tensor:
         """[T]: the start of the first passage, on which the capture is proved."""
         end = min(int(self.reading.corpus.token_first[1]), 64)
-        return torch.from_numpy(self.reading.corpus.token_ids[:end]).long().to(self.device)
+        return torch.from_numpy(self.reading.corpus.token_ids[:end]).long()
 
 
 def look(

@@ -130,12 +130,14 @@ class WorkingSet:
     @property
     def default(self) -> int:
         """Enough to be fast, little enough to leave the machine to others."""
-        free = min(map(free_memory, self._devices))
-        if self._devices[0].type == "cuda":
+        home, *others = self._devices
+        free = min([free_memory(home), *(free_memory(each) + self.sums for each in others)])
+        if home.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
             wanted = self.sums + _taken(self._workers, self._enough)
-            wanted = max(self.least, min(wanted, int(free * SHARED)))
+            wanted = min(wanted, int(free * SHARED))
+        wanted = max(self.least, wanted)
         if wanted > free:
             raise _too_little(f"{_mib(free)} of free memory", self)
         return wanted

@@ -138,7 +138,7 @@ class _Measuring:
     def _even(self, limits: BatchLimits) -> BatchLimits:
         """With the smallest chunks that are no more, or as many more as let all workers have the
         same number: some would have nothing to do in the end. Of many chunks it would be little.
-        Where there are fewer all the same, so are the workers: each has more threads then."""
+        Where there are fewer all the same, so are the workers, who share the threads."""
 
         def count(tokens: int) -> int:
             smaller = replace(limits, tokens=tokens)

@@ -49,11 +49,11 @@ def show_text(
     with quietly():
         config = load_config(source)
         corpus = _align_text(text, load_encoder(source), note.context)
-        model = load_model(source, config, device, getattr(torch, note.dtype), lambda _: None)
-        ids = torch.from_numpy(corpus.token_ids).long().to(device)
-        grid = observe_heads(model, source.name, ids)
+        dtype = getattr(torch, note.dtype)
+        model = load_model(source, config, device, dtype, lambda _: None, spread=True)
+        grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
     look = _Look(grid, layer)
-    batcher = Batcher(corpus, device, grid.n_kv_heads)
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
     whole = Block(np.array([0]), 0, len(corpus.token_ids))
     run_chunk(grid, batcher, [whole], look)
 

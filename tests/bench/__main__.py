@@ -1,4 +1,4 @@
-"""``make bench``: one table of ratios to the cheapest pass that there is.
+"""``make bench``: for each shape a table of ratios to the cheapest pass that there is.
 
 Each way has a process of its own, and they run in turn, so that what else the machine does falls on
 all of them; medians over the turns, of wall time and of the processor's own, and peak memory over
@@ -43,32 +43,39 @@ def measure(asked: argparse.Namespace) -> Iterator[Row]:
 
 
 def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:
-    table = Table(title=f"{processor()}, {threads} threads, float32")
+    for shape in dict.fromkeys(str(row["shape"]) for row in rows):
+        _show_shape(console, [row for row in rows if row["shape"] == shape], ways, shape, threads)
+    if ways == _ways() and missing():
+        console.print(f"left out, for they are not installed: {'; '.join(missing())}")
+
+
+def _show_shape(
+    console: Console, rows: list[Row], ways: list[str], shape: str, threads: int
+) -> None:
+    table = Table(title=f"{shape}: {processor()}, {threads} threads, float32")
     table.add_column("way", overflow="fold")
-    cases = list(dict.fromkeys((row["shape"], row["text"]) for row in rows))
-    for shape, text in cases:
-        table.add_column(f"{shape}, {text}: x wall (x cpu)", justify="right", overflow="fold")
+    texts = list(dict.fromkeys(str(row["text"]) for row in rows))
+    for text in texts:
+        table.add_column(f"{text}: x wall (x cpu)", justify="right", overflow="fold")
         table.add_column("MiB", justify="right")
 
-    def all_of(case: tuple[object, ...], way: str, column: str) -> list[object]:
-        of_way = [row for row in rows if (row["shape"], row["text"], row["way"]) == (*case, way)]
+    def all_of(text: str, way: str, column: str) -> list[object]:
+        of_way = [row for row in rows if (row["text"], row["way"]) == (text, way)]
         return [row[column] for row in of_way if (row["turn"] == 0) == (column == "peak_mib")]
 
     for way in ways:
         cells = []
-        for case in cases:
+        for text in texts:
             wall, cpu = (
-                np.median(all_of(case, way, clock)) / np.median(all_of(case, ways[0], clock))
+                np.median(all_of(text, way, clock)) / np.median(all_of(text, ways[0], clock))
                 for clock in ("wall", "cpu")
             )
-            cells += [f"{wall:.2f} ({cpu:.2f})", f"{max(all_of(case, way, 'peak_mib')):.0f}"]
+            cells += [f"{wall:.2f} ({cpu:.2f})", f"{max(all_of(text, way, 'peak_mib')):.0f}"]
         table.add_row(way, *cells)
     console.print(table)
-    for case in cases:
-        walls = all_of(case, ways[0], "wall")
-        console.print(f"{', '.join(case)}: {ways[0]} took {min(walls):.2f} to {max(walls):.2f} s")
-    if ways == _ways() and missing():
-        console.print(f"left out, for they are not installed: {'; '.join(missing())}")
+    for text in texts:
+        walls = all_of(text, ways[0], "wall")
+        console.print(f"{text}: {ways[0]} took {min(walls):.2f} to {max(walls):.2f} s")
 
 
 def processor() -> str:

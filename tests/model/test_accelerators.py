@@ -8,6 +8,7 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from transformers import PreTrainedModel
 
+from headprobe.errors import HeadprobeError
 from headprobe.model import placing
 from headprobe.model.heads import observe_heads
 from headprobe.model.placing import room_beside, tell_places, weigh_model
@@ -31,7 +32,7 @@ def model_of(name: str) -> PreTrainedModel:
 
 
 def sums(model: PreTrainedModel, device: str) -> Tallies:
-    grid = observe_heads(model, "tiny", random_ids(12).to(device))
+    grid = observe_heads(model, "tiny", random_ids(12))
     assert grid.device == torch.device(device)
     go = partial(measure, grid, corpus_of(), seed=0, idle_line=0.3, limits=LIMITS)
     return go(advance=lambda _: None).tallies
@@ -70,6 +71,13 @@ def test_one_accelerator(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
         same(on_the_host(name), sums(put(model_of(name), "lazy:0"), "lazy:0"))
 
 
+def test_an_accelerator_other_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first has no room: whoever observes the model need not know."""
+    with accelerators(monkeypatch):
+        grid = observe_heads(put(model_of("llama-gqa"), "lazy:1"), "tiny", random_ids(12))
+        assert grid.devices == (torch.device("lazy", 1),)
+
+
 @pytest.mark.parametrize("name", MODELS)
 def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Its layers as accelerate deals them, while heads are observed on the first."""
@@ -85,7 +93,7 @@ def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     with accelerators(monkeypatch):
         dispatch_model(model, {part: f"lazy:{place}" for part, place in dealt.items()})
         found = sums(model, "lazy:0")
-        grid = observe_heads(model, "tiny", random_ids(12).to("lazy:0"))
+        grid = observe_heads(model, "tiny", random_ids(12))
         assert grid.devices == tuple(torch.device("lazy", place) for place in range(3)), dealt
     same(on_the_host(name), found)
 
@@ -95,14 +103,20 @@ def test_all_accelerators_have_room_but_for_one_of_several_processes(
 ) -> None:
     config, free = tiny_model("llama-gqa").config, {"cuda:0": 100, "cuda:1": 200, "cpu": 1000}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(placing, "free_memory", lambda d: free.get(str(d), 100))
     assert room_beside(config, torch.device("cuda"), torch.float32) == {0: 80, 1: 160, "cpu": 800}
     own = torch.device("cuda", 1)
     assert room_beside(config, own, torch.float32) == {1: 160, "cpu": 800}
     assert room_beside(config, HOST, torch.float32) == {"cpu": 800}
+    monkeypatch.setattr(placing, "free_memory", lambda d: free.get(str(d), 100) or _in_use())
+    free["cuda:0"] = 0
+    assert room_beside(config, torch.device("cuda"), torch.float32) == {1: 160, "cpu": 800}
     free["cuda"] = 2 * weigh_model(config, torch.float32)
     assert room_beside(config, torch.device("cuda"), torch.float32) is None
+
+
+def _in_use() -> int:
+    raise RuntimeError("CUDA error: all CUDA-capable devices are busy or unavailable")
 
 
 @pytest.mark.parametrize(
@@ -112,11 +126,15 @@ def test_all_accelerators_have_room_but_for_one_of_several_processes(
         ([0, 1, "cpu"], "m does not fit on cuda: what is left of its weights is read from"),
         ([0, "disk"], "m does not fit on cuda: what is left of its weights is read from"),
         ([0, 0], ""),
+        ([1], ""),
+        (["cpu"], "m does not fit on cuda: it runs on the CPU"),
+        ([], "m does not fit on cuda: it runs on the CPU"),
     ],
 )
 def test_where_weights_are_is_told(places: list[int | str], told: str) -> None:
     model = tiny_model("llama-gqa")
-    model.hf_device_map = dict(enumerate(places))
+    if places:
+        model.hf_device_map = dict(enumerate(places))
     found = tell_places(model, "m", torch.device("cuda"))
     assert found.startswith(told)
     assert bool(found) == bool(told)
@@ -129,3 +147,9 @@ def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch
     free = {devices[0]: 1 << 32, devices[1]: 1 << 30}
     monkeypatch.setattr("headprobe.workflows.limits.free_memory", free.get)
     assert WorkingSet(grid, corpus, 0).default == 1 << 29
+    assert WorkingSet(grid, corpus, 1 << 28).default == 5 << 27  # it need not hold the sums
+    free[devices[0]] = 3 << 27
+    assert WorkingSet(grid, corpus, 1 << 28).default == WorkingSet(grid, corpus, 1 << 28).least
+    free[devices[0]] = 1 << 27
+    with pytest.raises(HeadprobeError, match="of free memory: measuring takes at least"):
+        _ = WorkingSet(grid, corpus, 1 << 28).default

@@ -60,6 +60,18 @@ def test_weights_on_disk_give_the_same_sums(
     ) == {CPU}
 
 
+def test_a_model_that_is_lighter_than_it_was_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose weights are quantised."""
+    monkeypatch.setattr(placing, "weigh_model", lambda *_: 1 << 60)
+    told: list[str] = []
+    model = load(save_checkpoint(tmp_path / "model"), told)
+    assert not any(hasattr(module, "_hf_hook") for module in model.modules())
+    assert told == []
+    same(sums(tiny_model("llama-gqa")), sums(model))
+
+
 def test_weights_in_the_hosts_memory_give_the_same_sums() -> None:
     offloaded = tiny_model("llama-gqa")
     cpu_offload(offloaded, CPU)
