@@ -53,7 +53,10 @@ TOLD = 24
 MOST_ABREAST = 8
 """More threads than these share operations: they would wait for the interpreter."""
 
-SCATTERED = Fraction(3, 2)
+LIBRARIES = 32 * MIB
+"""What libraries keep for themselves, once operations of all kinds have run."""
+
+SCATTERED = Fraction(6, 5)
 """What chunks hold that pass abreast lies between one another: they take so many times as much."""
 
 LEAST_ROWS = 16
@@ -89,12 +92,12 @@ class WorkingSet:
 
     ``token`` for every token of a chunk; ``sizes`` [P] what each passage counts in it, in tokens:
     more than it has where its word pairs or its sampled rows, which wait for the last layer, weigh
-    more. ``sums`` are held all the time, however many passages there are.
+    more. What is ``held`` all the time, the ``sums`` first of all, does not grow with passages.
     """
 
     def __init__(self, grid: HeadGrid, corpus: Corpus, sums: int) -> None:
         found, heads = corpus.instances, grid.n_heads
-        self.sums, self.token = sums, _token_bytes(grid)
+        self.held, self.token = sums + LIBRARIES, _token_bytes(grid)
         swept = grid.device.type == "cpu"
         self._score, pair = (SWEPT, PAIR_SWEPT) if swept else (SCORE, PAIR)
         abreast = swept and grid.keeps_nothing
@@ -119,11 +122,11 @@ class WorkingSet:
     @property
     def least(self) -> int:
         """The smallest memory in which the longest passage can be measured."""
-        return self.sums + self._longest + LEAST_ROWS * self._row
+        return self.held + self._longest + LEAST_ROWS * self._row
 
     @property
     def _enough(self) -> int:
-        """What a worker takes over the sums where there is no need to be sparing."""
+        """What a worker takes over what is held, where there is no need to be sparing."""
         most = self._most
         return max(most.tokens * self.token, self._longest) + most.scores * self._score
 
@@ -131,11 +134,11 @@ class WorkingSet:
     def default(self) -> int:
         """Enough to be fast, little enough to leave the machine to others."""
         home, *others = self._devices
-        free = min([free_memory(home), *(free_memory(each) + self.sums for each in others)])
+        free = min([free_memory(home), *(free_memory(each) + self.held for each in others)])
         if home.type == "cuda":
             wanted = int(free * ACCELERATED)
         else:
-            wanted = self.sums + _taken(self._workers, self._enough)
+            wanted = self.held + _taken(self._workers, self._enough)
             wanted = min(wanted, int(free * SHARED))
         wanted = max(self.least, wanted)
         if wanted > free:
@@ -146,7 +149,7 @@ class WorkingSet:
         """Chunks that keep within so many bytes; HeadprobeError where that is too little."""
         if memory is not None and memory < self.least:
             raise _too_little(f"--memory {_mib(memory)}", self)
-        room = (self.default if memory is None else memory) - self.sums
+        room = (self.default if memory is None else memory) - self.held
         logits = min(self._most.logits, room // 4 // LOGIT)
         workers = min(int(room / SCATTERED // self._enough), self._workers)
         if workers > 1:
@@ -167,10 +170,10 @@ class WorkingSet:
         """What is left of these limits when the memory was not there."""
         of_chunk = limits.tokens * self.token + limits.scores * self._score
         taken = _taken(limits.workers, of_chunk)
-        least = self.least - self.sums
+        least = self.least - self.held
         if taken <= least:
             raise _too_little("out of memory", self)
-        return self.limits(self.sums + max(taken // 2, least))
+        return self.limits(self.held + max(taken // 2, least))
 
 
 def _taken(workers: int, of_chunk: int) -> int:

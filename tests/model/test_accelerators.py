@@ -14,7 +14,7 @@ from headprobe.model.heads import observe_heads
 from headprobe.model.placing import room_beside, tell_places, weigh_model
 from headprobe.store.tallies import Tallies
 from headprobe.tally.tallier import Tallier
-from headprobe.workflows.limits import BatchLimits, WorkingSet
+from headprobe.workflows.limits import LIBRARIES, BatchLimits, WorkingSet
 from headprobe.workflows.measuring import measure
 from tests.model.pretend import accelerators, put
 from tests.model.tiny import random_ids, tiny_model
@@ -146,10 +146,11 @@ def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(type(grid), "devices", devices)
     free = {devices[0]: 1 << 32, devices[1]: 1 << 30}
     monkeypatch.setattr("headprobe.workflows.limits.free_memory", free.get)
-    assert WorkingSet(grid, corpus, 0).default == 1 << 29
-    assert WorkingSet(grid, corpus, 1 << 28).default == 5 << 27  # it need not hold the sums
+    assert WorkingSet(grid, corpus, -LIBRARIES).default == 1 << 29
+    sums = (1 << 28) - LIBRARIES
+    assert WorkingSet(grid, corpus, sums).default == 5 << 27  # it need not hold the sums
     free[devices[0]] = 3 << 27
-    assert WorkingSet(grid, corpus, 1 << 28).default == WorkingSet(grid, corpus, 1 << 28).least
+    assert WorkingSet(grid, corpus, sums).default == WorkingSet(grid, corpus, sums).least
     free[devices[0]] = 1 << 27
     with pytest.raises(HeadprobeError, match="of free memory: measuring takes at least"):
-        _ = WorkingSet(grid, corpus, 1 << 28).default
+        _ = WorkingSet(grid, corpus, sums).default
