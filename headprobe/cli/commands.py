@@ -131,14 +131,24 @@ app.command("selftest")(selftest)
 
 
 @app.command("runs")
-def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
-    """List the runs under ./headprobe-runs, newest first."""
+def _runs(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="FOLDER", help="Where they are [headprobe-runs].", show_default=False
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the runs in a folder, newest first, and the scans that can be gone on with."""
     from headprobe.report.plain import plain
     from headprobe.store.run_folder import RUNS
     from headprobe.workflows.runs import runs, unfinished
 
-    found, broken = runs()
-    for kept in unfinished():
+    where = folder or RUNS
+    found, broken = runs(where)
+    for kept in unfinished(where):
         print(plain(f"unfinished: {kept.target}. Go on with {kept.command}."), file=sys.stderr)
     for error in broken:
         print(plain(f"warning: {error}"), file=sys.stderr)
@@ -153,4 +163,4 @@ def _runs(quiet: Quiet = False, as_json: AsJson = False) -> None:
 
         draw_runs(found, stdout())
     else:
-        print(f"no runs under {RUNS} yet: headprobe scan makes one", file=sys.stderr)
+        print(plain(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)

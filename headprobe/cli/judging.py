@@ -8,8 +8,8 @@ import typer
 
 from headprobe.cli.printing import (
     AsJson,
+    FolderAlone,
     Overwrite,
-    Quiet,
     RulesOption,
     find_run,
     print_json,
@@ -28,7 +28,7 @@ def judge(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a run by other rules, without its model."""

@@ -1,5 +1,7 @@
 """The console entry point: what becomes of errors, interrupts and readers that leave early."""
 
+import atexit
+import gc
 import os
 import signal
 import sys
@@ -21,6 +23,7 @@ _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 def main() -> NoReturn:
     """Run the command line. Exit code 0: fine; 2: the user can mend it, said in one line on stderr;
     130: interrupted. A bug keeps its traceback and exits with 1."""
+    _settle()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its escape
             stream.reconfigure(errors="backslashreplace")
@@ -32,6 +35,15 @@ def main() -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     sys.exit(code)
+
+
+def _settle() -> None:
+    """Before libraries are loaded: how their threads wait, and how seldom garbage is looked for."""
+    # threads that have nothing to do would keep others from the cores, and each other, too
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products here are small
+    gc.set_threshold(50_000)  # the default halts every import of torch and transformers
+    atexit.register(gc.freeze)  # what is left goes with the process
 
 
 def _run(arguments: list[str]) -> int:

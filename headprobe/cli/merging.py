@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from headprobe.cli.printing import AsJson, Overwrite, Quiet, print_run
+from headprobe.cli.printing import AsJson, FolderAlone, Overwrite, print_run
 
 
 def merge(
@@ -16,7 +16,7 @@ def merge(
         Path | None, typer.Option("--out", "-o", metavar="RUN", help="[the run of the shards]")
     ] = None,
     overwrite: Overwrite = False,
-    quiet: Quiet = False,
+    quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a run of the shards of a scan, without its model."""

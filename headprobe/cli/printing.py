@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
+FolderAlone = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Warnings and the run's folder only.")
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")

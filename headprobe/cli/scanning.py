@@ -7,8 +7,8 @@ import typer
 
 from headprobe.cli.printing import (
     AsJson,
+    FolderAlone,
     Overwrite,
-    Quiet,
     RulesOption,
     TrustRemoteCode,
     print_json,
@@ -73,7 +73,7 @@ def scan(
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
     trust_remote_code: TrustRemoteCode = False,
-    quiet: Quiet = False,
+    quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure every head of a model, and say what each is for."""

@@ -12,8 +12,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
+import numpy as np
 import torch
 from accelerate.utils import align_module_device
+from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
@@ -24,6 +26,9 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
 from headprobe.model.placing import room_beside, tell_places
 from headprobe.packaged import DEMO_MODEL
+
+DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+"""Number formats in which models are run; statistics are float32, sums float64."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +118,17 @@ def load_encoder(source: Source) -> Encoder:
     return Encoder(tokenizer, source.name)
 
 
+def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
+    """HeadprobeError where the tokenizer makes tokens that the model does not have."""
+    largest, known = int(ids.max(initial=-1)), config.get_text_config().vocab_size
+    if largest >= known:
+        raise HeadprobeError(
+            name,
+            f"its tokenizer makes token {largest}, and its config.json knows {known} tokens",
+            "The tokenizer belongs to another model; get both from one place",
+        )
+
+
 def choose_device(asked: str, rank: int | None = None) -> torch.device:
     """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for. Of several
     processes on one machine number ``rank`` has its own CUDA device."""
@@ -138,14 +154,17 @@ def choose_device(asked: str, rank: int | None = None) -> torch.device:
 
 
 def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's."""
+    """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's,
+    where it is one of ``DTYPES``."""
     if asked == "auto":
         own = getattr(config.get_text_config(), "dtype", None)
-        return torch.float32 if device.type == "cpu" or own is None else own
-    dtype = getattr(torch, asked, None)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+        return own if device.type != "cpu" and own in DTYPES.values() else torch.float32
+    dtype = DTYPES.get(asked)
+    if dtype is None:
         raise HeadprobeError(
-            f"--dtype {asked}", "no such number format", "Use auto, float32, bfloat16 or float16"
+            f"--dtype {asked}",
+            "models do not run in it here",
+            "Use auto, float32, bfloat16 or float16",
         )
     return dtype
 
@@ -182,14 +201,15 @@ def load_model(
     if missing:
         raise HeadprobeError(
             source.name,
-            f"{len(missing)} weights of {type(model).__name__} are missing, {missing[0]} first",
+            f"of the weights of {type(model).__name__} are missing: {len(missing)}, "
+            f"{missing[0]} first",
             "The weights belong to another model or are incomplete; download them again",
         )
     unused = sorted(report["unexpected_keys"])
     if unused:
         warn(
-            f"{source.name}: {len(unused)} of its weights are not used by "
-            f"{type(model).__name__}, {unused[0]} first; does its config.json belong to it?"
+            f"{source.name}: of its weights {type(model).__name__} does not use: {len(unused)}, "
+            f"{unused[0]} first; does its config.json belong to it?"
         )
     for path, module in model.named_modules():
         with align_module_device(module):  # where it is offloaded, for as long as it is looked at

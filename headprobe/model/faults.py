@@ -69,6 +69,11 @@ _HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
 
 _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
+        ("instantiate the backend tokenizer",),
+        "its tokenizer has no fast form",
+        "Save one with transformers (tokenizer.json) beside the weights",
+    ),
+    (
         ("trust_remote_code",),
         "needs Python code of its own",
         "If you trust its author, add --trust-remote-code",

@@ -7,7 +7,13 @@ import torch
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
-from headprobe.model.checkpoint import choose_device, choose_dtype, load_config, load_encoder
+from headprobe.model.checkpoint import (
+    check_tokens,
+    choose_device,
+    choose_dtype,
+    load_config,
+    load_encoder,
+)
 from headprobe.probes.catalog import resolve
 from headprobe.report.progress import Progress
 from headprobe.verdicts.rules import Rules
@@ -62,6 +68,7 @@ def look(
         seed=request.seed,
         progress=progress,
     )
+    check_tokens(request.source.name, config, reading.corpus.token_ids)
     for doubt in doubts_of_roles(reading.corpus.instances.relations, rules):
         progress.warn(doubt)
     shares = [share for share in (request.shard, rank) if share is not None]

@@ -239,4 +239,4 @@ def _too_little(where: str, working: WorkingSet) -> HeadprobeError:
 
 
 def _mib(size: int) -> str:
-    return f"{-(-size // MIB)}MiB"
+    return f"{-(-size // MIB)}MiB" if size >= MIB else f"{size}B"

@@ -100,7 +100,6 @@ def _check(shards: Sequence[Shard]) -> None:
 
 def _say_missing(first: Shard, missing: Sequence[int]) -> None:
     run = first.run or first.path
-    numbers = ", ".join(str(index + 1) for index in missing)
     begun = [
         target
         for index in missing
@@ -110,8 +109,9 @@ def _say_missing(first: Shard, missing: Sequence[int]) -> None:
     remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
     if begun:
         remedy = f"Go on with headprobe scan --resume {begun[0]}"
-    is_missing = "is missing" if len(missing) == 1 else "are missing"
-    raise HeadprobeError(str(run), f"of {first.count} shards {numbers} {is_missing}", remedy)
+    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
+    what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
+    raise HeadprobeError(str(run), what, remedy)
 
 
 def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:

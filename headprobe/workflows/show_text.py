@@ -13,6 +13,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
     Source,
+    check_tokens,
     choose_device,
     load_config,
     load_encoder,
@@ -49,6 +50,7 @@ def show_text(
     with quietly():
         config = load_config(source)
         corpus = _align_text(text, load_encoder(source), note.context)
+        check_tokens(source.name, config, corpus.token_ids)
         dtype = getattr(torch, note.dtype)
         model = load_model(source, config, device, dtype, lambda _: None, spread=True)
         grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())

@@ -151,6 +151,11 @@ def test_without_runs_the_way_to_one_is_said(tmp_path: Path) -> None:
     assert "headprobe scan" in said(listed)[0]
 
 
+def test_runs_of_another_folder(folder: Path) -> None:
+    listed = typed(folder.parent, "runs", str(folder / RUNS), "--quiet")
+    assert [Path(line).name for line in listed.stdout.splitlines()] == ["second", "first"]
+
+
 def test_json_is_for_machines(folder: Path) -> None:
     runs = json.loads(typed(folder, "runs", "--json").stdout)
     assert [Path(each["run"]).name for each in runs] == ["second", "first"]

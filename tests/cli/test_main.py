@@ -1,5 +1,6 @@
 """What becomes of errors, interrupts and bugs."""
 
+import os
 import signal
 import sys
 import types
@@ -110,6 +111,15 @@ def test_a_taken_csv_folder_is_refused_before_any_work(
     assert asked == []
     assert "--overwrite" in capsys.readouterr().err
     assert Path("heads.csv").read_text() == "mine"
+
+
+def test_threads_that_wait_leave_their_core_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the user has said how they shall wait."""
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    assert type_in(monkeypatch, "--version") == 0
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+    assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 
 
 def test_interrupts_are_one_line_and_130(

@@ -63,7 +63,12 @@ CHECKPOINTS: dict[str, tuple[Breaker, str]] = {
     "truncated": (truncate(5000), "truncated or damaged"),
     "stub": (truncate(5), "truncated or damaged"),
     "other shapes": (edit("config.json", hidden_size=64), "do not have the shapes"),
-    "too few layers": (edit("config.json", num_hidden_layers=5), "18 weights .* missing"),
+    "too few layers": (edit("config.json", num_hidden_layers=5), "weights .* are missing: 18"),
+    "another tokenizer": (
+        edit("config.json", vocab_size=20),
+        r"its tokenizer makes token \d+, and its config.json knows 20 tokens",
+    ),
+    "a slow tokenizer": (remove("tokenizer.json"), "its tokenizer"),
     "no tokenizer": (remove("tok*"), "has no tokenizer"),
     "broken tokenizer": (write("tokenizer.json", "{}"), "tokenizer cannot be loaded"),
 }
@@ -181,7 +186,8 @@ def test_probes_that_cannot_be_used(name: str, scanned: Scan, tmp_path: Path) ->
     ("options", "reason"),
     [
         ({"device": "zork"}, "no such device"),
-        ({"dtype": "int8"}, "no such number format"),
+        ({"dtype": "int8"}, "models do not run in it"),
+        ({"dtype": "float64"}, "models do not run in it"),
         ({"out": Path("/proc/nothing/run")}, "cannot be written"),
     ],
 )
@@ -200,11 +206,11 @@ def test_weights_that_no_layer_takes_are_said(
     progress = Remembering()
     run = scanned(model=folder, progress=progress)
     assert run.manifest.model.n_layers == 2
-    assert "9 of its weights are not used" in progress.warnings[0]
+    assert "does not use: 9" in progress.warnings[0]
     with pytest.warns(UserWarning) as warned:
         headprobe.scan(folder, probes=[PROBES], out=tmp_path / "again", device="cpu")
     said = [str(warning.message) for warning in warned]
-    assert any("9 of its weights are not used" in text for text in said)
+    assert any("does not use: 9" in text for text in said)
     assert any("hardly knows such text" in text for text in said)
 
 

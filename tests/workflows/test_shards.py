@@ -59,7 +59,7 @@ def test_what_is_no_whole_is_refused(
     assert _run([*words, "--shard", "1/2"]) == 0
     assert capsys.readouterr().out == f"{one}\n"
     assert "exists already" in refused(*words, "--shard", "1/2")
-    assert "run: of 2 shards 2 is missing" in refused("merge", "run")
+    assert "run: shard 2/2 is missing" in refused("merge", "run")
     assert _run([*words, "--shard", "2/2", "--seed", "1"]) == 0
     assert f"{two}: differs from {one} in the seed (0 and 1)" in refused("merge", "run")
     assert _run([*words, "--shard", "2/2", "--overwrite"]) == 0
