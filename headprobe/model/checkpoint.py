@@ -27,7 +27,11 @@ from headprobe.model.faults import mended
 from headprobe.model.placing import room_beside, tell_places
 from headprobe.packaged import DEMO_MODEL
 
-DTYPES = {name: getattr(torch, name) for name in ("float32", "bfloat16", "float16")}
+DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 """Number formats in which models are run; statistics are float32, sums float64."""
 
 
@@ -157,8 +161,9 @@ def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
     """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's,
     where it is one of ``DTYPES``."""
     if asked == "auto":
-        own = getattr(config.get_text_config(), "dtype", None)
-        return own if device.type != "cpu" and own in DTYPES.values() else torch.float32
+        own: Any = getattr(config.get_text_config(), "dtype", None)
+        known = isinstance(own, torch.dtype) and own in DTYPES.values()
+        return own if known and device.type != "cpu" else torch.float32
     dtype = DTYPES.get(asked)
     if dtype is None:
         raise HeadprobeError(
