@@ -265,8 +265,10 @@ def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     working = WorkingSet(grid, corpus, 0)
     assert working.limits(None).workers == 4
     assert working.limits(working.least).workers == 1
-    by_memory = [working.limits(memory * MIB).workers for memory in (8, 16, 64, 256)]
+    more = (working.least + memory * MIB for memory in (8, 16, 64, 256))
+    by_memory = [working.limits(memory).workers for memory in more]
     assert by_memory == sorted(by_memory)
+    assert by_memory[-1] > 1
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
     scaled = observe_heads(build("llama", {"rope_parameters": rope}), "tiny", random_ids(9))
     assert WorkingSet(scaled, corpus, 0).limits(None).workers == 1
