@@ -206,15 +206,14 @@ def load_model(
     if missing:
         raise HeadprobeError(
             source.name,
-            f"of the weights of {type(model).__name__} are missing: {len(missing)}, "
-            f"{missing[0]} first",
+            f"weights of {type(model).__name__} are missing ({len(missing)}, {missing[0]} first)",
             "The weights belong to another model or are incomplete; download them again",
         )
     unused = sorted(report["unexpected_keys"])
     if unused:
         warn(
-            f"{source.name}: of its weights {type(model).__name__} does not use: {len(unused)}, "
-            f"{unused[0]} first; does its config.json belong to it?"
+            f"{source.name}: {type(model).__name__} does not use all of its weights "
+            f"({len(unused)} are left, {unused[0]} first); does its config.json belong to it?"
         )
     for path, module in model.named_modules():
         with align_module_device(module):  # where it is offloaded, for as long as it is looked at
