@@ -156,7 +156,7 @@ def _add_links(
     usable: NDArray[np.bool_],
     note: Callable[[Skipped], None],
 ) -> None:
-    lost: Counter[str] = Counter()
+    lost = Counter({"its targets stand before the passage": passage.cut_off})
     can_use: list[bool] = usable.tolist()
     for relation, members in passage.classes.items():
         number = growing.relations.setdefault(relation, len(growing.relations))
@@ -174,7 +174,7 @@ def _add_links(
             growing.link_query.append(growing.words + link.query)
             growing.link_counts.append(len(targets))
             growing.link_targets.extend(growing.words + target for target in targets)
-    for reason, count in lost.items():
+    for reason, count in (+lost).items():
         note(Skipped(passage.source, "instance", reason, count))
 
 

@@ -100,7 +100,8 @@ class Passage:
     """A run of whole sentences of one document, its exact text, and every link within it.
 
     ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 2);
-    ``mention_ends`` for each word that heads mentions the last word of the one that ends first.
+    ``mention_ends`` for each word that heads mentions the last word of the one that ends first;
+    ``cut_off`` counts the instances whose targets all stand before it.
     """
 
     id: str
@@ -112,4 +113,5 @@ class Passage:
     links: tuple[Link, ...]
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
     mention_ends: Mapping[int, int] = field(default_factory=dict)
+    cut_off: int = 0
     source: str = ""

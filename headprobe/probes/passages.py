@@ -40,12 +40,7 @@ def cut(
             )
             continue
         number += 1
-        excerpt = excerpts.take(first, last)
-        lost = cut_off(excerpt) if document.annotated else 0
-        if lost:
-            source = excerpt.sentences[0].source
-            note(Skipped(source, "instance", "its targets stand before the passage", lost))
-        yield _passage(document, excerpt, texts[first:last], number)
+        yield _passage(document, excerpts.take(first, last), texts[first:last], number)
 
 
 def sentence_text(sentence: Sentence) -> str:
@@ -90,6 +85,7 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
         links=made.links,
         classes=made.classes,
         mention_ends=_mention_ends(excerpt),
+        cut_off=cut_off(excerpt) if document.annotated else 0,
         source=excerpt.sentences[0].source,
     )
 

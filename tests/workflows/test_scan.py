@@ -177,6 +177,15 @@ def test_a_sample_of_passages_is_said_to_be_one(scanned: Scan, tmp_path: Path) -
     assert sum(note.words for note in run.manifest.probes) == len(run.instances.form)
 
 
+def test_what_a_sample_leaves_out_is_not_skipped(scanned: Scan) -> None:
+    def cut_off(most: int | None) -> int:
+        left_out = scanned(budget=40, max_passages=most, overwrite=True).skipped
+        return int(left_out[left_out["reason"].str.contains("before the passage")]["count"].sum())
+
+    few, all_of_them = cut_off(2), cut_off(None)
+    assert few < all_of_them
+
+
 def test_typed_text_may_need_code_of_the_model(
     scanned: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
