@@ -21,6 +21,7 @@ from headprobe.cli.printing import (
 from headprobe.cli.probes import probes_app
 from headprobe.cli.scanning import scan
 from headprobe.cli.selftest import selftest
+from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
     from headprobe.store.run_folder import Run
@@ -147,6 +148,8 @@ def _runs(
     from headprobe.workflows.runs import runs, unfinished
 
     where = folder or RUNS
+    if folder is not None and not folder.is_dir():
+        raise HeadprobeError(str(folder), "no such folder", f"Name one, or leave it out for {RUNS}")
     found, broken = runs(where)
     for kept in unfinished(where):
         print(plain(f"unfinished: {kept.target}. Go on with {kept.command}."), file=sys.stderr)

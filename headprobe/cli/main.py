@@ -39,11 +39,11 @@ def main() -> NoReturn:
 
 def _settle() -> None:
     """Before libraries are loaded: how their threads wait, and how seldom garbage is looked for."""
-    # threads that have nothing to do would keep others from the cores, and each other, too
+    # threads that wait would turn round and round, and keep others from the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products here are small
-    gc.set_threshold(50_000)  # the default halts every import of torch and transformers
-    atexit.register(gc.freeze)  # what is left goes with the process
+    gc.set_threshold(50_000)  # of importing torch and transformers the default takes a fifth
+    atexit.register(gc.freeze)  # what is left goes with the process; to search it takes most of 1 s
 
 
 def _run(arguments: list[str]) -> int:

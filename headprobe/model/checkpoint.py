@@ -185,8 +185,8 @@ def load_model(
 ) -> PreTrainedModel:
     """The causal language model, in evaluation mode, every weight present and a number; told of
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
-    fit on the device has its layers on all accelerators, the rest of its weights in the host's
-    memory, and then on disk."""
+    fit on the device fills one accelerator after another, then the host's memory, and then the
+    disk."""
     with mended(source.name), quietly():
         room = room_beside(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(

@@ -71,8 +71,8 @@ class HeadGrid:
     @property
     def devices(self) -> tuple[torch.device, ...]:
         """Where it is computed: that where heads are observed, then the others that hold layers."""
-        homes = {parameter.device for parameter in self.model.parameters()}
-        others = {home for home in homes if home.type not in ("cpu", "meta")} - {self.device}
+        found = {parameter.device for parameter in self.model.parameters()} - {self.device}
+        others = (device for device in found if device.type not in ("cpu", "meta"))
         return self.device, *sorted(others, key=str)
 
     @cached_property

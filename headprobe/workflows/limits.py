@@ -142,13 +142,13 @@ class WorkingSet:
             wanted = min(wanted, int(free * SHARED))
         wanted = max(self.least, wanted)
         if wanted > free:
-            raise _too_little(f"{_mib(free)} of free memory", self)
+            raise _too_little(f"{_told(free)} of free memory", self)
         return wanted
 
     def limits(self, memory: int | None) -> BatchLimits:
         """Chunks that keep within so many bytes; HeadprobeError where that is too little."""
         if memory is not None and memory < self.least:
-            raise _too_little(f"--memory {_mib(memory)}", self)
+            raise _too_little(f"--memory {_told(memory)}", self)
         room = (self.default if memory is None else memory) - self.held
         logits = min(self._most.logits, room // 4 // LOGIT)
         workers = min(int(room / SCATTERED // self._enough), self._workers)
@@ -232,11 +232,11 @@ def _token_bytes(grid: HeadGrid) -> int:
 def _too_little(where: str, working: WorkingSet) -> HeadprobeError:
     return HeadprobeError(
         where,
-        f"measuring takes at least {_mib(working.least)} over the weights, for sums and for the "
+        f"measuring takes at least {_told(working.least)} over the weights, for sums and for the "
         "longest passage",
         "Give it that much with --memory, or have shorter passages with --budget",
     )
 
 
-def _mib(size: int) -> str:
+def _told(size: int) -> str:
     return f"{-(-size // MIB)}MiB" if size >= MIB else f"{size}B"

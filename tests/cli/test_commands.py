@@ -154,6 +154,9 @@ def test_without_runs_the_way_to_one_is_said(tmp_path: Path) -> None:
 def test_runs_of_another_folder(folder: Path) -> None:
     listed = typed(folder.parent, "runs", str(folder / RUNS), "--quiet")
     assert [Path(line).name for line in listed.stdout.splitlines()] == ["second", "first"]
+    missing = typed(folder, "runs", "nowhere")
+    assert missing.returncode == 2
+    assert said(missing)[0].startswith("nowhere: no such folder.")
 
 
 def test_json_is_for_machines(folder: Path) -> None:

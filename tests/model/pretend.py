@@ -55,7 +55,7 @@ class _Pretending(TorchDispatchMode):
 
 @contextmanager
 def accelerators(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """While open, tensors can be made on ``cuda:0`` and so on, and moved there. What mixes devices
+    """While open, tensors can be made on ``lazy:0`` and so on, and moved there. What mixes devices
     fails, as it would there. Gradients cannot be."""
     with monkeypatch.context() as patched, _Pretending():
         # no views of what was made outside of inference mode, where Python makes them

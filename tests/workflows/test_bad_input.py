@@ -68,7 +68,7 @@ CHECKPOINTS: dict[str, tuple[Breaker, str]] = {
         edit("config.json", vocab_size=20),
         r"its tokenizer makes token \d+, and its config.json knows 20 tokens",
     ),
-    "a slow tokenizer": (remove("tokenizer.json"), "its tokenizer"),
+    "a slow tokenizer": (remove("tokenizer.json"), "its tokenizer has no fast form"),
     "no tokenizer": (remove("tok*"), "has no tokenizer"),
     "broken tokenizer": (write("tokenizer.json", "{}"), "tokenizer cannot be loaded"),
 }
