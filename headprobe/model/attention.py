@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,27 +30,34 @@ class Part:
     last: bool
 
 
-class Observer(Protocol):
-    """What is told of each layer during a pass; must not keep what it is given."""
+class Observer:
+    """Receives every layer's attention during a forward pass.
+
+    For each layer the calls are ``residual``, ``begin_layer``, ``attended`` once per part and
+    ``end_layer``. All methods do nothing by default. The tensors passed are reused or freed
+    afterwards: an observer must copy what it keeps.
+    """
 
     @property
     def at_once(self) -> int | None:
-        """How many attention weights, about, it is told of at a time, for they may fit in a cache
-        then; None for whole rectangles."""
+        """The approximate number of attention weights per call of ``attended``, chosen so that
+        they fit in a CPU cache; None for whole rectangles."""
+        return None
 
     def residual(self, layer: int, hidden: Tensor) -> None:
-        """The residual stream [1, N, E] enters a layer."""
+        """The residual stream [1, N, E] that enters a layer."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
-        """A layer is about to attend; ``value`` [N, G, V] are those of the key/value heads."""
+        """Called before a layer attends; ``value`` [N, G, V] are its key/value heads' values."""
 
     def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
-        """A part (part after part) of the rectangle of this number has attended; ``weights``
-        [B, G, T, S, R] are the probabilities in float32 (query head g * S + s), the softmax of
-        ``scores``, which are finite where the weight is zero."""
+        """One part of rectangle ``number``, part after part: ``weights`` [B, G, T, S, R] are the
+        attention probabilities in float32 (query head g * S + s), the softmax of ``scores``,
+        which are finite even where the weight is zero."""
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
-        """The layer has attended; ``output`` [N, H, V] are its heads' before ``o_proj``."""
+        """Called after a layer attended; ``output`` [N, H, V] are its heads' outputs, before the
+        output projection."""
 
 
 class Finished(Exception):  # noqa: N818

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,11 +15,14 @@ from headprobe.model.heads import HeadGrid
 from headprobe.model.scoring import score
 
 
-class PassObserver(Observer, Protocol):
-    """An observer that is told of chunks too."""
+class PassObserver(Observer):
+    """An observer that is also called at the beginning and the end of each chunk's pass."""
 
-    def begin(self, chunk: Chunk) -> None: ...
-    def end(self) -> None: ...
+    def begin(self, chunk: Chunk) -> None:
+        """Called before the pass over a chunk."""
+
+    def end(self) -> None:
+        """Called after the pass over a chunk."""
 
 
 def run_chunk(

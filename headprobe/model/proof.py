@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from headprobe.align.flat import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import NAME, Part, Pass, register
+from headprobe.model.attention import NAME, Observer, Part, Pass, register
 
 ROW_SUM = 1e-3
 """Rows sum to one this closely; probabilities are float32 whatever the model is in."""
@@ -23,10 +23,8 @@ HALF_DIFFERENCE = 0.05
 """... and in half precision, where transformers rounds its probabilities."""
 
 
-class Witness:
+class Witness(Observer):
     """Notes every call of the attention function."""
-
-    at_once: int | None = None
 
     def __init__(self) -> None:
         self.modules: list[nn.Module] = []
@@ -39,9 +37,6 @@ class Witness:
     def learned_sinks(self) -> bool:
         """Rows sum to less than one by design."""
         return self.row_low < 1 - ROW_SUM
-
-    def residual(self, layer: int, hidden: Tensor) -> None:
-        """Of no interest here."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         self.modules.append(module)

@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 
 from headprobe.align.batches import Chunk
-from headprobe.tally.statistic import wide
+from headprobe.tally.statistic import Statistic, wide
 from headprobe.tally.view import LayerView, OutputView
 
 POSITIONS = 8
 """The positions after the start tokens that are looked at by themselves."""
 
 
-class ColumnStatistic:
+class ColumnStatistic(Statistic):
     """The attention, averaged over the heads of a layer, that a key gets from later words' rows."""
 
     def __init__(self, tokens: int, layers: int, starts: int, device: torch.device) -> None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from headprobe.align.flat import Block, on_device
-from headprobe.model.attention import Part
+from headprobe.model.attention import Observer, Part
 from headprobe.model.heads import HeadGrid
 from headprobe.store.copying import LAGS
 from headprobe.tally.statistic import wide
@@ -35,15 +35,13 @@ def repeat_tokens(
     return sequences
 
 
-class CopyingObserver:
+class CopyingObserver(Observer):
     """Observes passes over blocks of ``repeat_tokens``.
 
     A hit is a target whose raw attention is strictly the largest among the earlier tokens of the
     sequence, start tokens excepted; ``mass`` is that attention. The target of the *duplicate* is
     the row's token in the first run, that of *induction* the token after it.
     """
-
-    at_once: int | None = None
 
     def __init__(self, grid: HeadGrid, starts: int) -> None:
         self._grid, self._starts = grid, starts
@@ -68,9 +66,6 @@ class CopyingObserver:
         found = tuple(on_device(array[inside], self._grid.device) for array in asked)
         self._rows.index_add_(0, found[-1], torch.ones_like(found[-1]))
         return found
-
-    def residual(self, layer: int, hidden: Tensor) -> None:
-        """Of no interest here."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
         """A layer is about to attend (``model.attention.Observer``)."""
@@ -99,9 +94,6 @@ class CopyingObserver:
             sums.index_add_(0, sequence, mass.to(sums.dtype))
             hits = (winner == target).to(torch.int64)
             self._hits[name][self._layer].index_add_(0, sequence, hits)
-
-    def end_layer(self, module: nn.Module, output: Tensor) -> None:
-        """What the heads write is of no interest here."""
 
     def sums(self) -> Mapping[str, Tensor]:
         """The arrays of ``store.tallies.AXES`` that tell of copying."""

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.tally.statistic import BatchStatistic
+from headprobe.tally.statistic import Statistic
 from headprobe.tally.view import STRONGEST, LayerView, at
 
 
-class ExampleStatistic(BatchStatistic):
+class ExampleStatistic(Statistic):
     """The strongest earlier words of every example row, and the raw attention they get."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:

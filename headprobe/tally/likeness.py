@@ -7,14 +7,14 @@ from torch import Tensor
 
 from headprobe.align.batches import Chunk
 from headprobe.model.heads import Layer
-from headprobe.tally.statistic import wide
+from headprobe.tally.statistic import Statistic, wide
 from headprobe.tally.view import LayerView, OutputView, at
 
 PROJECTED = 64
 """Dimensions in which outputs are compared."""
 
 
-class LikenessStatistic:
+class LikenessStatistic(Statistic):
     """Sums over sampled rows where both heads are active.
 
     ``affinity``: Hellinger affinity of stripped attention, ``sum(sqrt(p * q))``; ``cosine``: of

@@ -7,11 +7,11 @@ from torch import Tensor
 
 from headprobe.align.batches import Chunk
 from headprobe.model.heads import Layer
-from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView, OutputView
+from headprobe.tally.statistic import Statistic, wide
+from headprobe.tally.view import OutputView
 
 
-class OutputStatistic:
+class OutputStatistic(Statistic):
     """Sums and squares, from which the mean over all rows is removed exactly at the end:
     ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
 
@@ -24,12 +24,6 @@ class OutputStatistic:
         self._sum = torch.zeros(len(layers), cells, heads, width, dtype=kind, device=device)
         self._square = torch.zeros(len(layers), cells, heads, dtype=kind, device=device)
         self._residual = torch.zeros(len(layers), cells, dtype=kind, device=device)
-
-    def begin(self, chunk: Chunk) -> None:
-        """Nothing is held of a chunk."""
-
-    def add(self, view: LayerView) -> None:
-        """Attention is of no interest here."""
 
     def add_output(self, view: OutputView) -> None:
         layer, kind = view.layer.index, self._sum.dtype

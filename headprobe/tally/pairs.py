@@ -7,11 +7,11 @@ from torch import Tensor
 
 from headprobe.align.pairs import KINDS
 from headprobe.store.categories import CATEGORIES, DEPREL_PAIRS, QUADRANTS
-from headprobe.tally.statistic import BatchStatistic, wide
+from headprobe.tally.statistic import Statistic, wide
 from headprobe.tally.view import LayerView
 
 
-class PairStatistic(BatchStatistic):
+class PairStatistic(Statistic):
     """Sums over all pairs of a usable word and a usable earlier word (``store.categories``)."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:

@@ -8,15 +8,15 @@ from torch import Tensor
 
 from headprobe.align.batches import AlignedBatch, Chunk
 from headprobe.axes import FOLDS
-from headprobe.tally.statistic import wide
-from headprobe.tally.view import LayerView, OutputView
+from headprobe.tally.statistic import Statistic, wide
+from headprobe.tally.view import LayerView
 
 TOGETHER = 1 << 22
 """So many numbers of instances, layers and heads are added up at once: more would only take more
 memory."""
 
 
-class RelationStatistic:
+class RelationStatistic(Statistic):
     """``mass``, ``kept``, ``share``, ``share_norm`` by relation; hits by document fold, form fold
     and domain.
 
@@ -54,9 +54,6 @@ class RelationStatistic:
             self._told[start] = tuple(of.new_empty(layers, *of.shape) for of in told)
         for of_layers, of in zip(self._told[start], told, strict=True):
             of_layers[view.layer.index] = of
-
-    def add_output(self, view: OutputView) -> None:
-        """Of no interest here."""
 
     def finish(self, chunk: Chunk) -> None:
         layers, heads = self._kept.shape[1:]

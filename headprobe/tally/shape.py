@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from headprobe.axes import LONGEST
-from headprobe.tally.statistic import BatchStatistic, wide
+from headprobe.tally.statistic import Statistic, wide
 from headprobe.tally.view import LayerView
 
 _MEANS = ("sink", "self", "previous", "entropy", "rows_stripped", "distance", "punctuation")
 
 
-class ShapeStatistic(BatchStatistic):
+class ShapeStatistic(Statistic):
     """Sums over the rows of usable words, and the profiles over word distance."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:

@@ -1,7 +1,6 @@
-"""What a statistic is."""
+"""The base class of all statistics."""
 
 from collections.abc import Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,51 +9,45 @@ from headprobe.align.batches import Chunk
 from headprobe.tally.view import LayerView, OutputView
 
 
-class Statistic(Protocol):
-    """Reduces every layer of every chunk to sums; keeps no attention.
+class Statistic:
+    """Reduces every layer of every chunk of passages to sums and keeps no attention weights.
 
-    In each layer it is shown each batch of the chunk, in order, and then what the heads write.
-    Sums are added to in place: what a statistic holds of a chunk begins anew with each, so that
-    copies of it can take in other chunks meanwhile.
+    The collector calls ``begin``, then for each layer ``add`` once per batch and ``add_output``
+    once, then ``finish``. Every method does nothing by default, so a subclass overrides
+    only the steps that it needs.
+
+    Sums are tensors that are updated in place. State that belongs to one chunk is created in
+    ``begin``, so that copies of a statistic that share the sums can process several chunks
+    concurrently.
     """
 
     def begin(self, chunk: Chunk) -> None:
-        """A chunk begins."""
+        """Called before the first layer of a chunk."""
 
     def add(self, view: LayerView) -> None:
-        """Take in one layer of one batch."""
+        """Add one layer's attention in one batch."""
 
     def add_output(self, view: OutputView) -> None:
-        """Take in what one layer's heads write in the chunk."""
+        """Add one layer's head outputs in the whole chunk."""
 
     def finish(self, chunk: Chunk) -> None:
-        """All layers of the chunk have been seen."""
+        """Called after the last layer of a chunk."""
 
     def sums(self) -> Mapping[str, Tensor]:
         """The arrays of ``store.tallies.AXES`` that this statistic fills."""
-
-
-class BatchStatistic:
-    """A statistic of attention alone, whose sums do not span layers."""
-
-    def begin(self, chunk: Chunk) -> None:
-        """Nothing is held of a chunk."""
-
-    def add_output(self, view: OutputView) -> None:
-        """Of no interest here."""
-
-    def finish(self, chunk: Chunk) -> None:
-        """Nothing spans layers."""
+        return {}
 
 
 def wide(device: torch.device) -> torch.dtype:
-    """The number format of sums: float64 where the device has it."""
+    """The dtype of sums: float64, or float32 on devices without float64 (MPS)."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def totals(of: object) -> dict[str, Tensor]:
-    """What a statistic (or another observer) has added up: the tensors among its attributes, by
-    name. These are all that it must find in place again to go on from where it stopped."""
+    """The sums of a statistic (or of another observer): the tensors among its attributes, by name.
+
+    Restoring these tensors is all that is needed to resume a measurement.
+    """
     found: dict[str, Tensor] = {}
     for name, value in vars(of).items():
         parts = value if isinstance(value, dict) else {"": value}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from headprobe.align.batches import Chunk
 from headprobe.model.attention import Part
+from headprobe.model.forward import PassObserver
 from headprobe.model.heads import HeadGrid
 from headprobe.store.instances import Instances
 from headprobe.store.tallies import Tallies
@@ -35,7 +36,7 @@ _NARROW = frozenset({"example_weight", "sampled_kept"})
 """Arrays by row, which are kept in float32."""
 
 
-class Tallier:
+class Tallier(PassObserver):
     """Observes a model's passes over the chunks of a run and adds everything up.
 
     ``seed`` is that of the random projection of outputs, ``idle_line`` that of METHOD section 5.

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from headprobe.tally.statistic import BatchStatistic
+from headprobe.tally.statistic import Statistic
 from headprobe.tally.view import LayerView, at
 
 
-class WinnerStatistic(BatchStatistic):
+class WinnerStatistic(Statistic):
     """For every sampled row the winner among the earlier words of its passage, and their sum."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:

@@ -75,7 +75,7 @@ class Progress:
             self._told.wait_for(lambda: self._layer >= layer)
 
 
-class InTurn:
+class InTurn(PassObserver):
     """Tells an observer of each layer of a pass (``model.forward.PassObserver``) when the pass
     ``before`` it has been told of that layer, and of the end when that one is over."""
 

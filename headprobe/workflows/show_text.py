@@ -20,7 +20,7 @@ from headprobe.model.checkpoint import (
     load_model,
     quietly,
 )
-from headprobe.model.forward import run_chunk
+from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
@@ -87,12 +87,11 @@ def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     return align(passages, encoder, skipped.append, seed=0)
 
 
-class _Look:
+class _Look(PassObserver):
     """Keeps one layer's attention on one text: to words [W, H, W] and to the sinks [W, H]."""
 
     words: Tensor
     sink: Tensor
-    at_once: int | None = None
 
     def __init__(self, grid: HeadGrid, layer: int) -> None:
         self._layer = grid.layers[layer]
@@ -100,9 +99,6 @@ class _Look:
 
     def begin(self, chunk: Chunk) -> None:
         self._chunk = chunk
-
-    def residual(self, layer: int, hidden: Tensor) -> None:
-        """Of no interest here."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         self._asked = module is self._layer.module
@@ -123,9 +119,3 @@ class _Look:
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
             earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
             self.words = (earlier + itself).cpu()
-
-    def end_layer(self, module: nn.Module, output: Tensor) -> None:
-        """Of no interest here."""
-
-    def end(self) -> None:
-        """Nothing spans layers."""

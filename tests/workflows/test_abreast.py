@@ -121,7 +121,9 @@ def test_one_that_fails_lets_the_others_end(
     found = measured(grid, corpus, warnings, limits=replace(LIMITS, workers=3))
     assert len(warnings) == 1
     for name, array in measured(grid, corpus, limits=LIMITS).arrays.items():
-        np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=1e-5, err_msg=name)
+        # float32 products of other sizes round differently: relative to the largest value
+        atol = 1e-6 * max(10.0, float(np.abs(array).max(initial=0)))
+        np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=atol, err_msg=name)
 
 
 def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
