@@ -11,8 +11,16 @@ from headprobe.report.progress import Progress
 from headprobe.report.run_files import write_manifest, write_sums
 from headprobe.store.instances import Instances
 from headprobe.store.manifest import BitsNote, Manifest
-from headprobe.store.run_folder import CONTROL_SUMS, INSTANCES, RULES, TALLIES, Run, new_run
-from headprobe.store.shard_folder import TOKENS, Shard
+from headprobe.store.run_folder import (
+    CONTROL_SUMS,
+    INSTANCES,
+    RULES,
+    TALLIES,
+    TOKENS,
+    Run,
+    new_run,
+)
+from headprobe.store.shard_folder import Shard
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.rules import Rules
