@@ -15,12 +15,12 @@ _NAMED = 3  # of foreign files, in a message
 def is_manifest(path: Path) -> bool:
     """Whether a file is a manifest that headprobe wrote, of this version or another one."""
     read = _read_object(path)
-    return _MANIFEST_KEYS <= read.keys() and isinstance(read["schema_version"], int)
+    return read.keys() >= _MANIFEST_KEYS and isinstance(read["schema_version"], int)
 
 
 def is_shard_note(path: Path) -> bool:
     """Whether a file is the note of a shard that headprobe wrote."""
-    return _SHARD_KEYS <= _read_object(path).keys()
+    return _read_object(path).keys() >= _SHARD_KEYS
 
 
 def foreign_files(folder: Path, own: Collection[str]) -> list[str]:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator

@@ -156,7 +156,7 @@ FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
     ("notes", lambda path: path.mkdir()),
     ("heads.csv", lambda path: path.symlink_to("/etc/hostname")),
     ("rules.yaml", lambda path: path.mkdir()),
-    ("pairs.csv", lambda path: os.mkfifo(path)),
+    ("pairs.csv", os.mkfifo),
 ]
 
 
