@@ -64,7 +64,15 @@ class Unfinished:
         parts = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
         if not parts:
             return None
-        note: dict[str, Any] = json.loads(str(self._read(parts[-1], ["note"])["note"]))
+        text = str(self._read(parts[-1], ["note"])["note"])
+        try:
+            note = json.loads(text)
+        except (ValueError, RecursionError):
+            note = None
+        if not isinstance(note, dict):
+            raise HeadprobeError(
+                str(parts[-1]), "holds no note of a scan", "Begin again with --overwrite"
+            )
         return note
 
     def has(self, part: str) -> bool:

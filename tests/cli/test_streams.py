@@ -16,7 +16,7 @@ SCAN = f"{sys.executable} -m headprobe scan -p natural --max-passages 4 --device
 
 def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["bash", "-c", script],
+        ["/bin/bash", "-c", script],
         cwd=folder,
         capture_output=True,
         text=True,
