@@ -172,13 +172,13 @@ class Manifest:
 
 def build_value(kind: Any, value: Any) -> Any:
     """``value`` as JSON gave it, as the type ``kind``; TypeError or KeyError where it cannot be."""
-    if kind is Any:
-        return value
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         _expect(isinstance(value, dict), kind, value)
         known = [f.name for f in fields(kind) if f.name in value]
-        return typing.cast(Any, kind)(**{name: build_value(hints[name], value[name]) for name in known})
+        return typing.cast(Any, kind)(
+            **{name: build_value(hints[name], value[name]) for name in known}
+        )
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
         return None if value is None else build_value(arguments[0], value)

@@ -69,7 +69,6 @@ class ScanRequest:
     def of(cls, values: Mapping[str, Any], trust_remote_code: bool) -> Self:
         """What ``values`` gave, with consent as it is given now. KeyError, TypeError or ValueError
         where they are no such values."""
-        build_value(dict[str, Any], values)
         plain = {name: value for name, value in values.items() if name not in (*_PATHS, "shard")}
         request: Self = build_value(cls, plain)
         paths = {name: build_value(str | None, values[name]) for name in _PATHS}
