@@ -121,7 +121,8 @@ class Ranks(Alone):
             self._distributed.broadcast(size, 0)
             held = own if self.index == 0 else own.new_empty(int(size))
             self._distributed.broadcast(held, 0)
-        return self._unpack(held, int(size))
+        unpacked: T = self._unpack(held, int(size))
+        return unpacked
 
     def gather(self, value: T) -> list[T]:
         self.meet()
