@@ -75,9 +75,15 @@ def scan(
     return work(request, SilentProgress() if progress is None else progress)
 
 
-def resume(run: str | os.PathLike[str], *, progress: Progress | None = None) -> Run:
+def resume(
+    run: str | os.PathLike[str],
+    *,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> Run:
     """Go on with a scan that was interrupted; the same as ``headprobe scan --resume``.
 
+    Consent to code that the model brings is given each time: it is not kept.
     Raises HeadprobeError where nothing is kept of it, or it could not go on in the same way.
     """
     from pathlib import Path
@@ -87,7 +93,7 @@ def resume(run: str | os.PathLike[str], *, progress: Progress | None = None) -> 
     from headprobe.workflows.request import recall
     from headprobe.workflows.scan import go_on
 
-    attempt = recall(Path(run), Alone())
+    attempt = recall(Path(run), Alone(), trust_remote_code)
     return load(go_on(attempt, SilentProgress() if progress is None else progress, Alone()))
 
 

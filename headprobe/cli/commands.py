@@ -80,7 +80,7 @@ def _show_head(
     found = find_run(run, quiet)
     check_head(found, layer, number)
     if text is not None:
-        _show_text(found, layer, number, text, trust_remote_code, as_json)
+        _show_text(found, layer, number, text, trust_remote_code, quiet, as_json)
         return
     view = show_head(found, layer, number)
     if as_json:
@@ -94,12 +94,24 @@ def _show_head(
 
 
 def _show_text(
-    run: "Run", layer: int, head: int, text: str, trust_remote_code: bool, as_json: bool
+    run: "Run",
+    layer: int,
+    head: int,
+    text: str,
+    trust_remote_code: bool,
+    quiet: bool,
+    as_json: bool,
 ) -> None:
     from dataclasses import asdict
 
+    from headprobe.report.plain import plain
     from headprobe.workflows.show_text import show_text
 
+    if not quiet:  # the run decides it, and may be another's
+        print(
+            plain(f"loading the model that was measured: {run.manifest.model.asked}"),
+            file=sys.stderr,
+        )
     view = show_text(run, layer, head, text, trust_remote_code)
     if as_json:
         print_json(asdict(view))

@@ -1,6 +1,7 @@
 """The console entry point: what becomes of errors, interrupts and readers that leave early."""
 
 import atexit
+import errno
 import gc
 import os
 import signal
@@ -12,6 +13,7 @@ import typer
 from typer.main import get_command
 
 from headprobe.cli.commands import app
+from headprobe.cli.streams import LastingOutput, open_streams
 from headprobe.errors import HeadprobeError
 
 INTERRUPTED, TERMINATED, USER = 130, 143, 2
@@ -22,19 +24,27 @@ _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 def main() -> NoReturn:
     """Run the command line. Exit code 0: fine; 2: the user can mend it, said in one line on stderr;
-    130: interrupted. A bug keeps its traceback and exits with 1."""
+    130: interrupted. A bug keeps its traceback and exits with 1. A reader of stdout that left is no
+    error; any other fault of stdout is one, said when all files are written. What stderr does not
+    take is lost, and nothing else."""
     _settle()
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that lacks a character shows its escape
-            stream.reconfigure(errors="backslashreplace")
+    out = _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    try:
-        code = _run(sys.argv[1:])
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
+    code = _run(sys.argv[1:])
+    sys.stdout.flush()
+    if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
+        what = f"stdout: cannot be written ({out.error.strerror})"
+        said = _say(f"{what}. Files are written all the same: headprobe show prints a run.", USER)
+        code = code or said
     sys.exit(code)
+
+
+def _open_streams() -> LastingOutput | None:
+    """Streams that last, for the process's own; None where another program has put its own there
+    (a test, a notebook)."""
+    if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
+        return None
+    return open_streams()[0]
 
 
 def _settle() -> None:

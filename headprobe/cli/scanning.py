@@ -104,9 +104,12 @@ def scan(
         shuffle=shuffle,
         shard=None if shard is None else Share.read(shard),
     )
-    if resume is not None and (request != ScanRequest() or dry_run):
+    consent = ScanRequest(trust_remote_code=trust_remote_code)  # is given each time
+    if resume is not None and (request != consent or dry_run):
         raise HeadprobeError(
-            f"--resume {resume}", "knows all that was asked", "Type no model and no option beside"
+            f"--resume {resume}",
+            "knows all that was asked",
+            "Type no model and no option beside, but --trust-remote-code where it is needed",
         )
     if csv is not None and shard is not None:
         raise HeadprobeError("--csv", "a shard has no tables", "Give it to headprobe export later")
@@ -135,7 +138,8 @@ def _work(request: "ScanRequest", resume: Path | None, quiet: bool) -> Path | No
     progress = progress_for(quiet=quiet)
     try:
         with joined() as ranks:
-            attempt = Attempt(request) if resume is None else recall(resume, ranks)
+            consent = request.trust_remote_code
+            attempt = Attempt(request) if resume is None else recall(resume, ranks, consent)
             folder = go_on(attempt, progress, ranks)
             return folder if ranks.index == 0 else None
     finally:

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
@@ -33,6 +33,12 @@ DTYPES = {
     "float16": torch.float16,
 }
 """Number formats in which models are run; statistics are float32, sums float64."""
+
+ATTENTION = "eager"
+"""Asked for explicitly wherever a model is loaded or built: what a configuration asks for may be a
+kernel of the Hub, which is code."""
+
+_DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,9 @@ def load_config(source: Source) -> Any:
     """The text decoder's configuration; HeadprobeError for what is not one."""
     check_source(source)
     with mended(source.name), quietly():
-        config = AutoConfig.from_pretrained(source.place, **source.options)
+        config = AutoConfig.from_pretrained(
+            source.place, attn_implementation=ATTENTION, **source.options
+        )
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
             source.name,
@@ -187,11 +195,13 @@ def load_model(
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
     fit on the device fills one accelerator after another, then the host's memory, and then the
     disk."""
+    weight_files(source, config)
     with mended(source.name), quietly():
         room = room_beside(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
             config=config,
+            attn_implementation=ATTENTION,
             dtype=dtype,
             device_map={"": device} if room is None else "sequential",
             max_memory=room,
@@ -236,25 +246,72 @@ def offload_folder() -> str:
     return folder.name
 
 
-def hash_weights(source: Source) -> str:
+def hash_weights(source: Source, config: Any) -> str:
     """SHA-256 over the checkpoint's weight files, each by name and content, in order of name."""
     digest = hashlib.sha256()
-    for path in sorted(_weight_files(source), key=lambda path: path.name):
+    for path in sorted(weight_files(source, config), key=lambda path: path.name):
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
 
 
-def _weight_files(source: Source) -> list[Path]:
-    """The files that transformers takes weights from: safetensors first, whole before shards."""
-    for stem in (SAFE_WEIGHTS_NAME, WEIGHTS_NAME):
-        whole, index = _stored(source, stem), _stored(source, f"{stem}.index.json")
-        if whole is not None:
-            return [whole]
+def weight_files(source: Source, config: Any) -> list[Path]:
+    """The files on this machine that transformers takes the weights from: the one that the
+    configuration names (``transformers_weights``), else safetensors before pickles, and a whole
+    file before shards; then those that the configuration's class adds.
+
+    HeadprobeError where a name leads out of the checkpoint. Links are followed, as the Hub's cache
+    and shared disks need it: what is hashed is what they lead to, as what is loaded is.
+    """
+    folder = source.folder
+    if folder is not None and any(folder.glob(_DISTRIBUTED)):
+        raise HeadprobeError(
+            source.name,
+            "holds a distributed checkpoint, which would be loaded instead of its other weights",
+            f"Save it with save_pretrained, or take the files {_DISTRIBUTED} out of the folder",
+        )
+    named = getattr(config, "transformers_weights", None)
+    stems = [named] if named is not None else [SAFE_WEIGHTS_NAME, WEIGHTS_NAME]
+    for stem in stems:
+        _check_inside(source, "config.json", stem)
+        suffix = "" if named is not None else ".index.json"
+        whole, index = _stored(source, stem), _stored(source, f"{stem}{suffix}")
+        if whole is not None and not stem.endswith(".index.json"):
+            return [whole, *_extra_files(source, config)]
         if index is not None:
-            shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-            return [path for shard in shards if (path := _stored(source, shard)) is not None]
+            files = [_stored(source, shard) for shard in _shards(source, index)]
+            present = [path for path in files if path is not None]
+            return [*present, *_extra_files(source, config)]
     return []
+
+
+def _shards(source: Source, index: Path) -> list[str]:
+    """The files that an index names, each once."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (KeyError, AttributeError, TypeError, ValueError, RecursionError):
+        raise HeadprobeError(
+            f"{source.name}/{index.name}", "is no index of weights", "Get another copy"
+        ) from None
+    for name in names:
+        _check_inside(source, index.name, name)
+    return sorted(names)
+
+
+def _check_inside(source: Source, where: str, name: object) -> None:
+    """HeadprobeError unless the name is of a file within the checkpoint."""
+    path = PurePath(name) if isinstance(name, str) else None
+    if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
+        raise HeadprobeError(
+            f"{source.name}/{where}",
+            f"names weights outside of the checkpoint ({name})",
+            "Put them into its folder, and name them without a path",
+        )
+
+
+def _extra_files(source: Source, config: Any) -> list[Path]:
+    names = getattr(type(config), "extra_files", ())
+    return [path for name in names if (path := _stored(source, name)) is not None]
 
 
 def _stored(source: Source, name: str) -> Path | None:

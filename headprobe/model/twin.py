@@ -7,7 +7,7 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from headprobe.model.checkpoint import Source, offload_folder, quietly
+from headprobe.model.checkpoint import ATTENTION, Source, offload_folder, quietly
 from headprobe.model.faults import mended
 from headprobe.model.placing import room_beside
 
@@ -37,7 +37,10 @@ def build_twin(
     ):
         torch.manual_seed(seed)
         model: Any = AutoModelForCausalLM.from_config(
-            deepcopy(config), dtype=dtype, trust_remote_code=source.trust_remote_code
+            deepcopy(config),
+            attn_implementation=ATTENTION,
+            dtype=dtype,
+            trust_remote_code=source.trust_remote_code,
         )
     twin: PreTrainedModel = model.to(place).eval()
     if room is None:

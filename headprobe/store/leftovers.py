@@ -3,11 +3,12 @@
 import os
 import re
 import secrets
-import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
+
+from headprobe.store.own_files import remove_own
 
 PARTIAL, OLD = "partial", "old"
 """A run that is being written, and one that is being replaced."""
@@ -20,17 +21,16 @@ def beside(target: Path, kind: str) -> Path:
     return target.with_name(f".{target.name}.{kind}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def sweep(folder: Path) -> None:
+def sweep(folder: Path, own: Collection[str]) -> None:
     """Remove from ``folder`` what processes of this machine that are gone have left there; a run
-    that was to be replaced and never was takes its place again."""
+    that was to be replaced and never was takes its place again. Only files with the names ``own``
+    are removed, others move to the run that replaced theirs."""
     for path, target, kind in list(_left(folder)):
         if kind == OLD and not (target.exists() or target.is_symlink()):
             with suppress(OSError):
                 path.rename(target)
-        elif path.is_symlink():
-            path.unlink(missing_ok=True)
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            remove_own(path, own, heir=target if kind == OLD else None)
 
 
 def _left(folder: Path) -> Iterator[tuple[Path, Path, str]]:
@@ -39,7 +39,9 @@ def _left(folder: Path) -> Iterator[tuple[Path, Path, str]]:
         return
     for path in sorted(folder.glob(".*")):
         named = _NAME.fullmatch(path.name)
-        if named and named[3] == _host() and not _lives(int(named[4])):
+        if not named or path.is_symlink() or not path.is_dir():
+            continue
+        if named[3] == _host() and not _lives(int(named[4])):
             yield path, folder / named[1], named[2]
 
 

@@ -164,31 +164,33 @@ class Manifest:
                 "Upgrade headprobe",
             )
         try:
-            manifest: Self = _build(cls, read)
+            manifest: Self = build_value(cls, read)
         except (KeyError, TypeError, ValueError) as error:
             raise HeadprobeError(str(path), f"not a manifest of a run ({error})", remedy) from None
         return manifest
 
 
-def _build(kind: Any, value: Any) -> Any:
+def build_value(kind: Any, value: Any) -> Any:
     """``value`` as JSON gave it, as the type ``kind``; TypeError or KeyError where it cannot be."""
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         _expect(isinstance(value, dict), kind, value)
         known = [f.name for f in fields(kind) if f.name in value]
-        return typing.cast(Any, kind)(**{name: _build(hints[name], value[name]) for name in known})
+        return typing.cast(Any, kind)(
+            **{name: build_value(hints[name], value[name]) for name in known}
+        )
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
-        return None if value is None else _build(arguments[0], value)
+        return None if value is None else build_value(arguments[0], value)
     if origin is tuple:
         _expect(isinstance(value, list), kind, value)
-        return tuple(_build(arguments[0], item) for item in value)
+        return tuple(build_value(arguments[0], item) for item in value)
     if origin is not None:  # the mappings
         _expect(isinstance(value, dict), kind, value)
-        return {key: _build(arguments[1], item) for key, item in value.items()}
+        return {key: build_value(arguments[1], item) for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    _expect(isinstance(value, kind), kind, value)
+    _expect(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), kind, value)
     return value
 
 

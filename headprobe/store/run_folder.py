@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import secrets
 import shutil
 import zlib
 from collections.abc import Iterable, Iterator
@@ -19,6 +18,13 @@ from zipfile import BadZipFile
 from headprobe.errors import HeadprobeError
 from headprobe.store.leftovers import OLD, PARTIAL, beside, sweep
 from headprobe.store.manifest import Manifest
+from headprobe.store.own_files import (
+    foreign_files,
+    is_manifest,
+    is_shard_note,
+    name_some,
+    remove_own,
+)
 from headprobe.store.tables import Row, read_frame, read_rows
 
 if TYPE_CHECKING:
@@ -42,7 +48,14 @@ TALLIES, INSTANCES = "tallies.npz", "instances.npz"
 CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
 """The tallies of each control (METHOD section 3)."""
 RULES = "rules.yaml"
-SHARD = "shard.json"
+SHARD, DRAFT, TOKENS = "shard.json", "draft.json", "tokens.json"
+"""What a shard folder has beside its sums: its note, its manifest, the names of its tokens."""
+
+OWN = frozenset(
+    {MANIFEST, *TABLES, CONTROLS, EXAMPLES, TALLIES, INSTANCES, *CONTROL_SUMS.values(), RULES}
+    | {SHARD, DRAFT, TOKENS}
+)
+"""Every file that headprobe writes to a run or shard folder; only these are ever removed."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,16 +167,11 @@ def _reading(path: Path) -> Iterator[Path]:
 
 
 def carry_over(source: Path, folder: Path, names: Iterable[str]) -> None:
-    """Bring what is called so in ``source``, files and folders, into ``folder``, where that has
-    nothing of the name; files are linked where the disk can, and never changed."""
+    """Bring the files of ``names`` that ``source`` has into ``folder``, where that has none of the
+    name; they are linked where the disk can, and never changed."""
     for name in names:
-        origin, target = source / name, folder / name
-        if target.exists() or target.is_symlink():
-            continue
-        if origin.is_dir() and not origin.is_symlink():
-            shutil.copytree(origin, target, symlinks=True, copy_function=_link)
-        elif origin.is_symlink() or origin.exists():
-            _link(str(origin), str(target))
+        if (source / name).exists() and not (folder / name).exists():
+            _link(str((source / name).resolve()), str(folder / name))
 
 
 def _link(origin: str, target: str) -> None:
@@ -184,20 +192,23 @@ def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
     return target
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -> None:
     """HeadprobeError unless a run may and can be written to ``target``; leaves nothing behind, not
     even what others that were killed there did.
 
-    With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else.
+    With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else. A
+    run that holds files of others is replaced only with ``keep_foreign``, where they stay.
     """
-    sweep(target.absolute().parent)
-    if target.exists() or target.is_symlink():
-        _check_existing(target, overwrite)
-    parent = target.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    attempt = parent / f".headprobe-{secrets.token_hex(4)}"
     try:
+        sweep(target.absolute().parent, OWN)
+        if target.exists() or target.is_symlink():
+            _check_existing(target, overwrite, keep_foreign)
+            target = target.resolve()
+        parent = target.absolute().parent
+        while not parent.exists():
+            parent = parent.parent
+        # the longest name that will be needed, so that a name that is too long is found now
+        attempt = beside(parent / target.absolute().name, PARTIAL)
         attempt.mkdir()
         attempt.rmdir()
     except OSError as error:
@@ -206,11 +217,13 @@ def check_target(target: Path, overwrite: bool) -> None:
         ) from None
 
 
-def _check_existing(target: Path, overwrite: bool) -> None:
+def _check_existing(target: Path, overwrite: bool, keep_foreign: bool) -> None:
     if not target.is_dir():
         raise HeadprobeError(str(target), "exists and is no folder", "Name another one with -o")
-    ours = any((target / name).is_file() for name in (MANIFEST, SHARD))
-    if not ours and any(target.iterdir()):
+    written = is_manifest(target / MANIFEST) or (
+        is_shard_note(target / SHARD) and is_manifest(target / DRAFT)
+    )
+    if not written and any(target.iterdir()):
         raise HeadprobeError(
             str(target), "exists and holds something else than a run", "Name another one with -o"
         )
@@ -218,17 +231,32 @@ def _check_existing(target: Path, overwrite: bool) -> None:
         raise HeadprobeError(
             str(target), "exists already", "Name another one with -o, or replace it: --overwrite"
         )
+    foreign = foreign_files(target, OWN)
+    if keep_foreign:  # those with a name of ours would be in the way
+        foreign = [name for name in foreign if name in OWN]
+    if foreign:
+        raise HeadprobeError(
+            str(target),
+            f"is a run that also holds what headprobe did not write ({name_some(foreign)})",
+            "Move that elsewhere first, or name another folder with -o",
+        )
+    if Path.cwd().resolve().is_relative_to(target.resolve()):
+        # its folder is replaced as a whole: the shell would be left in one that is gone
+        raise HeadprobeError(
+            str(target), "is the current folder", "Leave it first, or name another one with -o"
+        )
 
 
 @contextmanager
-def new_run(target: Path, overwrite: bool = False) -> Iterator[Path]:
+def new_run(target: Path, overwrite: bool = False, *, keep_foreign: bool = False) -> Iterator[Path]:
     """A temporary folder beside ``target`` that takes its place when the block ends well.
 
-    On any exception it is removed, and whatever stood at ``target`` stays as it was. Raises
-    HeadprobeError as ``check_target`` does.
+    On any exception it is removed, and whatever stood at ``target`` stays as it was. A link to a
+    run folder stays a link: the folder itself is replaced. Raises HeadprobeError as
+    ``check_target`` does, again before the exchange: what appeared meanwhile is not replaced.
     """
-    check_target(target, overwrite)
-    target = target.absolute()
+    check_target(target, overwrite, keep_foreign=keep_foreign)
+    named, target = target, target.resolve() if target.is_symlink() else target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = beside(target, PARTIAL)
     temporary.mkdir()
@@ -236,14 +264,16 @@ def new_run(target: Path, overwrite: bool = False) -> Iterator[Path]:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             _flush(path)
-        check_target(target, overwrite)
+        check_target(named, overwrite, keep_foreign=keep_foreign)
         _put(temporary, target, beside(target, OLD))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _put(temporary: Path, target: Path, aside: Path) -> None:
-    if target.exists() or target.is_symlink():
+    if target.exists():
+        if target.is_symlink():  # it was none when the scan began
+            raise HeadprobeError(str(target), "was made by another", "Name another folder with -o")
         try:
             target.rename(aside)
         except OSError as error:  # another's folder, or one that is locked
@@ -256,10 +286,8 @@ def _put(temporary: Path, target: Path, aside: Path) -> None:
             aside.rename(target)
         raise
     _flush(target.parent)
-    if aside.is_symlink():
-        aside.unlink()
-    else:
-        shutil.rmtree(aside, ignore_errors=True)
+    if aside.exists():
+        remove_own(aside, OWN, heir=target)
 
 
 def _flush(path: Path) -> None:

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
 from headprobe.store.manifest import Manifest
-from headprobe.store.run_folder import INSTANCES, SHARD
+from headprobe.store.run_folder import DRAFT, INSTANCES, SHARD, TOKENS
 from headprobe.store.skipped import Skipped
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DRAFT, TOKENS = "draft.json", "tokens.json"
 _NAME = re.compile(r"(.+)\.shard-\d+-of-\d+")
 
 
@@ -87,7 +86,7 @@ class Shard:
 
     def save(self, folder: Path) -> None:
         """Write all but the sums to ``folder``."""
-        self.draft.save(folder / _DRAFT)
+        self.draft.save(folder / DRAFT)
         note = {
             "index": self.index,
             "count": self.count,
@@ -103,7 +102,7 @@ class Shard:
         try:
             note = json.loads((path / SHARD).read_text(encoding="utf-8"))
             skipped = tuple(Skipped(**each) for each in note.pop("skipped"))
-            return cls(path=path, **note, skipped=skipped, draft=Manifest.load(path / _DRAFT))
+            return cls(path=path, **note, skipped=skipped, draft=Manifest.load(path / DRAFT))
         except FileNotFoundError:
             raise HeadprobeError(
                 str(path), "is no shard of a run", "Name a run, or folders made by scan --shard"

@@ -102,6 +102,11 @@ class Tallies:
             raise ValueError("tallies of different statistics do not add")
         return Tallies({name: array + other[name] for name, array in self.arrays.items()})
 
+    def first_spoiled(self) -> str | None:
+        """The name of an array that holds NaN or infinity, if there is one."""
+        spoiled = (name for name, sums in self.arrays.items() if not np.isfinite(sums).all())
+        return next(spoiled, None)
+
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file (no pickles).
 
@@ -125,7 +130,8 @@ class Tallies:
 
 
 def load_array(path: Path, name: str) -> NDArray[Any]:
-    """One array of those that ``Tallies.save`` wrote, the others left on disk."""
+    """One array of those that ``Tallies.save`` wrote, the others left on disk. ValueError, as from
+    ``Tallies.load``, where it holds NaN or infinity."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         return _read(archive, name)
 
@@ -139,6 +145,8 @@ def _narrow(array: NDArray[Any]) -> NDArray[Any]:
 
 def _read(archive: Any, name: str) -> NDArray[Any]:
     array: NDArray[Any] = archive[name]
+    if not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
     if array.dtype.kind == "u":
         array = array.astype(np.int64)
     if name + _MET in archive.files:

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,15 @@ from typing import TYPE_CHECKING, Any
 from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
+from headprobe.store.own_files import remove_own
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _FOLDER = re.compile(r"\.(.+?)(?:\.rank-(\d+)-of-(\d+))?\.unfinished")
+
+PARTS = ("checkpoint", "shuffled", "twin")
+"""What is kept of a scan: the sums of the checkpoint, and those of its controls."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,15 @@ class Unfinished:
         parts = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
         if not parts:
             return None
-        note: dict[str, Any] = json.loads(str(self._read(parts[-1], ["note"])["note"]))
+        text = str(self._read(parts[-1], ["note"])["note"])
+        try:
+            note = json.loads(text)
+        except (ValueError, RecursionError):
+            note = None
+        if not isinstance(note, dict):
+            raise HeadprobeError(
+                str(parts[-1]), "holds no note of a scan", "Begin again with --overwrite"
+            )
         return note
 
     def has(self, part: str) -> bool:
@@ -85,8 +96,11 @@ class Unfinished:
             ) from None
 
     def remove(self) -> None:
-        """It is of no more use."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        """It is of no more use. Files that are no parts stay, and the folder with them."""
+        if not self.path.is_symlink() and self.path.is_dir():
+            remove_own(
+                self.path, {f"{part}{end}" for part in PARTS for end in (".npz", ".partial")}
+            )
 
 
 def find_unfinished(folder: Path, name: str | None = None) -> list[Unfinished]:

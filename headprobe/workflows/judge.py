@@ -11,7 +11,14 @@ from headprobe.report.changes_view import Change
 from headprobe.report.run_files import write_manifest
 from headprobe.store import run_folder
 from headprobe.store.manifest import METHOD_VERSION, ControlNote
-from headprobe.store.run_folder import CONTROL_SUMS, Run, carry_over, check_target, new_run
+from headprobe.store.run_folder import (
+    CONTROL_SUMS,
+    OWN,
+    Run,
+    carry_over,
+    check_target,
+    new_run,
+)
 from headprobe.store.skipped import Skipped
 from headprobe.verdicts.rules import Rules, load_rules
 from headprobe.workflows.judging import (
@@ -62,8 +69,7 @@ def judge_run(
     kv_heads = manifest.model.n_kv_heads
     judged = judge_sums(run.instances, run.tallies, kv_heads[0], rules)
     controls = [_control(run, note) for note in manifest.controls]
-    kept = [path.name for path in run.path.iterdir()] if out is None else _SUMS
-    with new_run(target, overwrite or out is None) as folder:
+    with new_run(target, overwrite or out is None, keep_foreign=out is None) as folder:
         write_judged(folder, judged, skipped, kv_heads, rules)
         notes = write_controls(folder, controls, kv_heads[0], rules)
         seconds = {**manifest.seconds, "judge": round(time.perf_counter() - clock, 3)}
@@ -71,7 +77,7 @@ def judge_run(
             folder,
             replace(manifest, rules_sha256=rules.sha256, controls=notes, seconds=seconds),
         )
-        carry_over(run.path, folder, kept)
+        carry_over(run.path, folder, OWN if out is None else _SUMS)
     done = Run.load(run.path if out is None else out)
     return Rejudged(
         done,
@@ -103,12 +109,7 @@ def _target(run: Run, out: Path | None, overwrite: bool) -> Path:
             )
         check_target(out, overwrite)
         return out
-    if Path.cwd().resolve().is_relative_to(here):
-        # its folder is replaced as a whole: the shell would be left in one that is gone
-        raise HeadprobeError(
-            str(run.path), "is the current folder", "Leave it first, or write another run with -o"
-        )
-    check_target(here, overwrite=True)
+    check_target(here, overwrite=True, keep_foreign=True)
     return here
 
 

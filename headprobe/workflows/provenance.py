@@ -81,7 +81,7 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         asked=source.name,
         kind=source.kind,
         revision=source.revision or getattr(config, "_commit_hash", None),
-        weights_sha256=hash_weights(source),
+        weights_sha256=hash_weights(source, config),
         architecture=type(grid.model).__name__,
         dtype=str(grid.model.dtype).removeprefix("torch."),
         device=", ".join(map(str, grid.devices)),

@@ -1,5 +1,6 @@
 """Several processes for one scan, as torchrun starts them: one share each, one answer."""
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -33,7 +34,7 @@ class Alone:
         return progress
 
     def of_first(self, value: T) -> T:
-        """What the first rank has."""
+        """What the first rank has; it is written as JSON on the way, as in ``gather``."""
         return value
 
     def gather(self, value: T) -> list[T]:
@@ -61,11 +62,12 @@ class Ranks(Alone):
     dies is noticed by torchrun, which ends the others, or by them when it stays silent."""
 
     def __init__(self) -> None:
+        import torch
         from torch import distributed
         from torch.distributed.distributed_c10d import PrefixStore
         from torch.distributed.rendezvous import rendezvous
 
-        self._distributed = distributed
+        self._distributed, self._torch = distributed, torch
         store, self.index, self.count = next(iter(rendezvous("env://")))
         self.share = Share(self.index, self.count)
         self._store = PrefixStore("headprobe", store)
@@ -112,18 +114,35 @@ class Ranks(Alone):
         self._distributed.destroy_process_group()
 
     def of_first(self, value: T) -> T:
-        held = [value]
         self.meet()
+        own = self._pack(value)
+        size = self._torch.tensor([len(own)])
         with self._together():
-            self._distributed.broadcast_object_list(held, 0)
-        return held[0]
+            self._distributed.broadcast(size, 0)
+            held = own if self.index == 0 else own.new_empty(int(size))
+            self._distributed.broadcast(held, 0)
+        unpacked: T = self._unpack(held, int(size))
+        return unpacked
 
     def gather(self, value: T) -> list[T]:
-        held: list[Any] = [None] * self.count
         self.meet()
+        own = self._pack(value)
+        sizes = [self._torch.tensor([0]) for _ in range(self.count)]
         with self._together():
-            self._distributed.all_gather_object(held, value)
-        return held
+            self._distributed.all_gather(sizes, self._torch.tensor([len(own)]))
+            longest = max(int(size) for size in sizes)  # all are padded to it
+            held = [own.new_zeros(longest) for _ in range(self.count)]
+            padded = own.new_zeros(longest)
+            padded[: len(own)] = own
+            self._distributed.all_gather(held, padded)
+        return [self._unpack(each, int(size)) for each, size in zip(held, sizes, strict=True)]
+
+    def _pack(self, value: Any) -> Any:
+        """JSON in a tensor of bytes: torch's own exchange of objects would unpickle them."""
+        return self._torch.tensor(list(json.dumps(value).encode()), dtype=self._torch.uint8)
+
+    def _unpack(self, held: Any, size: int) -> Any:
+        return json.loads(bytes(held[:size].tolist()))
 
     def add(self, tallies: Tallies) -> Tallies:
         import numpy as np

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import Source
+from headprobe.store.manifest import build_value
 from headprobe.store.run_folder import MANIFEST, default_target
 from headprobe.store.shard_folder import Shard
 from headprobe.store.unfinished import Unfinished, find_unfinished
@@ -58,16 +59,27 @@ class ScanRequest:
         return Shard.target(self.out, self.shard.index, self.shard.count)
 
     def values(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON can hold it, without the consent to remote code, which is never kept."""
         paths = {name: path and str(path) for name in _PATHS for path in [getattr(self, name)]}
-        return {**asdict(self), **paths}
+        values = {**asdict(self), **paths}
+        del values["trust_remote_code"]
+        return values
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """What ``values`` gave."""
-        paths = {name: values[name] and Path(values[name]) for name in _PATHS}
-        shard = values["shard"] and Share(**values["shard"])
-        return cls(**{**values, **paths, "probes": tuple(values["probes"]), "shard": shard})
+    def of(cls, values: Mapping[str, Any], trust_remote_code: bool) -> Self:
+        """What ``values`` gave, with consent as it is given now. KeyError, TypeError or ValueError
+        where they are no such values."""
+        plain = {name: value for name, value in values.items() if name not in (*_PATHS, "shard")}
+        request: Self = build_value(cls, plain)
+        paths = {name: build_value(str | None, values[name]) for name in _PATHS}
+        shard = build_value(dict[str, int] | None, values["shard"])
+        return replace(
+            request,
+            out=None if paths["out"] is None else Path(paths["out"]),
+            rules=None if paths["rules"] is None else Path(paths["rules"]),
+            shard=None if shard is None else Share(**shard),
+            trust_remote_code=trust_remote_code,
+        )
 
 
 _PATHS = ("out", "rules")
@@ -96,24 +108,37 @@ class Attempt:
         }
 
 
-def recall(target: Path, ranks: Alone) -> Attempt:
+def recall(target: Path, ranks: Alone, trust_remote_code: bool = False) -> Attempt:
     """The scan of which something is kept beside ``target``, to be gone on with; HeadprobeError
-    where nothing is, or where others would have to go on: other ranks, in another folder."""
+    where nothing is, where it is of another run, or where others would have to go on: other ranks,
+    in another folder. Consent to remote code is what is given now, never what is kept."""
     own = Unfinished(target, ranks.index, ranks.count)
     kept = next((note for note in ranks.gather(own.note()) if note is not None), None)
     if kept is None:
         raise _nothing(target)
-    if kept["folder"] != str(Path.cwd()):
-        raise HeadprobeError(
-            str(target), f"was begun in {kept['folder']}", "Go there, and type it again"
+    try:
+        folder = build_value(str, kept["folder"])
+        attempt = Attempt(
+            ScanRequest.of(kept["request"], trust_remote_code),
+            build_value(dict[str, str], kept["terms"]),
+            datetime.fromisoformat(kept["started"]),
+            build_value(dict[str, float], kept["seconds"]),
+            build_value(int, kept["resumed"]) + 1,
         )
-    return Attempt(
-        ScanRequest.of(kept["request"]),
-        kept["terms"],
-        datetime.fromisoformat(kept["started"]),
-        kept["seconds"],
-        kept["resumed"] + 1,
-    )
+        written = attempt.request.target()
+    except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise HeadprobeError(
+            str(own.path),
+            f"what is kept is no note of a scan ({error})",
+            "Begin again with --overwrite",
+        ) from None
+    if folder != str(Path.cwd()):
+        raise HeadprobeError(str(target), f"was begun in {folder}", "Go there, and type it again")
+    if written.resolve() != target.resolve():
+        raise HeadprobeError(
+            str(own.path), f"is of another run ({written})", "Begin again with --overwrite"
+        )
+    return attempt
 
 
 def _nothing(target: Path) -> HeadprobeError:

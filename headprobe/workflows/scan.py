@@ -1,7 +1,7 @@
 """``headprobe scan``: from a checkpoint and probes to a run folder."""
 
 import gc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,7 @@ from headprobe.workflows.measuring import Measured
 from headprobe.workflows.provenance import describe_model, draft_manifest
 from headprobe.workflows.ranks import Alone
 from headprobe.workflows.request import Attempt, ScanRequest, check_unfinished
-from headprobe.workflows.terms import WEIGHTS, terms_of
+from headprobe.workflows.terms import WEIGHTS, early_terms, terms_of
 from headprobe.workflows.writing import Sums, write_run, write_shard
 
 
@@ -43,11 +43,14 @@ def go_on(attempt: Attempt, progress: Progress, ranks: Alone) -> Path:
     several ranks. Returns the folder, which the first rank writes."""
     progress, request, clock = ranks.hear(progress), attempt.request, Clock(attempt.seconds)
     rules = load_rules(request.rules)
-    target = ranks.of_first(request.target())
+    target = Path(ranks.of_first(str(request.target())))
     if ranks.index == 0:
         check_target(target, request.overwrite)
         if not attempt.resumed:
             check_unfinished(target, request.overwrite)
+    if attempt.resumed:
+        progress.stage(f"resuming the scan of {request.source.name}")
+        _check_resumed(attempt, target, early_terms(request, rules))
     with clock("read"):
         found = look(request, rules, progress, ranks.share)
     kept = Unfinished(target, ranks.index, ranks.count)
@@ -66,6 +69,24 @@ def go_on(attempt: Attempt, progress: Progress, ranks: Alone) -> Path:
         raise
     kept.remove()
     return target
+
+
+def _check_resumed(
+    attempt: Attempt, target: Path, terms: Mapping[str, str], besides: Collection[str] | None = None
+) -> None:
+    """HeadprobeError where a scan that is resumed began with other ``terms``: compared are those of
+    the same names, or all ``besides`` some."""
+    began = {
+        name: text
+        for name, text in attempt.terms.items()
+        if (name in terms if besides is None else name not in besides)
+    }
+    if differs := difference(began, terms):
+        raise HeadprobeError(
+            str(target),
+            f"differs from what was begun in {differs}",
+            "Begin again with --overwrite, or go back to what it was",
+        )
 
 
 @dataclass(frozen=True)
@@ -91,7 +112,9 @@ class _Scan:
         for. The twin is built when the checkpoint is gone: never are both in memory."""
         found, request = self.found, self.attempt.request
         if self.attempt.resumed:
-            self._check(self.terms)
+            early = early_terms(request, self.rules)
+            others = {name: text for name, text in self.terms.items() if name not in early}
+            _check_resumed(self.attempt, self.target, others, {WEIGHTS, *early})
         if self.ranks.count > 1:
             self._compare(self.terms)
         setting = Setting(
@@ -164,26 +187,13 @@ class _Scan:
         from now on tells of them."""
         weights = {WEIGHTS: model.weights_sha256}
         if self.attempt.resumed:
-            self._check(weights)
+            _check_resumed(self.attempt, self.target, weights)
         self._compare(weights)
         asked = self.attempt.request
         pinned = replace(asked, out=asked.out or self.target, revision=model.revision)
         attempt = replace(self.attempt, request=pinned)
-        self.journal.begin(lambda: attempt.values({**self.terms, **weights}, self.clock.seconds))
-
-    def _check(self, terms: Mapping[str, str]) -> None:
-        """HeadprobeError where the scan began with others."""
-        began = {
-            name: value
-            for name, value in self.attempt.terms.items()
-            if (name == WEIGHTS) == (WEIGHTS in terms)
-        }
-        if differs := difference(began, terms):
-            raise HeadprobeError(
-                str(self.target),
-                f"differs from what was begun in {differs}",
-                "Begin again with --overwrite, or go back to what it was",
-            )
+        terms = {**early_terms(pinned, self.rules), **self.terms, **weights}
+        self.journal.begin(lambda: attempt.values(terms, self.clock.seconds))
 
     def _compare(self, terms: Mapping[str, str]) -> None:
         """HeadprobeError where the ranks have not the same."""

@@ -1,5 +1,7 @@
 """``show-head --text``: one head of a run's model on a text that the user typed."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,11 @@ from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
 from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
+    DTYPES,
     Source,
     check_tokens,
     choose_device,
+    hash_weights,
     load_config,
     load_encoder,
     load_model,
@@ -26,7 +30,7 @@ from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
 from headprobe.probes.plain_words import plain_sentence
 from headprobe.report.text_view import TextView
-from headprobe.store.run_folder import Run
+from headprobe.store.run_folder import MANIFEST, Run
 from headprobe.store.skipped import Skipped
 from headprobe.tally.tensors import TensorView
 
@@ -36,8 +40,8 @@ def show_text(
 ) -> TextView:
     """Load the model that the run measured and show what the head does on ``text``.
 
-    HeadprobeError where the text holds no word or does not fit the model's context, and for what
-    keeps a checkpoint from loading.
+    HeadprobeError where the text holds no word or does not fit the model's context, where the model
+    is no longer the one that was measured, and for what keeps a checkpoint from loading.
     """
     note = run.manifest.model
     source = Source(
@@ -46,14 +50,27 @@ def show_text(
         trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
     )
+    _check_kind(run, source)
+    dtype = DTYPES.get(note.dtype)
+    if dtype is None:
+        raise _damaged(run, f"model.dtype is {note.dtype}, in which no model is measured")
     device = choose_device("auto")
     with quietly():
         config = load_config(source)
         corpus = _align_text(text, load_encoder(source), note.context)
         check_tokens(source.name, config, corpus.token_ids)
-        dtype = getattr(torch, note.dtype)
+        if source.folder is not None:  # those of the Hub may have to be fetched first
+            _check_weights(run, source, config)
         model = load_model(source, config, device, dtype, lambda _: None, spread=True)
+        if source.folder is None:
+            _check_weights(run, source, config)
         grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
+    if (len(grid.layers), grid.n_heads) != (note.n_layers, note.n_heads):
+        raise _damaged(
+            run,
+            f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} has "
+            f"{len(grid.layers)} of {grid.n_heads}",
+        )
     look = _Look(grid, layer)
     batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
     whole = Block(np.array([0]), 0, len(corpus.token_ids))
@@ -70,6 +87,34 @@ def show_text(
         sink=tuple(look.sink[:, head].tolist()),
         usable=tuple(found.usable.tolist()),
     )
+
+
+def _check_kind(run: Run, source: Source) -> None:
+    """The name in a run may mean something else here: another's folder, or a model of the Hub."""
+    kind = run.manifest.model.kind
+    if kind == "folder" and source.folder is None:
+        raise HeadprobeError(
+            source.name,
+            f"the folder of the model of {run.path} is not here",
+            "Bring it back, or scan the model where it is now",
+        )
+    if kind != source.kind:
+        raise HeadprobeError(
+            source.name,
+            f"is a {source.kind} here, and the model of {run.path} was a {kind}",
+            "Go to where it was scanned, or scan again",
+        )
+
+
+def _check_weights(run: Run, source: Source, config: Any) -> None:
+    if hash_weights(source, config) != run.manifest.model.weights_sha256:
+        raise HeadprobeError(
+            source.name, f"its weights are not those that {run.path} measured", "Scan it again"
+        )
+
+
+def _damaged(run: Run, what: str) -> HeadprobeError:
+    return HeadprobeError(str(run.path / MANIFEST), what, "Scan again")
 
 
 def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:

@@ -2,6 +2,10 @@
 
 import hashlib
 
+import torch
+
+from headprobe.model.checkpoint import Source
+from headprobe.probes.catalog import resolve
 from headprobe.store.manifest import METHOD_VERSION
 from headprobe.verdicts.rules import Rules
 from headprobe.workflows.controls import describe_configuration, digest_corpus
@@ -10,6 +14,34 @@ from headprobe.workflows.provenance import versions
 from headprobe.workflows.request import ScanRequest
 
 WEIGHTS = "the weights"
+
+
+def early_terms(request: ScanRequest, rules: Rules) -> dict[str, str]:
+    """What a scan that is resumed must share before anything of the model is executed. Unlike
+    ``terms_of`` it holds the files of the checkpoint that could be executed, and the number of
+    threads: by another number sums are added in another order, and their last digits differ."""
+    probes = resolve(request.probes)
+    return {
+        **{f"the probes {probe.name}": probe.sha256 for probe in probes},
+        "the number of probe files": str(len(probes)),
+        "the rules": rules.sha256,
+        **{f"the version of {name}": version for name, version in versions().items()},
+        "the version of the method": str(METHOD_VERSION),
+        "the files of the checkpoint": _digest_code(request.source),
+        "the number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
+    }
+
+
+def _digest_code(source: Source) -> str:
+    """Of a folder's configuration and Python files. A revision of the Hub does not change."""
+    if source.folder is None:
+        return f"revision {source.revision}"
+    digest = hashlib.sha256()
+    for path in sorted((source.folder / "config.json", *source.folder.rglob("*.py"))):
+        if path.is_file():
+            name = str(path.relative_to(source.folder)).encode()
+            digest.update(name + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
 
 
 def terms_of(found: Found, rules: Rules, request: ScanRequest) -> dict[str, str]:

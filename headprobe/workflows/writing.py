@@ -6,13 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from headprobe.errors import HeadprobeError
 from headprobe.evidence.sinks import flagged_sinks
 from headprobe.report.progress import Progress
 from headprobe.report.run_files import write_manifest, write_sums
 from headprobe.store.instances import Instances
 from headprobe.store.manifest import BitsNote, Manifest
-from headprobe.store.run_folder import CONTROL_SUMS, INSTANCES, RULES, TALLIES, Run, new_run
-from headprobe.store.shard_folder import TOKENS, Shard
+from headprobe.store.run_folder import (
+    CONTROL_SUMS,
+    INSTANCES,
+    RULES,
+    TALLIES,
+    TOKENS,
+    Run,
+    new_run,
+)
+from headprobe.store.shard_folder import Shard
 from headprobe.store.skipped import Skipped
 from headprobe.store.tallies import Tallies
 from headprobe.verdicts.rules import Rules
@@ -54,6 +63,7 @@ def write_run(
 ) -> Run:
     """Judge the sums and write the run folder whole, or not at all; ``draft`` gives the manifest
     without what the sums tell."""
+    _check_finite(target, sums)
     if unknown := doubt_of_text(sums.bits_per_character, rules):
         progress.warn(unknown)
     kv_heads = sums.n_kv_heads[0]
@@ -91,6 +101,7 @@ def write_run(
 
 def write_shard(shard: Shard, overwrite: bool, sums: Sums, rules: Rules) -> None:
     """Write the folder ``shard.path`` whole, or not at all."""
+    _check_finite(shard.path, sums)
     with new_run(shard.path, overwrite) as folder:
         sums.tallies.save(folder / TALLIES)
         for control in sums.controls:
@@ -101,6 +112,16 @@ def write_shard(shard: Shard, overwrite: bool, sums: Sums, rules: Rules) -> None
             names = [sums.token(number) for number in range(sums.tallies["column_token"].shape[-1])]
             (folder / TOKENS).write_text(json.dumps(names), encoding="utf-8")
         shard.save(folder)
+
+
+def _check_finite(target: Path, sums: Sums) -> None:
+    for tallies in (sums.tallies, *(control.tallies for control in sums.controls)):
+        if spoiled := tallies.first_spoiled():
+            raise HeadprobeError(
+                str(target),
+                f"its sums hold what is not a number ({spoiled})",
+                "Try --dtype float32",
+            )
 
 
 def _describe_sinks(sums: Sums, rules: Rules) -> tuple[str, ...]:

@@ -170,6 +170,27 @@ def test_json_is_for_machines(folder: Path) -> None:
     assert abs(sum(each["share"] for each in head["profile"]) - 1) < 1e-9
 
 
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_export_replaces_tables_alone(folder: Path, tmp_path: Path, kind: str) -> None:
+    """Neither a file of another kind nor a link, whatever the name."""
+    table = tmp_path / "tables" / "pairs.csv"
+    table.parent.mkdir()
+    if kind == "file":
+        table.write_text("chapter,words\n")
+    elif kind == "link":
+        table.symlink_to(folder / RUNS / "first" / "pairs.csv")
+    else:
+        table.mkdir()
+    words = ["export", "first", "--csv", str(table.parent), "--overwrite"]
+    result = typed(folder, *words)
+    assert result.returncode == 2
+    assert "pairs.csv: is no table that headprobe wrote. Move it elsewhere" in result.stderr
+    assert list(table.parent.iterdir()) == [table]
+    table.rename(tmp_path / "elsewhere")  # the remedy
+    assert typed(folder, *words).returncode == 0
+    assert typed(folder, *words).returncode == 0  # all are tables now
+
+
 def test_export_copies_the_tables_and_replaces_none_unasked(folder: Path) -> None:
     result = typed(folder, "export", "first", "--csv", "tables")
     assert result.returncode == 0

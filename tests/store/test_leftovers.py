@@ -1,9 +1,11 @@
 """What is left by processes that were killed."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from headprobe.errors import HeadprobeError
 from headprobe.store.leftovers import OLD, PARTIAL, beside
 from headprobe.store.run_folder import MANIFEST, check_target
+from tests.report.synthetic import manifest
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes cannot be asked for there")
 
@@ -51,12 +54,12 @@ def test_what_a_killed_process_was_writing_goes_with_the_next_scan(tmp_path: Pat
 def test_a_run_that_was_put_aside_takes_its_place_again(tmp_path: Path) -> None:
     target = tmp_path / "run"
     target.mkdir()
-    (target / MANIFEST).write_text("old")
+    (target / MANIFEST).write_text(old := json.dumps(asdict(manifest())))
     kill_while("put", target)
     assert not target.exists() and len(hidden(tmp_path)) == 2
     with pytest.raises(HeadprobeError, match="exists already"):
         check_target(target, overwrite=False)
-    assert (target / MANIFEST).read_text() == "old" and hidden(tmp_path) == []
+    assert (target / MANIFEST).read_text() == old and hidden(tmp_path) == []
 
 
 def test_an_old_run_that_was_replaced_is_removed(tmp_path: Path) -> None:
@@ -68,6 +71,22 @@ def test_an_old_run_that_was_replaced_is_removed(tmp_path: Path) -> None:
     (target / MANIFEST).write_text("newer")
     check_target(tmp_path / "other", overwrite=False)
     assert (target / MANIFEST).read_text() == "newer" and hidden(tmp_path) == []
+
+
+def test_files_of_others_in_what_is_left_are_never_removed(tmp_path: Path) -> None:
+    """In a run that was replaced, and in one that was being written."""
+    for kind in (OLD, PARTIAL):
+        target = tmp_path / kind
+        kill_while("write", target)
+        (left,) = hidden(tmp_path)
+        (left / f"{kind}.tex").write_text("years of work")
+        left = left.rename(left.with_name(left.name.replace(PARTIAL, kind)))
+        target.mkdir()
+        check_target(tmp_path / "other", overwrite=False)
+        assert not (left / MANIFEST).exists()
+        saved = target if kind == OLD else left
+        assert (saved / f"{kind}.tex").read_text() == "years of work"
+        assert left.exists() == (kind == PARTIAL)
 
 
 def test_what_is_used_or_not_known_to_be_left_stays(tmp_path: Path) -> None:

@@ -1,17 +1,22 @@
 """A run folder appears whole or not at all."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from headprobe.errors import HeadprobeError
+from headprobe.store import run_folder
 from headprobe.store.run_folder import (
     MANIFEST,
+    SHARD,
     Run,
     check_target,
     default_target,
@@ -27,9 +32,12 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+OLD = json.dumps(asdict(manifest(name="old")))
+
+
 def old_run(target: Path) -> Path:
     target.mkdir()
-    (target / MANIFEST).write_text("old")
+    (target / MANIFEST).write_text(OLD)
     return target
 
 
@@ -56,16 +64,16 @@ def test_an_existing_run_is_refused_and_untouched(tmp_path: Path) -> None:
     target = old_run(tmp_path / "run")
     with pytest.raises(HeadprobeError, match="--overwrite"), new_run(target):
         pytest.fail("nothing may be written")
-    assert (target / MANIFEST).read_text() == "old"
+    assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]
 
 
 def test_overwriting_replaces_only_after_the_new_one_is_complete(tmp_path: Path) -> None:
     target = old_run(tmp_path / "run")
-    (target / "stale.csv").write_text("")
+    (target / "heads.csv").write_text("")
     with new_run(target, overwrite=True) as folder:
         (folder / MANIFEST).write_text("new")
-        assert (target / MANIFEST).read_text() == "old"
+        assert (target / MANIFEST).read_text() == OLD
     assert names(target) == [MANIFEST]
     assert (target / MANIFEST).read_text() == "new"
     assert names(tmp_path) == ["run"]
@@ -75,7 +83,7 @@ def test_a_failed_overwrite_keeps_the_old_run(tmp_path: Path) -> None:
     target = old_run(tmp_path / "run")
     with pytest.raises(RuntimeError), new_run(target, overwrite=True):
         raise RuntimeError
-    assert (target / MANIFEST).read_text() == "old"
+    assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]
 
 
@@ -93,7 +101,7 @@ def test_a_failed_exchange_puts_the_old_run_back(
     monkeypatch.setattr(Path, "rename", fail)
     with pytest.raises(OSError, match="disk gone"), new_run(target, overwrite=True) as folder:
         (folder / MANIFEST).write_text("new")
-    assert (target / MANIFEST).read_text() == "old"
+    assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]
 
 
@@ -111,7 +119,7 @@ def test_a_folder_that_may_not_be_moved_is_said_in_one_line(
         new_run(target, overwrite=True) as folder,
     ):
         (folder / MANIFEST).write_text("new")
-    assert names(tmp_path) == ["run"] and (target / MANIFEST).read_text() == "old"
+    assert names(tmp_path) == ["run"] and (target / MANIFEST).read_text() == OLD
 
 
 def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
@@ -119,7 +127,7 @@ def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> N
     with pytest.raises(HeadprobeError, match="exists already"), new_run(target) as folder:
         (folder / MANIFEST).write_text("ours")
         old_run(target)
-    assert (target / MANIFEST).read_text() == "old"
+    assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]
 
 
@@ -133,6 +141,88 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
         check_target(tmp_path / "file", overwrite=True)
     with pytest.raises(HeadprobeError, match="cannot be written"):
         check_target(tmp_path / "file" / "run", overwrite=False)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, SHARD])
+def test_a_folder_with_a_file_of_our_name_is_no_run(tmp_path: Path, name: str) -> None:
+    for text in ("{}", "[]", "old", "[" * 100_000, '{"schema_version": 1}'):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(HeadprobeError, match="something else than a run"):
+            check_target(tmp_path, overwrite=True)
+
+
+FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
+    ("thesis.tex", lambda path: path.write_text("years of work")),
+    ("notes", lambda path: path.mkdir()),
+    ("heads.csv", lambda path: path.symlink_to("/etc/hostname")),
+    ("rules.yaml", lambda path: path.mkdir()),
+    ("pairs.csv", os.mkfifo),
+]
+
+
+@pytest.mark.parametrize(("name", "make"), FOREIGN, ids=[name for name, _ in FOREIGN])
+def test_a_run_that_holds_what_others_wrote_is_not_replaced(
+    tmp_path: Path, name: str, make: Callable[[Path], object]
+) -> None:
+    target = old_run(tmp_path / "run")
+    make(target / name)
+    with (
+        pytest.raises(HeadprobeError, match=rf"did not write \({name}\)\. Move that elsewhere"),
+        new_run(target, overwrite=True),
+    ):
+        pytest.fail("nothing may be measured")
+    assert names(target) == sorted([MANIFEST, name]) and names(tmp_path) == ["run"]
+    (target / name).rename(tmp_path / "elsewhere")  # the remedy
+    with new_run(target, overwrite=True) as folder:
+        (folder / MANIFEST).write_text("new")
+    assert (target / MANIFEST).read_text() == "new"
+
+
+def test_what_appears_while_a_run_is_made_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = old_run(tmp_path / "run")
+    with (
+        pytest.raises(HeadprobeError, match=r"\(thesis\.tex\)"),
+        new_run(target, overwrite=True) as folder,
+    ):
+        (folder / MANIFEST).write_text("new")
+        (target / "thesis.tex").write_text("years of work")
+    assert names(target) == [MANIFEST, "thesis.tex"] and names(tmp_path) == ["run"]
+    (target / "thesis.tex").unlink()
+
+    def late(*_: object, **__: object) -> None:  # after the last look
+        (target / "thesis.tex").write_text("years of work")
+
+    with new_run(target, overwrite=True) as folder:
+        (folder / MANIFEST).write_text("new")
+        monkeypatch.setattr(run_folder, "check_target", late)
+    assert (target / MANIFEST).read_text() == "new"
+    assert (target / "thesis.tex").read_text() == "years of work"
+    assert names(tmp_path) == ["run"]
+
+
+def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    target = old_run(disk / "run")
+    (tmp_path / "link").symlink_to(target)
+    (target / "thesis.tex").write_text("years of work")
+    with pytest.raises(HeadprobeError, match=r"\(thesis\.tex\)"):
+        check_target(tmp_path / "link", overwrite=True)
+    (target / "thesis.tex").unlink()
+    with new_run(tmp_path / "link", overwrite=True) as folder:
+        (folder / MANIFEST).write_text("new")
+    assert (tmp_path / "link").readlink() == target
+    assert (target / MANIFEST).read_text() == "new"
+    assert names(tmp_path) == ["disk", "link"] and names(disk) == ["run"]
+
+
+def test_a_name_that_is_too_long_is_found_at_once(tmp_path: Path) -> None:
+    for letters in (240, 300):
+        with pytest.raises(HeadprobeError, match=r"cannot be written \(File name too long\)"):
+            check_target(tmp_path / ("a" * letters), overwrite=False)
+    assert names(tmp_path) == []
 
 
 def test_an_unwritable_folder_is_refused_before_any_work(
@@ -185,7 +275,7 @@ def test_a_killed_scan_leaves_the_old_run_and_no_half_one(
     child.send_signal(sent)
     child.wait(timeout=20)
     child.stdout.close()
-    assert (target / MANIFEST).read_text() == "old"
+    assert (target / MANIFEST).read_text() == OLD
     visible = [name for name in names(tmp_path) if not name.startswith(".")]
     assert visible == ["run"]
     if sent == signal.SIGINT:
@@ -218,7 +308,7 @@ def test_runs_are_listed_newest_first_and_broken_ones_named(tmp_path: Path) -> N
         folder = tmp_path / f"run{day}"
         folder.mkdir()
         replace(manifest(), started=f"2026-11-0{day}T00:00:00+00:00").save(folder / MANIFEST)
-    old_run(tmp_path / "broken")
+    (old_run(tmp_path / "broken") / MANIFEST).write_text("old")
     (tmp_path / "not-a-run").mkdir()
     old_run(tmp_path / ".run.partial-abcd")
     runs, broken = list_runs(tmp_path)
