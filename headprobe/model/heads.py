@@ -79,8 +79,9 @@ class HeadGrid:
     def keeps_nothing(self) -> bool:
         """Whether passes leave the model as it is, so that several may run at once: not where
         weights come and go (accelerate's hooks), nor where positions are scaled by the longest
-        sequence of the pass; and what a checkpoint's own code keeps nobody knows."""
-        return not any(
+        sequence of the pass; and what a checkpoint's own code or that of a quantisation library
+        keeps nobody knows."""
+        return not getattr(self.model, "is_quantized", False) and not any(
             hasattr(module, "_hf_hook")
             or _SCALED & _rope_types(module)
             or type(module).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME)

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import Source
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.store.run_folder import MANIFEST, default_target
 from headprobe.store.shard_folder import Shard
 from headprobe.store.unfinished import Unfinished, find_unfinished
@@ -21,7 +22,8 @@ class ScanRequest:
     context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
     folder, named by model and time by default; ``rules``: a file of rules that differ from the
     packaged ones; ``twin``, ``shuffle``: the controls; ``shard``: the share of the passages that is
-    scanned, to a shard folder beside ``out``."""
+    scanned, to a shard folder beside ``out``; ``adapter``: one of peft's, put on the model;
+    ``in_memory``: the model itself, in the place of ``model``."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -39,13 +41,17 @@ class ScanRequest:
     twin: bool = False
     shuffle: bool = False
     shard: Share | None = None
+    adapter: str | None = None
+    in_memory: InMemoryModel | None = None
 
     @property
     def source(self) -> Source:
-        """The checkpoint."""
-        if self.model is None:
-            return Source.demo()
-        return Source(self.model, self.revision, self.trust_remote_code)
+        """The checkpoint, as it is named: ``resolve_adapter`` finds out what that is."""
+        if self.in_memory is not None:
+            return Source(self.in_memory.name, in_memory=self.in_memory)
+        if self.model is None:  # an adapter names its base
+            return Source.demo() if self.adapter is None else Source(self.adapter)
+        return Source(self.model, self.revision, self.trust_remote_code, adapter=self.adapter)
 
     def target(self) -> Path:
         """The folder that will be written; HeadprobeError where shards would not share a name."""
@@ -58,16 +64,18 @@ class ScanRequest:
         return Shard.target(self.out, self.shard.index, self.shard.count)
 
     def values(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON can hold it; of a model in memory, that there was one."""
         paths = {name: path and str(path) for name in _PATHS for path in [getattr(self, name)]}
-        return {**asdict(self), **paths}
+        plain = asdict(replace(self, in_memory=None))
+        return {**plain, **paths, "in_memory": self.in_memory is not None}
 
     @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Self:
-        """What ``values`` gave."""
+    def of(cls, values: Mapping[str, Any], in_memory: InMemoryModel | None = None) -> Self:
+        """What ``values`` gave, and the model in memory that they tell of."""
         paths = {name: values[name] and Path(values[name]) for name in _PATHS}
         shard = values["shard"] and Share(**values["shard"])
-        return cls(**{**values, **paths, "probes": tuple(values["probes"]), "shard": shard})
+        known = {**values, **paths, "probes": tuple(values["probes"]), "shard": shard}
+        return cls(**{**known, "in_memory": in_memory})
 
 
 _PATHS = ("out", "rules")
@@ -96,9 +104,10 @@ class Attempt:
         }
 
 
-def recall(target: Path, ranks: Alone) -> Attempt:
+def recall(target: Path, ranks: Alone, in_memory: InMemoryModel | None = None) -> Attempt:
     """The scan of which something is kept beside ``target``, to be gone on with; HeadprobeError
-    where nothing is, or where others would have to go on: other ranks, in another folder."""
+    where nothing is, or where others would have to go on: other ranks, in another folder, or with
+    the model that was in memory."""
     own = Unfinished(target, ranks.index, ranks.count)
     kept = next((note for note in ranks.gather(own.note()) if note is not None), None)
     if kept is None:
@@ -107,8 +116,18 @@ def recall(target: Path, ranks: Alone) -> Attempt:
         raise HeadprobeError(
             str(target), f"was begun in {kept['folder']}", "Go there, and type it again"
         )
+    if kept["request"].get("in_memory") and in_memory is None:
+        raise HeadprobeError(
+            str(target),
+            "was begun with a model in memory",
+            "Go on in Python: headprobe.resume(RUN, model=..., tokenizer=...)",
+        )
+    if in_memory is not None and not kept["request"].get("in_memory"):
+        raise HeadprobeError(
+            str(target), "was begun with a checkpoint, which it loads", "Leave model= out"
+        )
     return Attempt(
-        ScanRequest.of(kept["request"]),
+        ScanRequest.of(kept["request"], in_memory),
         kept["terms"],
         datetime.fromisoformat(kept["started"]),
         kept["seconds"],

@@ -1,5 +1,7 @@
 """``show-head --text``: one head of a run's model on a text that the user typed."""
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -10,6 +12,7 @@ from headprobe.align.encoder import Encoder
 from headprobe.align.flat import Block
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
+from headprobe.model.adapters import resolve_adapter
 from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
     Source,
@@ -17,11 +20,12 @@ from headprobe.model.checkpoint import (
     choose_device,
     load_config,
     load_encoder,
-    load_model,
+    open_model,
     quietly,
 )
 from headprobe.model.forward import run_chunk
 from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.in_memory import REMEDY, InMemoryModel
 from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
 from headprobe.probes.plain_words import plain_sentence
@@ -32,32 +36,69 @@ from headprobe.tally.tensors import TensorView
 
 
 def show_text(
-    run: Run, layer: int, head: int, text: str, trust_remote_code: bool = False
+    run: Run,
+    layer: int,
+    head: int,
+    text: str,
+    trust_remote_code: bool = False,
+    in_memory: InMemoryModel | None = None,
 ) -> TextView:
-    """Load the model that the run measured and show what the head does on ``text``.
+    """Load the model that the run measured, or take the one ``in_memory`` where that was measured,
+    and show what the head does on ``text``.
 
     HeadprobeError where the text holds no word or does not fit the model's context, and for what
     keeps a checkpoint from loading.
     """
     note = run.manifest.model
+    if note.kind == "memory":
+        return _show_in_memory(run, layer, head, text, in_memory)
     source = Source(
         note.asked,
         revision=note.revision if note.kind == "hub" else None,
         trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
+        adapter=note.adapter,
     )
     device = choose_device("auto")
     with quietly():
+        source = resolve_adapter(source)
         config = load_config(source)
-        corpus = _align_text(text, load_encoder(source), note.context)
-        check_tokens(source.name, config, corpus.token_ids)
-        dtype = getattr(torch, note.dtype)
-        model = load_model(source, config, device, dtype, lambda _: None, spread=True)
+        return _look_at(source, config, device, getattr(torch, note.dtype), (layer, head), text)
+
+
+def _show_in_memory(
+    run: Run, layer: int, head: int, text: str, in_memory: InMemoryModel | None
+) -> TextView:
+    if in_memory is None:
+        raise HeadprobeError(str(run.path), "measured a model in memory, which is gone", REMEDY)
+    if in_memory.sha256() != run.manifest.model.weights_sha256:
+        raise HeadprobeError(
+            str(run.path), "measured another model than this one", "Give the model that was scanned"
+        )
+    source = Source(in_memory.name, in_memory=in_memory)
+    with quietly():
+        config, device = load_config(source), in_memory.device("auto")
+        return _look_at(source, config, device, in_memory.model.dtype, (layer, head), text)
+
+
+def _look_at(
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    name: tuple[int, int],
+    text: str,
+) -> TextView:
+    layer, head = name
+    context = getattr(config.get_text_config(), "max_position_embeddings", None)
+    corpus = _align_text(text, load_encoder(source), context)
+    check_tokens(source.name, config, corpus.token_ids)
+    with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:
         grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
-    look = _Look(grid, layer)
-    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
-    whole = Block(np.array([0]), 0, len(corpus.token_ids))
-    run_chunk(grid, batcher, [whole], look)
+        look = _Look(grid, layer)
+        batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+        whole = Block(np.array([0]), 0, len(corpus.token_ids))
+        run_chunk(grid, batcher, [whole], look)
 
     found = corpus.instances
     return TextView(
