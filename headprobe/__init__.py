@@ -51,7 +51,8 @@ def scan(
     left as it was; ``adapter`` is the folder of an adapter that peft puts on the model. ``probes``
     are built-in sets, files or folders; ``budget`` counts tokens of a passage, ``memory`` bytes
     over the weights. Raises HeadprobeError where the user can mend it. ``run.heads``,
-    ``run.relations`` and ``run.pairs`` are DataFrames, and with ``twin`` or ``shuffle`` ``run.controls``.
+    ``run.relations`` and ``run.pairs`` are DataFrames, and with ``twin`` or ``shuffle``
+    ``run.controls``.
     """
     import os
     from pathlib import Path

@@ -32,7 +32,7 @@ from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
-from headprobe.model.configuration import check_raw_sizes, check_sizes
+from headprobe.model.configuration import check_raw, check_sizes
 from headprobe.model.faults import friendly_load_errors
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.placing import room_beside, tell_places
@@ -132,7 +132,7 @@ def _load_config(source: Source) -> Any:
         check_source(source)
         with friendly_load_errors(source.name), quietly():
             raw, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
-        check_raw_sizes(source.name, raw)
+        check_raw(source.name, raw)
         with friendly_load_errors(source.name), quietly():
             config = AutoConfig.from_pretrained(source.place, **source.options)
             text = config.get_text_config()
@@ -359,14 +359,26 @@ def _stored(source: Source, name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+_TALKATIVE = (
+    "accelerate",
+    "bitsandbytes",
+    "compressed_tensors",
+    "huggingface_hub",
+    "peft",
+    "torchao",
+)
+"""Libraries whose loggers speak while models are loaded and run."""
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    hub.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
@@ -375,6 +387,7 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(level)
-        hub.setLevel(hub_level)
+        for logger, own in zip(loggers, levels, strict=True):
+            logger.setLevel(own)
         if bars:
             transformers_logging.enable_progress_bar()

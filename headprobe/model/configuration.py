@@ -30,12 +30,21 @@ _ALIASES = {
 _REMEDY = "The file is damaged; get another copy"
 
 
-def check_raw_sizes(name: str, values: Mapping[str, Any]) -> None:
-    """HeadprobeError where ``values``, those of a config.json, hold a size that cannot be.
+def check_raw(name: str, values: Any) -> None:
+    """HeadprobeError where ``values``, the content of a config.json, hold what cannot be.
 
     It comes before transformers makes a configuration of them, which divides by the number of heads
     and makes one entry for each layer.
     """
+    if not isinstance(values, Mapping):
+        raise HeadprobeError(name, "its config.json holds no settings", "Get another copy")
+    quantization = values.get("quantization_config")
+    if quantization is not None and not isinstance(quantization, Mapping):
+        raise HeadprobeError(
+            name,
+            f"its config.json gives quantization_config as {quote(repr(quantization))}",
+            _REMEDY,
+        )
     for part in (values, values.get("text_config")):
         if isinstance(part, Mapping):
             for canonical, largest in LARGEST.items():
@@ -59,7 +68,7 @@ def _check(name: str, key: str, value: Any, largest: int) -> None:
     for size in _numbers(value):
         if not isinstance(size, int) or isinstance(size, bool):
             what = f"its config.json gives {key} as {quote(repr(size))}, which is no whole number"
-        elif size < 1:
+        elif size < (0 if key == "intermediate_size" else 1):  # some experts do without
             what = f"its config.json gives {key} as {quote(size)}: at least 1 is needed"
         elif size > largest:
             what = f"its config.json gives {key} as {_short(size)}: at most {largest:,} is possible"

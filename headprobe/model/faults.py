@@ -57,6 +57,8 @@ def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
         if any(word in message for word in words):
             return HeadprobeError(name, what, remedy)
     said, kind = quote(error), type(error).__name__
+    if isinstance(error, hub_errors.StrictDataclassError):
+        return HeadprobeError(name, f"its config.json cannot be used ({said})", "Get another copy")
     if isinstance(error, ImportError):
         return HeadprobeError(name, f"needs a library that is missing here ({said})", "Install it")
     plain = isinstance(error, OSError | ValueError | RuntimeError) and said
@@ -151,8 +153,13 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Save them with save_pretrained, or download the whole repository",
     ),
     (
-        ("JSON", "valid json", "Expecting value"),
+        ("is not a valid JSON file",),
         "its config.json is no valid JSON",
+        "Get another copy",
+    ),
+    (
+        ("JSON", "valid json", "Expecting value", "Expecting property name"),
+        "one of its files is no valid JSON",
         "Get another copy",
     ),
 )

@@ -149,7 +149,7 @@ def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
     (quantised, offloaded, with adapters) it is read off what ``o_proj`` makes of unit vectors. Not
     kept: it is as large as the weights themselves."""
     o_proj: Any = module.o_proj
-    if type(o_proj) is nn.Linear:
+    if type(o_proj) is nn.Linear and not hasattr(o_proj.weight, "__tensor_flatten__"):  # torchao's
         with align_module_device(o_proj):  # where it is offloaded
             if o_proj.weight.device.type != "meta":
                 return o_proj.weight.detach().T.float().reshape(heads, width, -1)

@@ -9,8 +9,6 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import Any
 
-from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
-
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
 from headprobe.model.faults import friendly_load_errors, quote
@@ -60,17 +58,15 @@ def check_quantization(name: str, config: Any) -> None:
     values = _values(config)
     if values is None:
         return
-    if not isinstance(values, Mapping):
-        raise HeadprobeError(
-            name,
-            f"its config.json gives quantization_config as {quote(repr(values))}",
-            "Get another copy",
-        )
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING, AutoHfQuantizer
+
     method = _method(values)
-    if method not in {each.removesuffix("_4bit").removesuffix("_8bit") for each in _KNOWN}:
+    known = {each.split("_4bit")[0].split("_8bit")[0] for each in AUTO_QUANTIZATION_CONFIG_MAPPING}
+    if method not in known:
+        by = f"by {quote(repr(method))}, which" if method else "and names no quant_method, so that"
         raise HeadprobeError(
             name,
-            f"is quantised by {quote(repr(method))}, which this transformers does not know",
+            f"is quantised {by}, which this transformers cannot read",
             "Upgrade transformers, or name the checkpoint before quantisation",
         )
     library = LIBRARIES.get(method, method)
@@ -89,9 +85,6 @@ def check_quantization(name: str, config: Any) -> None:
             ) from error
 
 
-_KNOWN = AUTO_QUANTIZATION_CONFIG_MAPPING
-
-
 def _values(config: Any) -> Any:
     """The configuration's mapping, whatever stands there instead, or None."""
     values: Any = getattr(config, "quantization_config", None)
@@ -103,7 +96,7 @@ def _values(config: Any) -> Any:
 def _method(values: Mapping[str, Any]) -> str:
     if values.get("load_in_4bit") or values.get("load_in_8bit"):
         return "bitsandbytes"
-    method = values.get("quant_method")
+    method = values.get("quant_method") or ""
     return str(getattr(method, "value", method))
 
 
