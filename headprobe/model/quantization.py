@@ -63,7 +63,7 @@ def check_quantization(name: str, config: Any) -> None:
     method = _method(values)
     known = {each.split("_4bit")[0].split("_8bit")[0] for each in AUTO_QUANTIZATION_CONFIG_MAPPING}
     if method not in known:
-        by = f"by {quote(repr(method))}, which" if method else "and names no quant_method, so that"
+        by = f"by {quote(repr(method))}" if method else "and does not say how"
         raise HeadprobeError(
             name,
             f"is quantised {by}, which this transformers cannot read",
@@ -74,8 +74,8 @@ def check_quantization(name: str, config: Any) -> None:
         friendly_load_errors(name, f"is quantised by {method} and cannot be read here"),
         hold_back_chatter(),
     ):
-        quantizer = AutoHfQuantizer.from_config(deepcopy(dict(values)), pre_quantized=True)
         try:
+            quantizer = AutoHfQuantizer.from_config(deepcopy(dict(values)), pre_quantized=True)
             quantizer.validate_environment(device_map=None)
         except ImportError as error:
             raise HeadprobeError(
