@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    from peft import PeftModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from headprobe.model.in_memory import InMemoryModel
     from headprobe.report.progress import Progress
     from headprobe.store.run_folder import Run
 
@@ -21,9 +25,11 @@ __version__ = "0.1.0"
 
 
 def scan(
-    model: str | os.PathLike[str] | None = None,
+    model: str | os.PathLike[str] | PreTrainedModel | PeftModel | None = None,
     probes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    adapter: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     device: str = "auto",
     dtype: str = "auto",
@@ -41,22 +47,37 @@ def scan(
 ) -> Run:
     """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
 
-    ``model`` is a Hub id or a folder, ``probes`` are built-in sets, files or folders; ``budget``
-    counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
-    user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
-    ``twin`` or ``shuffle`` ``run.controls``.
+    ``model`` is a Hub id, a folder, or a model in memory, which comes with its ``tokenizer`` and is
+    left as it was; ``adapter`` is the folder of an adapter that peft puts on the model. ``probes``
+    are built-in sets, files or folders; ``budget`` counts tokens of a passage, ``memory`` bytes
+    over the weights. Raises HeadprobeError where the user can mend it. ``run.heads``,
+    ``run.relations`` and ``run.pairs`` are DataFrames, and with ``twin`` or ``shuffle``
+    ``run.controls``.
     """
     import os
     from pathlib import Path
 
+    from headprobe.errors import HeadprobeError
     from headprobe.report.progress import SilentProgress
     from headprobe.workflows.request import ScanRequest
     from headprobe.workflows.scan import scan as work
 
     if isinstance(probes, str | os.PathLike):  # one name is not a sequence of letters
         probes = [probes]
+    named = model is None or isinstance(model, str | os.PathLike)
+    in_memory = None if named else _in_memory(model, tokenizer)
+    if named and tokenizer is not None:
+        raise HeadprobeError("tokenizer", "goes with a model in memory only", "Leave it out")
+    if in_memory is not None and not (adapter is None and revision is None):
+        raise HeadprobeError(
+            "adapter" if revision is None else "revision",
+            "is of a checkpoint, and the model is in memory",
+            "Leave it out, or give a PeftModel" if revision is None else "Leave it out",
+        )
     request = ScanRequest(
-        model=None if model is None else os.fspath(model),
+        model=os.fspath(model) if isinstance(model, str | os.PathLike) else None,
+        in_memory=in_memory,
+        adapter=None if adapter is None else os.fspath(adapter),
         probes=tuple(os.fspath(each) for each in probes),
         out=None if out is None else Path(out),
         device=device,
@@ -75,15 +96,24 @@ def scan(
     return work(request, SilentProgress() if progress is None else progress)
 
 
+def _in_memory(model: object, tokenizer: object) -> InMemoryModel:
+    from headprobe.model.in_memory import InMemoryModel
+
+    return InMemoryModel.of(model, tokenizer)
+
+
 def resume(
     run: str | os.PathLike[str],
     *,
+    model: PreTrainedModel | PeftModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Run:
     """Go on with a scan that was interrupted; the same as ``headprobe scan --resume``.
 
-    Consent to code that the model brings is given each time: it is not kept.
+    ``model`` and ``tokenizer`` are those of a scan of a model in memory. Consent to code that a
+    checkpoint brings is given each time: it is never stored.
     Raises HeadprobeError where nothing is kept of it, or it could not go on in the same way.
     """
     from pathlib import Path
@@ -93,7 +123,8 @@ def resume(
     from headprobe.workflows.request import recall
     from headprobe.workflows.scan import go_on
 
-    attempt = recall(Path(run), Alone(), trust_remote_code)
+    in_memory = None if model is None else _in_memory(model, tokenizer)
+    attempt = recall(Path(run), Alone(), trust_remote_code, in_memory)
     return load(go_on(attempt, SilentProgress() if progress is None else progress, Alone()))
 
 

@@ -46,6 +46,9 @@ def scan(
     revision: Annotated[
         str | None, typer.Option(metavar="R", help="Of a Hub model: a branch, tag or commit.")
     ] = None,
+    adapter: Annotated[
+        str | None, typer.Option(metavar="DIR", help="A LoRA adapter to put on the model.")
+    ] = None,
     max_passages: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take a sample of N passages.")
     ] = None,
@@ -103,6 +106,7 @@ def scan(
         twin=twin,
         shuffle=shuffle,
         shard=None if shard is None else Share.read(shard),
+        adapter=adapter,
     )
     consent = ScanRequest(trust_remote_code=trust_remote_code)  # is given each time
     if resume is not None and (request != consent or dry_run):

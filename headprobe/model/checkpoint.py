@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
@@ -16,15 +17,26 @@ import numpy as np
 import torch
 from accelerate.utils import align_module_device
 from numpy.typing import NDArray
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
-from headprobe.model.faults import mended
+from headprobe.model.adapters import base_is_missing, load_adapter
+from headprobe.model.chatter import hold_back_chatter, hold_back_panics
+from headprobe.model.configuration import check_raw, check_sizes
+from headprobe.model.faults import friendly_load_errors
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.placing import room_beside, tell_places
+from headprobe.model.quantization import check_quantization
 from headprobe.packaged import DEMO_MODEL
 
 DTYPES = {
@@ -49,6 +61,13 @@ class Source:
     revision: str | None = None
     trust_remote_code: bool = False
     bundled: bool = False
+    adapter: str | None = None
+    """A folder or Hub id of peft's, whose weights are put on those of ``name``."""
+    adapter_revision: str | None = None
+    base_of_adapter: bool = False
+    """``name`` is what the adapter's own configuration calls its base."""
+    in_memory: InMemoryModel | None = None
+    """The model itself, where the caller has it: nothing is read from disk."""
 
     @classmethod
     def demo(cls) -> Self:
@@ -57,14 +76,18 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """``bundled``, ``folder`` or ``hub``."""
+        """``bundled``, ``folder``, ``hub`` or ``memory``."""
+        if self.in_memory is not None:
+            return "memory"
         if self.bundled:
             return "bundled"
         return "hub" if self.folder is None else "folder"
 
     @property
     def folder(self) -> Path | None:
-        """The local folder, or None for a Hub id."""
+        """The local folder, or None for a Hub id or a model in memory."""
+        if self.in_memory is not None:
+            return None
         path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
         return path if path.exists() else None
 
@@ -100,12 +123,29 @@ def check_source(source: Source) -> None:
 
 
 def load_config(source: Source) -> Any:
-    """The text decoder's configuration; HeadprobeError for what is not one."""
-    check_source(source)
-    with mended(source.name), quietly():
-        config = AutoConfig.from_pretrained(
-            source.place, attn_implementation=ATTENTION, **source.options
-        )
+    """The text decoder's configuration; HeadprobeError for what is not one, and where the weights
+    are quantised in a way that cannot be read here. ``source`` has its adapter resolved."""
+    try:
+        return _load_config(source)
+    except HeadprobeError as error:
+        raise (base_is_missing(source, error) if source.base_of_adapter else error) from error
+
+
+def _load_config(source: Source) -> Any:
+    if source.in_memory is not None:
+        config: Any = deepcopy(source.in_memory.model.config)
+    else:
+        check_source(source)
+        with friendly_load_errors(source.name), quietly():
+            raw, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
+        check_raw(source.name, raw)
+        with friendly_load_errors(source.name), quietly():
+            config = AutoConfig.from_pretrained(
+                source.place, attn_implementation=ATTENTION, **source.options
+            )
+            text = config.get_text_config()
+        check_sizes(source.name, text)
+        check_quantization(source.name, config)
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
             source.name,
@@ -116,7 +156,11 @@ def load_config(source: Source) -> Any:
 
 
 def load_encoder(source: Source) -> Encoder:
-    """The tokenizer, which must be a fast one."""
+    """The tokenizer, which must be a fast one; of a model in memory a copy."""
+    if source.in_memory is not None:
+        with friendly_load_errors(source.name, "its tokenizer cannot be copied"):
+            tokenizer = deepcopy(source.in_memory.tokenizer)
+        return Encoder(tokenizer, source.name)
     folder = source.folder
     if folder is not None and not any(
         (folder / name).is_file()
@@ -125,9 +169,20 @@ def load_encoder(source: Source) -> Encoder:
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer beside the weights"
         )
-    with mended(source.name, "its tokenizer cannot be loaded"), quietly():
+    with (
+        friendly_load_errors(source.name, "its tokenizer cannot be loaded"),
+        quietly(),
+        hold_back_panics(),
+    ):
         tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
-    return Encoder(tokenizer, source.name)
+        encoder = Encoder(tokenizer, source.name)
+        encoder.encode(SAMPLE)
+    return encoder
+
+
+SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")
+"""Texts that a tokenizer must be able to encode: some fail only when they meet a character that
+they do not know."""
 
 
 def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
@@ -195,8 +250,9 @@ def load_model(
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
     fit on the device fills one accelerator after another, then the host's memory, and then the
     disk."""
-    weight_files(source, config)
-    with mended(source.name), quietly():
+    if source.in_memory is None:
+        weight_files(source, config)  # refuses names that lead out of the checkpoint
+    with friendly_load_errors(source.name), quietly(), hold_back_chatter():
         room = room_beside(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             source.place,
@@ -225,18 +281,52 @@ def load_model(
             f"{source.name}: {type(model).__name__} does not use all of its weights "
             f"({len(unused)} are left, {unused[0]} first); does its config.json belong to it?"
         )
-    for path, module in model.named_modules():
-        with align_module_device(module):  # where it is offloaded, for as long as it is looked at
-            for name, weight in module.named_parameters(path, recurse=False):
-                low, high = torch.aminmax(weight.detach())
-                if not (torch.isfinite(low) and torch.isfinite(high)):
-                    raise HeadprobeError(
-                        source.name,
-                        f"weight {name} holds values that are not numbers",
-                        "The checkpoint is damaged; get another copy or revision",
-                    )
+    if source.adapter is not None:
+        model = load_adapter(source, model)
+    check_finite(model, source.name)
     evaluated: PreTrainedModel = model.eval()
     return evaluated
+
+
+@contextmanager
+def open_model(
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    warn: Callable[[str], None],
+    *,
+    spread: bool = False,
+) -> Iterator[PreTrainedModel]:
+    """The source's model in evaluation mode: loaded (``load_model``), or the one in memory, which
+    is given back as it was."""
+    if source.in_memory is None:
+        yield load_model(source, config, device, dtype, warn, spread=spread)
+        return
+    with source.in_memory.lent() as model:
+        check_finite(model, source.name)
+        yield model
+
+
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """HeadprobeError where a weight holds values that are not numbers."""
+    for path, module in model.named_modules():
+        with align_module_device(module):  # where it is offloaded, for as long as it is looked at
+            for weight_name, weight in module.named_parameters(path, recurse=False):
+                if not weight.is_floating_point() or not weight.numel():
+                    continue  # quantised, or nothing
+                values = weight.detach()
+                if hasattr(values, "__tensor_flatten__"):  # torchao's, which lack aminmax
+                    values = values.dequantize()
+                if values.element_size() == 1:  # float8, of which torch has no aminmax
+                    values = values.float()
+                low, high = torch.aminmax(values)
+                if not (torch.isfinite(low) and torch.isfinite(high)):
+                    raise HeadprobeError(
+                        name,
+                        f"weight {weight_name} holds values that are not numbers",
+                        "The checkpoint is damaged; get another copy or revision",
+                    )
 
 
 def offload_folder() -> str:
@@ -327,14 +417,26 @@ def _stored(source: Source, name: str) -> Path | None:
     return None if found is None else Path(found)
 
 
+_TALKATIVE = (
+    "accelerate",
+    "bitsandbytes",
+    "compressed_tensors",
+    "huggingface_hub",
+    "peft",
+    "torchao",
+)
+"""Libraries whose loggers speak while models are loaded and run."""
+
+
 @contextmanager
 def quietly() -> Iterator[None]:
     """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
-    hub = logging.getLogger("huggingface_hub")
-    hub_level = hub.level
-    hub.setLevel(logging.CRITICAL)
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     transformers_logging.set_verbosity(logging.CRITICAL)
     transformers_logging.disable_progress_bar()
     try:
@@ -343,6 +445,7 @@ def quietly() -> Iterator[None]:
             yield
     finally:
         transformers_logging.set_verbosity(level)
-        hub.setLevel(hub_level)
+        for logger, own in zip(loggers, levels, strict=True):
+            logger.setLevel(own)
         if bars:
             transformers_logging.enable_progress_bar()

@@ -2,22 +2,45 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pickle import UnpicklingError
+from zipfile import BadZipFile
 
+import torch
 from huggingface_hub import errors as hub_errors
 from safetensors import SafetensorError
 
 from headprobe.errors import HeadprobeError
 
+MOST = 200
+"""Characters of a library's message that are quoted."""
+
 
 @contextmanager
-def mended(name: str, what: str = "cannot be loaded") -> Iterator[None]:
-    """Turn what goes wrong while loading into one line with a remedy."""
+def friendly_load_errors(name: str, what: str = "cannot be loaded") -> Iterator[None]:
+    """Turn every error of the libraries that load a checkpoint into one line with a remedy.
+
+    A damaged file can make any line of these libraries fail, so every exception means that the
+    checkpoint cannot be used. For that reason only calls of the libraries belong inside, no code of
+    headprobe. ``tokenizers`` is written in Rust, whose panics are BaseExceptions.
+    """
     try:
         yield
     except HeadprobeError:
         raise
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError, SafetensorError) as error:
-        raise _explain(name, error, what) from error
+    except BaseException as error:
+        if isinstance(error, Exception) or type(error).__name__ == "PanicException":
+            raise _explain(name, error, what) from error
+        raise
+
+
+def quote(message: object) -> str:
+    """A library's message on one line of at most ``MOST`` characters, all of them printable."""
+    words = " ".join(str(message).split())
+    text = "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in words
+    )
+    text = text if len(text) <= MOST else f"{text[: MOST - 1].rstrip()}…"
+    return text.rstrip(".")
 
 
 def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
@@ -27,19 +50,26 @@ def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
         chain.append(link)
         link = link.__cause__ or link.__context__
     message = " ".join(str(part) for part in chain)
-    for kinds, what, remedy in _HUB_FAULTS:
+    for kinds, what, remedy in _FAULTS_BY_TYPE:
         if any(isinstance(part, kinds) for part in chain):
             return HeadprobeError(name, what, remedy)
     for words, what, remedy in _LOCAL_FAULTS:
         if any(word in message for word in words):
             return HeadprobeError(name, what, remedy)
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    said, kind = quote(error), type(error).__name__
+    if isinstance(error, hub_errors.StrictDataclassError):
+        return HeadprobeError(name, f"its config.json cannot be used ({said})", "Get another copy")
+    if isinstance(error, ImportError):
+        return HeadprobeError(name, f"needs a library that is missing here ({said})", "Install it")
+    plain = isinstance(error, OSError | ValueError | RuntimeError) and said
     return HeadprobeError(
-        name, f"{otherwise} ({first.rstrip('.')})", "Check the checkpoint's files"
+        name,
+        f"{otherwise} ({said if plain else f'{kind}: {said}' if said else kind})",
+        "Check the checkpoint's files",
     )
 
 
-_HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+_FAULTS_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (hub_errors.GatedRepoError,),
         "its licence must be accepted on the Hub first",
@@ -56,7 +86,11 @@ _HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         "Check the spelling; for a private model log in with `hf auth login`",
     ),
     (
-        (hub_errors.LocalEntryNotFoundError, hub_errors.OfflineModeIsEnabled, ConnectionError),
+        (
+            hub_errors.LocalEntryNotFoundError,
+            hub_errors.OfflineModeIsEnabled,
+            ConnectionError,
+        ),
         "no such folder here, not in the local cache, and the Hub cannot be reached",
         "Connect to the network, or name a local folder",
     ),
@@ -65,7 +99,18 @@ _HUB_FAULTS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
         "its weights cannot be read: the safetensors file is truncated or damaged",
         "Download it again",
     ),
+    (
+        (UnpicklingError, EOFError, BadZipFile),
+        "its weights cannot be read: the file is damaged, or holds more than weights",
+        "Download it again, or save it as safetensors",
+    ),
+    (
+        (MemoryError, torch.OutOfMemoryError),
+        "there is not enough memory for it here",
+        "Free some, or choose a smaller model or --dtype bfloat16",
+    ),
 )
+
 
 _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
@@ -108,8 +153,13 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
         "Save them with save_pretrained, or download the whole repository",
     ),
     (
-        ("JSON", "valid json", "Expecting value"),
+        ("is not a valid JSON file",),
         "its config.json is no valid JSON",
+        "Get another copy",
+    ),
+    (
+        ("JSON", "valid json", "Expecting value", "Expecting property name"),
+        "one of its files is no valid JSON",
         "Get another copy",
     ),
 )

@@ -79,8 +79,9 @@ class HeadGrid:
     def keeps_nothing(self) -> bool:
         """Whether passes leave the model as it is, so that several may run at once: not where
         weights come and go (accelerate's hooks), nor where positions are scaled by the longest
-        sequence of the pass; and what a checkpoint's own code keeps nobody knows."""
-        return not any(
+        sequence of the pass; and what a checkpoint's own code or that of a quantisation library
+        keeps nobody knows."""
+        return not getattr(self.model, "is_quantized", False) and not any(
             hasattr(module, "_hf_hook")
             or _SCALED & _rope_types(module)
             or type(module).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME)
@@ -148,7 +149,7 @@ def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
     (quantised, offloaded, with adapters) it is read off what ``o_proj`` makes of unit vectors. Not
     kept: it is as large as the weights themselves."""
     o_proj: Any = module.o_proj
-    if type(o_proj) is nn.Linear:
+    if type(o_proj) is nn.Linear and not hasattr(o_proj.weight, "__tensor_flatten__"):  # torchao's
         with align_module_device(o_proj):  # where it is offloaded
             if o_proj.weight.device.type != "meta":
                 return o_proj.weight.detach().T.float().reshape(heads, width, -1)

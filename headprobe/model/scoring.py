@@ -89,5 +89,6 @@ def _plain_head(model: PreTrainedModel) -> tuple[str, nn.Linear] | None:
     for name, layer in model._modules.items():
         if layer is model.get_output_embeddings() and type(layer) is nn.Linear and not own:
             watched = hasattr(layer, "_hf_hook") or layer._forward_hooks or layer._forward_pre_hooks
-            return None if watched else (name, layer)
+            sliced = not hasattr(layer.weight, "__tensor_flatten__")  # not one of torchao's
+            return (name, layer) if sliced and not watched else None
     return None

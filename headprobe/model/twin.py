@@ -8,7 +8,7 @@ from accelerate import dispatch_model, infer_auto_device_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from headprobe.model.checkpoint import ATTENTION, Source, offload_folder, quietly
-from headprobe.model.faults import mended
+from headprobe.model.faults import friendly_load_errors
 from headprobe.model.placing import room_beside
 
 
@@ -30,18 +30,24 @@ def build_twin(
     place = device if room is None else torch.device("cpu")
     devices = [device] if device.type == "cuda" else []
     with (
-        mended(source.name, "no twin of it can be built"),
+        friendly_load_errors(source.name, "no twin of it can be built"),
         quietly(),
         torch.random.fork_rng(devices),
         place,
     ):
         torch.manual_seed(seed)
-        model: Any = AutoModelForCausalLM.from_config(
-            deepcopy(config),
-            attn_implementation=ATTENTION,
-            dtype=dtype,
-            trust_remote_code=source.trust_remote_code,
-        )
+        if source.in_memory is not None:
+            own_class: Any = type(source.in_memory.model)
+            model: Any = own_class._from_config(
+                deepcopy(config), attn_implementation=ATTENTION, dtype=dtype
+            )
+        else:
+            model = AutoModelForCausalLM.from_config(
+                deepcopy(config),
+                attn_implementation=ATTENTION,
+                dtype=dtype,
+                trust_remote_code=source.trust_remote_code,
+            )
     twin: PreTrainedModel = model.to(place).eval()
     if room is None:
         return twin

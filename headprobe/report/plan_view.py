@@ -34,6 +34,8 @@ class Plan:
     skipped: int
     controls: tuple[str, ...]
     relations: tuple[tuple[str, int], ...]
+    quantization: str | None = None
+    adapter: str | None = None
 
 
 def draw_plan(plan: Plan, console: Console) -> None:
@@ -45,7 +47,11 @@ def draw_plan(plan: Plan, console: Console) -> None:
     layers = numbers.count(plan.n_layers, "layer")
     heads = f"{numbers.count(plan.n_heads, 'head')}, {numbers.groups(plan.n_kv_heads)}"
     where = f"{plain(plan.dtype)} on {plain(plan.device)}"
+    if plan.quantization is not None:
+        where = f"{plain(plan.quantization)}, {where}"
     table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
+    if plan.adapter is not None:
+        table.add_row("adapter", plain(plan.adapter))
     for place, probe in enumerate(plan.probes):
         words = numbers.count(probe.words, "word")
         sentences = numbers.count(probe.sentences, "sentence")

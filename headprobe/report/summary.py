@@ -58,12 +58,16 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
     model = manifest.model
     table = pairs_table()
     table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
+    stored = "" if model.quantization is None else f"{plain(model.quantization)}, "
     table.add_row(
         "",
         f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
         f"{numbers.count(model.n_heads, 'head')}, {numbers.groups(model.n_kv_heads)}; "
-        f"{plain(model.dtype)} on {plain(model.device)}",
+        f"{stored}{plain(model.dtype)} on {plain(model.device)}",
     )
+    if model.adapter is not None:
+        known = f" ({plain(model.adapter_sha256)[:12]})" if model.adapter_sha256 else ""
+        table.add_row("adapter", f"{clip_start(model.adapter, width - 26)}{known}")
     for place, probe in enumerate(manifest.probes[:LISTED]):
         amounts = (
             f"{numbers.count(probe.documents, 'document')}, "

@@ -23,9 +23,13 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ModelNote:
-    """The checkpoint. ``asked`` is what the user wrote; ``kind`` what that turned out to be:
-    ``folder``, ``hub`` or ``bundled``. ``n_kv_heads`` counts key/value heads layer by layer;
-    ``weights_sha256`` is the hash of the weight files; ``context`` the longest text in tokens."""
+    """The checkpoint. ``asked`` is what the user wrote, or the base of the adapter that they named;
+    ``kind`` what that turned out to be: ``folder``, ``hub``, ``bundled`` or ``memory``.
+    ``n_kv_heads`` counts key/value heads layer by layer; ``weights_sha256`` is the hash of the
+    weight files, those of the adapter included, or of a state dictionary in memory; ``context`` the
+    longest text in tokens. ``quantization`` says how the weights are stored (``4-bit
+    (bitsandbytes)``); ``adapter`` is the folder or Hub id of an adapter and ``adapter_sha256`` the
+    hash of its files; all three are None where there is none."""
 
     asked: str
     kind: str
@@ -39,6 +43,9 @@ class ModelNote:
     n_kv_heads: tuple[int, ...]
     head_dim: int
     context: int | None
+    quantization: str | None = None
+    adapter: str | None = None
+    adapter_sha256: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,9 @@ import torch
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
+from headprobe.model.adapters import resolve_adapter
 from headprobe.model.checkpoint import (
+    Source,
     check_tokens,
     choose_device,
     choose_dtype,
@@ -27,9 +29,10 @@ from headprobe.workflows.work import Work
 
 @dataclass(frozen=True)
 class Found:
-    """The configuration, the tokenizer, where to compute and in what, the corpus, and the passes
-    that are this process's."""
+    """The checkpoint, its configuration and tokenizer, where to compute and in what, the corpus,
+    and the passes that are this process's."""
 
+    source: Source
     config: Any
     encoder: Encoder
     device: torch.device
@@ -55,10 +58,15 @@ def look(
             "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
         )
     progress.stage("reading the model's configuration")
-    config = load_config(request.source)
-    device = choose_device(request.device, None if rank is None else local_rank())
-    dtype = choose_dtype(request.dtype, config, device)
-    encoder = load_encoder(request.source)
+    source = resolve_adapter(request.source)
+    config = load_config(source)
+    if source.in_memory is None:
+        device = choose_device(request.device, None if rank is None else local_rank())
+        dtype = choose_dtype(request.dtype, config, device)
+    else:
+        device = source.in_memory.device(request.device)
+        dtype = source.in_memory.dtype(request.dtype)
+    encoder = load_encoder(source)
     reading = read_corpus(
         files,
         encoder,
@@ -68,9 +76,9 @@ def look(
         seed=request.seed,
         progress=progress,
     )
-    check_tokens(request.source.name, config, reading.corpus.token_ids)
+    check_tokens(source.name, config, reading.corpus.token_ids)
     for doubt in doubts_of_roles(reading.corpus.instances.relations, rules):
         progress.warn(doubt)
     shares = [share for share in (request.shard, rank) if share is not None]
     work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
-    return Found(config, encoder, device, dtype, reading, work)
+    return Found(source, config, encoder, device, dtype, reading, work)

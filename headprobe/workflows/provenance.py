@@ -1,17 +1,21 @@
 """What a run was made from, for its manifest."""
 
+import hashlib
 import platform
 import sys
 from collections.abc import Mapping
 from datetime import datetime
 from importlib import metadata
+from typing import Any
 
 import torch
 
 import headprobe
 from headprobe.align.encoder import Encoder
+from headprobe.model.adapters import hash_adapter
 from headprobe.model.checkpoint import Source, hash_weights
 from headprobe.model.heads import HeadGrid
+from headprobe.model.quantization import describe_quantization
 from headprobe.store.instances import FOLD_HASH
 from headprobe.store.manifest import BitsNote, Manifest, ModelNote, TokenizerNote, WorkNote
 from headprobe.verdicts.rules import Rules
@@ -77,11 +81,12 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
     """The checkpoint as it was loaded."""
     config = grid.model.config
     text = config.get_text_config()
+    adapter = None if source.adapter is None else hash_adapter(source)
     return ModelNote(
         asked=source.name,
         kind=source.kind,
         revision=source.revision or getattr(config, "_commit_hash", None),
-        weights_sha256=hash_weights(source, config),
+        weights_sha256=hash_model(source, config),
         architecture=type(grid.model).__name__,
         dtype=str(grid.model.dtype).removeprefix("torch."),
         device=", ".join(map(str, grid.devices)),
@@ -90,7 +95,20 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
         head_dim=grid.head_dim,
         context=getattr(text, "max_position_embeddings", None),
+        quantization=describe_quantization(config),
+        adapter=source.adapter if source.in_memory is None else source.in_memory.adapter,
+        adapter_sha256=adapter,
     )
+
+
+def hash_model(source: Source, config: Any) -> str:
+    """SHA-256 of all weights that are loaded, those of an adapter included."""
+    if source.in_memory is not None:
+        return source.in_memory.sha256()
+    base = hash_weights(source, config)
+    if source.adapter is None:
+        return base
+    return hashlib.sha256(f"{base} {hash_adapter(source)}".encode()).hexdigest()
 
 
 def _peak_memory() -> float | None:

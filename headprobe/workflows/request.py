@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import Source
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.store.manifest import build_value
 from headprobe.store.run_folder import MANIFEST, default_target
 from headprobe.store.shard_folder import Shard
@@ -22,7 +23,8 @@ class ScanRequest:
     context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
     folder, named by model and time by default; ``rules``: a file of rules that differ from the
     packaged ones; ``twin``, ``shuffle``: the controls; ``shard``: the share of the passages that is
-    scanned, to a shard folder beside ``out``."""
+    scanned, to a shard folder beside ``out``; ``adapter``: one of peft's, put on the model;
+    ``in_memory``: the model itself, in the place of ``model``."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -40,13 +42,17 @@ class ScanRequest:
     twin: bool = False
     shuffle: bool = False
     shard: Share | None = None
+    adapter: str | None = None
+    in_memory: InMemoryModel | None = None
 
     @property
     def source(self) -> Source:
-        """The checkpoint."""
-        if self.model is None:
-            return Source.demo()
-        return Source(self.model, self.revision, self.trust_remote_code)
+        """The checkpoint, as it is named: ``resolve_adapter`` finds out what that is."""
+        if self.in_memory is not None:
+            return Source(self.in_memory.name, in_memory=self.in_memory)
+        if self.model is None:  # an adapter names its base
+            return Source.demo() if self.adapter is None else Source(self.adapter)
+        return Source(self.model, self.revision, self.trust_remote_code, adapter=self.adapter)
 
     def target(self) -> Path:
         """The folder that will be written; HeadprobeError where shards would not share a name."""
@@ -59,17 +65,25 @@ class ScanRequest:
         return Shard.target(self.out, self.shard.index, self.shard.count)
 
     def values(self) -> dict[str, Any]:
-        """As JSON can hold it, without the consent to remote code, which is never kept."""
+        """As JSON can hold it: of a model in memory only that there was one, without the consent
+        to remote code, which is never stored."""
         paths = {name: path and str(path) for name in _PATHS for path in [getattr(self, name)]}
-        values = {**asdict(self), **paths}
+        values = {**asdict(replace(self, in_memory=None)), **paths}
+        values["in_memory"] = self.in_memory is not None
         del values["trust_remote_code"]
         return values
 
     @classmethod
-    def of(cls, values: Mapping[str, Any], trust_remote_code: bool) -> Self:
-        """What ``values`` gave, with consent as it is given now. KeyError, TypeError or ValueError
-        where they are no such values."""
-        plain = {name: value for name, value in values.items() if name not in (*_PATHS, "shard")}
+    def of(
+        cls,
+        values: Mapping[str, Any],
+        trust_remote_code: bool,
+        in_memory: InMemoryModel | None = None,
+    ) -> Self:
+        """What ``values`` gave, with consent and the model in memory as they are given now.
+        KeyError, TypeError or ValueError where they are no such values."""
+        special = (*_PATHS, "shard", "in_memory")
+        plain = {name: value for name, value in values.items() if name not in special}
         request: Self = build_value(cls, plain)
         paths = {name: build_value(str | None, values[name]) for name in _PATHS}
         shard = build_value(dict[str, int] | None, values["shard"])
@@ -79,6 +93,7 @@ class ScanRequest:
             rules=None if paths["rules"] is None else Path(paths["rules"]),
             shard=None if shard is None else Share(**shard),
             trust_remote_code=trust_remote_code,
+            in_memory=in_memory,
         )
 
 
@@ -108,10 +123,16 @@ class Attempt:
         }
 
 
-def recall(target: Path, ranks: Alone, trust_remote_code: bool = False) -> Attempt:
+def recall(
+    target: Path,
+    ranks: Alone,
+    trust_remote_code: bool = False,
+    in_memory: InMemoryModel | None = None,
+) -> Attempt:
     """The scan of which something is kept beside ``target``, to be gone on with; HeadprobeError
     where nothing is, where it is of another run, or where others would have to go on: other ranks,
-    in another folder. Consent to remote code is what is given now, never what is kept."""
+    in another folder, or with the model that was in memory. Consent to remote code is what is given
+    now, never what is kept."""
     own = Unfinished(target, ranks.index, ranks.count)
     kept = next((note for note in ranks.gather(own.note()) if note is not None), None)
     if kept is None:
@@ -119,13 +140,14 @@ def recall(target: Path, ranks: Alone, trust_remote_code: bool = False) -> Attem
     try:
         folder = build_value(str, kept["folder"])
         attempt = Attempt(
-            ScanRequest.of(kept["request"], trust_remote_code),
+            ScanRequest.of(kept["request"], trust_remote_code, in_memory),
             build_value(dict[str, str], kept["terms"]),
             datetime.fromisoformat(kept["started"]),
             build_value(dict[str, float], kept["seconds"]),
             build_value(int, kept["resumed"]) + 1,
         )
         written = attempt.request.target()
+        needs_memory = build_value(bool, kept["request"]["in_memory"])
     except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadprobeError(
             str(own.path),
@@ -137,6 +159,16 @@ def recall(target: Path, ranks: Alone, trust_remote_code: bool = False) -> Attem
     if written.resolve() != target.resolve():
         raise HeadprobeError(
             str(own.path), f"is of another run ({written})", "Begin again with --overwrite"
+        )
+    if needs_memory and in_memory is None:
+        raise HeadprobeError(
+            str(target),
+            "was begun with a model in memory",
+            "Go on in Python: headprobe.resume(RUN, model=..., tokenizer=...)",
+        )
+    if in_memory is not None and not needs_memory:
+        raise HeadprobeError(
+            str(target), "was begun with a checkpoint, which it loads", "Leave model= out"
         )
     return attempt
 

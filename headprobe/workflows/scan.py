@@ -2,13 +2,15 @@
 
 import gc
 from collections.abc import Collection, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.checkpoint import load_model, quietly
+from headprobe.model.checkpoint import open_model, quietly
 from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.quantization import describe_quantization
 from headprobe.model.twin import build_twin
 from headprobe.report.plan_view import Plan
 from headprobe.report.progress import Progress
@@ -143,17 +145,26 @@ class _Scan:
     def _measure_checkpoint(
         self, setting: Setting
     ) -> tuple[ModelNote, Measured, tuple[Control, ...]]:
+        with ExitStack() as opened:
+            return self._measure_opened(setting, opened)
+
+    def _measure_opened(
+        self, setting: Setting, opened: ExitStack
+    ) -> tuple[ModelNote, Measured, tuple[Control, ...]]:
+        """``opened`` gives a model in memory back when it is closed."""
         found, request = self.found, self.attempt.request
         with self.clock("load"):
             self.progress.stage("loading the model")
-            source = request.source
-            model = load_model(
-                source,
-                found.config,
-                found.device,
-                found.dtype,
-                self.progress.warn,
-                spread=request.device == "auto",
+            source = found.source
+            model = opened.enter_context(
+                open_model(
+                    source,
+                    found.config,
+                    found.device,
+                    found.dtype,
+                    self.progress.warn,
+                    spread=request.device == "auto",
+                )
             )
             with quietly():
                 grid = observe_heads(model, source.name, found.proof)
@@ -172,7 +183,7 @@ class _Scan:
 
     def _build_twin(self) -> HeadGrid:
         found, request = self.found, self.attempt.request
-        source = request.source
+        source = found.source
         spread = request.device == "auto"
         model = build_twin(
             source, found.config, found.device, found.dtype, request.seed, spread=spread
@@ -265,7 +276,7 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
     instances, heads = reading.corpus.instances, text.num_attention_heads
     controls = (("random twin", request.twin), ("shuffled links", request.shuffle))
     return Plan(
-        model=request.source.name,
+        model=found.source.name,
         architecture=(found.config.architectures or [found.config.model_type])[0],
         n_layers=text.num_hidden_layers,
         n_heads=heads,
@@ -278,6 +289,8 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         tokens=found.work.tokens(reading.corpus),
         skipped=sum(skip.count for skip in reading.skipped),
         controls=tuple(name for name, asked in controls if asked),
+        quantization=describe_quantization(found.config),
+        adapter=found.source.adapter,
         relations=tuple(
             (
                 asked_words(relation.family, relation.name, relation.looks_to),

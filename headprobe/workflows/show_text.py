@@ -12,20 +12,21 @@ from headprobe.align.encoder import Encoder
 from headprobe.align.flat import Block
 from headprobe.axes import head_name
 from headprobe.errors import HeadprobeError
+from headprobe.model.adapters import resolve_adapter
 from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
     DTYPES,
     Source,
     check_tokens,
     choose_device,
-    hash_weights,
     load_config,
     load_encoder,
-    load_model,
+    open_model,
     quietly,
 )
 from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.in_memory import REMEDY, InMemoryModel
 from headprobe.probes.document import Document
 from headprobe.probes.passages import cut
 from headprobe.probes.plain_words import plain_sentence
@@ -33,22 +34,32 @@ from headprobe.report.text_view import TextView
 from headprobe.store.run_folder import MANIFEST, Run
 from headprobe.store.skipped import Skipped
 from headprobe.tally.tensors import TensorView
+from headprobe.workflows.provenance import hash_model
 
 
 def show_text(
-    run: Run, layer: int, head: int, text: str, trust_remote_code: bool = False
+    run: Run,
+    layer: int,
+    head: int,
+    text: str,
+    trust_remote_code: bool = False,
+    in_memory: InMemoryModel | None = None,
 ) -> TextView:
-    """Load the model that the run measured and show what the head does on ``text``.
+    """Load the model that the run measured, or take the one ``in_memory`` where that was measured,
+    and show what the head does on ``text``.
 
     HeadprobeError where the text holds no word or does not fit the model's context, where the model
     is no longer the one that was measured, and for what keeps a checkpoint from loading.
     """
     note = run.manifest.model
+    if note.kind == "memory":
+        return _show_in_memory(run, layer, head, text, in_memory)
     source = Source(
         note.asked,
         revision=note.revision if note.kind == "hub" else None,
         trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
+        adapter=note.adapter,
     )
     _check_kind(run, source)
     dtype = DTYPES.get(note.dtype)
@@ -56,25 +67,52 @@ def show_text(
         raise _damaged(run, f"model.dtype is {note.dtype}, in which no model is measured")
     device = choose_device("auto")
     with quietly():
+        source = resolve_adapter(source)
         config = load_config(source)
-        corpus = _align_text(text, load_encoder(source), note.context)
-        check_tokens(source.name, config, corpus.token_ids)
         if source.folder is not None:  # those of the Hub may have to be fetched first
             _check_weights(run, source, config)
-        model = load_model(source, config, device, dtype, lambda _: None, spread=True)
-        if source.folder is None:
+        return _look_at(run, source, config, device, dtype, (layer, head), text)
+
+
+def _show_in_memory(
+    run: Run, layer: int, head: int, text: str, in_memory: InMemoryModel | None
+) -> TextView:
+    if in_memory is None:
+        raise HeadprobeError(str(run.path), "measured a model in memory, which is gone", REMEDY)
+    source = Source(in_memory.name, in_memory=in_memory)
+    with quietly():
+        config, device = load_config(source), in_memory.device("auto")
+        _check_weights(run, source, config)
+        return _look_at(run, source, config, device, in_memory.model.dtype, (layer, head), text)
+
+
+def _look_at(
+    run: Run,
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    name: tuple[int, int],
+    text: str,
+) -> TextView:
+    layer, head = name
+    note = run.manifest.model
+    corpus = _align_text(text, load_encoder(source), note.context)
+    check_tokens(source.name, config, corpus.token_ids)
+    with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:
+        if source.kind == "hub":
             _check_weights(run, source, config)
         grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
-    if (len(grid.layers), grid.n_heads) != (note.n_layers, note.n_heads):
-        raise _damaged(
-            run,
-            f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} has "
-            f"{len(grid.layers)} of {grid.n_heads}",
-        )
-    look = _Look(grid, layer)
-    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
-    whole = Block(np.array([0]), 0, len(corpus.token_ids))
-    run_chunk(grid, batcher, [whole], look)
+        if (len(grid.layers), grid.n_heads) != (note.n_layers, note.n_heads):
+            raise _damaged(
+                run,
+                f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
+                f"has {len(grid.layers)} of {grid.n_heads}",
+            )
+        look = _Look(grid, layer)
+        batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+        whole = Block(np.array([0]), 0, len(corpus.token_ids))
+        run_chunk(grid, batcher, [whole], look)
 
     found = corpus.instances
     return TextView(
@@ -107,7 +145,7 @@ def _check_kind(run: Run, source: Source) -> None:
 
 
 def _check_weights(run: Run, source: Source, config: Any) -> None:
-    if hash_weights(source, config) != run.manifest.model.weights_sha256:
+    if hash_model(source, config) != run.manifest.model.weights_sha256:
         raise HeadprobeError(
             source.name, f"its weights are not those that {run.path} measured", "Scan it again"
         )
