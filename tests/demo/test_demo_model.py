@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.packaged import DEMO_MODEL
 from headprobe.store.run_folder import Run
 from headprobe.workflows.request import ScanRequest
@@ -83,7 +83,7 @@ def test_show_head_reads_the_bundled_model(
     demo_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "The animal didn't cross the street because it was too tired."
-    assert _run(["show-head", "L0H0", "-r", str(demo_run.path), "--text", text]) == 0
+    assert command_line.run(["show-head", "L0H0", "-r", str(demo_run.path), "--text", text]) == 0
     assert "animal" in capsys.readouterr().out
 
 
