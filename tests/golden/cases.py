@@ -134,7 +134,7 @@ def texts(case: Recorder) -> None:
     case.headprobe("probes")
     case.headprobe("probes", "marks")
     case.headprobe("probes", "show", "story", "-n", "1")
-    case.headprobe("scan", "--dry-run", *FIXED)
+    case.headprobe("scan", "--dry-run", *FIXED, "-o", "run")
     case.headprobe("scan", "nowhere", code=2)
     case.headprobe("scna", code=2)
 
