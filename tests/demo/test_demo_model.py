@@ -13,14 +13,15 @@ from headprobe.store.run_folder import Run
 from headprobe.workflows.request import ScanRequest
 from headprobe.workflows.scan import scan
 from tests.checkpoints import SHARED
+from tests.golden.cases import record
+from tests.helpers.once import session_folder
 from tests.workflows.conftest import Remembering
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The bundled model on the bundled probes: what `make scan` does."""
-    out = tmp_path_factory.mktemp("demo") / "run"
-    return scan(ScanRequest(out=out, device="cpu"), Remembering())
+    """The bundled model on the bundled probes: the golden case, scanned once for all workers."""
+    return Run.load(record("demo", session_folder(tmp_path_factory) / "golden") / "run")
 
 
 def test_it_is_small_and_has_a_card() -> None:
