@@ -10,7 +10,7 @@ from random import Random
 import pytest
 
 from headprobe.axes import head_name
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.planted.cases import planted_cases
 from headprobe.planted.seats import draw_seats
 from headprobe.planted.words import read_lexicon
@@ -136,9 +136,9 @@ def test_the_command_says_it_by_its_exit_code(
     cases = [replace(case, faults=() if right else (fault,)) for case in found.cases]
     result = replace(found, cases=tuple(cases), right=right)
     monkeypatch.setattr(workflow, "selftest", lambda *_, **__: result)
-    assert _run(["selftest", "--quick", "--json"]) == (0 if right else 1)
+    assert command_line.run(["selftest", "--quick", "--json"]) == (0 if right else 1)
     assert json.loads(capsys.readouterr().out)["right"] is right
-    assert _run(["selftest", "--quiet"]) == (0 if right else 1)
+    assert command_line.run(["selftest", "--quiet"]) == (0 if right else 1)
     assert (capsys.readouterr().out == "") is right
     printed = StringIO()
     draw_selftest(result, console(printed, width=120))
@@ -153,7 +153,7 @@ def test_the_command_says_it_by_its_exit_code(
 def test_a_folder_that_is_there_is_left_alone(kept: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     for taken in (tmp_path, tmp_path / "mine"):
-        assert _run(["selftest", "--quick", "-o", str(taken)]) == 2
+        assert command_line.run(["selftest", "--quick", "-o", str(taken)]) == 2
     assert (tmp_path / "mine").read_text() == "mine"
 
 

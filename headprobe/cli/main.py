@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import NoReturn
 
@@ -30,7 +31,7 @@ def main() -> NoReturn:
     _settle()
     out = _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    code = _run(sys.argv[1:])
+    code = run(sys.argv[1:])
     sys.stdout.flush()
     if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
         what = f"stdout: cannot be written ({out.error.strerror})"
@@ -56,10 +57,16 @@ def _settle() -> None:
     atexit.register(gc.freeze)  # what is left goes with the process; to search it takes most of 1 s
 
 
-def _run(arguments: list[str]) -> int:
+def run(argv: Sequence[str]) -> int:
+    """Run ``headprobe ARGV`` in this process and return its exit code.
+
+    Errors that the user can correct are printed on stderr, as on the command line. A bug raises its
+    exception. Streams, signal handlers and process-wide settings stay as the caller has them;
+    ``main`` sets them for the command line.
+    """
     # not app(): it would draw bugs in its own way and turn interrupts into exit code 1
     try:
-        with get_command(app).make_context("headprobe", arguments or ["--help"]) as context:
+        with get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as leave:
         return leave.exit_code

@@ -1,5 +1,6 @@
 """What becomes of errors, interrupts and bugs."""
 
+import gc
 import os
 import signal
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 import headprobe
-from headprobe.cli.main import main
+from headprobe.cli.main import main, run
 from headprobe.errors import HeadprobeError
 from headprobe.report.progress import Progress
 from headprobe.store.run_folder import RUNS, Run
@@ -197,3 +198,18 @@ def test_one_probe_set_needs_no_list(
     asked = scan_with(lambda request, progress: write_run(RUNS / "made"))
     headprobe.scan("folder", probes=probes)
     assert asked[0].probes == ("story",)
+
+
+def test_a_command_line_is_a_function(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It returns the exit code and changes nothing of the process that calls it."""
+    monkeypatch.chdir(tmp_path)
+    handler, thresholds = signal.getsignal(signal.SIGTERM), gc.get_threshold()
+    assert run(["--version"]) == 0
+    assert capsys.readouterr().out == f"headprobe {headprobe.__version__}\n"
+    assert run(("show-head", "L0H0")) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert run([]) == 0
+    assert "scan" in capsys.readouterr().out
+    assert (signal.getsignal(signal.SIGTERM), gc.get_threshold()) == (handler, thresholds)

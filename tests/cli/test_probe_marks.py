@@ -4,18 +4,18 @@ import json
 
 import pytest
 
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.probes.marks import MARKS, mark_class
 
 
 def test_the_printed_list_is_the_one_in_use(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _run(["probes", "marks", "--json"]) == 0
+    assert command_line.run(["probes", "marks", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == list(MARKS)
     for name, characters in printed.items():
         assert characters
         assert {mark_class(character) for character in characters} == {name}
-    assert _run(["probes", "marks"]) == 0
+    assert command_line.run(["probes", "marks"]) == 0
     page = capsys.readouterr().out
     assert all(name in page for name in MARKS)
     assert "\x1b" not in page

@@ -7,20 +7,21 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.packaged import DEMO_MODEL
 from headprobe.store.run_folder import Run
 from headprobe.workflows.request import ScanRequest
 from headprobe.workflows.scan import scan
 from tests.checkpoints import SHARED
+from tests.golden.cases import record
+from tests.helpers.once import session_folder
 from tests.workflows.conftest import Remembering
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The bundled model on the bundled probes: what `make scan` does."""
-    out = tmp_path_factory.mktemp("demo") / "run"
-    return scan(ScanRequest(out=out, device="cpu"), Remembering())
+    """The bundled model on the bundled probes: the golden case, scanned once for all workers."""
+    return Run.load(record("demo", session_folder(tmp_path_factory) / "golden") / "run")
 
 
 def test_it_is_small_and_has_a_card() -> None:
@@ -83,7 +84,7 @@ def test_show_head_reads_the_bundled_model(
     demo_run: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = "The animal didn't cross the street because it was too tired."
-    assert _run(["show-head", "L0H0", "-r", str(demo_run.path), "--text", text]) == 0
+    assert command_line.run(["show-head", "L0H0", "-r", str(demo_run.path), "--text", text]) == 0
     assert "animal" in capsys.readouterr().out
 
 

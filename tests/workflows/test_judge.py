@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.errors import HeadprobeError
 from headprobe.store.run_folder import Run
 from headprobe.verdicts.rules import load_rules
@@ -172,18 +172,18 @@ def test_bad_rules_stop_a_scan_before_anything_is_read(
 def test_the_command(
     run: Run, lax: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert _run(["judge", str(run.path), "--rules", str(lax)]) == 0
+    assert command_line.run(["judge", str(run.path), "--rules", str(lax)]) == 0
     out, _ = capsys.readouterr()
     assert "roles by layer" in out
     assert " changed its role" in out or " changed their role" in out
-    assert _run(["judge", str(run.path), "--rules", str(lax), "--quiet"]) == 0
+    assert command_line.run(["judge", str(run.path), "--rules", str(lax), "--quiet"]) == 0
     assert capsys.readouterr().out == f"{run.path}\n"
-    assert _run(["judge", str(run.path), "--json"]) == 0
+    assert command_line.run(["judge", str(run.path), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["changes"]
     assert {"name", "was", "now", "reason"} == set(values["changes"][0])
     before = contents(run.path)
-    assert _run(["judge", str(run.path), "--rules", str(tmp_path / "none.yaml")]) == 2
+    assert command_line.run(["judge", str(run.path), "--rules", str(tmp_path / "none.yaml")]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert contents(run.path) == before
 

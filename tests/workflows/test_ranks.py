@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.errors import HeadprobeError
 from headprobe.store.manifest import WorkNote
 from headprobe.store.run_folder import Run
@@ -100,7 +100,7 @@ def test_two_ranks_write_the_run_of_one_though_one_dies(
     assert "SIGKILL" in died.stderr  # torchrun tells of it
     kept = [path.name for path in Path("runs").iterdir()]
     assert kept and all(name.endswith(".unfinished") for name in kept)
-    assert _run(["scan", "--resume", "runs/run"]) == 2  # by one alone
+    assert command_line.run(["scan", "--resume", "runs/run"]) == 2  # by one alone
 
     done = torchrun("-m", "headprobe", "scan", "--resume", "runs/run", "-q")
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.errors import HeadprobeError
 from headprobe.store.run_folder import Run
 from headprobe.workflows.journal import Page, Told
@@ -129,9 +129,9 @@ def test_a_shard_goes_on(scanned: Scan, checkpoint: Path, probes: Path, stop_aft
     for index in range(2):
         stop_after(3)
         words = ["scan", str(checkpoint), "-p", str(probes), "--device", "cpu"]
-        assert _run([*words, "--shard", f"{index + 1}/2", "-o", "run"]) == 130
+        assert command_line.run([*words, "--shard", f"{index + 1}/2", "-o", "run"]) == 130
         stop_after(0)
-        assert _run(["scan", "--resume", f"run.shard-{index + 1}-of-2"]) == 0
+        assert command_line.run(["scan", "--resume", f"run.shard-{index + 1}-of-2"]) == 0
     for index in range(2):
         scanned_shard(checkpoint, probes, Share(index, 2))
     merged, undisturbed = (
@@ -160,20 +160,20 @@ def test_what_is_kept_is_not_lost_by_mistake(
     words = ["scan", str(model), "-p", str(probes), "--device", "cpu"]
     run = "headprobe-runs/mine"
     stop_after(3)
-    assert _run([*words, "-o", run]) == 130
+    assert command_line.run([*words, "-o", run]) == 130
     said = capsys.readouterr().err.splitlines()[-1]
     again = f"Go on with headprobe scan --resume {run}"
     assert said == f"interrupted: what was measured is kept. {again}."
     stop_after(0)
 
     def refused(*asked: str) -> str:
-        assert _run(list(asked)) == 2
+        assert command_line.run(list(asked)) == 2
         return capsys.readouterr().err.splitlines()[-1]
 
     assert again in refused(*words, "-o", run)
     assert "Type no model" in refused("scan", "--resume", run, "--seed", "1")
     assert "nothing of it is kept" in refused("scan", "--resume", "other")
-    assert _run(["runs"]) == 0
+    assert command_line.run(["runs"]) == 0
     assert f"unfinished: {run}. {again}." in capsys.readouterr().err
 
     before = probes.read_bytes()
@@ -189,7 +189,7 @@ def test_what_is_kept_is_not_lost_by_mistake(
     assert f"was begun in {tmp_path}" in refused("scan", "--resume", "mine")
     monkeypatch.chdir(tmp_path)
 
-    assert _run(["scan", "--resume", run, "-q"]) == 0
+    assert command_line.run(["scan", "--resume", run, "-q"]) == 0
     assert "is finished" in refused("scan", "--resume", run)
     assert kept(Path("headprobe-runs")) == []
 

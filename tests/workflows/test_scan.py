@@ -10,7 +10,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaModel
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import Source
 from headprobe.model.heads import HeadGrid, observe_heads
@@ -118,7 +118,7 @@ def test_plain_text_gives_shape_and_no_relation(scanned: Scan, tmp_path: Path) -
     run = scanned(probes=text)
     assert run.heads["entropy"].gt(0).all()
     assert run.relations.empty
-    assert _run(["show-head", "L0H0", "-r", str(run.path)]) == 0
+    assert command_line.run(["show-head", "L0H0", "-r", str(run.path)]) == 0
 
 
 def test_a_probe_file_of_three_lines(scanned: Scan, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_typed_text_may_need_code_of_the_model(
     monkeypatch.setattr("headprobe.workflows.show_text.load_config", refuse)
     for option in ([], ["--trust-remote-code"]):
         words = ["show-head", "L0H0", "-r", str(run.path), "--text", "The dog.", *option]
-        assert _run(words) == 2
+        assert command_line.run(words) == 2
     assert asked == [False, True]
 
 
@@ -208,12 +208,12 @@ def test_the_command_line_end_to_end(
 ) -> None:
     run, tables = tmp_path / "run", tmp_path / "tables"
     words = ["scan", str(checkpoint), "-p", str(PROBES), "-o", str(run), "--csv", str(tables)]
-    assert _run(words) == 0
+    assert command_line.run(words) == 0
     out, err = capsys.readouterr()
     assert "roles by layer" in out
     assert "\x1b" not in out + err
     assert (tables / "heads.csv").read_bytes() == (run / "heads.csv").read_bytes()
-    assert _run(["show-head", "l2h3", "-r", str(run)]) == 0
+    assert command_line.run(["show-head", "l2h3", "-r", str(run)]) == 0
     assert "L2H3" in capsys.readouterr().out
-    assert _run(["show-head", "L3H0", "-r", str(run)]) == 2
+    assert command_line.run(["show-head", "L3H0", "-r", str(run)]) == 2
     assert "L0H0 to L2H3" in capsys.readouterr().err

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli import main as command_line
 from headprobe.store.run_folder import Run
 from headprobe.store.shard_folder import find_shards
 from headprobe.store.tallies import Tallies
@@ -28,7 +28,7 @@ def test_shards_make_the_run(scanned: Scan, words: list[str], tmp_path: Path) ->
     """Of two passages the third shard has none; one of the sequences of random tokens it has."""
     whole = scanned(out=Path("elsewhere/whole"), shuffle=True)
     for number in (2, 3, 1):
-        assert _run([*words, "--shuffle", "--shard", f"{number}/3"]) == 0
+        assert command_line.run([*words, "--shuffle", "--shard", f"{number}/3"]) == 0
     merged = headprobe.merge("run", progress=Remembering())
     assert_alike(whole, merged)
     theirs = Tallies.load(merged.path / "shuffled.npz")
@@ -45,7 +45,7 @@ def test_what_is_no_whole_is_refused(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*asked: str) -> str:
-        assert _run(list(asked)) == 2
+        assert command_line.run(list(asked)) == 2
         (said,) = capsys.readouterr().err.splitlines()[-1:]
         return said
 
@@ -56,17 +56,17 @@ def test_what_is_no_whole_is_refused(
     assert "Write 3/8" in refused(*words, "--shard", "3/2")
     assert "has no tables" in refused(*words, "--shard", "1/2", "--csv", "tables")
     assert "run: has no shards" in refused("merge", "run")
-    assert _run([*words, "--shard", "1/2"]) == 0
+    assert command_line.run([*words, "--shard", "1/2"]) == 0
     assert capsys.readouterr().out == f"{one}\n"
     assert "exists already" in refused(*words, "--shard", "1/2")
     assert "run: shard 2/2 is missing" in refused("merge", "run")
-    assert _run([*words, "--shard", "2/2", "--seed", "1"]) == 0
+    assert command_line.run([*words, "--shard", "2/2", "--seed", "1"]) == 0
     assert f"{two}: differs from {one} in the seed (0 and 1)" in refused("merge", "run")
-    assert _run([*words, "--shard", "2/2", "--overwrite"]) == 0
+    assert command_line.run([*words, "--shard", "2/2", "--overwrite"]) == 0
     assert "both shard 2" in refused("merge", one, two, two)
     other = shutil.copytree(two, tmp_path / "odd" / "run.shard-2-of-2")
     assert "both shard 2" in refused("merge", one, two, str(other))
-    assert _run([*words, "--shard", "1/3"]) == 0
+    assert command_line.run([*words, "--shard", "1/3"]) == 0
     assert "is one of 3 shards, " in refused("merge", "run")
     assert "is no shard" in refused("merge", str(tmp_path / "odd"))
     (Path(two) / "tallies.npz").write_bytes(b"")
