@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="headprobe",
     help="Says what each attention head of a Llama-style checkpoint is for, with evidence.",
-    epilog="Documentation: headprobe docs lists the topics, headprobe docs TOPIC shows one.",
+    epilog="Documentation: headprobe docs [TOPIC]",
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -25,6 +25,10 @@ def draw_page(text: str, console: Console) -> None:
         console.out(text, end="", highlight=False)
         return
     from rich.markdown import Markdown
+    from rich.theme import Theme
 
+    # rich's own style for code has a black background, which a light terminal shows as boxes.
+    theme = Theme({"markdown.code": "cyan", "markdown.code_block": "default"})
     # Links between pages are file names. They mean nothing to a terminal, so their text is enough.
-    console.print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))
+    with console.use_theme(theme):
+        console.print(Markdown(text, code_theme="ansi_dark", hyperlinks=False))

@@ -25,7 +25,9 @@ class Topic:
 
 def list_topics(folder: Path = DOCS) -> list[Topic]:
     """All topics by name; HeadprobeError where the installation lacks the documentation."""
-    topics = [_read(path) for path in sorted(folder.glob("*.md"), key=lambda path: path.stem.lower())]
+    topics = [
+        _read(path) for path in sorted(folder.glob("*.md"), key=lambda path: path.stem.lower())
+    ]
     if not topics:
         raise HeadprobeError(str(folder), "the documentation is missing", "Install headprobe again")
     return topics
