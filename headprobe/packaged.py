@@ -12,3 +12,7 @@ def configs_folder() -> Path:
     """The packaged configuration: inside the wheel, or beside the package in a checkout."""
     inside = _PACKAGE / "configs"
     return inside if inside.is_dir() else _PACKAGE.parent / "configs"
+
+
+DOCS = _PACKAGE / "docs"
+"""The documentation, one Markdown file per topic."""

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="headprobe",
     help="Says what each attention head of a Llama-style checkpoint is for, with evidence.",
+    epilog="Documentation: headprobe docs [TOPIC]",
     rich_markup_mode=None,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -179,3 +180,19 @@ def _runs(
         draw_runs(found, stdout())
     else:
         print(plain(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)
+
+
+@app.command("docs")
+def _docs(
+    topic: Annotated[
+        str | None, typer.Argument(metavar="TOPIC", help="Page to show [list the topics].")
+    ] = None,
+) -> None:
+    """List the topics of the documentation, or show one."""
+    from headprobe.report.docs_view import draw_page, draw_topics
+    from headprobe.workflows.documentation import find_topic, list_topics
+
+    if topic is None:
+        draw_topics(((each.name, each.summary) for each in list_topics()), stdout())
+    else:
+        draw_page(find_topic(topic).text, stdout())
