@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import headprobe
-from headprobe.cli.main import _run
+from headprobe.cli.main import run
 from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import Source, load_config, load_model
 from headprobe.store.run_folder import Run
@@ -106,7 +106,7 @@ def test_a_planted_note_executes_nothing(
     marker, note = planted
     keep(note)
     for consent in ([], ["--trust-remote-code"]):
-        assert _run(["scan", "--resume", "run", *consent]) == 2
+        assert run(["scan", "--resume", "run", *consent]) == 2
         assert "run: differs from what was begun in" in capsys.readouterr().err.splitlines()[-1]
         assert not marker.exists()
     with pytest.raises(HeadprobeError, match="differs from what was begun"):
@@ -230,11 +230,11 @@ def test_text_is_shown_by_the_model_that_was_measured(
 ) -> None:
     run = scanned(model)
     words = ["show-head", "L0H0", "-r", str(run.path), "--text", "The dog saw it."]
-    assert _run(words) == 0
+    assert run(words) == 0
     assert capsys.readouterr().err == f"loading the model that was measured: {model}\n"
     good = (model / "model.safetensors").read_bytes()
     other_weights(model, "model.safetensors")
-    assert _run(words) == 2
+    assert run(words) == 2
     assert f"its weights are not those that {run.path} measured" in capsys.readouterr().err
     (model / "model.safetensors").write_bytes(good)
     good_manifest = (run.path / "manifest.json").read_text()
