@@ -78,7 +78,8 @@ def load_adapter(source: "Source", model: PreTrainedModel) -> PreTrainedModel:
     fit. The model's own modules are changed."""
     adapter = str(source.adapter)
     try:
-        import peft
+        with hold_back_chatter():  # it imports the quantisation libraries that are installed
+            import peft
     except ImportError as error:
         raise HeadprobeError(
             adapter, "is an adapter, which peft reads", "Install it: pip install headprobe[lora]"
