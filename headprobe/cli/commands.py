@@ -74,13 +74,14 @@ def _show_head(
 ) -> None:
     """Show one head: its role, its numbers, its sentences."""
     from headprobe.axes import parse_head
-    from headprobe.workflows.show_head import check_head, show_head
+    from headprobe.workflows.show_head import show_head
 
     layer, number = parse_head(head)
     found = find_run(run, quiet)
-    check_head(found, layer, number)
+    found.check_head(layer, number)
     if text is not None:
-        _show_text(found, layer, number, text, trust_remote_code, as_json)
+        typed = sys.stdin.read() if text == "-" else text
+        _show_text(found, layer, number, typed, trust_remote_code, as_json)
         return
     view = show_head(found, layer, number)
     if as_json:

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from headprobe.verdicts.wording import MISSING, chance_of, fraction, signed, span
+from headprobe.verdicts.wording import MISSING, TOO_LITTLE, chance_of, fraction, signed, span
 
 __all__ = [
     "MISSING",
+    "TOO_LITTLE",
     "chance_of",
     "count",
     "decimal",
