@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from headprobe.report.palette import LABEL, NONE, kind_of, kinds, marks, roles_of, second_kind
-from headprobe.report.plain import plain
+from headprobe.report.plain import clip
 from headprobe.store.tables import Row
 
 BETWEEN = "    "
@@ -55,7 +55,7 @@ def legend(heads: Sequence[Row], width: int) -> list[Text]:
         count = f"{each.heads:,}"
         if each.strongest != each.heads:
             count += f" ({each.strongest:,} strongest)"
-        entry = Text.assemble((mark.letter, mark.style), f" {plain(each.kind)} ", (count, LABEL))
+        entry = Text.assemble((mark.letter, mark.style), f" {clip(each.kind, 40)} ", (count, LABEL))
         if lines[-1] and len(lines[-1]) + 3 + len(entry) > width:
             lines.append(Text())
         lines[-1].append("   " if lines[-1] else "").append_text(entry)

@@ -128,12 +128,11 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
 
 
 def _category(row: Row) -> str:
-    """What distance and parts of speech alone would score, and whether that is beaten, on a line of
-    its own; nothing where it was not computed."""
-    if row.number("category_top1") is None:
+    """What distance and parts of speech alone would score, on a line of its own, where the head
+    beats that, too."""
+    if row.text("beats") != "category" or row.number("category_top1") is None:
         return ""
-    also = "also beats" if row.text("beats") == "category" else "does not beat"
-    return f"\n  {also} category {numbers.fraction(row.number('category_top1'))}"
+    return f"\n  also beats category {numbers.fraction(row.number('category_top1'))}"
 
 
 def _rank(row: Row) -> tuple[bool, bool, float]:

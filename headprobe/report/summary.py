@@ -83,7 +83,7 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
             [
                 f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
                 f"{numbers.count(model.n_heads, 'head')}",
-                numbers.groups(model.n_kv_heads),
+                f"{numbers.groups(model.n_kv_heads)}; "
                 f"{plain(model.dtype)} on {plain(model.device)}",
             ],
             width - _LABEL,

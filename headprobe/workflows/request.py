@@ -105,7 +105,7 @@ def recall(target: Path, ranks: Alone) -> Attempt:
         raise _nothing(target)
     if kept["folder"] != str(Path.cwd()):
         raise HeadprobeError(
-            str(target), f"was begun in {kept['folder']}", "Go there, and type it again"
+            str(target), f"was started in {kept['folder']}", "Run the command in that folder"
         )
     return Attempt(
         ScanRequest.of(kept["request"]),
@@ -121,13 +121,19 @@ def _nothing(target: Path) -> HeadprobeError:
     if others and others[0].ranks > 1:
         what = f"was shared by {others[0].ranks} ranks"
         command = replace(others[0], target=target).command
-        return HeadprobeError(str(target), what, f"Go on with {command}")
+        return HeadprobeError(str(target), what, f"Resume it with {command}")
     if others:
-        return HeadprobeError(str(target), "was begun by one process", "Go on without torchrun")
+        return HeadprobeError(
+            str(target), "was started by one process", "Resume it without torchrun"
+        )
     if (target / MANIFEST).is_file():
-        return HeadprobeError(str(target), "is finished", "headprobe runs lists the runs there are")
+        return HeadprobeError(
+            str(target), "is already finished; nothing to resume", "headprobe runs lists all runs"
+        )
     return HeadprobeError(
-        str(target), "nothing of it is kept: that begins after a minute", "Scan from the beginning"
+        str(target),
+        "nothing to resume: progress is saved only after the first minute",
+        "Start the scan again",
     )
 
 
@@ -140,6 +146,6 @@ def check_unfinished(target: Path, overwrite: bool) -> None:
         else:
             raise HeadprobeError(
                 str(target),
-                "a scan of it was interrupted, and what it had is kept",
-                f"Go on with {replace(kept, target=target).command}, or begin again: --overwrite",
+                "an interrupted scan of it can be resumed",
+                f"Resume it with {replace(kept, target=target).command}, or start again with --overwrite",
             )

@@ -150,7 +150,7 @@ def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -
     found = plan(request, Remembering())
     assert (found.n_layers, found.n_heads) == (3, 4)
     assert found.passages == 2
-    assert ("nsubj → dependent", 8) in found.relations
+    assert ("verb → its subject (nsubj)", 8) in found.relations
     assert not target.exists()
 
 
