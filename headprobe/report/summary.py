@@ -52,10 +52,13 @@ def draw_summary(run: Run, console: Console) -> None:
     console.print(title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    for part in _caution(manifest):
-        console.print(part)
     alike = run.rows(run_folder.PAIRS)
-    for part in [*draw_best(heads, relations), *_by_conduct(heads), *_redundant(heads, alike)]:
+    for part in [
+        *_caution(manifest),
+        *draw_best(heads, relations),
+        *_by_conduct(heads),
+        *_redundant(heads, alike),
+    ]:
         console.print(part)
     width = console.width
     controls = run.rows(run_folder.CONTROLS) if run_folder.CONTROLS in run.tables else []

@@ -147,5 +147,6 @@ def check_unfinished(target: Path, overwrite: bool) -> None:
             raise HeadprobeError(
                 str(target),
                 "an interrupted scan of it can be resumed",
-                f"Resume it with {replace(kept, target=target).command}, or start again with --overwrite",
+                f"Resume it with {replace(kept, target=target).command}, "
+                "or start again with --overwrite",
             )

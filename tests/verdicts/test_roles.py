@@ -52,8 +52,8 @@ def test_each_role_is_earned(rules: Rules, relation: object, role: str) -> None:
 
 def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
     assert verdict_of(rules, [OBJ]).reason == (
-        "object → its verb (obj): top1 .80 against .40 habit, gain +.40 [+.34 +.46], n 400, q <.001, "
-        "beats category"
+        "object → its verb (obj): top1 .80 against .40 habit, gain +.40 [+.34 +.46], n 400, "
+        "q <.001, beats category"
     )
     assert verdict_of(rules, [OBJ], beats=1).reason.endswith("q <.001, beats distance")
     assert verdict_of(rules, [STRICT]).reason.startswith(
