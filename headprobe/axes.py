@@ -7,6 +7,8 @@ N flattened head (layer * heads + head), G domain, Y category, M deprel pair and
 """
 
 import re
+from collections.abc import Sequence
+from typing import SupportsIndex
 
 from headprobe.errors import HeadprobeError
 
@@ -28,12 +30,17 @@ def head_name(layer: int, head: int) -> str:
     return f"L{layer}H{head}"
 
 
-def parse_head(text: str) -> tuple[int, int]:
-    """(layer, head) of ``L12H5``, ``l12h5``, ``12.5`` or ``12-5``; HeadprobeError otherwise."""
-    match = _HEAD.fullmatch(text.strip())
-    if match is None:
+def parse_head(name: str | Sequence[int]) -> tuple[int, int]:
+    """(layer, head) of ``"L12H5"``, ``"l12h5"``, ``"12.5"``, ``"12-5"`` or ``(12, 5)``;
+    HeadprobeError for anything else."""
+    if isinstance(name, str):
+        match = _HEAD.fullmatch(name.strip())
+        numbers = [int(number) for number in match.groups() if number is not None] if match else []
+    else:
+        numbers = [int(number) for number in name if isinstance(number, SupportsIndex)]
+        numbers = numbers if len(numbers) == len(name) and min(numbers, default=0) >= 0 else []
+    if len(numbers) != 2:
         raise HeadprobeError(
-            f"head {text!r}", "not the name of a head", "Write it as L12H5, both counted from 0"
+            f"head {name!r}", "not the name of a head", "Write it as L12H5, both counted from 0"
         )
-    layer, head = (int(number) for number in match.groups() if number is not None)
-    return layer, head
+    return numbers[0], numbers[1]

@@ -1,8 +1,10 @@
 """Text to token ids and character offsets."""
 
+import json
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -62,12 +64,25 @@ class Encoder:
     @property
     def start_tokens(self) -> tuple[str, ...]:
         """The start tokens as text."""
-        return tuple(self._tokenizer.convert_ids_to_tokens(list(self.start)))
+        return tuple(self.tokens(self.start))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The pieces of ``ids`` as the tokenizer writes them."""
+        """The text of each of ``ids``, bytes that make no whole character as ``<0xE2>``."""
         pieces: list[str] = self._tokenizer.convert_ids_to_tokens(list(ids))
-        return pieces
+        special = set(self._tokenizer.all_special_tokens)
+        return [
+            piece if piece in special else readable_piece(piece, self._is_byte_level)
+            for piece in pieces
+        ]
+
+    @cached_property
+    def _is_byte_level(self) -> bool:
+        decoder = self._tokenizer.backend_tokenizer.decoder
+        if decoder is None:
+            return False
+        state = json.loads(decoder.__getstate__())
+        parts = [state, *state.get("decoders", ())]
+        return any(part.get("type") == "ByteLevel" for part in parts)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, without start tokens; recent ones are remembered."""
@@ -96,6 +111,31 @@ class Encoder:
         while len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
         return found
+
+
+def readable_piece(piece: str, byte_level: bool) -> str:
+    """A vocabulary entry as text. Byte-level vocabularies (GPT-2 and after) write each byte as one
+    printable character (``Ġ`` for a space), others write a space as ``▁``."""
+    if not byte_level:
+        return piece.replace("▁", " ")
+    numbers = _byte_of_character()
+    if not all(character in numbers for character in piece):
+        return piece  # an added token, which is kept as it is written
+    text = bytes(numbers[character] for character in piece).decode("utf-8", "surrogateescape")
+    return "".join(
+        f"<0x{ord(character) - 0xDC00:02X}>" if 0xDC80 <= ord(character) <= 0xDCFF else character
+        for character in text
+    )
+
+
+@cache
+def _byte_of_character() -> dict[str, int]:
+    """GPT-2's printable character -> byte: printable Latin-1 stands for itself, the others are
+    numbered from 256 on (Radford et al. 2019, ``bytes_to_unicode``)."""
+    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in plain]
+    characters = [*plain, *(256 + place for place in range(len(others)))]
+    return {chr(code): byte for code, byte in zip(characters, [*plain, *others], strict=True)}
 
 
 def _find(full: Sequence[int], part: Sequence[int]) -> int:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(
     name="headprobe",
-    help="Says what each attention head of a Llama-style checkpoint is for, with evidence.",
+    help="Report what each attention head of a Llama-style checkpoint is for, with evidence.",
     epilog="Documentation: headprobe docs [TOPIC]",
     rich_markup_mode=None,
     add_completion=False,
@@ -37,7 +37,8 @@ app = typer.Typer(
 app.add_typer(probes_app, name="probes")
 
 RunOption = Annotated[
-    Path | None, typer.Option("--run", "-r", metavar="RUN", help="Run folder [newest].")
+    Path | None,
+    typer.Option("--run", "-r", metavar="RUN", help="Run folder [default: the newest]."),
 ]
 
 
@@ -51,7 +52,9 @@ def _version(asked: bool) -> None:
 def _root(
     version: Annotated[
         bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     pass
@@ -64,24 +67,31 @@ app.command("merge")(merge)
 
 @app.command("show-head")
 def _show_head(
-    head: Annotated[str, typer.Argument(metavar="HEAD", help="L12H5, 12.5 or 12-5.")],
+    head: Annotated[
+        str, typer.Argument(metavar="HEAD", help="Head, counted from 0: L12H5, 12.5 or 12-5.")
+    ],
     run: RunOption = None,
     text: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="Run the model on this text instead.")
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Run the model on TEXT and show what the head attends to; - reads stdin.",
+        ),
     ] = None,
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show one head: its role, its numbers, its sentences."""
+    """Show the role of one head, its numbers and example sentences."""
     from headprobe.axes import parse_head
-    from headprobe.workflows.show_head import check_head, show_head
+    from headprobe.workflows.show_head import show_head
 
     layer, number = parse_head(head)
     found = find_run(run, quiet)
-    check_head(found, layer, number)
+    found.check_head(layer, number)
     if text is not None:
-        _show_text(found, layer, number, text, trust_remote_code, quiet, as_json)
+        typed = sys.stdin.read() if text == "-" else text
+        _show_text(found, layer, number, typed, trust_remote_code, quiet, as_json)
         return
     view = show_head(found, layer, number)
     if as_json:
@@ -124,13 +134,15 @@ def _show_text(
 
 @app.command("export")
 def _export(
-    csv: Annotated[Path, typer.Option(metavar="DIR", help="Where the tables go.")],
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Run folder [newest].")] = None,
+    csv: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the tables to.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Copy the tables of a run as CSV files."""
+    """Write the tables of a run as CSV files."""
     from headprobe.report.plain import plain
     from headprobe.workflows.export import export
 
@@ -149,13 +161,15 @@ def _runs(
     folder: Annotated[
         Path | None,
         typer.Argument(
-            metavar="FOLDER", help="Where they are [headprobe-runs].", show_default=False
+            metavar="FOLDER",
+            help="Folder that holds the runs [default: headprobe-runs].",
+            show_default=False,
         ),
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the runs in a folder, newest first, and the scans that can be gone on with."""
+    """List the runs in a folder, newest first, and resumable scans."""
     from headprobe.report.plain import plain
     from headprobe.store.run_folder import RUNS
     from headprobe.workflows.runs import runs, unfinished
@@ -165,7 +179,7 @@ def _runs(
         raise HeadprobeError(str(folder), "no such folder", f"Name one, or leave it out for {RUNS}")
     found, broken = runs(where)
     for kept in unfinished(where):
-        print(plain(f"unfinished: {kept.target}. Go on with {kept.command}."), file=sys.stderr)
+        print(plain(f"unfinished: {kept.target}. Resume it with {kept.command}."), file=sys.stderr)
     for error in broken:
         print(plain(f"warning: {error}"), file=sys.stderr)
     if as_json:

@@ -19,19 +19,24 @@ from headprobe.cli.printing import (
 
 
 def judge(
-    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="Run folder [newest].")] = None,
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
     rules: RulesOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", "-o", metavar="RUN", help="Write another run [judge it where it is]."
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="Run folder to write [default: replace the verdicts of RUN].",
         ),
     ] = None,
     overwrite: Overwrite = False,
     quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run by other rules, without its model."""
+    """Apply other rules to a run; the model is not needed."""
     from headprobe.report.plain import plain
     from headprobe.workflows.judge import judge_run
 

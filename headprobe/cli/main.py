@@ -73,7 +73,7 @@ def run(argv: Sequence[str]) -> int:
     except HeadprobeError as error:
         return _say(str(error), USER)
     except KeyboardInterrupt as interrupt:
-        again = "nothing half-written is left. Type the same command again"
+        again = "no partial files are left. Run the same command again"
         return _say(f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED)
     except _UsageProblem as problem:
         return _say(_one_line(problem), USER)
@@ -85,7 +85,7 @@ def _one_line(problem: BaseException) -> str:
     command = context.command_path if context is not None else "headprobe"
     message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
     said = message.strip().rstrip(".")
-    return f"{command}: {said}{'' if said.endswith('?') else '.'} Type {command} --help."
+    return f"{command}: {said}{'' if said.endswith('?') else '.'} See {command} --help."
 
 
 def _say(line: str, code: int) -> int:

@@ -10,16 +10,22 @@ from headprobe.cli.printing import AsJson, FolderAlone, Overwrite, print_run
 
 def merge(
     shards: Annotated[
-        list[Path], typer.Argument(metavar="RUN", help="The run, or its shards' folders.")
+        list[Path], typer.Argument(metavar="RUN", help="The run, or the folders of its shards.")
     ],
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="RUN", help="[the run of the shards]")
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="Run folder to write [default: the run of the shards].",
+        ),
     ] = None,
     overwrite: Overwrite = False,
     quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a run of the shards of a scan, without its model."""
+    """Combine the shards of a scan into one run; the model is not needed."""
     from headprobe.report.progress import progress_for
     from headprobe.workflows import merge as workflow
 

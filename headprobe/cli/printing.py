@@ -11,19 +11,23 @@ if TYPE_CHECKING:
 
     from headprobe.store.run_folder import Run
 
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Results and warnings only.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
 FolderAlone = Annotated[
-    bool, typer.Option("--quiet", "-q", help="Warnings and the run's folder only.")
+    bool, typer.Option("--quiet", "-q", help="Print only warnings and the run folder.")
 ]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace existing files or an existing run.")
+]
 TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run code that a Hub model brings.")
+    bool, typer.Option("--trust-remote-code", help="Allow code from the model's repository to run.")
 ]
 RulesOption = Annotated[
     Path | None,
-    typer.Option("--rules", metavar="FILE", help="Rules that differ from the packaged ones."),
+    typer.Option(
+        "--rules", metavar="FILE", help="YAML file of rules that override the packaged ones."
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="JSON on stdout, for machines.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
 def stdout() -> "Console":

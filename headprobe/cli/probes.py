@@ -8,7 +8,7 @@ import typer
 from headprobe.cli.printing import AsJson, print_json, stdout
 
 probes_app = typer.Typer(
-    rich_markup_mode=None, help="List the built-in probe sets, or print from one."
+    rich_markup_mode=None, help="List the built-in probe sets, or show what is in a probe set."
 )
 
 
@@ -33,11 +33,13 @@ def _probes(context: typer.Context, as_json: AsJson = False) -> None:
 
 @probes_app.command("show")
 def _probes_show(
-    name: Annotated[str, typer.Argument(metavar="PROBES", help="Built-in set, file or folder.")],
-    most: Annotated[int, typer.Option("-n", metavar="N", help="Documents to print.")] = 3,
+    name: Annotated[
+        str, typer.Argument(metavar="PROBES", help="Built-in probe set, file or folder.")
+    ],
+    most: Annotated[int, typer.Option("-n", metavar="N", help="Number of documents to print.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Print some of a probe set, readable."""
+    """Print a few documents of a probe set with their annotation."""
     from dataclasses import asdict
 
     from headprobe.report.probes_view import draw_samples
@@ -52,7 +54,7 @@ def _probes_show(
 
 @probes_app.command("marks")
 def _probes_marks(as_json: AsJson = False) -> None:
-    """Print which characters make which punctuation mark."""
+    """Print the characters of each class of punctuation marks."""
     from headprobe.workflows.probe_sets import list_marks
 
     marks = list_marks()

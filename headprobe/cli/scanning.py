@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 def scan(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Hub id or folder [the bundled demo].")
+        str | None,
+        typer.Argument(
+            metavar="MODEL", help="Hub id or local folder [default: the bundled demo model]."
+        ),
     ] = None,
     probes: Annotated[
         list[str] | None,
@@ -32,54 +35,74 @@ def scan(
             "--probes",
             "-p",
             metavar="PROBES",
-            help="Built-in set, file or folder; repeatable [all built-in sets].",
+            help="Built-in probe set, file or folder; repeatable [default: all built-in sets].",
         ),
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="RUN", help="[headprobe-runs/<model>-<time>]"),
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="New run folder [default: headprobe-runs/<model>-<time>].",
+        ),
     ] = None,
-    device: Annotated[str, typer.Option(metavar="DEVICE", help="cpu, cuda, mps, ...")] = "auto",
+    device: Annotated[
+        str, typer.Option(metavar="DEVICE", help="Device to run the model on: cpu, cuda, mps, ...")
+    ] = "auto",
     dtype: Annotated[
-        str, typer.Option(metavar="DTYPE", help="float32, bfloat16, float16")
+        str,
+        typer.Option(
+            metavar="DTYPE", help="Number format of the weights: float32, bfloat16, float16."
+        ),
     ] = "auto",
     revision: Annotated[
-        str | None, typer.Option(metavar="R", help="Of a Hub model: a branch, tag or commit.")
+        str | None, typer.Option(metavar="R", help="Branch, tag or commit of a Hub model.")
     ] = None,
     adapter: Annotated[
         str | None, typer.Option(metavar="DIR", help="A LoRA adapter to put on the model.")
     ] = None,
     max_passages: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Take a sample of N passages.")
+        int | None, typer.Option(min=1, metavar="N", help="Measure a random sample of N passages.")
     ] = None,
     budget: BudgetOption = None,
     memory: MemoryOption = None,
     csv: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Copy the tables there, too.")
+        Path | None, typer.Option(metavar="DIR", help="Also write the tables as CSV files to DIR.")
     ] = None,
     rules: RulesOption = None,
     twin: Annotated[
-        bool, typer.Option("--twin", help="Measure random weights, too: they must earn nothing.")
+        bool,
+        typer.Option(
+            "--twin", help="Also scan a random-weight copy (control; should earn no roles)."
+        ),
     ] = False,
     shuffle: Annotated[
-        bool, typer.Option("--shuffle", help="Measure links that mean nothing, too.")
+        bool,
+        typer.Option("--shuffle", help="Also scan shuffled links (control; should earn no roles)."),
     ] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be measured.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what would be measured, and stop.")
+    ] = False,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted scan; type nothing else."),
+        typer.Option(
+            metavar="RUN", help="Resume an interrupted scan; you need not repeat its options."
+        ),
     ] = None,
     shard: Annotated[
         str | None,
-        typer.Option(metavar="I/N", help="Scan one of N equal shards, for merge; wants --out."),
+        typer.Option(
+            metavar="I/N", help="Scan only shard I of N, for headprobe merge; requires --out."
+        ),
     ] = None,
     overwrite: Overwrite = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of every sample that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     trust_remote_code: TrustRemoteCode = False,
     quiet: FolderAlone = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure every head of a model, and say what each is for."""
+    """Measure every attention head of a model and report what each one is for."""
     from headprobe.errors import HeadprobeError
     from headprobe.store.run_folder import MANIFEST, Run
     from headprobe.workflows.export import check_export, export
@@ -112,8 +135,8 @@ def scan(
     if resume is not None and (request != consent or dry_run):
         raise HeadprobeError(
             f"--resume {resume}",
-            "knows all that was asked",
-            "Type no model and no option beside, but --trust-remote-code where it is needed",
+            "already knows the options of that scan",
+            "Give no model and no other option but --trust-remote-code where it is needed",
         )
     if csv is not None and shard is not None:
         raise HeadprobeError("--csv", "a shard has no tables", "Give it to headprobe export later")

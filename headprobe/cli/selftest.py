@@ -9,18 +9,25 @@ from headprobe.cli.printing import AsJson, Quiet, print_json, stdout
 
 
 def selftest(
-    quick: Annotated[bool, typer.Option("--quick", help="A few checkpoints only.")] = False,
-    seed: Annotated[int, typer.Option(metavar="N", help="Of weights and seats.")] = 0,
+    quick: Annotated[bool, typer.Option("--quick", help="Test only a few checkpoints.")] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Random seed of the weights and of where heads are planted."
+        ),
+    ] = 0,
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", metavar="DIR", help="Keep checkpoints and runs there."),
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Keep the checkpoints and their runs in DIR."
+        ),
     ] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scan checkpoints whose heads are known, and compare.
+    """Scan generated checkpoints whose heads are known and compare the results.
 
-    Exit code 1 if anything is missed or falsely named.
+    Exits with code 1 if a planted head is missed or another head gets a role.
     """
     from dataclasses import asdict
 

@@ -8,10 +8,12 @@ import typer
 from headprobe.errors import HeadprobeError
 
 BudgetOption = Annotated[
-    int | None, typer.Option(min=8, metavar="TOKENS", help="Of a passage [512].")
+    int | None,
+    typer.Option(min=8, metavar="TOKENS", help="Maximum tokens per passage [default: 512]."),
 ]
 MemoryOption = Annotated[
-    str | None, typer.Option(metavar="SIZE", help="Over the weights: 500MiB, 2GiB.")
+    str | None,
+    typer.Option(metavar="SIZE", help="Memory limit beyond the model weights, e.g. 2GiB."),
 ]
 
 _UNITS = {unit: 1024**power for power, unit in enumerate(("B", "KiB", "MiB", "GiB", "TiB"))}
@@ -25,6 +27,6 @@ def parse_size(text: str | int) -> int:
     size = _BY_LETTERS.get(found[2].lower()) if found else None
     if found is None or size is None or not (number := int(float(found[1]) * size)):
         raise HeadprobeError(
-            f"--memory {text}", "is no size", "Write a number and its unit: 500MiB, 2GiB"
+            f"--memory {text}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
         )
     return number

@@ -10,10 +10,10 @@ from rich.text import Text
 
 from headprobe.report import numbers
 from headprobe.report.palette import LABEL, NONE, kind_of, marks
-from headprobe.report.parts import title
+from headprobe.report.parts import longest_word, title
 from headprobe.report.plain import clip, plain
 from headprobe.store.tables import Row
-from headprobe.verdicts.wording import asked_words
+from headprobe.verdicts import wording
 
 BEST = 5
 """Heads shown per role, each the best for another relation."""
@@ -27,16 +27,14 @@ LONGEST_BASELINE = 16
 
 def relation_words(row: Row) -> str:
     """What a row of ``relations.csv`` asks for, as people read it."""
-    return clip(
-        asked_words(*(row.text(name) for name in ("family", "relation", "looks_to"))), 2 * LONGEST
-    )
+    family, relation, looks_to = (row.text(name) for name in ("family", "relation", "looks_to"))
+    return clip(wording.relation_words(family, relation, looks_to), 2 * LONGEST)
 
 
 def baseline_words(row: Row) -> str:
-    """``.40 offset -2``: the best baseline's top1, its name, for an offset which one."""
-    name = clip(row.text("baseline"), LONGEST_BASELINE)
-    if name == "offset" and row.text("best_offset"):
-        name += f" -{row.whole('best_offset')}"
+    """``.40 2 words back``: the best baseline's top1 and its name, for an offset which one."""
+    offset = row.whole("best_offset") if row.text("best_offset") else None
+    name = clip(wording.baseline_name(row.text("baseline"), offset), LONGEST_BASELINE)
     return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
 
 
@@ -44,19 +42,32 @@ def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[Render
     """The table of the best heads, or why there is none."""
     shown = best_heads(relations)
     if not shown:
-        reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
-        yield title("no head could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
+        yield from _nothing_judged(heads, relations)
         return
     if shown[0][0]:
-        yield title(
-            "best heads", "chosen on half the documents, gain on the other, the rest on all"
+        yield title("best heads")
+        yield Text(
+            "gain: top1 - baseline; held out: gain on documents not used to choose", style=LABEL
         )
     else:
         yield title(
             "no head earned a role by what it looks for",
-            "what came nearest, by the lower end of gain",
+            "the nearest, by the lower end of gain",
         )
     yield _best_table(shown)
+
+
+def _nothing_judged(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
+    """Why no relation says anything: the probes have none, or too few instances of each."""
+    if not any(row.whole("n") for row in relations):
+        yield title("no relations to test")
+        yield Text(
+            "the probes are not annotated; coreference, syntax and punctuation need annotation",
+            style=LABEL,
+        )
+        return
+    reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
+    yield title("no relation could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
 
 
 def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -91,33 +102,34 @@ def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
 
 
 def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
+    """One line per head, under a line for each role; without roles the interval of the gain."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     named = any(role for role, _ in rows)
-    if named:
-        table.add_column("role", no_wrap=True)
+    words = [relation_words(row) for _, row in rows]
     table.add_column("head", no_wrap=True)
-    table.add_column("looks for", overflow="fold")
+    table.add_column("looks for", overflow="fold", min_width=longest_word(words))
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
-    if not named:
+    if named:
+        table.add_column("held\nout", justify="right", no_wrap=True)
+    else:
         table.add_column("95 %", no_wrap=True)
     chosen = marks(role for role, _ in rows if role)
     before = ""
-    for role, row in rows:
-        first = (
-            [Text("" if role == before else clip(role, 12), chosen[role].style)] if named else []
-        )
+    for (role, row), looks_for in zip(rows, words, strict=True):
+        if role != before:
+            table.add_row(Text(clip(role, LONGEST), chosen[role].style))
+        last = numbers.span(row.number("gain_low"), row.number("gain_high"))
         table.add_row(
-            *first,
-            row.text("name"),
-            relation_words(row),
+            f"{'  ' if named else ''}{row.text('name')}",
+            looks_for,
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
             baseline_words(row),
-            Text(numbers.signed(row.number("gain_b" if named else "gain")), style="bold"),
-            *([] if named else [numbers.span(row.number("gain_low"), row.number("gain_high"))]),
+            Text(numbers.signed(row.number("gain")), style="bold"),
+            numbers.signed(row.number("gain_b")) if named else last,
         )
         before = role
     return table

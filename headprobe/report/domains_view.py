@@ -10,7 +10,7 @@ from rich.text import Text
 from headprobe.report import numbers
 from headprobe.report.best_heads import relation_words
 from headprobe.report.palette import LABEL
-from headprobe.report.parts import title
+from headprobe.report.parts import longest_word, title
 from headprobe.report.plain import clip
 from headprobe.store.tables import Row
 
@@ -32,10 +32,11 @@ def draw_domains(
     told = [rows for rows in found.values() if len(rows) > 1]
     if not told:
         return
-    yield title("in each domain")
+    yield title("by domain")
+    words = [relation_words(rows[0]) for rows in told]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("", overflow="fold")
-    table.add_column("", overflow="fold")
+    table.add_column("looks for", overflow="fold", min_width=longest_word(words))
+    table.add_column("domain", overflow="fold")
     for name in ("n", "top1", "baseline", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for rows in told:

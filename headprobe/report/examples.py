@@ -21,8 +21,9 @@ from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED
 from headprobe.verdicts.verdict import Verdict
 from headprobe.verdicts.wording import relation_name
 
-HITS, MISSES = 5, 2
-"""Instances shown per head and relation."""
+HITS, MISSES, SAME_FORMS = 5, 2, 1
+"""Instances shown per head and relation: hits, misses, and those where an antecedent that a strict
+relation leaves out, as it has the query's form, gets most attention."""
 
 RELATIONS = 3
 """Relations shown per head."""
@@ -46,7 +47,8 @@ class _Asked:
     """The instances of a relation among the example rows: which row [J] and query [J], and the
     folded forms of the query and of its nearest target. The ``targets`` [K] of each are those from
     ``first`` [J + 1] on; ``keys`` [K] names each pair of instance and target by one number,
-    ascending."""
+    ascending. ``left_out`` names in the same way the pairs of instance and word that the relation
+    would count were it not strict."""
 
     relation: Relation
     row: Ints
@@ -55,6 +57,12 @@ class _Asked:
     first: Ints
     forms: tuple[tuple[int, int], ...]
     keys: Ints
+    left_out: Ints
+
+    def left_out_of(self, instance: int, words: int) -> list[int]:
+        """The words left out of one instance's targets; ``words`` is how many the run has."""
+        low, high = np.searchsorted(self.left_out, [instance * words, (instance + 1) * words])
+        return [int(key) - instance * words for key in self.left_out[low:high]]
 
 
 class _Chosen(NamedTuple):
@@ -167,7 +175,32 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     row = order[place[chosen]] if len(shown) else chosen
     first = np.searchsorted(of, np.arange(len(chosen) + 1))
     keys = of * len(instances.form) + targets
-    return _Asked(found.relation, row, query, targets, first, forms, keys)
+    left_out = _left_out(instances, found.relation, query)
+    return _Asked(found.relation, row, query, targets, first, forms, keys, left_out)
+
+
+def _left_out(instances: Instances, relation: Relation, query: Ints) -> Ints:
+    """Keys of the words with the query's own form that a strict relation leaves out of the targets
+    of each ``query`` [J], ascending; none of other relations."""
+    name = relation.name.removesuffix("-strict")
+    numbers = [
+        number
+        for number, other in enumerate(instances.relations)
+        if relation.strict and not other.strict and other.family == relation.family
+        if other.name == name and other.looks_to == relation.looks_to
+    ]
+    size, form = len(instances.form), instances.folded_form
+    words: dict[int, set[int]] = defaultdict(set)
+    asking = set(query.tolist())
+    for number in numbers:
+        found = instances.of(number)
+        chosen = np.flatnonzero(np.isin(found.query, list(asking)))
+        of, targets = found.targets_of(chosen)
+        own = form[targets] == form[found.query[chosen][of]]
+        for word, target in zip(found.query[chosen][of][own], targets[own], strict=True):
+            words[int(word)].add(int(target))
+    keys = [j * size + word for j, asks in enumerate(query.tolist()) for word in words[asks]]
+    return np.array(sorted(keys), dtype=np.int64)
 
 
 def _choose(
@@ -183,20 +216,38 @@ def _choose(
         weights = tallies["example_weight"][place].astype(np.float64)
         numbers = np.where(words > 0, words - 1 + start, asked.query[:, None, None])
         keys = np.arange(count)[:, None, None] * len(instances.form) + numbers
-        nearby = np.searchsorted(asked.keys, keys).clip(max=len(asked.keys) - 1)
-        is_target = asked.keys[nearby] == keys
+        is_target = _among(keys, asked.keys)
         is_other = _candidates(instances, asked, numbers) & ~is_target
         on_target = _most(np.where(is_target, weights, 0))
         on_other = _most(np.where(is_other, weights, 0))
-        hits, misses = on_target > on_other, (on_other >= on_target) & (on_other > 0)
-        by_hit, by_miss = (
-            np.argsort(np.where(which, -amount, 1), axis=0, kind="stable").T.tolist()
-            for which, amount in ((hits, on_target), (misses, on_other))
+        is_query = numbers == asked.query[:, None, None]
+        on_any = _most(np.where(is_query, 0, weights))
+        on_left_out = _most(np.where(_among(keys, asked.left_out), weights, 0))
+        hits, missed = on_target > on_other, (on_other >= on_target) & (on_other > 0)
+        same_form = ~hits & (on_left_out > 0) & (on_left_out >= on_any)
+        groups = (
+            (hits, on_target, HITS),
+            (missed & ~same_form, on_other, MISSES),
+            (same_form, on_left_out, SAME_FORMS),
         )
-        for n, (n_hits, n_misses) in enumerate(zip(hits.sum(0), misses.sum(0), strict=True)):
-            best = _varied(asked, by_hit[n][:n_hits], HITS)
-            i = np.array(best + _varied(asked, by_miss[n][:n_misses], MISSES), dtype=np.int64)
-            yield _Chosen(i, len(best), on_target[i, n], numbers[i, n], weights[i, n])
+        ordered = [
+            (np.argsort(np.where(which, -amount, 1), axis=0, kind="stable").T, which.sum(0), most)
+            for which, amount, most in groups
+        ]
+        for n in range(len(some)):
+            shown = [
+                _varied(asked, order[n][: count[n]].tolist(), most)
+                for order, count, most in ordered
+            ]
+            i = np.array([each for group in shown for each in group], dtype=np.int64)
+            yield _Chosen(i, len(shown[0]), on_target[i, n], numbers[i, n], weights[i, n])
+
+
+def _among(keys: Ints, known: Ints) -> Any:
+    """Which of ``keys`` are among ``known`` (ascending)."""
+    if not len(known):
+        return np.zeros(keys.shape, dtype=np.bool_)
+    return known[np.searchsorted(known, keys).clip(max=len(known) - 1)] == keys
 
 
 def _most(weights: Any) -> Any:
@@ -240,32 +291,34 @@ class _Text:
             memoryview(np.ascontiguousarray(each).data)
             for each in (instances.form, instances.space)
         )
-        self._around: dict[int, tuple[int, int, int, int, int]] = {}
+        self._around: dict[int, tuple[int, int, int, int]] = {}
 
-    def around(self, word: int) -> tuple[int, int, int, int, int]:
-        """The first and the last word of the sentence, the passage, its first word, and the first
-        of the next."""
+    def around(self, word: int) -> tuple[int, int, int, int]:
+        """The first and the last word of the sentence, the passage, and its first word."""
         if word not in self._around:
             starts, passage = self.instances.sentence_first, int(self.instances.passage[word])
             last = int(np.searchsorted(starts, starts[word], side="right")) - 1
-            low, high = self.instances.passage_first[passage : passage + 2].tolist()
-            self._around[word] = int(starts[word]), last, passage, low, high
+            low = int(self.instances.passage_first[passage])
+            self._around[word] = int(starts[word]), last, passage, low
         return self._around[word]
 
 
 def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Example:
     """The words around query, targets and attended words; ``gaps`` are the places in ``words``
     before which some were left out (their number: after the last), ``glued`` those without a space
-    before them."""
+    before them. ``expected`` is the target that counts as missed in a miss, ``same_form`` are the
+    antecedents that a strict relation leaves out."""
     i = int(chosen.instance[number])
     query, targets = int(asked.query[i]), asked.targets[slice(*asked.first[i : i + 2])].tolist()
     pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda each: -each[1])
     attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
-    first, last, passage, low, high = text.around(query)
+    first, last, passage, low = text.around(query)
     kept = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
-    for far in [targets[-1], *(number for number, _ in attended)]:
-        kept.update(range(max(low, far - AROUND), min(high - 1, far + AROUND) + 1))
+    expected = _expected(text.instances, asked.relation, targets)
+    for far in [expected, *(number for number, _ in attended)]:
+        # nothing after the query's sentence: it would look as if the text ended there
+        kept.update(range(max(low, far - AROUND), min(last, far + AROUND) + 1))
     shown = sorted(kept)
     place = {number: index for index, number in enumerate(shown)}
     jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
@@ -278,8 +331,29 @@ def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Exampl
         "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
         "query": place[query],
         "targets": [place[target] for target in targets if target in place],
+        "expected": place[expected],
+        "same_form": [
+            place[word] for word in asked.left_out_of(i, len(text.instances.form)) if word in place
+        ],
         "attended": [[place[number], _rounded(amount)] for number, amount in attended],
     }
+
+
+def _expected(instances: Instances, relation: Relation, targets: Sequence[int]) -> int:
+    """The nearest target; of a mention its head word, which need not be its last.
+
+    Targets of coreference are all words of earlier mentions. The last run of adjacent targets is
+    the nearest mention, and its head the first word there of which a mention ends with the run
+    (mentions inside it, "[the king]'s son", end earlier); else its last word, as for mentions
+    without a declared head (METHOD section 2)."""
+    last = targets[-1]
+    if relation.family != "coreference":
+        return last
+    first = last
+    while first - 1 in targets:
+        first -= 1
+    ends = instances.mention_end[first : last + 1].tolist()
+    return next((first + place for place, end in enumerate(ends) if end == last), last)
 
 
 def _rounded(value: float) -> float:

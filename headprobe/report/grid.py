@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from headprobe.report.palette import LABEL, NONE, Mark, kind_of, kinds, marks
-from headprobe.report.plain import plain
+from headprobe.report.palette import LABEL, NONE, kind_of, kinds, marks, roles_of, second_kind
+from headprobe.report.plain import clip
 from headprobe.store.tables import Row
 
 BETWEEN = "    "
@@ -23,42 +23,64 @@ _STEPS = (1, 2, 4, 8, 16, 32, 64)
 def role_grid(heads: Sequence[Row], group: int, width: int) -> list[Text]:
     """Lines of at most ``width`` characters: a ruler of head numbers, then the layers.
 
-    ``group`` is how many query heads share a key/value head; where it fits, a gap parts the groups.
-    Models with more heads than fit are cut into blocks, one below the other.
+    A cell is the letter of the head's kind; where any head holds a further role, cells are two
+    characters wide and the second is the small letter of such a role (``palette.second_kind``).
+    ``group`` is how many query heads share a key/value head; where it fits, a space separates the
+    groups. Models with more heads than fit are cut into blocks, one below the other.
     """
     layers = _by_layer(heads)
     n_heads = len(layers[0]) if layers else 0
-    label = len(str(len(layers))) + 2
-    room = max(width - label, 8)
+    label, cell, room = _sizes(heads, len(layers), width)
+    cells = _cells(layers)
     lines: list[Text] = []
-    for first, last, every in _blocks(n_heads, group, room):
-        columns = [place + (place // every if every else 0) for place in range(last - first)]
-        rows = list(_rows(layers, first, last, columns, label))
-        panels = max(1, min((width + 4) // (label + columns[-1] + 5), -(-len(rows) // TALL)))
+    for first, last, every in _blocks(n_heads, group, room, cell):
+        columns = [cell * place + place // every for place in range(last - first)]
+        rows = list(_rows(layers, cells, first, last, columns, label))
+        panel = label + columns[-1] + cell
+        panels = max(1, min((width + 4) // (panel + 4), -(-len(rows) // TALL)))
         lines += [Text()] if lines else []
         lines += _side_by_side(_ruler(first, columns, label), rows, panels)
     return lines
 
 
 def legend(heads: Sequence[Row], width: int) -> list[Text]:
-    """What the cells mean and how many heads there are of each kind."""
+    """What the letters mean and how many heads hold each role: ``C coreference 5 (1 strongest)``.
+    The number in brackets, which counts the capital letters in the grid, is there where it differs.
+    """
     found = kinds(heads)
-    chosen = marks(kind for kind, _ in found)
+    chosen = marks(each.kind for each in found)
     lines = [Text()]
-    for kind, number in found:
-        entry = Text.assemble(
-            (chosen[kind].letter, chosen[kind].style), f" {plain(kind)} ", (f"{number:,}", LABEL)
-        )
+    for each in found:
+        mark = chosen[each.kind]
+        count = f"{each.heads:,}"
+        if each.strongest != each.heads:
+            count += f" ({each.strongest:,} strongest)"
+        entry = Text.assemble((mark.letter, mark.style), f" {clip(each.kind, 40)} ", (count, LABEL))
         if lines[-1] and len(lines[-1]) + 3 + len(entry) > width:
             lines.append(Text())
         lines[-1].append("   " if lines[-1] else "").append_text(entry)
     return lines
 
 
-def parts_groups(n_heads: int, group: int, width: int, n_layers: int) -> bool:
-    """Whether the gaps of the grid part the key/value groups."""
-    room = max(width - len(str(n_layers)) - 2, 8)
-    return group > 1 and all(every == group for *_, every in _blocks(n_heads, group, room))
+def grid_key(heads: Sequence[Row], group: int, width: int) -> list[str]:
+    """How to read the grid, as phrases of one line."""
+    n_layers = len({row.whole("layer") for row in heads})
+    n_heads = len({row.whole("head") for row in heads})
+    _, cell, room = _sizes(heads, n_layers, width)
+    phrases = ["rows: layers", "columns: heads"]
+    if group > 1 and all(every == group for *_, every in _blocks(n_heads, group, room, cell)):
+        phrases.append("spaces separate KV groups")
+    if cell == 2:
+        phrases += ["capital letter: strongest role", "small letter: another role it holds"]
+    return phrases
+
+
+def _sizes(heads: Sequence[Row], n_layers: int, width: int) -> tuple[int, int, int]:
+    """Characters of a row's label, of a cell, and of all cells of a row."""
+    label = len(str(n_layers)) + 2
+    order = [each.kind for each in kinds(heads)]
+    cell = 2 if any(second_kind(head, order) for head in heads) else 1
+    return label, cell, max(width - label, 8 * cell)
 
 
 def _by_layer(heads: Sequence[Row]) -> list[list[Row]]:
@@ -68,12 +90,27 @@ def _by_layer(heads: Sequence[Row]) -> list[list[Row]]:
     return list(layers.values())
 
 
-def _blocks(n_heads: int, group: int, room: int) -> list[tuple[int, int, int]]:
-    """(first head, end, heads between gaps) of each block of columns."""
+def _cells(layers: Sequence[Sequence[Row]]) -> list[list[Text]]:
+    heads = [head for layer in layers for head in layer]
+    order = [each.kind for each in kinds(heads)]
+    chosen = marks(order)
+
+    def cell(head: Row) -> Text:
+        first, second = chosen[kind_of(head)], second_kind(head, order)
+        text = Text(first.letter, style=first.style)
+        if second:
+            text.append(chosen[second].letter.lower(), style=chosen[second].style)
+        return text
+
+    return [[cell(head) for head in layer] for layer in layers]
+
+
+def _blocks(n_heads: int, group: int, room: int, cell: int) -> list[tuple[int, int, int]]:
+    """(first head, end, heads between spaces) of each block of columns."""
     for every in (group, 8, 16):
-        if n_heads + (n_heads - 1) // every <= room:
+        if cell * n_heads + (n_heads - 1) // every <= room:
             return [(0, n_heads, every)]
-    size = max(8, (room * 8 // 9) // 8 * 8)
+    size = max(1, room // (8 * cell + 1)) * 8
     return [(first, min(first + size, n_heads), 8) for first in range(0, n_heads, size)]
 
 
@@ -92,10 +129,16 @@ def _ruler(first: int, columns: Sequence[int], label: int) -> Text:
 
 
 def _rows(
-    layers: Sequence[Sequence[Row]], first: int, last: int, columns: Sequence[int], label: int
+    layers: Sequence[Sequence[Row]],
+    cells: Sequence[Sequence[Text]],
+    first: int,
+    last: int,
+    columns: Sequence[int],
+    label: int,
 ) -> Iterator[Text]:
-    chosen = marks(kind for kind, _ in kinds([head for layer in layers for head in layer]))
-    empty = [all(kind_of(head) == NONE for head in layer) for layer in layers]
+    empty = [
+        all(kind_of(head) == NONE and not roles_of(head) for head in layer) for layer in layers
+    ]
     number = 0
     while number < len(layers):
         end = number
@@ -105,16 +148,15 @@ def _rows(
             yield Text(f"{number}–{end - 1} no role", style=LABEL)
             number = end
             continue
-        cells = [chosen[kind_of(head)] for head in layers[number][first:last]]
-        yield _row(layers[number][0].whole("layer"), cells, columns, label)
+        yield _row(layers[number][0].whole("layer"), cells[number][first:last], columns, label)
         number += 1
 
 
-def _row(layer: int, cells: Sequence[Mark], columns: Sequence[int], label: int) -> Text:
+def _row(layer: int, cells: Sequence[Text], columns: Sequence[int], label: int) -> Text:
     line = Text(str(layer).rjust(label - 2) + "  ", style="")
     line.stylize(LABEL)
     for cell, column in zip(cells, columns, strict=True):
-        line.append(" " * (label + column - len(line))).append(cell.letter, style=cell.style)
+        line.append(" " * (label + column - len(line))).append_text(cell)
     return line
 
 

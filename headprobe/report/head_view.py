@@ -15,21 +15,23 @@ from rich.text import Text
 from headprobe.report import numbers
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.domains_view import draw_domains
-from headprobe.report.excerpts import KEY, draw_excerpt
+from headprobe.report.excerpts import Outcome, draw_excerpt, key_to_excerpts, outcome_of
 from headprobe.report.palette import LABEL, kind_of, marks
-from headprobe.report.parts import title
+from headprobe.report.parts import longest_word, title
 from headprobe.report.plain import plain
 from headprobe.store.tables import Row
-from headprobe.verdicts.wording import asked_words
+from headprobe.verdicts import wording
 
 SHOWN = 10
 """Relations shown; all of them are in ``relations.csv``."""
 
 SPACIOUS = 96
-"""Characters below which p gives way to the category control."""
+"""Characters below which p is not shown."""
 
 BAR = 40
 """Characters of a full bar."""
+
+_BULLETS = {Outcome.HIT: "•", Outcome.MISS: "×", Outcome.SAME_FORM: "="}
 
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
@@ -55,11 +57,11 @@ def draw_head(view: HeadView, console: Console) -> None:
     console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width):
         console.print(part)
-    for part in draw_domains(view.head, view.relations, view.domains):
-        console.print(part)
     for part in _profile(view.profile):
         console.print(part)
     for part in _sentences(view.examples):
+        console.print(part)
+    for part in draw_domains(view.head, view.relations, view.domains):
         console.print(part)
 
 
@@ -100,37 +102,37 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     more = len(ordered) - SHOWN
     yield title("relations", f"and {more} more: relations.csv" if more > 0 else "")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("", overflow="fold")
+    words = [relation_words(row) for row in ordered[:SHOWN]]
+    table.add_column("looks for", overflow="fold", min_width=longest_word(words))
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("baseline", no_wrap=True)
-    controlled = any(row.number("category_top1") is not None for row in ordered)
-    if controlled:
-        table.add_column("category", no_wrap=True)
     table.add_column("gain", justify="right", no_wrap=True)
     table.add_column("95 %", no_wrap=True)
-    spacious = width >= SPACIOUS or not controlled
-    if spacious:
+    if width >= SPACIOUS:
         table.add_column("p", justify="right", no_wrap=True)
-    for row in ordered[:SHOWN]:
+    for row, looks_for in zip(ordered[:SHOWN], words, strict=True):
         role = row.text("role")
         table.add_row(
-            Text(relation_words(row), style=marks([role])[role].style if role else ""),
+            Text.assemble(
+                (looks_for, marks([role])[role].style if role else ""), (_category(row), LABEL)
+            ),
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
             baseline_words(row),
-            *([_category(row)] if controlled else []),
             Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
             numbers.span(row.number("gain_low"), row.number("gain_high")),
-            *([numbers.chance_of(row.number("p"))] if spacious else []),
+            *([numbers.chance_of(row.number("p"))] if width >= SPACIOUS else []),
         )
     yield Padding(table, (0, 0, 0, 2))
 
 
 def _category(row: Row) -> str:
-    """What distance and parts of speech alone would score, and whether that is beaten."""
-    beaten = " beaten" if row.text("beats") == "category" else ""
-    return numbers.fraction(row.number("category_top1")) + beaten
+    """What distance and parts of speech alone would score, on a line of its own, where the head
+    beats that, too."""
+    if row.text("beats") != "category" or row.number("category_top1") is None:
+        return ""
+    return f"\n  also beats category {numbers.fraction(row.number('category_top1'))}"
 
 
 def _rank(row: Row) -> tuple[bool, bool, float]:
@@ -162,19 +164,20 @@ def bar(share: float, width: int = BAR) -> str:
 
 def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
     def asked(example: Mapping[str, Any]) -> str:
-        return asked_words(*(str(example[key]) for key in ("family", "relation", "looks_to")))
+        family, relation, looks_to = (str(example[k]) for k in ("family", "relation", "looks_to"))
+        return wording.relation_words(family, relation, looks_to)
 
     for words, group in groupby(examples, key=asked):
         found = list(group)
-        yield title(plain(words), "its most telling sentences")
-        for hit, note in ((True, ""), (False, "and where it misses")):
-            chosen = [example for example in found if example["hit"] is hit]
-            if chosen and note:
-                yield Padding(Text(note, style=LABEL), (0, 0, 0, 2))
+        yield title(plain(words), "its clearest sentences")
+        for outcome in Outcome:
+            chosen = [example for example in found if outcome_of(example) is outcome]
+            if chosen and outcome is not Outcome.HIT:
+                yield Padding(Text(outcome.value, style=LABEL), (0, 0, 0, 2))
             for example in chosen:
-                yield _item(draw_excerpt(example), "•" if hit else "×")
+                yield _item(draw_excerpt(example), _BULLETS[outcome])
     if examples:
-        yield Text.assemble("\n", KEY)
+        yield key_to_excerpts(examples)
 
 
 def _item(text: Text, bullet: str) -> Padding:

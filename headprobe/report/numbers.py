@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 
-from headprobe.verdicts.wording import MISSING, chance_of, fraction, signed, span
+from headprobe.verdicts.wording import MISSING, TOO_LITTLE, chance_of, fraction, signed, span
 
 __all__ = [
     "MISSING",
+    "TOO_LITTLE",
     "chance_of",
     "count",
     "decimal",
@@ -19,8 +20,11 @@ __all__ = [
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """A number that is no share: ``1.24``."""
-    return MISSING if value is None else f"{value:.{digits}f}"
+    """A number that is no share: ``1.24``, ``.68``."""
+    if value is None:
+        return MISSING
+    text = f"{value:.{digits}f}"
+    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
 
 
 def count(value: int, one: str, many: str | None = None) -> str:

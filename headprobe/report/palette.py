@@ -42,14 +42,42 @@ def kind_of(head: Row) -> str:
     return IDLE if head.flag("idle") else REPEATER
 
 
-def kinds(heads: Sequence[Row]) -> list[tuple[str, int]]:
-    """Each kind that occurs and its number of heads: named roles as METHOD lists them, the users'
-    own after them, then repeaters, idle heads, and those without a role."""
-    counted = Counter(kind_of(head) for head in heads)
+@dataclass(frozen=True)
+class KindCount:
+    """A kind of head: how many heads hold it, and of how many it is the letter in the grid (the
+    strongest role, or what stands before every role: mixed, repeater, idle)."""
+
+    kind: str
+    heads: int
+    strongest: int
+
+
+def roles_of(head: Row) -> list[str]:
+    """All roles that the head holds, strongest first; that it is redundant is a kind, no role."""
+    roles = dict.fromkeys(head.text("roles").split(";"))
+    return [role for role in roles if role not in ("", "redundant")]
+
+
+def kinds(heads: Sequence[Row]) -> list[KindCount]:
+    """Each kind that occurs: named roles as METHOD lists them, the users' own after them, then
+    repeaters, idle heads, and those without a role."""
+    strongest = Counter(kind_of(head) for head in heads)
+    holding = Counter(kind for head in heads for kind in {kind_of(head), *roles_of(head)})
     last = [REPEATER, IDLE, NONE]
     ours = [kind for kind in _MARKS if kind not in last]
-    theirs = sorted(kind for kind in counted if kind not in _MARKS)
-    return [(kind, counted[kind]) for kind in [*ours, *theirs, *last] if counted[kind]]
+    theirs = sorted(kind for kind in holding if kind not in _MARKS)
+    return [
+        KindCount(kind, holding[kind], strongest[kind])
+        for kind in [*ours, *theirs, *last]
+        if holding[kind]
+    ]
+
+
+def second_kind(head: Row, order: Sequence[str]) -> str:
+    """The role that the grid shows beside the head's kind: of the others that it holds, the first
+    in ``order``; empty where it holds no other."""
+    others = {role for role in roles_of(head) if role != kind_of(head)}
+    return next((kind for kind in order if kind in others), "")
 
 
 def marks(found: Iterable[str]) -> dict[str, Mark]:

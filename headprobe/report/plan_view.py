@@ -65,13 +65,15 @@ def draw_plan(plan: Plan, console: Console) -> None:
     table.add_row("run", plain(str(plan.target)))
     console.print(table)
     _relations(plan.relations, console)
-    console.print(Text("\nnothing was measured: this was a dry run", style=LABEL))
+    console.print(Text("\ndry run: nothing was measured", style=LABEL))
 
 
 def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
     found = [(name, n) for name, n in relations if n]
     if not found:
-        console.print("\nno annotation that makes a relation: shape and redundancy only")
+        console.print(
+            "\nno annotated relations: only probe-independent roles and redundancy are tested"
+        )
         return
     console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
     ordered = sorted(found, key=lambda each: -each[1])

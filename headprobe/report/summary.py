@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -11,24 +12,39 @@ from headprobe.axes import head_name
 from headprobe.report import numbers
 from headprobe.report.best_heads import best_heads, draw_best
 from headprobe.report.controls_view import draw_controls
-from headprobe.report.grid import legend, parts_groups, role_grid
-from headprobe.report.palette import LABEL
-from headprobe.report.parts import LISTED, listed, pairs_table, title
+from headprobe.report.grid import grid_key, legend, role_grid
+from headprobe.report.palette import LABEL, NONE, kind_of, roles_of
+from headprobe.report.parts import LISTED, filled, listed, pairs_table, title
 from headprobe.report.plain import clip, clip_start, plain
 from headprobe.report.power_view import draw_power
 from headprobe.store import run_folder
-from headprobe.store.manifest import STAGES, Manifest
+from headprobe.store.manifest import STAGES, Manifest, ProbeNote
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
 from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, load_rules
+from headprobe.verdicts.wording import small
 
 FLAGGED = 3
 """Keys shown that draw attention whatever the text; all of them are in the manifest."""
 
 
+_LABEL = 8
+"""Characters of a label at the top of the page and the space after it."""
+
+_REASONS = {
+    "its target words are unusable": "target word not separable",
+    "its query word is unusable": "query word not separable",
+    "its targets stand before the passage": "target lies before the passage",
+    "shares a token with another word": "token shared with another word",
+    "has no characters of its own": "no characters of their own",
+    "has no token of its own": "no token of their own",
+}
+"""Reasons of ``skipped.csv`` in the words of the page."""
+
+
 def draw_summary(run: Run, console: Console) -> None:
-    """Print the summary, the roles by layer, the best heads, what the controls earned, what could
-    be missed, what was skipped, and what to type next."""
+    """Print the summary, the roles by layer, what they are claims about, the best heads, what the
+    controls earned, the statistical power, what was skipped, and what to type next."""
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
@@ -37,15 +53,21 @@ def draw_summary(run: Run, console: Console) -> None:
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
     alike = run.rows(run_folder.PAIRS)
-    for part in [*draw_best(heads, relations), *_by_conduct(heads), *_redundant(heads, alike)]:
+    for part in [
+        *_caution(manifest),
+        *draw_best(heads, relations),
+        *_by_conduct(heads),
+        *_redundant(heads, alike),
+    ]:
         console.print(part)
+    width = console.width
     controls = run.rows(run_folder.CONTROLS) if run_folder.CONTROLS in run.tables else []
     power = run.rows(run_folder.POWER) if run_folder.POWER in run.tables else []
-    for part in [*draw_controls(manifest.controls, controls), *draw_power(power)]:
+    for part in [*draw_controls(manifest.controls, controls, width), *draw_power(power, width)]:
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
-    console.print(_end(run, relations))
+    console.print(_end(run, heads, relations))
 
 
 def _other_rules(run: Run) -> list[str]:
@@ -61,22 +83,30 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
     stored = "" if model.quantization is None else f"{plain(model.quantization)}, "
     table.add_row(
         "",
-        f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
-        f"{numbers.count(model.n_heads, 'head')}, {numbers.groups(model.n_kv_heads)}; "
-        f"{stored}{plain(model.dtype)} on {plain(model.device)}",
+        filled(
+            [
+                f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
+                f"{numbers.count(model.n_heads, 'head')}",
+                f"{numbers.groups(model.n_kv_heads)}; "
+                f"{stored}{plain(model.dtype)} on {plain(model.device)}",
+            ],
+            width - _LABEL,
+        ),
     )
     if model.adapter is not None:
         known = f" ({plain(model.adapter_sha256)[:12]})" if model.adapter_sha256 else ""
         table.add_row("adapter", f"{clip_start(model.adapter, width - 26)}{known}")
     for place, probe in enumerate(manifest.probes[:LISTED]):
-        amounts = (
-            f"{numbers.count(probe.documents, 'document')}, "
-            f"{numbers.count(probe.sentences, 'sentence')}, {numbers.count(probe.words, 'word')}"
-        )
-        table.add_row("" if place else "probes", f"{clip(probe.name, 40)}: {amounts}")
+        built_in = " (built in)" if _is_built_in(probe) else ""
+        amounts = [
+            f"{clip(probe.name, 40)}{built_in}: {numbers.count(probe.documents, 'document')}",
+            numbers.count(probe.sentences, "sentence"),
+            numbers.count(probe.words, "word"),
+        ]
+        table.add_row("" if place else "probes", filled(amounts, width - _LABEL))
     if len(manifest.probes) > LISTED:
         table.add_row("", f"and {numbers.count(len(manifest.probes) - LISTED, 'more file')}")
-    table.add_row("text", _text(manifest))
+    table.add_row("text", filled(_text(manifest), width - _LABEL))
     for place, sink in enumerate(manifest.sinks_flagged[:FLAGGED]):
         more = len(manifest.sinks_flagged) - FLAGGED
         rest = f"   and {more:,} more" if place == FLAGGED - 1 and more > 0 else ""
@@ -85,7 +115,8 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
         table.add_row("rules", f"not the packaged ones: {listed(rules)}")
     stages = [f"{name} {numbers.duration(manifest.seconds[name])}" for name in _stages(manifest)]
     total = numbers.duration(sum(manifest.seconds.values()))
-    table.add_row("time", f"{total} ({', '.join(stages)})" if stages else total)
+    of_stages = [f"{total}: {stages[0]}", *stages[1:]] if stages else [total]
+    table.add_row("time", filled(of_stages, width - _LABEL))
     table.add_row("memory", f"{numbers.memory(manifest.peak_memory_mib)} at most")
     return table
 
@@ -94,15 +125,35 @@ def _stages(manifest: Manifest) -> list[str]:
     return [*(name for name in STAGES if name in manifest.seconds)]
 
 
-def _text(manifest: Manifest) -> str:
+def _is_built_in(probe: ProbeNote) -> bool:
+    # sets are named by the stem of their file, files and those of folders with their suffix
+    return Path(probe.path).stem == probe.name
+
+
+def _caution(manifest: Manifest) -> Iterator[Text]:
+    """A name earned on generated sentences is a claim about such sentences (METHOD, traps)."""
+    written = [probe for probe in manifest.probes if _is_built_in(probe)]
+    if not written:
+        return
+    model = manifest.model
+    named = "" if model.kind == "bundled" else f" {shlex.quote(model.asked)}"
+    which = "the built-in" if len(written) == len(manifest.probes) else "partly the built-in"
+    yield Text(
+        f"\nThese roles are claims about {which} probe sentences, which were written for this "
+        "test. To test the claims on your own treebank:"
+    )
+    yield Text(f"  headprobe scan{plain(named)} -p your.conllu", style="bold")
+
+
+def _text(manifest: Manifest) -> list[str]:
     parts = [numbers.count(manifest.passages, "passage"), numbers.count(manifest.tokens, "token")]
     if manifest.sampled_from is not None:
         parts[0] += f" sampled from {manifest.sampled_from:,}"
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:
-        parts.append(f"{manifest.unusable_words:.1%} of words unusable")
-    return ", ".join(parts)
+        parts.append(f"{small(manifest.unusable_words)} of words not separable")
+    return parts
 
 
 def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text]:
@@ -111,24 +162,21 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
     yield from role_grid(heads, group, width)
     yield Text()
     yield from legend(heads, width)
-    key = "down: layers, across: heads"
-    if parts_groups(model.n_heads, group, width, model.n_layers):
-        key += ", gaps between KV groups"
-    if any(";" in head.text("roles") for head in heads):
-        key += "; letter: strongest role"
-    yield Text(key, style=LABEL)
+    for line in filled(grid_key(heads, group, width), width, "; ").splitlines():
+        yield Text(line, style=LABEL)
 
 
 def _by_conduct(heads: Sequence[Row]) -> Iterator[RenderableType]:
-    """The heads whose role is no matter of one relation, strongest first."""
+    """The heads that hold a role which no relation of the probes earns, strongest first; where it
+    is not their strongest role, after the others."""
     table = pairs_table()
     for role in (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED):
-        found = [row for row in heads if row.text("role") == role]
-        found.sort(key=lambda row: -(row.number("strength") or 0.0))
+        found = [row for row in heads if role in roles_of(row)]
+        found.sort(key=lambda row: (row.text("role") != role, -(row.number("strength") or 0.0)))
         if found:
             table.add_row(role, listed([row.text("name") for row in found]))
     if table.row_count:
-        yield title("whatever the probes ask", "strongest first; the evidence: show-head")
+        yield title("probe-independent roles", "strongest first; evidence: show-head")
         yield table
 
 
@@ -162,35 +210,38 @@ def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
         kinds.setdefault((row.text("what"), row.text("reason")), []).append(row)
     totals = {kind: sum(row.whole("count") for row in found) for kind, found in kinds.items()}
     ordered = sorted(kinds, key=lambda kind: -totals[kind])
-    yield title("skipped", "all of it: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
-    table = Table.grid(padding=(0, 2))
-    table.add_column(justify="right", no_wrap=True)
-    table.add_column(overflow="fold")
+    yield title("skipped", "in full: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
     for kind in ordered[:LISTED]:
-        words = f"{clip(kind[0], width)}: {clip(kind[1], width)}"
+        what = numbers.count(totals[kind], clip(kind[0], width))
+        reason = _REASONS.get(kind[1], clip(kind[1], width))
         places = len(kinds[kind])
         source = clip_start(kinds[kind][0].text("source"), width // 2)
         where = source if places == 1 else f"in {places:,} places"
-        table.add_row(f"{totals[kind]:,}", Text.assemble(words, (f"   {where}", LABEL)))
-    yield table
+        yield Text.assemble(f"{what} skipped: {reason}", (f"   {where}", LABEL))
 
 
-def next_steps(run: Run, relations: Sequence[Row]) -> list[str]:
+def next_steps(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> list[str]:
     """Commands worth typing now, ``-r`` only where the run would not be found without it."""
     path = shlex.quote(str(run.path))
     found = run.path.absolute().parent == run_folder.RUNS.absolute()
-    best = best_heads(relations)
-    name = best[0][1].text("name") if best else head_name(0, 0)
+    best = [row for _, row in best_heads(relations)] or sorted(heads, key=_least_telling)
+    name = best[0].text("name") if best else head_name(0, 0)
     return [
         f"headprobe show-head {name}{'' if found else f' -r {path}'}",
         f"headprobe export{'' if found else f' {path}'} --csv tables",
     ]
 
 
-def _end(run: Run, relations: Sequence[Row]) -> RenderableType:
+def _least_telling(head: Row) -> tuple[bool, bool, float]:
+    """Heads that hold a role first, then those that are redundant, the strongest first."""
+    no_role, nothing = not roles_of(head), kind_of(head) == NONE
+    return no_role, nothing, -(head.number("strength") or 0.0)
+
+
+def _end(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> RenderableType:
     table = pairs_table()
     table.add_row("run", Text(plain(str(run.path)), style="bold"))
-    for place, step in enumerate(next_steps(run, relations)):
+    for place, step in enumerate(next_steps(run, heads, relations)):
         table.add_row("" if place else "next", plain(step))
     framed = Table.grid()
     framed.add_row("")

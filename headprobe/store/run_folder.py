@@ -5,7 +5,7 @@ import os
 import re
 import shutil
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +15,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
+from headprobe.axes import head_name, parse_head
 from headprobe.errors import HeadprobeError
 from headprobe.store.leftovers import OLD, PARTIAL, beside, sweep
 from headprobe.store.manifest import Manifest
@@ -144,13 +145,27 @@ class Run:
         with _reading(self.path / TALLIES) as path:
             return load_array(path, name)
 
+    def check_head(self, layer: int, head: int) -> None:
+        """HeadprobeError unless the run's model has this head."""
+        model = self.manifest.model
+        if layer >= model.n_layers or head >= model.n_heads:
+            raise HeadprobeError(
+                head_name(layer, head),
+                f"the model has {model.n_layers} layers of {model.n_heads} heads",
+                f"Name one from {head_name(0, 0)} "
+                f"to {head_name(model.n_layers - 1, model.n_heads - 1)}",
+            )
+
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
         return read_rows(self.path / table, head)
 
-    def examples(self, head: tuple[int, int]) -> list[dict[str, Any]]:
-        """The sentences of one (layer, head), those of others passed over unread."""
-        start = f'{{"layer": {head[0]}, "head": {head[1]}, '
+    def examples(self, head: str | Sequence[int]) -> list[dict[str, Any]]:
+        """The sentences of one head: ``"L12H5"``, ``"12.5"`` or ``(12, 5)``. HeadprobeError where
+        the model has no such head."""
+        layer, number = parse_head(head)
+        self.check_head(layer, number)
+        start = f'{{"layer": {layer}, "head": {number}, '
         with (
             _reading(self.path / EXAMPLES) as path,
             path.open(encoding="utf-8", newline="\n") as lines,

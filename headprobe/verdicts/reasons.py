@@ -12,11 +12,13 @@ from headprobe.verdicts.redundancy import Likeness
 from headprobe.verdicts.requirements import Requirement, Seat, belongs, beyond, writes_it_too
 from headprobe.verdicts.rules import Rules
 from headprobe.verdicts.wording import (
-    asked_words,
+    baseline_name,
     chance_of,
     fraction,
     relation_name,
+    relation_words,
     signed,
+    small,
     span,
 )
 
@@ -24,9 +26,10 @@ from headprobe.verdicts.wording import (
 def describe(evidence: Evidence, at: Seat) -> str:
     """A head's evidence on one relation."""
     relation, n = evidence.relations[at[2]], evidence.n[at[2]]
-    baseline = list(evidence.baselines)[evidence.baseline[at]]
+    name = list(evidence.baselines)[evidence.baseline[at]]
+    baseline = baseline_name(name, int(evidence.best_offset[at[2]]))
     return (
-        f"{asked_words(relation.family, relation_name(relation), relation.looks_to)}: "
+        f"{relation_words(relation.family, relation_name(relation), relation.looks_to)}: "
         f"top1 {fraction(evidence.top1[at])} "
         f"against {fraction(evidence.baseline_top1[at])} {baseline}, "
         f"gain {signed(evidence.gain[at])} "
@@ -78,7 +81,7 @@ def why_idle(shape: Shape, layer: int, head: int) -> str:
     share = shape.residual_by_domain[:, layer, head].max()
     return (
         f"idle: output norm at most {fraction(high)} of its layer's median head "
-        f"and {share:.2g} of the residual stream in every domain"
+        f"and {small(share)} of the residual stream in every domain"
     )
 
 

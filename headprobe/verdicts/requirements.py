@@ -9,7 +9,7 @@ from headprobe.evidence.arrays import Bools
 from headprobe.evidence.evidence import BEATS, Evidence
 from headprobe.store.relation import Relation
 from headprobe.verdicts.rules import RoleRule, Rules
-from headprobe.verdicts.wording import fraction, relation_name
+from headprobe.verdicts.wording import fraction, relation_name, small
 
 Seat = tuple[int, int, int]
 """Layer, head, relation."""
@@ -43,10 +43,10 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
                 f"halves {fraction(evidence.gain_a[at])} and {fraction(evidence.gain_b[at])}"
             ),
         ),
-        Requirement(evidence.q <= rules.max_q, lambda _: f"q above {rules.max_q:g}"),
+        Requirement(evidence.q <= rules.max_q, lambda _: f"q above {small(rules.max_q)}"),
         Requirement(
             evidence.mass >= rules.min_mass,
-            lambda at: f"mass {evidence.mass[at]:.3g} below {rules.min_mass:g}",
+            lambda at: f"mass {small(evidence.mass[at])} below {small(rules.min_mass)}",
         ),
         Requirement(
             np.broadcast_to(~few_forms | enough_forms, shape),

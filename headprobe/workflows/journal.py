@@ -75,7 +75,7 @@ class Journal:
         """How to go on with what is kept, if anything is."""
         if self._note is None or not any(self._kept.path.glob("*.npz")):
             return None
-        return f"what was measured is kept. Go on with {self._kept.command}"
+        return f"what was measured is saved. Resume it with {self._kept.command}"
 
 
 class Page:

@@ -108,7 +108,7 @@ def _say_missing(first: Shard, missing: Sequence[int]) -> None:
     ]
     remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
     if begun:
-        remedy = f"Go on with headprobe scan --resume {begun[0]}"
+        remedy = f"Resume it with headprobe scan --resume {begun[0]}"
     lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
     what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
     raise HeadprobeError(str(run), what, remedy)

@@ -151,24 +151,26 @@ def recall(
     except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadprobeError(
             str(own.path),
-            f"what is kept is no note of a scan ({error})",
-            "Begin again with --overwrite",
+            f"is not the saved state of a scan ({error})",
+            "Start again with --overwrite",
         ) from None
     if folder != str(Path.cwd()):
-        raise HeadprobeError(str(target), f"was begun in {folder}", "Go there, and type it again")
+        raise HeadprobeError(
+            str(target), f"was started in {folder}", "Run the command in that folder"
+        )
     if written.resolve() != target.resolve():
         raise HeadprobeError(
-            str(own.path), f"is of another run ({written})", "Begin again with --overwrite"
+            str(own.path), f"belongs to another run ({written})", "Start again with --overwrite"
         )
     if needs_memory and in_memory is None:
         raise HeadprobeError(
             str(target),
-            "was begun with a model in memory",
-            "Go on in Python: headprobe.resume(RUN, model=..., tokenizer=...)",
+            "was started with a model in memory",
+            "Resume it in Python: headprobe.resume(RUN, model=..., tokenizer=...)",
         )
     if in_memory is not None and not needs_memory:
         raise HeadprobeError(
-            str(target), "was begun with a checkpoint, which it loads", "Leave model= out"
+            str(target), "was started with a checkpoint, which it loads", "Omit model="
         )
     return attempt
 
@@ -178,13 +180,19 @@ def _nothing(target: Path) -> HeadprobeError:
     if others and others[0].ranks > 1:
         what = f"was shared by {others[0].ranks} ranks"
         command = replace(others[0], target=target).command
-        return HeadprobeError(str(target), what, f"Go on with {command}")
+        return HeadprobeError(str(target), what, f"Resume it with {command}")
     if others:
-        return HeadprobeError(str(target), "was begun by one process", "Go on without torchrun")
+        return HeadprobeError(
+            str(target), "was started by one process", "Resume it without torchrun"
+        )
     if (target / MANIFEST).is_file():
-        return HeadprobeError(str(target), "is finished", "headprobe runs lists the runs there are")
+        return HeadprobeError(
+            str(target), "is already finished; nothing to resume", "headprobe runs lists all runs"
+        )
     return HeadprobeError(
-        str(target), "nothing of it is kept: that begins after a minute", "Scan from the beginning"
+        str(target),
+        "nothing to resume: progress is saved only after the first minute",
+        "Start the scan again",
     )
 
 
@@ -197,6 +205,7 @@ def check_unfinished(target: Path, overwrite: bool) -> None:
         else:
             raise HeadprobeError(
                 str(target),
-                "a scan of it was interrupted, and what it had is kept",
-                f"Go on with {replace(kept, target=target).command}, or begin again: --overwrite",
+                "an interrupted scan of it can be resumed",
+                f"Resume it with {replace(kept, target=target).command}, "
+                "or start again with --overwrite",
             )

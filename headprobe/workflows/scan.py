@@ -20,7 +20,7 @@ from headprobe.store.shard_folder import Shard
 from headprobe.store.terms import difference
 from headprobe.store.unfinished import Unfinished
 from headprobe.verdicts.rules import Rules, load_rules
-from headprobe.verdicts.wording import asked_words
+from headprobe.verdicts.wording import relation_words
 from headprobe.workflows.clock import Clock
 from headprobe.workflows.controls import Setting, describe_configuration, shuffled_of, twin_of
 from headprobe.workflows.found import Found, look
@@ -293,7 +293,7 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         adapter=found.source.adapter,
         relations=tuple(
             (
-                asked_words(relation.family, relation.name, relation.looks_to),
+                relation_words(relation.family, relation.name, relation.looks_to),
                 len(instances.of(number)),
             )
             for number, relation in enumerate(instances.relations)

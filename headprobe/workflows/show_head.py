@@ -16,7 +16,7 @@ REST = 0.01
 
 def show_head(run: Run, layer: int, head: int) -> HeadView:
     """The view of one head; HeadprobeError, with the range, where the model has no such head."""
-    check_head(run, layer, head)
+    run.check_head(layer, head)
     rows = run.rows(run_folder.HEADS, (layer, head))
     if not rows:
         raise HeadprobeError(
@@ -35,18 +35,6 @@ def show_head(run: Run, layer: int, head: int) -> HeadView:
 def _domains(run: Run, layer: int, head: int) -> tuple[Row, ...]:
     known = run_folder.DOMAINS in run.tables
     return tuple(run.rows(run_folder.DOMAINS, (layer, head))) if known else ()
-
-
-def check_head(run: Run, layer: int, head: int) -> None:
-    """HeadprobeError unless the run's model has this head."""
-    model = run.manifest.model
-    if layer >= model.n_layers or head >= model.n_heads:
-        raise HeadprobeError(
-            head_name(layer, head),
-            f"the model has {model.n_layers} layers of {model.n_heads} heads",
-            f"Name one from {head_name(0, 0)} "
-            f"to {head_name(model.n_layers - 1, model.n_heads - 1)}",
-        )
 
 
 def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from headprobe.align.encoder import Encoder
+from headprobe.align.encoder import Encoder, readable_piece
 from headprobe.errors import HeadprobeError
 from tests.checkpoints import toy_tokenizer
 
@@ -47,3 +47,22 @@ def test_offsets_are_characters_of_the_text() -> None:
     covered = {place for low, high in encoded.offsets.tolist() for place in range(low, high)}
     assert covered == set(range(len(text)))
     assert encoder.count([text, "a"]) == [len(encoded.ids), 1]
+
+
+def test_tokens_are_shown_as_text_and_parts_of_characters_as_bytes() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    text = "the 猫 ï\n"
+    shown = encoder.tokens(encoder.encode([text])[0].ids.tolist())
+    assert "<0xE7><0x8C><0xAB>" in "".join(shown)  # three tokens, none of them a character
+    assert "".join(shown).startswith("the <0xE7>") and shown[-1] == "\n"
+    assert encoder.tokens([1]) == ["<s>"]
+
+
+def test_pieces_of_every_kind_of_vocabulary_are_readable() -> None:
+    assert readable_piece("Ġthe", byte_level=True) == " the"
+    assert readable_piece("Ċ", byte_level=True) == "\n"
+    assert readable_piece("Ã©", byte_level=True) == "é"
+    assert readable_piece("çĮ", byte_level=True) == "<0xE7><0x8C>"
+    assert readable_piece("<|猫|>", byte_level=True) == "<|猫|>"  # added by hand, not bytes
+    assert readable_piece("▁the", byte_level=False) == " the"
+    assert readable_piece("<0xE2>", byte_level=False) == "<0xE2>"

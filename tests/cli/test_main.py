@@ -135,7 +135,7 @@ def test_interrupts_are_one_line_and_130(
     assert type_in(monkeypatch, "scan", "m") == 130
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1
-    assert "nothing half-written" in said
+    assert "no partial files" in said
 
 
 def test_termination_unwinds(

@@ -49,19 +49,29 @@ GAINS = rows(
 
 
 def test_a_control_is_one_line_with_the_lower_ends_that_came_nearest() -> None:
-    (line,) = [
-        line for line in drawn(draw_controls([NOTE], GAINS), 120).splitlines() if "twin" in line
+    lines = drawn(draw_controls([NOTE], GAINS, 80)).splitlines()
+    assert lines[2:] == [
+        "random twin  0 roles",
+        "             object → its verb (obj) -.02, noun → its determiner (det) -.04,",
+        "             adjective → its noun (amod) -.50",
     ]
-    assert line == "random twin  0 roles   obj → head -.02, det → dependent -.04, amod → head -.50"
-    assert drawn(draw_controls([], [])) == ""
+    assert drawn(draw_controls([], [], 80)) == ""
+
+
+def test_a_control_shows_no_lower_end_that_no_gain_can_have() -> None:
+    impossible = rows(
+        "control,family,relation,looks_to,n,name,gain,gain_low",
+        "twin,syntax,obj,head,80,L0H1,0.3,-1.32",
+    )
+    assert "1.32" not in drawn(draw_controls([NOTE], impossible, 80))
 
 
 def test_a_control_that_earns_roles_says_which_and_where_it_was_measured() -> None:
     note = replace(
         NOTE, named=1, redundant=2, roles={"redundant": 2, "syntax": 1}, taken_from=HOSTILE
     )
-    shown = drawn(draw_controls([note], []), 400)
-    assert "random twin  1 role (2 redundant, 1 syntax)   taken over from =cmd" in shown
+    shown = drawn(draw_controls([note], [], 400), 400)
+    assert "random twin  1 role (2 redundant, 1 syntax)   reused from =cmd" in shown
     assert "\x1b" not in shown and "\u202e" not in shown
 
 
@@ -73,22 +83,37 @@ POWER = rows(
     "syntax,amod,head,31,9,,false,too few instances",
     "syntax,clf,head,0,0,,false,too few instances",
     "user,r,target,60,2,0.11,false,too few target forms",
+    "syntax,obl,head,90,50,1.17,true,only a gain above what the baseline leaves is sure to be seen",
+    "punctuation,comma,mark,9000,1,0.2,false,too few target forms",
+    "punctuation,any,mark,9000,12,0.12,true,",
 )
 
 
 def test_power_says_what_is_silent_and_what_could_be_missed() -> None:
-    lines = drawn(draw_power(POWER)).splitlines()
-    assert lines[2:] == [
-        "cannot say  2 relations: too few instances   amod → head 31, cop → head 12",
-        "            1 relation: too few target forms   r → target 2",
-        "could miss  gains below .31 in det → head, .17 in obj → head",
+    page = drawn(draw_power(POWER, 80))
+    assert page.splitlines()[1:] == [
+        "statistical power   relation by relation: power.csv",
+        "too little data           2 relations: too few instances",
+        "                          adjective → its noun (amod) 31,",
+        "                          copula → its predicate (cop) 12",
+        "                          1 relation: too few target forms",
+        "                          r → target 2",
+        "                          1 relation: even a perfect head may be missed",
+        "                          oblique noun → its verb (obl) 90",
+        "no role possible          comma mark 1",
+        "                          too few different characters to tell a head that looks",
+        "                          for the mark from one that looks for a single token;",
+        "                          heads that do are counted under any mark",
+        "smallest detectable gain  .31 determiner → its noun (det),",
+        "                          .17 object → its verb (obj), .12 any mark",
     ]
+    assert "1.17" not in page
     many = rows(
         "family,relation,looks_to,n,detectable,can_say,why",
         *(f"user,r{i},target,60,0.{i},true," for i in range(11, 18)),
     )
-    assert "at most .13 in the 3 others" in drawn(draw_power(many), 200)
-    assert drawn(draw_power(rows("n,can_say", "0,false"))) == ""
+    assert "at most .13 in the 3 others" in drawn(draw_power(many, 200), 200)
+    assert drawn(draw_power(rows("n,can_say", "0,false"), 80)) == ""
 
 
 DOMAINS = rows(
@@ -111,11 +136,11 @@ def asked(*earned: str) -> list[Row]:
 def test_domains_are_told_for_what_was_earned_else_for_the_best() -> None:
     head = rows("best_relation,best_looks_to", "det,head")[0]
     shown = drawn(draw_domains(head, asked("obj", "cop"), DOMAINS))
-    assert "  obj → head  news   80   .90       .30  +.60" in shown
-    assert "              story  70" in shown
+    assert "  object → its verb (obj)  news    80   .90       .30  +.60" in shown
+    assert "                           story   70" in shown
     assert "det" not in shown
     assert "cop" not in shown  # only one domain: nothing to compare
-    assert "det → head" in drawn(draw_domains(head, asked(), DOMAINS))
+    assert "(det)" in drawn(draw_domains(head, asked(), DOMAINS))
     assert drawn(draw_domains(head, asked("cop"), DOMAINS)) == ""
     assert drawn(draw_domains(head, asked("obj"), [])) == ""
 
@@ -139,12 +164,12 @@ def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
         (run.path / name).unlink()
     before = io.StringIO()
     draw_summary(run, console(before, 80))
-    assert "could be missed" not in before.getvalue()
+    assert "statistical power" not in before.getvalue()
     (run.path / "controls.csv").write_text(
         "control,family,relation,looks_to,n,name,gain,gain_low\ntwin,syntax,obj,head,80,L0H1,0.031,-0.02\n"
     )
     (run.path / "power.csv").write_text(
-        "family,relation,looks_to,n,detectable\nsyntax,obj,head,900,0.17\n"
+        "family,relation,looks_to,n,detectable,can_say,why\nsyntax,obj,head,900,0.17,true,\n"
     )
     (run.path / "domains.csv").write_text(
         "layer,head,family,relation,looks_to,n\n0,1,syntax,obj,head,80\n0,2,syntax,obj,head,80\n"
@@ -152,8 +177,8 @@ def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
     run = replace(Run.load(run.path), manifest=replace(run.manifest, controls=(NOTE,)))
     after = io.StringIO()
     draw_summary(run, console(after, 80))
-    assert "random twin  0 roles   obj → head -.02" in after.getvalue()
-    assert "what could be missed" in after.getvalue()
+    assert "object → its verb (obj) -.02" in after.getvalue()
+    assert "statistical power" in after.getvalue()
     values = run_values(run)
     assert values["control_gains"][0]["gain"] == 0.031
     assert values["manifest"]["controls"][0]["named"] == 0
@@ -184,7 +209,7 @@ def test_heads_whose_role_is_no_matter_of_a_relation_are_listed(tmp_path: Path) 
         role: [head.text("name") for head in run.rows("heads.csv") if head.text("role") == role]
         for role in ("positional", "duplicate-token", "induction", "unnamed")
     }
-    assert "whatever the probes ask" not in page.getvalue() or any(listed.values())
+    assert "probe-independent roles" not in page.getvalue() or any(listed.values())
     for role, names in listed.items():
         found = re.search(rf"^{role} +(L.*)$", page.getvalue(), re.MULTILINE)
         assert set(found[1].split(", ") if found else []) == set(names)
@@ -201,5 +226,5 @@ def test_the_category_control_is_shown_where_it_was_computed(run: Run) -> None:
     ]
     draw_head(replace(view, relations=tuple(told)), console(controlled, 80))
     assert "category" not in plain.getvalue()
-    assert controlled.getvalue().count(".43 beaten") == len(told) - 1
+    assert controlled.getvalue().count("also beats category .43") == len(told) - 1
     assert max(map(len, controlled.getvalue().splitlines())) <= 80

@@ -170,7 +170,7 @@ def test_a_plan_says_what_would_be_done() -> None:
     assert "controls  random twin, shuffled links\n" in text
     stream = io.StringIO()
     draw_plan(replace(plan, relations=()), console(stream, 80))
-    assert "shape and redundancy only" in stream.getvalue()
+    assert "no annotated relations" in stream.getvalue()
 
 
 def test_probe_sets_and_samples_are_readable() -> None:

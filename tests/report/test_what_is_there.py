@@ -42,7 +42,7 @@ def test_what_could_not_be_judged_is_said_with_its_reason(
     monkeypatch.setattr(Run, "rows", too_few)
     stream = io.StringIO()
     draw_summary(run, console(stream, 80))
-    assert "no head could be judged   no relation has 50 instances\n" in stream.getvalue()
+    assert "no relation could be judged   no relation has 50 instances\n" in stream.getvalue()
 
 
 def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
@@ -58,8 +58,12 @@ def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
         return stream.getvalue()
 
     rows = Run.rows
-    assert "gaps between KV groups; letter: strongest role\n" in of_roles("syntax;punctuation")
-    assert "strongest role" not in of_roles("syntax")
+    key = (
+        "rows: layers; columns: heads; spaces separate KV groups;\n"
+        "capital letter: strongest role; small letter: another role it holds\n"
+    )
+    assert key in of_roles("syntax;punctuation")
+    assert "small letter" not in of_roles("")
 
 
 def test_a_run_is_listed_on_one_line_to_be_copied(run: Run) -> None:

@@ -100,7 +100,9 @@ def test_positional_does_not_hide_what_a_head_looks_for(rules: Rules) -> None:
 def test_copying_counts_in_mixed(rules: Rules) -> None:
     found = verdict_of(rules, {"duplicate_gain_low": 0.6}, (OBJ,))
     assert found.role == "mixed" and found.roles == ("duplicate-token", "syntax")
-    assert "syntax by obj → head" in found.reason and "duplicate-token by" in found.reason
+    assert (
+        "syntax by object → its verb (obj)" in found.reason and "duplicate-token by" in found.reason
+    )
     assert found.best_relation == RELATIONS.index(OBJ)
     far = verdict_of(rules, {"duplicate_gain_low": 0.85}, (OBJ,))
     assert far.role == "duplicate-token" and far.roles == ("duplicate-token", "syntax")

@@ -52,11 +52,13 @@ def test_each_role_is_earned(rules: Rules, relation: object, role: str) -> None:
 
 def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
     assert verdict_of(rules, [OBJ]).reason == (
-        "obj → head: top1 .80 against .40 habit, gain +.40 [+.34 +.46], n 400, q <.001, "
-        "beats category"
+        "object → its verb (obj): top1 .80 against .40 habit, gain +.40 [+.34 +.46], n 400, "
+        "q <.001, beats category"
     )
     assert verdict_of(rules, [OBJ], beats=1).reason.endswith("q <.001, beats distance")
-    assert verdict_of(rules, [STRICT]).reason.startswith("pronoun-strict: top1 .80")
+    assert verdict_of(rules, [STRICT]).reason.startswith(
+        "pronoun → its antecedent (pronoun-strict): top1 .80"
+    )
     assert verdict_of(rules, [MARKS]).reason.startswith("any mark: top1 .80")
     assert verdict_of(rules, [MARKS]).reason.endswith("share_norm .60 against habit_share .30")
 
@@ -69,9 +71,9 @@ def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
         ({"gain_a": 0.0}, "halves .00 and .39"),
         ({"gain_b": -0.01}, "halves .41 and -.01"),
         ({"gain_b": np.nan}, "halves .41 and nan"),
-        ({"q": 0.051}, "q above 0.05"),
-        ({"q": np.nan}, "q above 0.05"),
-        ({"mass": 0.049}, "mass 0.049 below 0.05"),
+        ({"q": 0.051}, "q above .05"),
+        ({"q": np.nan}, "q above .05"),
+        ({"mass": 0.049}, "mass .049 below .05"),
         ({"form_folds": 9.9, "forms": 2, "gain_without_form": 0.3}, "only 2 target forms"),
         ({"form_folds": 9.9, "gain_without_form": 0.1}, "gain .10 with one form fold left out"),
         ({"form_folds": 9.9}, "gain nan with one form fold left out"),
@@ -123,7 +125,9 @@ def test_the_strongest_relation_speaks_for_its_role(rules: Rules) -> None:
     top1 = np.full(len(RELATIONS), 0.7)
     top1[RELATIONS.index(NSUBJ)] = 0.9
     found = verdict_of(rules, [OBJ, NSUBJ], top1=top1)
-    assert len(found.claims) == 1 and found.reason.startswith("nsubj → dependent: top1 .90")
+    assert len(found.claims) == 1 and found.reason.startswith(
+        "verb → its subject (nsubj): top1 .90"
+    )
 
 
 @pytest.mark.parametrize(("weaker", "role"), [(0.79, "mixed"), (0.70, "syntax")])
@@ -133,7 +137,9 @@ def test_mixed(rules: Rules, weaker: float, role: str) -> None:
     top1[RELATIONS.index(STRICT)] = weaker + 0.03
     found = verdict_of(rules, [OBJ, STRICT], top1=top1)
     assert found.role == role and found.roles == ("syntax", "coreference")
-    assert ("coreference by pronoun-strict" in found.reason) == (role == "mixed")
+    assert ("coreference by pronoun → its antecedent (pronoun-strict)" in found.reason) == (
+        role == "mixed"
+    )
 
 
 def test_other_families_need_a_rule_of_their_own(rules: Rules) -> None:
@@ -154,7 +160,7 @@ def test_two_names_of_one_finding_are_not_mixed(rules: Rules) -> None:
     mine = {**rules.roles, "verb-seeker": RoleRule("syntax", "obj")}
     found = verdict_of(replace(rules, roles=mine), [OBJ])
     assert found.role == "verb-seeker" and found.roles == ("verb-seeker", "syntax")
-    assert found.reason.startswith("obj → head: ")
+    assert found.reason.startswith("object → its verb (obj): ")
     assert verdict_of(replace(rules, roles=mine), [NSUBJ]).roles == ("syntax",)
 
 
@@ -163,7 +169,9 @@ def test_nothing_found_shows_the_best_evidence(rules: Rules) -> None:
     low[RELATIONS.index(NSUBJ)] = 0.08
     found = verdict_of(rules, list(RELATIONS), gain_low=low)
     assert found.role == "none" and found.best_relation == RELATIONS.index(NSUBJ)
-    assert found.reason.startswith("nsubj → dependent") and found.reason.endswith("above .10")
+    assert found.reason.startswith("verb → its subject (nsubj)") and found.reason.endswith(
+        "above .10"
+    )
 
 
 def test_idle_and_repeating_heads_are_redundant_and_keep_their_roles(rules: Rules) -> None:

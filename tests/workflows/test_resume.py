@@ -162,8 +162,8 @@ def test_what_is_kept_is_not_lost_by_mistake(
     stop_after(3)
     assert command_line.run([*words, "-o", run]) == 130
     said = capsys.readouterr().err.splitlines()[-1]
-    again = f"Go on with headprobe scan --resume {run}"
-    assert said == f"interrupted: what was measured is kept. {again}."
+    again = f"Resume it with headprobe scan --resume {run}"
+    assert said == f"interrupted: what was measured is saved. {again}."
     stop_after(0)
 
     def refused(*asked: str) -> str:
@@ -171,8 +171,8 @@ def test_what_is_kept_is_not_lost_by_mistake(
         return capsys.readouterr().err.splitlines()[-1]
 
     assert again in refused(*words, "-o", run)
-    assert "Type no model" in refused("scan", "--resume", run, "--seed", "1")
-    assert "nothing of it is kept" in refused("scan", "--resume", "other")
+    assert "Give no model" in refused("scan", "--resume", run, "--seed", "1")
+    assert "nothing to resume" in refused("scan", "--resume", "other")
     assert command_line.run(["runs"]) == 0
     assert f"unfinished: {run}. {again}." in capsys.readouterr().err
 
@@ -186,11 +186,11 @@ def test_what_is_kept_is_not_lost_by_mistake(
     assert "differs from what was begun in the weights" in refused("scan", "--resume", run)
     weights.write_bytes(good)
     monkeypatch.chdir(tmp_path / "headprobe-runs")
-    assert f"was begun in {tmp_path}" in refused("scan", "--resume", "mine")
+    assert f"was started in {tmp_path}" in refused("scan", "--resume", "mine")
     monkeypatch.chdir(tmp_path)
 
     assert command_line.run(["scan", "--resume", run, "-q"]) == 0
-    assert "is finished" in refused("scan", "--resume", run)
+    assert "is already finished" in refused("scan", "--resume", run)
     assert kept(Path("headprobe-runs")) == []
 
 

@@ -1,5 +1,6 @@
 """A whole scan: what it writes, that it writes it whole, and that each passage passes once."""
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -
     found = plan(request, Remembering())
     assert (found.n_layers, found.n_heads) == (3, 4)
     assert found.passages == 2
-    assert ("nsubj → dependent", 8) in found.relations
+    assert ("verb → its subject (nsubj)", 8) in found.relations
     assert not target.exists()
 
 
@@ -217,3 +218,20 @@ def test_the_command_line_end_to_end(
     assert "L2H3" in capsys.readouterr().out
     assert command_line.run(["show-head", "L3H0", "-r", str(run)]) == 2
     assert "L0H0 to L2H3" in capsys.readouterr().err
+
+
+def test_a_text_can_come_from_stdin(
+    scanned: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run = scanned()
+    words = ["show-head", "l1h2", "-r", str(run.path), "--json", "--text"]
+    assert _run([*words, "The dog ran."]) == 0
+    typed = capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.StringIO("The dog ran.\n"))
+    assert _run([*words, "-"]) == 0
+    assert capsys.readouterr().out == typed
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert _run([*words, "-"]) == 2
+    assert "holds no word" in capsys.readouterr().err
