@@ -63,14 +63,30 @@ def planted(model: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     (model / "planted.py").write_text(PLANTED.format(marker=str(marker)))
     change(model / "config.json", model_type="planted", auto_map={"AutoConfig": "planted.Planted"})
     request = {
-        "model": str(model), "probes": [str(PROBES)], "out": "run", "device": "cpu",
-        "dtype": "auto", "revision": None, "max_passages": None, "seed": 0,
-        "overwrite": False, "trust_remote_code": True, "budget": None, "memory": None,
-        "rules": None, "twin": False, "shuffle": False, "shard": None,
+        "model": str(model),
+        "probes": [str(PROBES)],
+        "out": "run",
+        "device": "cpu",
+        "dtype": "auto",
+        "revision": None,
+        "max_passages": None,
+        "seed": 0,
+        "overwrite": False,
+        "trust_remote_code": True,
+        "budget": None,
+        "memory": None,
+        "rules": None,
+        "twin": False,
+        "shuffle": False,
+        "shard": None,
     }
     note = {
-        "request": request, "folder": str(tmp_path), "terms": {},
-        "started": "2026-11-28T00:00:00+00:00", "seconds": {}, "resumed": 0,
+        "request": request,
+        "folder": str(tmp_path),
+        "terms": {},
+        "started": "2026-11-28T00:00:00+00:00",
+        "seconds": {},
+        "resumed": 0,
     }
     return marker, note
 
