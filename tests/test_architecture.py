@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "headprobe"
-LINES = 300
+LINES = 600
 
 GROUND = {"errors", "axes", "packaged"}
 STORE = {"store", *GROUND}

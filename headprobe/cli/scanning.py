@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def scan(
     model: Annotated[
-        str | None, typer.Argument(metavar="MODEL", help="Hub id or folder [the bundled demo].")
+        str | None, typer.Argument(metavar="MODEL", help="Hub id, folder or GGUF file [the demo].")
     ] = None,
     probes: Annotated[
         list[str] | None,
@@ -46,6 +46,15 @@ def scan(
     revision: Annotated[
         str | None, typer.Option(metavar="R", help="Of a Hub model: a branch, tag or commit.")
     ] = None,
+    gguf: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A GGUF file inside MODEL.")
+    ] = None,
+    gguf_cache: Annotated[
+        bool,
+        typer.Option(
+            "--gguf-cache/--no-gguf-cache", help="Keep a GGUF file's converted copy [keep]."
+        ),
+    ] = True,
     max_passages: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Take a sample of N passages.")
     ] = None,
@@ -103,6 +112,8 @@ def scan(
         twin=twin,
         shuffle=shuffle,
         shard=None if shard is None else Share.read(shard),
+        gguf=gguf,
+        gguf_cache=gguf_cache,
     )
     if resume is not None and (request != ScanRequest() or dry_run):
         raise HeadprobeError(

@@ -4,9 +4,10 @@ import atexit
 import hashlib
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,11 +20,12 @@ from numpy.typing import NDArray
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.faults import mended
+from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
 from headprobe.model.placing import room_beside, tell_places
 from headprobe.packaged import DEMO_MODEL
 
@@ -37,12 +39,16 @@ DTYPES = {
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint comes from: a Hub id (with a revision), a folder, or the package."""
+    """Where a checkpoint comes from: a Hub id (with a revision), a folder, a GGUF file, or the
+    package. ``gguf`` names a GGUF file inside the folder or Hub repository ``name``; without
+    ``gguf_cache`` GGUF files are loaded as they are, without a converted copy."""
 
     name: str
     revision: str | None = None
     trust_remote_code: bool = False
     bundled: bool = False
+    gguf: str | None = None
+    gguf_cache: bool = True
 
     @classmethod
     def demo(cls) -> Self:
@@ -51,9 +57,11 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """``bundled``, ``folder`` or ``hub``."""
+        """``bundled``, ``gguf``, ``folder`` or ``hub``."""
         if self.bundled:
             return "bundled"
+        if self.gguf is not None or self._local_gguf is not None:
+            return "gguf"
         return "hub" if self.folder is None else "folder"
 
     @property
@@ -61,6 +69,52 @@ class Source:
         """The local folder, or None for a Hub id."""
         path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
         return path if path.exists() else None
+
+    @property
+    def _local_gguf(self) -> Path | None:
+        """The GGUF file here: MODEL itself, ``gguf`` in the folder, or the one in a folder that
+        holds nothing else to load."""
+        folder = self.folder
+        if folder is None or self.bundled:
+            return None
+        if folder.is_file():
+            return folder if is_gguf(folder) else None
+        if self.gguf is not None:
+            return folder / self.gguf
+        if (folder / "config.json").is_file():
+            return None
+        names = list_gguf(folder)
+        return folder / names[0] if len(names) == 1 else None
+
+    @property
+    def gguf_file(self) -> GgufFile | None:
+        """The GGUF file that the weights come from, downloaded where it lies on the Hub."""
+        if self.kind != "gguf":
+            return None
+        path = self._local_gguf
+        wanted = self.gguf or ""
+        if path is None:
+            with mended(self.name), quietly():
+                found = cached_file(
+                    self.name,
+                    wanted,
+                    revision=self.revision,
+                    _raise_exceptions_for_missing_entries=False,
+                )
+            if found is None:
+                raise HeadprobeError(
+                    f"--gguf {self.gguf}",
+                    f"{self.name} has no such file",
+                    "Take the file's name from the model's page",
+                )
+            path = Path(found)
+        return GgufFile(path, str(Path(self.name, wanted)), self.gguf_cache)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a GGUF file that lies on the Hub."""
+        file = None if self.folder is not None else self.gguf_file
+        return None if file is None else extract_commit_hash(str(file.path), None)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -76,6 +130,8 @@ def check_source(source: Source) -> None:
     if not source.name.strip():
         raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
     folder = source.folder
+    if source.gguf is not None:
+        _check_gguf_option(source)
     if folder is None:
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
         if looks_local:
@@ -83,21 +139,60 @@ def check_source(source: Source) -> None:
                 source.name, "no such folder", "Name a checkpoint's folder or Hub id"
             )
         return
+    if source.kind == "gguf":
+        return
     if folder.is_file():
-        raise HeadprobeError(source.name, "is a file", "Name the folder that holds it")
+        beside = (folder.parent / "config.json").is_file()
+        raise HeadprobeError(
+            source.name,
+            "is a file, and no GGUF file",
+            f"Name its folder: {folder.parent}"
+            if beside
+            else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
+        )
     if not any(folder.iterdir()):
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
     if not (folder / "config.json").is_file():
+        if names := list_gguf(folder):
+            few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise HeadprobeError(
+                source.name,
+                f"holds {len(names)} GGUF files ({few})",
+                f"Choose one: --gguf {shlex.quote(names[0])}",
+            )
         raise HeadprobeError(
             source.name, "has no config.json", "Name a folder made by save_pretrained"
         )
+    if (names := list_gguf(folder)) and not any(
+        path.suffix in (".safetensors", ".bin") for path in folder.iterdir()
+    ):
+        raise HeadprobeError(
+            source.name,
+            "has no weights but GGUF files beside its config.json",
+            f"Choose one: --gguf {shlex.quote(names[0])}",
+        )
+
+
+def _check_gguf_option(source: Source) -> None:
+    """HeadprobeError where ``--gguf`` names no GGUF file inside the folder."""
+    folder, where = source.folder, f"--gguf {source.gguf}"
+    if folder is None:
+        return
+    if source.bundled or folder.is_file():
+        raise HeadprobeError(where, "MODEL is a file itself", "Leave --gguf out")
+    if not is_gguf(folder / str(source.gguf)):
+        names = list_gguf(folder)
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        remedy = f"It holds {few}" if names else "Name a folder that holds one"
+        raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
 
 
 def load_config(source: Source) -> Any:
     """The text decoder's configuration; HeadprobeError for what is not one."""
     check_source(source)
-    with mended(source.name), quietly():
-        config = AutoConfig.from_pretrained(source.place, **source.options)
+    with reading(source), mended(source.name), quietly():
+        place, options = _text_place(source)
+        config = AutoConfig.from_pretrained(place, **options)
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
             source.name,
@@ -110,16 +205,33 @@ def load_config(source: Source) -> Any:
 def load_encoder(source: Source) -> Encoder:
     """The tokenizer, which must be a fast one."""
     folder = source.folder
-    if folder is not None and not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+    if (
+        folder is not None
+        and source.kind != "gguf"
+        and not any(
+            (folder / name).is_file()
+            for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+        )
     ):
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer beside the weights"
         )
-    with mended(source.name, "its tokenizer cannot be loaded"), quietly():
-        tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
+    with reading(source), mended(source.name, "its tokenizer cannot be loaded"), quietly():
+        place, options = _text_place(source)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
     return Encoder(tokenizer, source.name)
+
+
+def _text_place(source: Source) -> tuple[str, dict[str, Any]]:
+    """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
+    file = source.gguf_file
+    return (source.place, source.options) if file is None else file.text_place()
+
+
+def reading(source: Source) -> AbstractContextManager[None]:
+    """Explains what goes wrong while a GGUF file is read; nothing for other sources."""
+    file = source.gguf_file
+    return nullcontext() if file is None else file.loading()
 
 
 def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
@@ -187,19 +299,27 @@ def load_model(
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
     fit on the device fills one accelerator after another, then the host's memory, and then the
     disk."""
-    with mended(source.name), quietly():
+    file = source.gguf_file
+    with reading(source), mended(source.name), quietly():
+        place, options = (
+            (source.place, source.options)
+            if file is None
+            else file.weights_place(config, dtype, warn)
+        )
         room = room_beside(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.place,
+            place,
             config=config,
             dtype=dtype,
             device_map={"": device} if room is None else "sequential",
             max_memory=room,
             offload_folder=None if room is None else offload_folder(),
             output_loading_info=True,
-            **source.options,
+            **options,
         )
     model, report = loaded
+    if file is not None:
+        forget_blocks(model)
     if room is not None and (told := tell_places(model, source.name, device)):
         warn(told)
     missing = sorted(report["missing_keys"])
@@ -237,7 +357,10 @@ def offload_folder() -> str:
 
 
 def hash_weights(source: Source) -> str:
-    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name."""
+    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name; of a
+    GGUF file's own bytes."""
+    if (file := source.gguf_file) is not None:
+        return file.sha256
     digest = hashlib.sha256()
     for path in sorted(_weight_files(source), key=lambda path: path.name):
         with path.open("rb") as stream:

@@ -24,8 +24,11 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ModelNote:
     """The checkpoint. ``asked`` is what the user wrote; ``kind`` what that turned out to be:
-    ``folder``, ``hub`` or ``bundled``. ``n_kv_heads`` counts key/value heads layer by layer;
-    ``weights_sha256`` is the hash of the weight files; ``context`` the longest text in tokens."""
+    ``folder``, ``gguf``, ``hub`` or ``bundled``. ``gguf`` is the GGUF file chosen inside it;
+    ``quantization`` says how the weights were stored and what they were run in, such as ``Q4_1,
+    dequantised to float32``, where that differs from ``dtype`` alone. ``n_kv_heads`` counts
+    key/value heads layer by layer; ``weights_sha256`` is the hash of the weight files; ``context``
+    the longest text in tokens."""
 
     asked: str
     kind: str
@@ -39,6 +42,8 @@ class ModelNote:
     n_kv_heads: tuple[int, ...]
     head_dim: int
     context: int | None
+    gguf: str | None = None
+    quantization: str | None = None
 
 
 @dataclass(frozen=True)

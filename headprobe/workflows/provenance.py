@@ -77,19 +77,23 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
     """The checkpoint as it was loaded."""
     config = grid.model.config
     text = config.get_text_config()
+    dtype = str(grid.model.dtype).removeprefix("torch.")
+    file = source.gguf_file
     return ModelNote(
         asked=source.name,
         kind=source.kind,
-        revision=source.revision or getattr(config, "_commit_hash", None),
+        revision=source.revision or getattr(config, "_commit_hash", None) or source.commit,
         weights_sha256=hash_weights(source),
         architecture=type(grid.model).__name__,
-        dtype=str(grid.model.dtype).removeprefix("torch."),
+        dtype=dtype,
         device=", ".join(map(str, grid.devices)),
         n_layers=len(grid.layers),
         n_heads=grid.n_heads,
         n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
         head_dim=grid.head_dim,
         context=getattr(text, "max_position_embeddings", None),
+        gguf=source.gguf,
+        quantization=None if file is None else file.describe(dtype),
     )
 
 

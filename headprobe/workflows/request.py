@@ -20,8 +20,9 @@ class ScanRequest:
     """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
     context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
     folder, named by model and time by default; ``rules``: a file of rules that differ from the
-    packaged ones; ``twin``, ``shuffle``: the controls; ``shard``: the share of the passages that is
-    scanned, to a shard folder beside ``out``."""
+    packaged ones; ``gguf``: a GGUF file inside the folder or Hub repository ``model``, of which
+    ``gguf_cache`` keeps a converted copy; ``twin``, ``shuffle``: the controls; ``shard``: the
+    share of the passages that is scanned, to a shard folder beside ``out``."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -39,13 +40,27 @@ class ScanRequest:
     twin: bool = False
     shuffle: bool = False
     shard: Share | None = None
+    gguf: str | None = None
+    gguf_cache: bool = True
 
     @property
     def source(self) -> Source:
         """The checkpoint."""
         if self.model is None:
+            if self.gguf is not None:
+                raise HeadprobeError(
+                    f"--gguf {self.gguf}",
+                    "names a file inside MODEL, and there is no MODEL",
+                    "Name the folder or Hub id before it, or the file itself as MODEL",
+                )
             return Source.demo()
-        return Source(self.model, self.revision, self.trust_remote_code)
+        return Source(
+            self.model,
+            self.revision,
+            self.trust_remote_code,
+            gguf=self.gguf,
+            gguf_cache=self.gguf_cache,
+        )
 
     def target(self) -> Path:
         """The folder that will be written; HeadprobeError where shards would not share a name."""

@@ -42,9 +42,10 @@ def show_text(
     note = run.manifest.model
     source = Source(
         note.asked,
-        revision=note.revision if note.kind == "hub" else None,
+        revision=note.revision if note.kind in ("hub", "gguf") else None,
         trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
+        gguf=note.gguf,
     )
     device = choose_device("auto")
     with quietly():
