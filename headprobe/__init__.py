@@ -44,10 +44,10 @@ def scan(
     """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
 
     ``model`` is a Hub id, a folder or a GGUF file, ``gguf`` a GGUF file inside the first two, of
-    which ``gguf_cache`` keeps a converted copy in the user's cache; ``probes`` are built-in sets, files or folders; ``budget``
-    counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
-    user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
-    ``twin`` or ``shuffle`` ``run.controls``.
+    which ``gguf_cache`` keeps a converted copy in the user's cache; ``probes`` are built-in sets,
+    files or folders; ``budget`` counts tokens of a passage, ``memory`` bytes over the weights.
+    Raises HeadprobeError where the user can mend it. ``run.heads``, ``run.relations`` and
+    ``run.pairs`` are DataFrames, and with ``twin`` or ``shuffle`` ``run.controls``.
     """
     import os
     from pathlib import Path

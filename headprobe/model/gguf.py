@@ -320,12 +320,12 @@ def _digest(path: Path) -> str:
 @contextmanager
 def _without_bar() -> Iterator[None]:
     """Hold back the progress bar of transformers' GGUF loader, which none of its settings rules."""
-    bar = legacy_loader.tqdm
-    legacy_loader.tqdm = lambda items, **_: items
+    module: Any = legacy_loader
+    bar, module.tqdm = module.tqdm, lambda items, **_: items
     try:
         yield
     finally:
-        legacy_loader.tqdm = bar
+        module.tqdm = bar
 
 
 @contextmanager
