@@ -50,6 +50,7 @@ FORMAT = 1
 
 LIST = "copy.json"
 TEXT = "text"
+_TENSORS = "names of the tensors"
 
 WAIT = 1800.0
 """Seconds for which another process may convert the same file before this one stops waiting."""
@@ -153,6 +154,11 @@ class GgufFile:
         be kept."""
         name = str(dtype).removeprefix("torch.")
         copy, trouble = self._copy(name, lambda folder: self._save_weights(folder, config, dtype))
+        if self._loses_rope_scaling:
+            warn(
+                f"{self.name}: transformers does not read a GGUF file's scaled rotary positions: "
+                "attention may differ from the original checkpoint's, most of all over long spans"
+            )
         if trouble:
             warn(f"{self.name}: the converted copy cannot be kept in {cache_folder()} ({trouble})")
         if copy is not None:
@@ -166,6 +172,14 @@ class GgufFile:
         self.header  # noqa: B018 - says more than transformers about a file that cannot be loaded
         with _readable(self.name), _without_bar():
             yield
+
+    @property
+    def _loses_rope_scaling(self) -> bool:
+        """Whether the file scales its rotary positions, which transformers reads for gpt-oss only."""
+        if self.header["general.architecture"] == "gpt-oss":
+            return False
+        kind = next((v for k, v in self.header.items() if k.endswith(".rope.scaling.type")), "none")
+        return kind != "none" or "rope_freqs.weight" in self.header[_TENSORS]
 
     def _direct(self) -> tuple[str, dict[str, Any]]:
         # An absolute path: transformers prefers a file of that name in the working directory.
@@ -366,7 +380,7 @@ def _check(path: Path, name: str, state: State) -> dict[str, Any]:
         metadata, tensors = read_gguf_metadata(str(path))
         _refuse_other_kinds(name, path, metadata, len(tensors))
         _refuse_truncated(name, path, size)
-    return metadata
+    return {**metadata, _TENSORS: tensors}
 
 
 def _refuse_other_kinds(name: str, path: Path, metadata: dict[str, Any], tensors: int) -> None:

