@@ -175,7 +175,7 @@ class GgufFile:
 
     @property
     def _loses_rope_scaling(self) -> bool:
-        """Whether the file scales its rotary positions, which transformers reads for gpt-oss only."""
+        """Whether the file scales rotary positions, which transformers reads for gpt-oss only."""
         if self.header["general.architecture"] == "gpt-oss":
             return False
         kind = next((v for k, v in self.header.items() if k.endswith(".rope.scaling.type")), "none")
