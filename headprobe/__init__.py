@@ -43,16 +43,19 @@ def scan(
     rules: str | os.PathLike[str] | None = None,
     twin: bool = False,
     shuffle: bool = False,
+    gguf: str | None = None,
+    gguf_cache: bool = True,
     progress: Progress | None = None,
 ) -> Run:
     """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
 
-    ``model`` is a Hub id, a folder, or a model in memory, which comes with its ``tokenizer`` and is
-    left as it was; ``adapter`` is the folder of an adapter that peft puts on the model. ``probes``
-    are built-in sets, files or folders; ``budget`` counts tokens of a passage, ``memory`` bytes
-    over the weights. Raises HeadprobeError where the user can mend it. ``run.heads``,
-    ``run.relations`` and ``run.pairs`` are DataFrames, and with ``twin`` or ``shuffle``
-    ``run.controls``.
+    ``model`` is a Hub id, a folder, a GGUF file, or a model in memory, which comes with its
+    ``tokenizer`` and is left as it was. ``gguf`` is a GGUF file inside a Hub id or folder, of which
+    ``gguf_cache`` keeps a converted copy in the user's cache. ``adapter`` is the folder of an
+    adapter that peft puts on the model. ``probes`` are built-in sets, files or folders; ``budget``
+    counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
+    user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
+    ``twin`` or ``shuffle`` ``run.controls``.
     """
     import os
     from pathlib import Path
@@ -92,6 +95,8 @@ def scan(
         rules=None if rules is None else Path(rules),
         twin=twin,
         shuffle=shuffle,
+        gguf=gguf,
+        gguf_cache=gguf_cache,
     )
     return work(request, SilentProgress() if progress is None else progress)
 

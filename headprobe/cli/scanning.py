@@ -26,7 +26,8 @@ def scan(
     model: Annotated[
         str | None,
         typer.Argument(
-            metavar="MODEL", help="Hub id or local folder [default: the bundled demo model]."
+            metavar="MODEL",
+            help="Hub id, local folder or GGUF file [default: the bundled demo model].",
         ),
     ] = None,
     probes: Annotated[
@@ -62,6 +63,15 @@ def scan(
     adapter: Annotated[
         str | None, typer.Option(metavar="DIR", help="A LoRA adapter to put on the model.")
     ] = None,
+    gguf: Annotated[
+        str | None, typer.Option(metavar="FILE", help="A GGUF file inside MODEL.")
+    ] = None,
+    gguf_cache: Annotated[
+        bool,
+        typer.Option(
+            "--gguf-cache/--no-gguf-cache", help="Keep a GGUF file's converted copy [keep]."
+        ),
+    ] = True,
     max_passages: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Measure a random sample of N passages.")
     ] = None,
@@ -130,6 +140,8 @@ def scan(
         shuffle=shuffle,
         shard=None if shard is None else Share.read(shard),
         adapter=adapter,
+        gguf=gguf,
+        gguf_cache=gguf_cache,
     )
     consent = ScanRequest(trust_remote_code=trust_remote_code)  # is given each time
     if resume is not None and (request != consent or dry_run):

@@ -4,9 +4,10 @@ import atexit
 import hashlib
 import json
 import logging
+import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -26,7 +27,7 @@ from transformers import (
 )
 from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
-from transformers.utils.hub import cached_file
+from transformers.utils.hub import cached_file, extract_commit_hash
 
 from headprobe.align.encoder import Encoder
 from headprobe.errors import HeadprobeError
@@ -34,6 +35,7 @@ from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
 from headprobe.model.configuration import check_raw, check_sizes
 from headprobe.model.faults import friendly_load_errors
+from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.placing import room_beside, tell_places
 from headprobe.model.quantization import check_quantization
@@ -55,7 +57,9 @@ _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
 
 @dataclass(frozen=True)
 class Source:
-    """Where a checkpoint comes from: a Hub id (with a revision), a folder, or the package."""
+    """Where a checkpoint comes from: a Hub id (with a revision), a folder, a GGUF file, or the
+    package. ``gguf`` names a GGUF file inside the folder or Hub repository ``name``; without
+    ``gguf_cache`` GGUF files are loaded as they are, without a converted copy."""
 
     name: str
     revision: str | None = None
@@ -68,6 +72,8 @@ class Source:
     """``name`` is what the adapter's own configuration calls its base."""
     in_memory: InMemoryModel | None = None
     """The model itself, where the caller has it: nothing is read from disk."""
+    gguf: str | None = None
+    gguf_cache: bool = True
 
     @classmethod
     def demo(cls) -> Self:
@@ -76,11 +82,13 @@ class Source:
 
     @property
     def kind(self) -> str:
-        """``bundled``, ``folder``, ``hub`` or ``memory``."""
+        """``bundled``, ``gguf``, ``folder``, ``hub`` or ``memory``."""
         if self.in_memory is not None:
             return "memory"
         if self.bundled:
             return "bundled"
+        if self.gguf is not None or self._local_gguf is not None:
+            return "gguf"
         return "hub" if self.folder is None else "folder"
 
     @property
@@ -90,6 +98,52 @@ class Source:
             return None
         path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
         return path if path.exists() else None
+
+    @property
+    def _local_gguf(self) -> Path | None:
+        """The GGUF file here: MODEL itself, ``gguf`` in the folder, or the one in a folder that
+        holds nothing else to load."""
+        folder = self.folder
+        if folder is None or self.bundled:
+            return None
+        if folder.is_file():
+            return folder if is_gguf(folder) else None
+        if self.gguf is not None:
+            return folder / self.gguf
+        if (folder / "config.json").is_file():
+            return None
+        names = list_gguf(folder)
+        return folder / names[0] if len(names) == 1 else None
+
+    @property
+    def gguf_file(self) -> GgufFile | None:
+        """The GGUF file that the weights come from, downloaded where it lies on the Hub."""
+        if self.kind != "gguf":
+            return None
+        path = self._local_gguf
+        wanted = self.gguf or ""
+        if path is None:
+            with friendly_load_errors(self.name), quietly():
+                found = cached_file(
+                    self.name,
+                    wanted,
+                    revision=self.revision,
+                    _raise_exceptions_for_missing_entries=False,
+                )
+            if found is None:
+                raise HeadprobeError(
+                    f"--gguf {self.gguf}",
+                    f"{self.name} has no such file",
+                    "Take the file's name from the model's page",
+                )
+            path = Path(found)
+        return GgufFile(path, str(Path(self.name, wanted)), self.gguf_cache)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a GGUF file that lies on the Hub."""
+        file = None if self.folder is not None else self.gguf_file
+        return None if file is None else extract_commit_hash(str(file.path), None)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,6 +159,8 @@ def check_source(source: Source) -> None:
     if not source.name.strip():
         raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
     folder = source.folder
+    if source.gguf is not None:
+        _check_gguf_option(source)
     if folder is None:
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
         if looks_local:
@@ -112,14 +168,52 @@ def check_source(source: Source) -> None:
                 source.name, "no such folder", "Name a checkpoint's folder or Hub id"
             )
         return
+    if source.kind == "gguf":
+        return
     if folder.is_file():
-        raise HeadprobeError(source.name, "is a file", "Name the folder that holds it")
+        beside = (folder.parent / "config.json").is_file()
+        raise HeadprobeError(
+            source.name,
+            "is a file, and no GGUF file",
+            f"Name its folder: {folder.parent}"
+            if beside
+            else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
+        )
     if not any(folder.iterdir()):
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
     if not (folder / "config.json").is_file():
+        if names := list_gguf(folder):
+            few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise HeadprobeError(
+                source.name,
+                f"holds {len(names)} GGUF files ({few})",
+                f"Choose one: --gguf {shlex.quote(names[0])}",
+            )
         raise HeadprobeError(
             source.name, "has no config.json", "Name a folder made by save_pretrained"
         )
+    if (names := list_gguf(folder)) and not any(
+        path.suffix in (".safetensors", ".bin") for path in folder.iterdir()
+    ):
+        raise HeadprobeError(
+            source.name,
+            "has no weights but GGUF files beside its config.json",
+            f"Choose one: --gguf {shlex.quote(names[0])}",
+        )
+
+
+def _check_gguf_option(source: Source) -> None:
+    """HeadprobeError where ``--gguf`` names no GGUF file inside the folder."""
+    folder, where = source.folder, f"--gguf {source.gguf}"
+    if folder is None:
+        return
+    if source.bundled or folder.is_file():
+        raise HeadprobeError(where, "MODEL is a file itself", "Leave --gguf out")
+    if not is_gguf(folder / str(source.gguf)):
+        names = list_gguf(folder)
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        remedy = f"It holds {few}" if names else "Name a folder that holds one"
+        raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
 
 
 def load_config(source: Source) -> Any:
@@ -136,13 +230,12 @@ def _load_config(source: Source) -> Any:
         config: Any = deepcopy(source.in_memory.model.config)
     else:
         check_source(source)
-        with friendly_load_errors(source.name), quietly():
-            raw, _ = PreTrainedConfig.get_config_dict(source.place, **source.options)
+        with reading(source), friendly_load_errors(source.name), quietly():
+            place, options = _text_place(source)
+            raw, _ = PreTrainedConfig.get_config_dict(place, **options)
         check_raw(source.name, raw)
-        with friendly_load_errors(source.name), quietly():
-            config = AutoConfig.from_pretrained(
-                source.place, attn_implementation=ATTENTION, **source.options
-            )
+        with reading(source), friendly_load_errors(source.name), quietly():
+            config = AutoConfig.from_pretrained(place, attn_implementation=ATTENTION, **options)
             text = config.get_text_config()
         check_sizes(source.name, text)
         check_quantization(source.name, config)
@@ -162,19 +255,25 @@ def load_encoder(source: Source) -> Encoder:
             tokenizer = deepcopy(source.in_memory.tokenizer)
         return Encoder(tokenizer, source.name)
     folder = source.folder
-    if folder is not None and not any(
-        (folder / name).is_file()
-        for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+    if (
+        folder is not None
+        and source.kind != "gguf"
+        and not any(
+            (folder / name).is_file()
+            for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+        )
     ):
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer beside the weights"
         )
     with (
+        reading(source),
         friendly_load_errors(source.name, "its tokenizer cannot be loaded"),
         quietly(),
         hold_back_panics(),
     ):
-        tokenizer = AutoTokenizer.from_pretrained(source.place, use_fast=True, **source.options)
+        place, options = _text_place(source)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
         encoder = Encoder(tokenizer, source.name)
         encoder.encode(SAMPLE)
     return encoder
@@ -183,6 +282,18 @@ def load_encoder(source: Source) -> Encoder:
 SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")
 """Texts that a tokenizer must be able to encode: some fail only when they meet a character that
 they do not know."""
+
+
+def _text_place(source: Source) -> tuple[str, dict[str, Any]]:
+    """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
+    file = source.gguf_file
+    return (source.place, source.options) if file is None else file.text_place()
+
+
+def reading(source: Source) -> AbstractContextManager[None]:
+    """Explains what goes wrong while a GGUF file is read; nothing for other sources."""
+    file = source.gguf_file
+    return nullcontext() if file is None else file.loading()
 
 
 def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
@@ -250,12 +361,18 @@ def load_model(
     through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
     fit on the device fills one accelerator after another, then the host's memory, and then the
     disk."""
-    if source.in_memory is None:
+    file = source.gguf_file
+    if file is None:
         weight_files(source, config)  # refuses names that lead out of the checkpoint
-    with friendly_load_errors(source.name), quietly(), hold_back_chatter():
+    with reading(source), friendly_load_errors(source.name), quietly(), hold_back_chatter():
+        place, options = (
+            (source.place, source.options)
+            if file is None
+            else file.weights_place(config, dtype, warn)
+        )
         room = room_beside(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source.place,
+            place,
             config=config,
             attn_implementation=ATTENTION,
             dtype=dtype,
@@ -263,9 +380,11 @@ def load_model(
             max_memory=room,
             offload_folder=None if room is None else offload_folder(),
             output_loading_info=True,
-            **source.options,
+            **options,
         )
     model, report = loaded
+    if file is not None:
+        forget_blocks(model)
     if room is not None and (told := tell_places(model, source.name, device)):
         warn(told)
     missing = sorted(report["missing_keys"])
@@ -337,7 +456,10 @@ def offload_folder() -> str:
 
 
 def hash_weights(source: Source, config: Any) -> str:
-    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name."""
+    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name; of a
+    GGUF file's own bytes."""
+    if (file := source.gguf_file) is not None:
+        return file.sha256
     digest = hashlib.sha256()
     for path in sorted(weight_files(source, config), key=lambda path: path.name):
         with path.open("rb") as stream:

@@ -150,7 +150,8 @@ _LOCAL_FAULTS: tuple[tuple[tuple[str, ...], str, str], ...] = (
     (
         ("no file named", "does not appear to have a file named"),
         "holds no weights that can be read (model.safetensors)",
-        "Save them with save_pretrained, or download the whole repository",
+        "Save them with save_pretrained, download the whole repository, or name a GGUF file in it "
+        "with --gguf",
     ),
     (
         ("is not a valid JSON file",),

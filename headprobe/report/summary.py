@@ -80,15 +80,13 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
     model = manifest.model
     table = pairs_table()
     table.add_row("model", Text(clip_start(model.asked, width - 10), style="bold"))
-    stored = "" if model.quantization is None else f"{plain(model.quantization)}, "
     table.add_row(
         "",
         filled(
             [
                 f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
                 f"{numbers.count(model.n_heads, 'head')}",
-                f"{numbers.groups(model.n_kv_heads)}; "
-                f"{stored}{plain(model.dtype)} on {plain(model.device)}",
+                f"{numbers.groups(model.n_kv_heads)}; {_precision(model)}",
             ],
             width - _LABEL,
         ),
@@ -119,6 +117,15 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
     table.add_row("time", filled(of_stages, width - _LABEL))
     table.add_row("memory", f"{numbers.memory(manifest.peak_memory_mib)} at most")
     return table
+
+
+def _precision(model: ModelNote) -> str:
+    """How the weights are stored, where that differs from what they are computed in, and where."""
+    dtype = model.dtype
+    if model.quantization is not None:  # that of a GGUF file says what it was converted to
+        stored = model.quantization
+        dtype = stored if stored.endswith(dtype) else f"{stored}, {dtype}"
+    return f"{plain(dtype)} on {plain(model.device)}"
 
 
 def _stages(manifest: Manifest) -> list[str]:

@@ -24,12 +24,13 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class ModelNote:
     """The checkpoint. ``asked`` is what the user wrote, or the base of the adapter that they named;
-    ``kind`` what that turned out to be: ``folder``, ``hub``, ``bundled`` or ``memory``.
-    ``n_kv_heads`` counts key/value heads layer by layer; ``weights_sha256`` is the hash of the
-    weight files, those of the adapter included, or of a state dictionary in memory; ``context`` the
-    longest text in tokens. ``quantization`` says how the weights are stored (``4-bit
-    (bitsandbytes)``); ``adapter`` is the folder or Hub id of an adapter and ``adapter_sha256`` the
-    hash of its files; all three are None where there is none."""
+    ``kind`` what that turned out to be: ``folder``, ``gguf``, ``hub``, ``bundled`` or ``memory``.
+    ``gguf`` is the GGUF file chosen inside it. ``n_kv_heads`` counts key/value heads layer by
+    layer; ``weights_sha256`` is the hash of the weight files, those of the adapter included, or of
+    a state dictionary in memory; ``context`` the longest text in tokens. ``quantization`` says how
+    the weights are stored, such as ``4-bit (bitsandbytes)`` or ``Q4_1, dequantised to float32``;
+    ``adapter`` is the folder or Hub id of an adapter and ``adapter_sha256`` the hash of its files.
+    All four are None where there is none."""
 
     asked: str
     kind: str
@@ -43,6 +44,7 @@ class ModelNote:
     n_kv_heads: tuple[int, ...]
     head_dim: int
     context: int | None
+    gguf: str | None = None
     quantization: str | None = None
     adapter: str | None = None
     adapter_sha256: str | None = None

@@ -81,23 +81,25 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
     """The checkpoint as it was loaded."""
     config = grid.model.config
     text = config.get_text_config()
-    adapter = None if source.adapter is None else hash_adapter(source)
+    dtype = str(grid.model.dtype).removeprefix("torch.")
+    file = source.gguf_file
     return ModelNote(
         asked=source.name,
         kind=source.kind,
-        revision=source.revision or getattr(config, "_commit_hash", None),
+        revision=source.revision or getattr(config, "_commit_hash", None) or source.commit,
         weights_sha256=hash_model(source, config),
         architecture=type(grid.model).__name__,
-        dtype=str(grid.model.dtype).removeprefix("torch."),
+        dtype=dtype,
         device=", ".join(map(str, grid.devices)),
         n_layers=len(grid.layers),
         n_heads=grid.n_heads,
         n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
         head_dim=grid.head_dim,
         context=getattr(text, "max_position_embeddings", None),
-        quantization=describe_quantization(config),
+        gguf=source.gguf,
+        quantization=describe_quantization(config) if file is None else file.describe(dtype),
         adapter=source.adapter if source.in_memory is None else source.in_memory.adapter,
-        adapter_sha256=adapter,
+        adapter_sha256=None if source.adapter is None else hash_adapter(source),
     )
 
 

@@ -22,9 +22,10 @@ class ScanRequest:
     """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
     context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
     folder, named by model and time by default; ``rules``: a file of rules that differ from the
-    packaged ones; ``twin``, ``shuffle``: the controls; ``shard``: the share of the passages that is
-    scanned, to a shard folder beside ``out``; ``adapter``: one of peft's, put on the model;
-    ``in_memory``: the model itself, in the place of ``model``."""
+    packaged ones; ``gguf``: a GGUF file inside the folder or Hub repository ``model``, of which
+    ``gguf_cache`` keeps a converted copy; ``twin``, ``shuffle``: the controls; ``shard``: the
+    share of the passages that is scanned, to a shard folder beside ``out``; ``adapter``: one of
+    peft's, put on the model; ``in_memory``: the model itself, in the place of ``model``."""
 
     model: str | None = None
     probes: tuple[str, ...] = ()
@@ -43,6 +44,8 @@ class ScanRequest:
     shuffle: bool = False
     shard: Share | None = None
     adapter: str | None = None
+    gguf: str | None = None
+    gguf_cache: bool = True
     in_memory: InMemoryModel | None = None
 
     @property
@@ -50,9 +53,23 @@ class ScanRequest:
         """The checkpoint, as it is named: ``resolve_adapter`` finds out what that is."""
         if self.in_memory is not None:
             return Source(self.in_memory.name, in_memory=self.in_memory)
-        if self.model is None:  # an adapter names its base
+        if self.model is None:
+            if self.gguf is not None:
+                raise HeadprobeError(
+                    f"--gguf {self.gguf}",
+                    "names a file inside MODEL, and there is no MODEL",
+                    "Name the folder or Hub id before it, or the file itself as MODEL",
+                )
+            # an adapter names its base
             return Source.demo() if self.adapter is None else Source(self.adapter)
-        return Source(self.model, self.revision, self.trust_remote_code, adapter=self.adapter)
+        return Source(
+            self.model,
+            self.revision,
+            self.trust_remote_code,
+            adapter=self.adapter,
+            gguf=self.gguf,
+            gguf_cache=self.gguf_cache,
+        )
 
     def target(self) -> Path:
         """The folder that will be written; HeadprobeError where shards would not share a name."""

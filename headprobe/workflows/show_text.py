@@ -56,10 +56,11 @@ def show_text(
         return _show_in_memory(run, layer, head, text, in_memory)
     source = Source(
         note.asked,
-        revision=note.revision if note.kind == "hub" else None,
+        revision=note.revision if note.kind in ("hub", "gguf") else None,
         trust_remote_code=trust_remote_code,
         bundled=note.kind == "bundled",
         adapter=note.adapter,
+        gguf=note.gguf,
     )
     _check_kind(run, source)
     dtype = DTYPES.get(note.dtype)

