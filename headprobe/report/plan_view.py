@@ -27,6 +27,7 @@ class Plan:
     n_kv_heads: tuple[int, ...]
     device: str
     dtype: str
+    dtype_reason: str
     target: Path
     probes: tuple[ProbeNote, ...]
     passages: int
@@ -45,6 +46,8 @@ def draw_plan(plan: Plan, console: Console) -> None:
     layers = numbers.count(plan.n_layers, "layer")
     heads = f"{numbers.count(plan.n_heads, 'head')}, {numbers.groups(plan.n_kv_heads)}"
     where = f"{plain(plan.dtype)} on {plain(plan.device)}"
+    if plan.dtype_reason:
+        where += f" ({plain(plan.dtype_reason)})"
     table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
     for place, probe in enumerate(plan.probes):
         words = numbers.count(probe.words, "word")

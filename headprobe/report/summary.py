@@ -62,7 +62,8 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
         "",
         f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
         f"{numbers.count(model.n_heads, 'head')}, {numbers.groups(model.n_kv_heads)}; "
-        f"{plain(model.dtype)} on {plain(model.device)}",
+        f"{plain(model.dtype)} on {plain(model.device)}"
+        + (f" ({plain(model.dtype_reason)})" if model.dtype_reason else ""),
     )
     for place, probe in enumerate(manifest.probes[:LISTED]):
         amounts = (

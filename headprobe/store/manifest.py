@@ -25,7 +25,8 @@ T = TypeVar("T")
 class ModelNote:
     """The checkpoint. ``asked`` is what the user wrote; ``kind`` what that turned out to be:
     ``folder``, ``hub`` or ``bundled``. ``n_kv_heads`` counts key/value heads layer by layer;
-    ``weights_sha256`` is the hash of the weight files; ``context`` the longest text in tokens."""
+    ``weights_sha256`` is the hash of the weight files; ``context`` the longest text in tokens;
+    ``dtype_reason`` says why ``--dtype auto`` chose this dtype, and is empty for another."""
 
     asked: str
     kind: str
@@ -39,6 +40,7 @@ class ModelNote:
     n_kv_heads: tuple[int, ...]
     head_dim: int
     context: int | None
+    dtype_reason: str = ""
 
 
 @dataclass(frozen=True)

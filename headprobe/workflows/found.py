@@ -10,10 +10,10 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.checkpoint import (
     check_tokens,
     choose_device,
-    choose_dtype,
     load_config,
     load_encoder,
 )
+from headprobe.model.dtypes import choose_dtype
 from headprobe.probes.catalog import resolve
 from headprobe.report.progress import Progress
 from headprobe.verdicts.rules import Rules
@@ -27,13 +27,14 @@ from headprobe.workflows.work import Work
 
 @dataclass(frozen=True)
 class Found:
-    """The configuration, the tokenizer, where to compute and in what, the corpus, and the passes
-    that are this process's."""
+    """The configuration, the tokenizer, where to compute and in what (and why in that), the corpus,
+    and the passes that are this process's."""
 
     config: Any
     encoder: Encoder
     device: torch.device
     dtype: torch.dtype
+    dtype_reason: str
     reading: Reading
     work: Work
 
@@ -57,7 +58,8 @@ def look(
     progress.stage("reading the model's configuration")
     config = load_config(request.source)
     device = choose_device(request.device, None if rank is None else local_rank())
-    dtype = choose_dtype(request.dtype, config, device)
+    quantised = request.source.kind == "gguf"
+    dtype, reason = choose_dtype(request.dtype, config, device, stored_below_32=quantised)
     encoder = load_encoder(request.source)
     reading = read_corpus(
         files,
@@ -73,4 +75,4 @@ def look(
         progress.warn(doubt)
     shares = [share for share in (request.shard, rank) if share is not None]
     work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
-    return Found(config, encoder, device, dtype, reading, work)
+    return Found(config, encoder, device, dtype, reason, reading, work)

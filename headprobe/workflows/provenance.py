@@ -73,8 +73,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
-    """The checkpoint as it was loaded."""
+def describe_model(source: Source, grid: HeadGrid, dtype_reason: str) -> ModelNote:
+    """The checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
     config = grid.model.config
     text = config.get_text_config()
     return ModelNote(
@@ -90,6 +90,7 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
         head_dim=grid.head_dim,
         context=getattr(text, "max_position_embeddings", None),
+        dtype_reason=dtype_reason,
     )
 
 
