@@ -20,7 +20,8 @@ bfloat16 themselves. Others convert each number, which is slower than float32.""
 
 NARROW = 512
 """Hidden size below which most of a scan's time on a CPU is measuring, which is float32 anyway: 16
-bits would only round the model's outputs."""
+bits would only round the model's outputs. (The demo model, of hidden size 192, is scanned in the
+same time in either; SmolLM2-135M, of 576, is measured in half the time.)"""
 
 
 def choose_dtype(
