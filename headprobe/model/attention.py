@@ -8,6 +8,8 @@ the rule that transformers made for the model, which is then asked for each rect
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -74,6 +76,16 @@ class Pass:
         self.device = rectangles[0].rows.device
         self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """While open, this thread's passes through a model are this one. It is no keyword argument
+        of the model: some architectures do not hand those on to attention."""
+        token = RUNNING.set(self)
+        try:
+            yield
+        finally:
+            RUNNING.reset(token)
+
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where a rectangle's rows [B*H*R] stand in arrays of N * H and its keys [B*G*T] in those
         of N * G, and where its real rows' outputs [n*H] stand among B * H * R."""
@@ -89,6 +101,10 @@ class Pass:
             found = asking.flatten(), seen.flatten(), back.flatten()
             self._places[number, heads, groups] = found
         return found
+
+
+RUNNING: ContextVar[Pass] = ContextVar("RUNNING")
+"""The pass that runs in this thread."""
 
 
 class Masking:
@@ -123,7 +139,6 @@ def attend(
     key: Tensor,
     value: Tensor,
     attention_mask: Masking,
-    flat: Pass,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -138,7 +153,7 @@ def attend(
 
     A layer may be on another device than the run: it attends, and is observed, where the run is.
     """
-    home = query.device
+    flat, home = RUNNING.get(), query.device
     query, key, value = (each.to(flat.device) for each in (query, key, value))
     heads, tokens, width = query.shape[1:]
     groups = key.shape[1]

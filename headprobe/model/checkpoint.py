@@ -41,16 +41,9 @@ from headprobe.model.placing import room_beside, tell_places
 from headprobe.model.quantization import check_quantization
 from headprobe.packaged import DEMO_MODEL
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-"""Number formats in which models are run; statistics are float32, sums float64."""
-
 ATTENTION = "eager"
-"""Asked for explicitly wherever a model is loaded or built: what a configuration asks for may be a
-kernel of the Hub, which is code."""
+"""Requested explicitly wherever a model is loaded or built: a configuration could request a kernel
+of the Hub, which is code."""
 
 _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
 
@@ -329,23 +322,6 @@ def choose_device(asked: str, rank: int | None = None) -> torch.device:
             f"--device {asked}", "no such device here", "Try --device auto or --device cpu"
         ) from error
     return device
-
-
-def choose_dtype(asked: str, config: Any, device: torch.device) -> torch.dtype:
-    """``auto``: float32 on a CPU, whose half-precision products are slow; else the checkpoint's,
-    where it is one of ``DTYPES``."""
-    if asked == "auto":
-        own: Any = getattr(config.get_text_config(), "dtype", None)
-        known = isinstance(own, torch.dtype) and own in DTYPES.values()
-        return own if known and device.type != "cpu" else torch.float32
-    dtype = DTYPES.get(asked)
-    if dtype is None:
-        raise HeadprobeError(
-            f"--dtype {asked}",
-            "models do not run in it here",
-            "Use auto, float32, bfloat16 or float16",
-        )
-    return dtype
 
 
 def load_model(

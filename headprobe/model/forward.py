@@ -59,9 +59,5 @@ def observe_flat(grid: HeadGrid, flat: Flat, observer: Observer) -> None:
 
 def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module | None) -> Any:
     """What ``model`` makes of a flat run; ``Finished`` after the attention of ``last``."""
-    return model(
-        input_ids=flat.token_ids,
-        position_ids=flat.positions,
-        use_cache=False,
-        flat=Pass(flat.rectangles, observer, last),
-    )
+    with Pass(flat.rectangles, observer, last).running():
+        return model(input_ids=flat.token_ids, position_ids=flat.positions, use_cache=False)

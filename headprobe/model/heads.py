@@ -11,14 +11,17 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
+from headprobe.model.attention import RUNNING
 from headprobe.model.placing import home
-from headprobe.model.proof import Witness, prove
+from headprobe.model.proof import HALF_DIFFERENCE, Witness, prove, refusal
 
 
 @dataclass(frozen=True)
 class Layer:
     """One attention layer: its module, the block around it, and what its heads write.
 
+    ``output`` is the linear submodule that takes the concatenated heads (``o_proj``, ``dense``,
+    ``c_proj``: found by what it is given, not by name).
     ``norm_map`` [H, V, U] takes a head's output to coordinates whose plain norm is the norm after
     ``W_O`` (the triangle of its QR decomposition: ``||z W_O|| = ||z R^T||``).
     """
@@ -26,6 +29,7 @@ class Layer:
     index: int
     module: nn.Module
     block: nn.Module
+    output: nn.Module
     norm_map: Tensor
 
     def loudness(self, value: Tensor) -> Tensor:
@@ -39,7 +43,7 @@ class Layer:
         """[H, V, size]: ``W_O`` followed by one seeded random projection, the same for all layers
         (or ``W_O`` itself where the residual stream is no wider); cosines survive it
         (Johnson and Lindenstrauss 1984)."""
-        output_map = _output_map(self.module, *self.norm_map.shape[:2]).to(self.norm_map.device)
+        output_map = _output_map(self.output, *self.norm_map.shape[:2]).to(self.norm_map.device)
         width = output_map.shape[-1]
         if width <= size:
             return output_map
@@ -114,7 +118,7 @@ def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
     ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
     witness = prove(model, where, ids.to(home(model)))
     heads, groups, width = witness.shapes[0]
-    layers = _layers(model, witness)
+    layers = _layers(witness, where)
     for layer in layers:
         layer.block.register_forward_pre_hook(_tell_residual(layer.index), with_kwargs=True)
     return HeadGrid(model, layers, heads, groups, width, witness.learned_sinks)
@@ -124,41 +128,56 @@ def _tell_residual(layer: int) -> Callable[..., None]:
     """A hook by which the pass that runs through a block tells its own observer."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if "flat" in kwargs:
+        if (flat := RUNNING.get(None)) is not None:
             hidden = args[0] if args else kwargs["hidden_states"]
-            kwargs["flat"].observer.residual(layer, hidden.to(kwargs["flat"].device))
+            flat.observer.residual(layer, hidden.to(flat.device))
 
     return hook
 
 
-def _layers(model: PreTrainedModel, witness: Witness) -> tuple[Layer, ...]:
-    names = {module: name for name, module in model.named_modules()}
+def _layers(witness: Witness, where: str) -> tuple[Layer, ...]:
     layers = []
-    for module in sorted(witness.modules, key=lambda module: int(module.layer_idx)):  # type: ignore[arg-type]
-        block = model.get_submodule(names[module].rpartition(".")[0])
+    for index, module in enumerate(witness.modules):
+        output = witness.projections[module]
         heads, _, width = witness.shapes[0]
-        output_map = _output_map(module, heads, width)
+        output_map = _output_map(output, heads, width)
+        _check_matrix(where, output, output_map, witness.outputs[module])
         triangle = torch.linalg.qr(output_map.transpose(1, 2).cpu(), mode="r").R
         norm_map = triangle.transpose(1, 2).contiguous().to(witness.outputs[module].device)
-        layers.append(Layer(int(module.layer_idx), module, block, norm_map))  # type: ignore[arg-type]
+        layers.append(Layer(index, module, witness.blocks[module], output, norm_map))
     return tuple(layers)
 
 
-def _output_map(module: nn.Module, heads: int, width: int) -> Tensor:
-    """``W_O`` [H, V, E] of an attention module in float32. Where it is no plain weight
-    (quantised, offloaded, with adapters) it is read off what ``o_proj`` makes of unit vectors. Not
+def _check_matrix(where: str, output: nn.Module, output_map: Tensor, heads: Tensor) -> None:
+    """HeadprobeError where what takes the heads' outputs [N, H, V] is no matrix (a norm, say, which
+    some models put before the projection)."""
+    if type(output) is nn.Linear:
+        return
+    with torch.inference_mode():
+        given = heads.flatten(1)
+        made = output(given).float() - output(torch.zeros_like(given[:1])).float()
+    expected = given.float() @ output_map.flatten(0, 1).to(given.device)
+    apart = (made.to(given.device) - expected).norm() / expected.norm()
+    one_to_one = int(output_map.count_nonzero()) <= output_map.shape[-1]
+    if one_to_one or not float(apart) <= HALF_DIFFERENCE:  # quantised ones may round their input
+        what = f"{type(output).__name__}, which takes its heads' outputs, is no linear projection"
+        raise refusal(where, what)
+
+
+def _output_map(output: Any, heads: int, width: int) -> Tensor:
+    """``W_O`` [H, V, E] of an output projection in float32. Where it is no plain weight (GPT-2's,
+    quantised, offloaded, with adapters) it is read off what the module makes of unit vectors. Not
     kept: it is as large as the weights themselves."""
-    o_proj: Any = module.o_proj
-    if type(o_proj) is nn.Linear and not hasattr(o_proj.weight, "__tensor_flatten__"):  # torchao's
-        with align_module_device(o_proj):  # where it is offloaded
-            if o_proj.weight.device.type != "meta":
-                return o_proj.weight.detach().T.float().reshape(heads, width, -1)
-    parameter = next(iter(o_proj.parameters()), None)
+    if type(output) is nn.Linear and not hasattr(output.weight, "__tensor_flatten__"):  # torchao's
+        with align_module_device(output):  # where it is offloaded
+            if output.weight.device.type != "meta":
+                return output.weight.detach().T.float().reshape(heads, width, -1)
+    parameter = next(iter(output.parameters()), None)
     dtype = parameter.dtype if parameter is not None and parameter.is_floating_point() else None
     device = parameter.device if parameter is not None else None
     if device is not None and device.type == "meta":
         device = None
     with torch.inference_mode():
         units = torch.eye(heads * width, device=device, dtype=dtype)
-        answers: Tensor = o_proj(units).float() - o_proj(torch.zeros_like(units[:1])).float()
+        answers: Tensor = output(units).float() - output(torch.zeros_like(units[:1])).float()
     return answers.view(heads, width, -1)

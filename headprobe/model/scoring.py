@@ -59,6 +59,11 @@ class _Answering(nn.Module):
         super().__init__()
         self._answer = answer
 
+    @property
+    def decoder(self) -> "_Answering":
+        """Some models (OPT) call this part of their base model and not all of it."""
+        return self
+
     def forward(self, *asked: Tensor, **_: Any) -> Any:
         return self._answer(*asked)
 

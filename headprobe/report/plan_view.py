@@ -27,6 +27,7 @@ class Plan:
     n_kv_heads: tuple[int, ...]
     device: str
     dtype: str
+    dtype_reason: str
     target: Path
     probes: tuple[ProbeNote, ...]
     passages: int
@@ -49,6 +50,8 @@ def draw_plan(plan: Plan, console: Console) -> None:
     where = f"{plain(plan.dtype)} on {plain(plan.device)}"
     if plan.quantization is not None:
         where = f"{plain(plan.quantization)}, {where}"
+    if plan.dtype_reason:
+        where += f" ({plain(plan.dtype_reason)})"
     table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
     if plan.adapter is not None:
         table.add_row("adapter", plain(plan.adapter))

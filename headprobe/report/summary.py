@@ -18,7 +18,7 @@ from headprobe.report.parts import LISTED, filled, listed, pairs_table, title
 from headprobe.report.plain import clip, clip_start, plain
 from headprobe.report.power_view import draw_power
 from headprobe.store import run_folder
-from headprobe.store.manifest import STAGES, Manifest, ProbeNote
+from headprobe.store.manifest import STAGES, Manifest, ModelNote, ProbeNote
 from headprobe.store.run_folder import Run
 from headprobe.store.tables import Row
 from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, load_rules
@@ -125,7 +125,8 @@ def _precision(model: ModelNote) -> str:
     if model.quantization is not None:  # that of a GGUF file says what it was converted to
         stored = model.quantization
         dtype = stored if stored.endswith(dtype) else f"{stored}, {dtype}"
-    return f"{plain(dtype)} on {plain(model.device)}"
+    reason = f" ({plain(model.dtype_reason)})" if model.dtype_reason else ""
+    return f"{plain(dtype)} on {plain(model.device)}{reason}"
 
 
 def _stages(manifest: Manifest) -> list[str]:

@@ -30,7 +30,8 @@ class ModelNote:
     a state dictionary in memory; ``context`` the longest text in tokens. ``quantization`` says how
     the weights are stored, such as ``4-bit (bitsandbytes)`` or ``Q4_1, dequantised to float32``;
     ``adapter`` is the folder or Hub id of an adapter and ``adapter_sha256`` the hash of its files.
-    All four are None where there is none."""
+    All four are None where there is none. ``dtype_reason`` says why ``--dtype auto`` chose this
+    dtype, and is empty for any other."""
 
     asked: str
     kind: str
@@ -48,6 +49,7 @@ class ModelNote:
     quantization: str | None = None
     adapter: str | None = None
     adapter_sha256: str | None = None
+    dtype_reason: str = ""
 
 
 @dataclass(frozen=True)

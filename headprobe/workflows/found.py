@@ -12,10 +12,10 @@ from headprobe.model.checkpoint import (
     Source,
     check_tokens,
     choose_device,
-    choose_dtype,
     load_config,
     load_encoder,
 )
+from headprobe.model.dtypes import choose_dtype
 from headprobe.probes.catalog import resolve
 from headprobe.report.progress import Progress
 from headprobe.verdicts.rules import Rules
@@ -29,14 +29,15 @@ from headprobe.workflows.work import Work
 
 @dataclass(frozen=True)
 class Found:
-    """The checkpoint, its configuration and tokenizer, where to compute and in what, the corpus,
-    and the passes that are this process's."""
+    """The checkpoint, its configuration and tokenizer, the device, the dtype and the reason for it,
+    the corpus, and the passes of this process."""
 
     source: Source
     config: Any
     encoder: Encoder
     device: torch.device
     dtype: torch.dtype
+    dtype_reason: str
     reading: Reading
     work: Work
 
@@ -60,9 +61,11 @@ def look(
     progress.stage("reading the model's configuration")
     source = resolve_adapter(request.source)
     config = load_config(source)
+    reason = ""
     if source.in_memory is None:
         device = choose_device(request.device, None if rank is None else local_rank())
-        dtype = choose_dtype(request.dtype, config, device)
+        quantised = source.kind == "gguf"
+        dtype, reason = choose_dtype(request.dtype, config, device, stored_below_32=quantised)
     else:
         device = source.in_memory.device(request.device)
         dtype = source.in_memory.dtype(request.dtype)
@@ -81,4 +84,4 @@ def look(
         progress.warn(doubt)
     shares = [share for share in (request.shard, rank) if share is not None]
     work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
-    return Found(source, config, encoder, device, dtype, reading, work)
+    return Found(source, config, encoder, device, dtype, reason, reading, work)

@@ -77,8 +77,8 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
-    """The checkpoint as it was loaded."""
+def describe_model(source: Source, grid: HeadGrid, dtype_reason: str) -> ModelNote:
+    """The checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
     config = grid.model.config
     text = config.get_text_config()
     dtype = str(grid.model.dtype).removeprefix("torch.")
@@ -100,6 +100,7 @@ def describe_model(source: Source, grid: HeadGrid) -> ModelNote:
         quantization=describe_quantization(config) if file is None else file.describe(dtype),
         adapter=source.adapter if source.in_memory is None else source.in_memory.adapter,
         adapter_sha256=None if source.adapter is None else hash_adapter(source),
+        dtype_reason=dtype_reason,
     )
 
 

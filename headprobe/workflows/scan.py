@@ -168,7 +168,7 @@ class _Scan:
             )
             with quietly():
                 grid = observe_heads(model, source.name, found.proof)
-            note = describe_model(source, grid)
+            note = describe_model(source, grid, found.dtype_reason)
         self._know(note)
         with self.clock("measure"), quietly():
             self._stage("measuring")
@@ -283,6 +283,7 @@ def plan(request: ScanRequest, progress: Progress) -> Plan:
         n_kv_heads=(getattr(text, "num_key_value_heads", None) or heads,) * text.num_hidden_layers,
         device=str(found.device),
         dtype=str(found.dtype).removeprefix("torch."),
+        dtype_reason=found.dtype_reason,
         target=target,
         probes=reading.probes,
         passages=found.work.passages,

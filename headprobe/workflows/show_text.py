@@ -15,7 +15,6 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import resolve_adapter
 from headprobe.model.attention import Part
 from headprobe.model.checkpoint import (
-    DTYPES,
     Source,
     check_tokens,
     choose_device,
@@ -24,6 +23,7 @@ from headprobe.model.checkpoint import (
     open_model,
     quietly,
 )
+from headprobe.model.dtypes import DTYPES
 from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import HeadGrid, observe_heads
 from headprobe.model.in_memory import REMEDY, InMemoryModel

@@ -19,6 +19,28 @@ _COMMON: dict[str, Any] = {
     "pad_token_id": 0,
 }
 _EXPERTS = {"num_local_experts": 4, "num_experts_per_tok": 2}
+_ROUTED = {
+    "num_experts": 4,
+    "n_routed_experts": 4,
+    "n_shared_experts": 1,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 16,
+    "shared_expert_intermediate_size": 16,
+    "first_k_dense_replace": 1,
+    "n_group": 1,
+    "topk_group": 1,
+}
+_LATENT = {
+    "num_key_value_heads": 4,
+    "q_lora_rank": 16,
+    "kv_lora_rank": 16,
+    "qk_rope_head_dim": 8,
+    "qk_nope_head_dim": 8,
+    "head_dim": 8,
+    "v_head_dim": 12,
+}
+_ONE_TO_ONE = {"num_key_value_heads": 4}
+_OPT = {"ffn_dim": 64, "word_embed_proj_dim": 48}
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"num_key_value_heads": 4}),
@@ -36,6 +58,41 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "cohere2": ("cohere2", {"sliding_window": 6}),
     "mixtral": ("mixtral", _EXPERTS),
     "gpt_oss": ("gpt_oss", {**_EXPERTS, "head_dim": 16, "sliding_window": 6}),
+    "apertus": ("apertus", {}),
+    "arcee": ("arcee", {}),
+    "biogpt": ("biogpt", _ONE_TO_ONE),
+    "cohere": ("cohere", {}),
+    "ctrl": ("ctrl", {**_ONE_TO_ONE, "dff": 64}),
+    "deepseek_v2": ("deepseek_v2", {**_ROUTED, **_LATENT}),
+    "deepseek_v3": ("deepseek_v3", {**_ROUTED, **_LATENT}),
+    "dots1": ("dots1", _ROUTED),
+    "ernie4_5": ("ernie4_5", {"head_dim": 12}),
+    "exaone4": ("exaone4", {"sliding_window": 6}),
+    "gemma": ("gemma", {"head_dim": 16}),
+    "glm": ("glm", {"head_dim": 12}),
+    "glm4": ("glm4", {"head_dim": 12}),
+    "gpt2": ("gpt2", _ONE_TO_ONE),
+    "gpt_bigcode": ("gpt_bigcode", {"num_key_value_heads": 1}),
+    "gpt_neox": ("gpt_neox", _ONE_TO_ONE),
+    "gpt_neox-sequential": ("gpt_neox", {**_ONE_TO_ONE, "use_parallel_residual": False}),
+    "granitemoe": ("granitemoe", _EXPERTS),
+    "helium": ("helium", {"head_dim": 12}),
+    "hunyuan_v1_dense": ("hunyuan_v1_dense", {"head_dim": 12}),
+    "ministral3": ("ministral3", {"head_dim": 12}),
+    "modernbert-decoder": ("modernbert-decoder", _ONE_TO_ONE),
+    "olmo": ("olmo", {}),
+    "olmo3": ("olmo3", {"sliding_window": 6}),
+    "olmoe": ("olmoe", _ROUTED),
+    "opt": ("opt", {**_ONE_TO_ONE, **_OPT}),
+    "opt-narrow-embeddings": ("opt", {**_ONE_TO_ONE, **_OPT, "word_embed_proj_dim": 24}),
+    "persimmon": ("persimmon", _ONE_TO_ONE),
+    "phi": ("phi", {}),
+    "phimoe": ("phimoe", _EXPERTS),
+    "qwen2_moe": ("qwen2_moe", _ROUTED),
+    "qwen3_moe": ("qwen3_moe", {**_ROUTED, "head_dim": 12}),
+    "seed_oss": ("seed_oss", {"head_dim": 12}),
+    "stablelm": ("stablelm", {"hidden_size": 64}),
+    "starcoder2": ("starcoder2", {"sliding_window": 6}),
 }
 
 

@@ -55,6 +55,7 @@ PLAN = Plan(
     n_kv_heads=(4,) * 5,
     device="cpu",
     dtype="float32",
+    dtype_reason="auto: stored in 32 bits",
     target=run_folder.RUNS / "tiny",
     probes=manifest().probes,
     passages=3,
