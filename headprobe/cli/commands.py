@@ -16,6 +16,7 @@ from headprobe.cli.printing import (
     TrustRemoteCode,
     find_run,
     print_json,
+    print_run,
     stdout,
 )
 from headprobe.cli.probes import probes_app
@@ -63,6 +64,17 @@ def _root(
 app.command("scan")(scan)
 app.command("judge")(judge)
 app.command("merge")(merge)
+
+
+@app.command("show")
+def _show(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the summary of a run again."""
+    print_run(find_run(run, quiet=as_json), quiet=False, as_json=as_json)
 
 
 @app.command("show-head")

@@ -213,6 +213,8 @@ def test_the_command_line_end_to_end(
     out, err = capsys.readouterr()
     assert "roles by layer" in out
     assert "\x1b" not in out + err
+    assert command_line.run(["show", str(run)]) == 0
+    assert capsys.readouterr().out == out
     assert (tables / "heads.csv").read_bytes() == (run / "heads.csv").read_bytes()
     assert command_line.run(["show-head", "l2h3", "-r", str(run)]) == 0
     assert "L2H3" in capsys.readouterr().out
