@@ -71,7 +71,7 @@ class Unfinished:
             note = None
         if not isinstance(note, dict):
             raise HeadprobeError(
-                str(parts[-1]), "holds no note of a scan", "Begin again with --overwrite"
+                str(parts[-1]), "is not the saved state of a scan", "Start again with --overwrite"
             )
         return note
 
@@ -92,7 +92,7 @@ class Unfinished:
                 return {name: archive[name] for name in names or archive.files}
         except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise HeadprobeError(
-                str(path), f"cannot be read ({error})", "Begin again with --overwrite"
+                str(path), f"cannot be read ({error})", "Start again with --overwrite"
             ) from None
 
     def remove(self) -> None:

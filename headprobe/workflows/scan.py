@@ -87,7 +87,7 @@ def _check_resumed(
         raise HeadprobeError(
             str(target),
             f"differs from what was begun in {differs}",
-            "Begin again with --overwrite, or go back to what it was",
+            "Start again with --overwrite, or go back to what it was",
         )
 
 

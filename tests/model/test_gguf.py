@@ -190,7 +190,7 @@ def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     note = run.manifest.model
     assert (note.kind, note.dtype) == ("gguf", "float32")
     assert note.quantization == "Q4_1, dequantised to float32"
-    assert note.weights_sha256 == gguf_module._digest(path) == hash_weights(Source(str(path)))
+    assert note.weights_sha256 == gguf_module._digest(path) == hash_weights(Source(str(path)), None)
     from rich.console import Console
 
     from headprobe.report.summary import draw_summary

@@ -179,7 +179,7 @@ def test_what_needs_it_again_says_so(scanned: Scan) -> None:
     assert view.words == ("The", "dog", "saw", "it", ".")
     assert state(model) == before
     other = InMemoryModel.of(tiny_model("llama-gqa", seed=3), toy_tokenizer())
-    with pytest.raises(HeadprobeError, match="measured another model"):
+    with pytest.raises(HeadprobeError, match="its weights are not those"):
         show_text(run, 1, 2, "The dog saw it.", in_memory=other)
 
 

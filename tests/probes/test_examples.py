@@ -1,9 +1,8 @@
-"""The example of a relation of one's own, as README shows it."""
+"""The example of a relation of one's own, as the documentation shows it."""
 
 from collections import Counter
-from pathlib import Path
 
-from headprobe.packaged import configs_folder
+from headprobe.packaged import DOCS, configs_folder
 from headprobe.probes.conllu_reader import read_conllu
 from headprobe.probes.probe_file import ProbeFile
 from headprobe.probes.yaml_reader import read_probe_set
@@ -11,7 +10,7 @@ from headprobe.store.relation import Relation
 from headprobe.verdicts.rules import load_rules
 
 EXAMPLES = configs_folder() / "examples"
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = DOCS / "probes.md"
 NEGATION = Relation("user", "negation", "cue", "sentence")
 
 
@@ -30,8 +29,8 @@ def test_the_bundled_example_is_enough_to_earn_its_role(notes):
     assert rules.roles["negation"].family == "user"
 
 
-def test_readme_shows_the_same_link_in_conllu(write, notes):
-    text = README.read_text("utf-8")
+def test_the_documentation_shows_the_same_link_in_conllu(write, notes):
+    text = PAGE.read_text("utf-8")
     start = text.index("# global.Link")
     (document,) = read_conllu(write(text[start : text.index("```", start)]), notes.append)
     (link,) = document.declared

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 import headprobe
 from headprobe.cli import main as command_line
@@ -90,7 +91,11 @@ def test_a_killed_scan_goes_on(scanned: Scan, checkpoint: Path, probes: Path) ->
         text=True,
         timeout=120,
         check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(headprobe.__file__).parents[1])},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(Path(headprobe.__file__).parents[1]),
+            "OMP_NUM_THREADS": str(torch.get_num_threads()),
+        },
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not Path("run").exists()
@@ -203,7 +208,7 @@ def test_what_is_kept_may_be_damaged_or_thrown_away(
     stop_after(0)
     (part,) = Path(".run.unfinished").glob("*.npz")
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(HeadprobeError, match="Begin again with --overwrite"):
+    with pytest.raises(HeadprobeError, match="Start again with --overwrite"):
         headprobe.resume("run", progress=Remembering())
     assert scanned(probes=probes, out=Path("run"), overwrite=True).manifest.work.resumed == 0
     assert kept(Path()) == []

@@ -229,11 +229,11 @@ def test_a_text_can_come_from_stdin(
 ) -> None:
     run = scanned()
     words = ["show-head", "l1h2", "-r", str(run.path), "--json", "--text"]
-    assert run([*words, "The dog ran."]) == 0
+    assert command_line.run([*words, "The dog ran."]) == 0
     typed = capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.StringIO("The dog ran.\n"))
-    assert run([*words, "-"]) == 0
+    assert command_line.run([*words, "-"]) == 0
     assert capsys.readouterr().out == typed
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
-    assert run([*words, "-"]) == 2
+    assert command_line.run([*words, "-"]) == 2
     assert "holds no word" in capsys.readouterr().err

@@ -79,6 +79,10 @@ def planted(model: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
         "twin": False,
         "shuffle": False,
         "shard": None,
+        "adapter": None,
+        "gguf": None,
+        "gguf_cache": True,
+        "in_memory": False,
     }
     note = {
         "request": request,
@@ -136,7 +140,7 @@ def test_a_damaged_note_is_said_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     keep(spoil(planted[1]))
-    with pytest.raises(HeadprobeError, match=r"Begin again with --overwrite\.$"):
+    with pytest.raises(HeadprobeError, match=r"Start again with --overwrite\.$"):
         headprobe.resume("run", progress=Remembering())
 
 
@@ -228,16 +232,16 @@ def test_links_to_weights_are_followed(scanned: Scan, model: Path, tmp_path: Pat
 def test_text_is_shown_by_the_model_that_was_measured(
     scanned: Scan, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = scanned(model)
-    words = ["show-head", "L0H0", "-r", str(run.path), "--text", "The dog saw it."]
+    measured = scanned(model)
+    words = ["show-head", "L0H0", "-r", str(measured.path), "--text", "The dog saw it."]
     assert run(words) == 0
     assert capsys.readouterr().err == f"loading the model that was measured: {model}\n"
     good = (model / "model.safetensors").read_bytes()
     other_weights(model, "model.safetensors")
     assert run(words) == 2
-    assert f"its weights are not those that {run.path} measured" in capsys.readouterr().err
+    assert f"its weights are not those that {measured.path} measured" in capsys.readouterr().err
     (model / "model.safetensors").write_bytes(good)
-    good_manifest = (run.path / "manifest.json").read_text()
+    good_manifest = (measured.path / "manifest.json").read_text()
     for values, said in (
         ({"model__dtype": "nn"}, "model.dtype is nn"),
         ({"model__n_layers": 50}, "it tells of 50 layers"),
@@ -245,10 +249,10 @@ def test_text_is_shown_by_the_model_that_was_measured(
         ({"model__kind": "hub"}, "is a folder here, and the model"),
         ({"model__asked": "org/gone"}, "is not here"),
     ):
-        (run.path / "manifest.json").write_text(good_manifest)
-        change(run.path / "manifest.json", **values)
+        (measured.path / "manifest.json").write_text(good_manifest)
+        change(measured.path / "manifest.json", **values)
         with pytest.raises(HeadprobeError, match=said) as caught:
-            show_text(Run.load(run.path), 0, 0, "The dog saw it.")
+            show_text(Run.load(measured.path), 0, 0, "The dog saw it.")
         assert len(str(caught.value).splitlines()) == 1
 
 
