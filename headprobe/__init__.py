@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from headprobe.model.in_memory import InMemoryModel
-    from headprobe.report.progress import Progress
-    from headprobe.store.run_folder import Run
+    from headprobe.progress import Progress
+    from headprobe.runs.folder import Run
 
 __all__ = ["__version__", "judge", "load", "merge", "resume", "scan"]
 __version__ = "0.1.0"
@@ -60,10 +60,10 @@ def scan(
     import os
     from pathlib import Path
 
+    from headprobe.commands.scan import scan as work
+    from headprobe.config import ScanRequest
     from headprobe.errors import HeadprobeError
-    from headprobe.report.progress import SilentProgress
-    from headprobe.workflows.request import ScanRequest
-    from headprobe.workflows.scan import scan as work
+    from headprobe.progress import SilentProgress
 
     if isinstance(probes, str | os.PathLike):  # one name is not a sequence of letters
         probes = [probes]
@@ -123,10 +123,10 @@ def resume(
     """
     from pathlib import Path
 
-    from headprobe.report.progress import SilentProgress
-    from headprobe.workflows.ranks import Alone
-    from headprobe.workflows.request import recall
-    from headprobe.workflows.scan import go_on
+    from headprobe.commands.distributed import Alone
+    from headprobe.commands.resume import recall
+    from headprobe.commands.scan import go_on
+    from headprobe.progress import SilentProgress
 
     in_memory = None if model is None else _in_memory(model, tokenizer)
     attempt = recall(Path(run), Alone(), trust_remote_code, in_memory)
@@ -148,8 +148,8 @@ def merge(
     import os
     from pathlib import Path
 
-    from headprobe.report.progress import SilentProgress
-    from headprobe.workflows.merge import merge as work
+    from headprobe.commands.merge import merge as work
+    from headprobe.progress import SilentProgress
 
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
@@ -165,7 +165,7 @@ def load(run: str | os.PathLike[str]) -> Run:
     """The run in a folder, without the model; HeadprobeError where there is none."""
     from pathlib import Path
 
-    from headprobe.store.run_folder import Run
+    from headprobe.runs.folder import Run
 
     return Run.load(Path(run))
 
@@ -185,8 +185,8 @@ def judge(
     import os
     from pathlib import Path
 
-    from headprobe.report.progress import SilentProgress
-    from headprobe.workflows.judge import judge_run
+    from headprobe.commands.judge import judge_run
+    from headprobe.progress import SilentProgress
 
     return judge_run(
         load(run) if isinstance(run, str | os.PathLike) else run,

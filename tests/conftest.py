@@ -1,6 +1,16 @@
 """What all tests share: skipped tests are counted aloud."""
 
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
+
+from headprobe.commands.scan import scan
+from headprobe.config import ScanRequest
+from headprobe.runs.folder import Run
+from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.synthetic import write_run
 
 OUTSIDE = "../shared"
 
@@ -24,3 +34,37 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(line, sep="=", yellow=True, bold=True)
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count:4}  {reason}")
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return write_run(tmp_path_factory.mktemp("runs") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def hostile_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return write_run(tmp_path_factory.mktemp("runs") / "hostile", hostile=True)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_checkpoint(tmp_path_factory.mktemp("tiny") / "model")
+
+
+@pytest.fixture
+def scanned(tmp_path: Path, checkpoint: Path) -> Callable[..., Run]:
+    """Scan the tiny checkpoint, or another, on the tiny probes, or others."""
+
+    def run(model: Path | str = checkpoint, probes: Path = PROBES, **options: object) -> Run:
+        progress = options.pop("progress", Remembering())
+        asked = {"out": tmp_path / "run", "device": "cpu", **options}
+        return scan(ScanRequest(model=str(model), probes=(str(probes),), **asked), progress)
+
+    return run

@@ -13,12 +13,12 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 import headprobe
-from headprobe.align.encoder import Encoder
-from headprobe.model.checkpoint import Source, load_config, load_encoder, load_model
+from headprobe.batching.encoder import Encoder
+from headprobe.commands.show_text import show_text
 from headprobe.model.heads import observe_heads
-from headprobe.workflows.show_text import show_text
+from headprobe.model.load import Source, load_config, load_encoder, load_model
 from tests.helpers.once import once, session_folder
-from tests.model.test_capture import observed
+from tests.model.test_verify import observed
 
 SENTENCE = "The animal didn't cross the street because it was too tired."
 TEXT = (

@@ -1,4 +1,13 @@
-"""The commands. What they need is imported inside them, so that ``--help`` stays quick."""
+"""The commands. What they need is imported inside them, so that ``--help`` stays quick.
+
+The command that judges a run again.
+
+The command that makes a run of shards.
+
+The commands about probe sets.
+
+The command that scans checkpoints whose heads are known.
+"""
 
 import sys
 from pathlib import Path
@@ -7,25 +16,193 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from headprobe import __version__
-from headprobe.cli.judging import judge
-from headprobe.cli.merging import merge
 from headprobe.cli.printing import (
     AsJson,
+    FolderAlone,
     Overwrite,
     Quiet,
+    RulesOption,
     TrustRemoteCode,
     find_run,
     print_json,
     print_run,
     stdout,
 )
-from headprobe.cli.probes import probes_app
-from headprobe.cli.scanning import scan
-from headprobe.cli.selftest import selftest
+from headprobe.cli.scan import scan
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
-    from headprobe.store.run_folder import Run
+    from headprobe.runs.folder import Run
+
+
+def judge(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
+    rules: RulesOption = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="Run folder to write [default: replace the verdicts of RUN].",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: FolderAlone = False,
+    as_json: AsJson = False,
+) -> None:
+    """Apply other rules to a run; the model is not needed."""
+    from headprobe.commands.judge import judge_run
+    from headprobe.format import plain
+
+    def warn(line: str) -> None:
+        print(plain(f"warning: {line}"), file=sys.stderr)
+
+    done = judge_run(find_run(run, quiet or as_json), rules, out, overwrite, warn)
+    if as_json:
+        from dataclasses import asdict
+
+        from headprobe.results.views import run_values
+
+        changes = [asdict(change) for change in done.changes]
+        print_json({**run_values(done.run), "changes": changes})
+        return
+    print_run(done.run, quiet, as_json=False)
+    if not quiet:
+        from headprobe.report.lists import draw_changes
+
+        draw_changes(done.changes, stdout())
+
+
+def merge(
+    shards: Annotated[
+        list[Path], typer.Argument(metavar="RUN", help="The run, or the folders of its shards.")
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="RUN",
+            help="Run folder to write [default: the run of the shards].",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: FolderAlone = False,
+    as_json: AsJson = False,
+) -> None:
+    """Combine the shards of a scan into one run; the model is not needed."""
+    from headprobe.commands import merge as workflow
+    from headprobe.report.layout import progress_for
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        run = workflow.merge(shards, out, overwrite, progress)
+    finally:
+        progress.finish()
+    print_run(run, quiet, as_json)
+
+
+probes_app = typer.Typer(
+    rich_markup_mode=None, help="List the built-in probe sets, or show what is in a probe set."
+)
+
+
+@probes_app.callback(invoke_without_command=True)
+def _probes(context: typer.Context, as_json: AsJson = False) -> None:
+    if context.invoked_subcommand is not None:
+        return
+    from headprobe.commands.probe_sets import list_probe_sets
+
+    sets = list_probe_sets()
+    if as_json:
+        from dataclasses import asdict
+
+        print_json([asdict(each) for each in sets])
+    elif sets:
+        from headprobe.report.lists import draw_probe_sets
+
+        draw_probe_sets(sets, stdout())
+    else:
+        print("no built-in probe sets: give files with -p", file=sys.stderr)
+
+
+@probes_app.command("show")
+def _probes_show(
+    name: Annotated[
+        str, typer.Argument(metavar="PROBES", help="Built-in probe set, file or folder.")
+    ],
+    most: Annotated[int, typer.Option("-n", metavar="N", help="Number of documents to print.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Print a few documents of a probe set with their annotation."""
+    from dataclasses import asdict
+
+    from headprobe.commands.probe_sets import some_samples
+    from headprobe.report.lists import draw_samples
+
+    samples = some_samples(name, most)
+    if as_json:
+        print_json([asdict(sample) for sample in samples])
+    else:
+        draw_samples(samples, stdout())
+
+
+@probes_app.command("marks")
+def _probes_marks(as_json: AsJson = False) -> None:
+    """Print the characters of each class of punctuation marks."""
+    from headprobe.commands.probe_sets import list_marks
+
+    marks = list_marks()
+    if as_json:
+        print_json({name: characters.split() for name, characters in marks})
+    else:
+        from headprobe.report.lists import draw_marks
+
+        draw_marks(marks, stdout())
+
+
+def selftest(
+    quick: Annotated[bool, typer.Option("--quick", help="Test only a few checkpoints.")] = False,
+    seed: Annotated[
+        int,
+        typer.Option(
+            metavar="N", help="Random seed of the weights and of where heads are planted."
+        ),
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="DIR", help="Keep the checkpoints and their runs in DIR."
+        ),
+    ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Scan generated checkpoints whose heads are known and compare the results.
+
+    Exits with code 1 if a planted head is missed or another head gets a role.
+    """
+    from dataclasses import asdict
+
+    from headprobe.commands import selftest as workflow
+    from headprobe.report.layout import progress_for
+    from headprobe.report.lists import draw_selftest
+
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        found = workflow.selftest(progress, quick=quick, seed=seed, keep=out)
+    finally:
+        progress.finish()
+    if as_json:
+        print_json(asdict(found))
+    elif not (quiet and found.right):
+        draw_selftest(found, stdout())
+    if not found.right:
+        raise typer.Exit(1)
+
 
 app = typer.Typer(
     name="headprobe",
@@ -35,6 +212,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
 app.add_typer(probes_app, name="probes")
 
 RunOption = Annotated[
@@ -62,7 +240,9 @@ def _root(
 
 
 app.command("scan")(scan)
+
 app.command("judge")(judge)
+
 app.command("merge")(merge)
 
 
@@ -95,8 +275,8 @@ def _show_head(
     as_json: AsJson = False,
 ) -> None:
     """Show the role of one head, its numbers and example sentences."""
-    from headprobe.axes import parse_head
-    from headprobe.workflows.show_head import show_head
+    from headprobe.commands.show import show_head
+    from headprobe.vocabulary import parse_head
 
     layer, number = parse_head(head)
     found = find_run(run, quiet)
@@ -107,11 +287,11 @@ def _show_head(
         return
     view = show_head(found, layer, number)
     if as_json:
-        from headprobe.report.machine import head_values
+        from headprobe.results.views import head_values
 
         print_json(head_values(view))
     else:
-        from headprobe.report.head_view import draw_head
+        from headprobe.report.head import draw_head
 
         draw_head(view, stdout())
 
@@ -127,8 +307,8 @@ def _show_text(
 ) -> None:
     from dataclasses import asdict
 
-    from headprobe.report.plain import plain
-    from headprobe.workflows.show_text import show_text
+    from headprobe.commands.show_text import show_text
+    from headprobe.format import plain
 
     if not quiet:  # the run decides it, and may be another's
         print(
@@ -139,7 +319,7 @@ def _show_text(
     if as_json:
         print_json(asdict(view))
     else:
-        from headprobe.report.text_view import draw_text
+        from headprobe.report.head import draw_text
 
         draw_text(view, stdout())
 
@@ -155,8 +335,8 @@ def _export(
     as_json: AsJson = False,
 ) -> None:
     """Write the tables of a run as CSV files."""
-    from headprobe.report.plain import plain
-    from headprobe.workflows.export import export
+    from headprobe.commands.show import export
+    from headprobe.format import plain
 
     written = [str(path) for path in export(find_run(run, quiet), csv, overwrite)]
     if as_json:
@@ -182,9 +362,9 @@ def _runs(
     as_json: AsJson = False,
 ) -> None:
     """List the runs in a folder, newest first, and resumable scans."""
-    from headprobe.report.plain import plain
-    from headprobe.store.run_folder import RUNS
-    from headprobe.workflows.runs import runs, unfinished
+    from headprobe.commands.show import runs, unfinished
+    from headprobe.format import plain
+    from headprobe.runs.folder import RUNS
 
     where = folder or RUNS
     if folder is not None and not folder.is_dir():
@@ -195,13 +375,13 @@ def _runs(
     for error in broken:
         print(plain(f"warning: {error}"), file=sys.stderr)
     if as_json:
-        from headprobe.report.machine import manifest_values
+        from headprobe.results.views import manifest_values
 
         print_json([manifest_values(run) for run in found])
     elif quiet:
         print("".join(plain(str(run.path)) + "\n" for run in found), end="")
     elif found:
-        from headprobe.report.runs_view import draw_runs
+        from headprobe.report.lists import draw_runs
 
         draw_runs(found, stdout())
     else:
@@ -215,8 +395,8 @@ def _docs(
     ] = None,
 ) -> None:
     """List the topics of the documentation, or show one."""
+    from headprobe.commands.documentation import find_topic, list_topics
     from headprobe.report.docs_view import draw_page, draw_topics
-    from headprobe.workflows.documentation import find_topic, list_topics
 
     if topic is None:
         draw_topics(((each.name, each.summary) for each in list_topics()), stdout())

@@ -89,7 +89,7 @@ def _one_line(problem: BaseException) -> str:
 
 
 def _say(line: str, code: int) -> int:
-    from headprobe.report.plain import plain
+    from headprobe.format import plain
 
     print(plain(line), file=sys.stderr)
     return code

@@ -9,7 +9,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from headprobe.store.run_folder import Run
+    from headprobe.runs.folder import Run
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
 FolderAlone = Annotated[
@@ -32,7 +32,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 def stdout() -> "Console":
     """A console on stdout, imported when it is needed."""
-    from headprobe.report.console import console
+    from headprobe.report.layout import console
 
     return console(sys.stdout)
 
@@ -46,10 +46,10 @@ def print_json(values: Any) -> None:
 
 def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
     """What a run found: a page, JSON, or its folder alone."""
-    from headprobe.report.plain import plain
+    from headprobe.format import plain
 
     if as_json:
-        from headprobe.report.machine import run_values
+        from headprobe.results.views import run_values
 
         print_json(run_values(run))
     elif quiet:
@@ -62,8 +62,8 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
 
 def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
     """Where a shard is, and what becomes of it."""
-    from headprobe.report.plain import plain
-    from headprobe.store.shard_folder import Shard
+    from headprobe.format import plain
+    from headprobe.runs.shards import Shard
 
     shard = Shard.load(folder)
     if as_json:
@@ -77,8 +77,8 @@ def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
 
 def find_run(named: Path | None, quiet: bool) -> "Run":
     """The run that is named, or the newest, which is then said on stderr."""
-    from headprobe.report.plain import plain
-    from headprobe.workflows import runs
+    from headprobe.commands import show as runs
+    from headprobe.format import plain
 
     def note(line: str) -> None:
         if not quiet:

@@ -16,10 +16,10 @@ from transformers.utils.hub import cached_file
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
-from headprobe.model.faults import friendly_load_errors
+from headprobe.model.load_errors import friendly_load_errors
 
 if TYPE_CHECKING:
-    from headprobe.model.checkpoint import Source
+    from headprobe.model.load import Source
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")

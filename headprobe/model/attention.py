@@ -1,6 +1,6 @@
 """The one attention function, its weights handed to an observer.
 
-It is registered with transformers under NAME, for tokens that lie flat (``align.flat``): every
+It is registered with transformers under NAME, for tokens that lie flat (``batching.layout``): every
 linear layer works without padding, and only attention itself is made of rectangles. The mask
 function registered beside it (a name without one would get no mask at all: METHOD, trap 1) keeps
 the rule that transformers made for the model, which is then asked for each rectangle.
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from headprobe.align.flat import NONE, Rectangle
+from headprobe.batching.layout import NONE, Rectangle
 
 NAME = "headprobe"
 

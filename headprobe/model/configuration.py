@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.faults import quote
+from headprobe.model.load_errors import quote
 
 LARGEST = {
     "num_hidden_layers": 5_000,

@@ -1,18 +1,111 @@
-"""Passes of the model over tokens that lie flat."""
+"""Passes of the model over tokens that lie flat.
+
+What a text costs a model in bits, from logits of which only a few exist at a time.
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
-from headprobe.align.batches import Batcher, Chunk
-from headprobe.align.flat import Block, Flat
+from headprobe.batching.batches import Batcher, Chunk
+from headprobe.batching.layout import Block, Flat
 from headprobe.model.attention import Finished, Observer, Pass
 from headprobe.model.heads import HeadGrid
-from headprobe.model.scoring import score
+
+IN_CACHE = 1 << 18
+"""So many logits lie in a CPU's cache, where there may be more of them."""
+
+
+def score(model: PreTrainedModel, found: Any, ids: Tensor, told: Tensor, logits: int) -> Tensor:
+    """The cross-entropy, in nats, of the tokens at the places ``told`` [M] of a run of ``ids`` [N],
+    given what the base model ``found``.
+
+    So many ``logits`` exist at a time: of some tokens for some words of the vocabulary, by these
+    words' rows of the output layer; or for all words (of one token at least), where that is no
+    plain matrix or the model's code its own. It is the model's own forward that makes them, and may
+    scale or cap each, with ``found`` in the place of what its base model would say.
+    """
+    head = _plain_head(model)
+    if head is None:
+        words = at_once = model.config.get_text_config().vocab_size
+        rows = max(1, logits // words)
+    else:
+        words = len(head[1].weight)
+        room = min(logits, IN_CACHE) if ids.device.type == "cpu" else logits
+        rows = max(1, min(len(told), math.isqrt(room)))
+        at_once = room // rows
+    home = found.last_hidden_state.device  # the last layer's
+    nats, ids = torch.zeros((), device=home), ids.to(home)
+    for places in told.to(home).split(rows):
+        piece = replace(found, last_hidden_state=found.last_hidden_state[:, places - 1])
+        asked = ids[places]
+        own = torch.zeros_like(asked, dtype=torch.float32)
+        total = torch.full_like(own, -math.inf)
+        for first in range(0, words, at_once):
+            some = _logits(model, piece, head, slice(first, first + at_once)).to(home)
+            total = torch.logaddexp(total, some.logsumexp(-1))
+            place = asked - first
+            there = (place >= 0) & (place < some.shape[-1])
+            place = place.clamp(0, some.shape[-1] - 1)
+            own += torch.where(there, some.gather(-1, place[:, None])[:, 0], 0)
+        nats += (total - own).sum()
+    return nats
+
+
+class _Answering(nn.Module):
+    """Stands where a module would be asked."""
+
+    def __init__(self, answer: Callable[..., Any]) -> None:
+        super().__init__()
+        self._answer = answer
+
+    @property
+    def decoder(self) -> "_Answering":
+        """Some models (OPT) call this part of their base model and not all of it."""
+        return self
+
+    def forward(self, *asked: Tensor, **_: Any) -> Any:
+        return self._answer(*asked)
+
+
+def _logits(
+    model: PreTrainedModel, found: Any, head: tuple[str, nn.Linear] | None, words: slice
+) -> Tensor:
+    """[M, words] in float32, of what the base model ``found`` [1, M, E]; all words without a plain
+    ``head``. The model is left as it is, for others may pass through it."""
+    answering: dict[str, nn.Module] = {model.base_model_prefix: _Answering(lambda *_: found)}
+    if head is not None:
+        name, layer = head
+        weight, bias = layer.weight[words], None if layer.bias is None else layer.bias[words]
+        answering[name] = _Answering(lambda hidden: F.linear(hidden, weight, bias))
+    other = copy(model)
+    other.__dict__.pop("forward", None)  # accelerate's is the model's, not its copy's
+    other._modules = {**model._modules, **answering}
+    hidden = found.last_hidden_state
+    asked = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    logits: Tensor = other(input_ids=asked, use_cache=False).logits[0]
+    return logits.float()
+
+
+def _plain_head(model: PreTrainedModel) -> tuple[str, nn.Linear] | None:
+    """The output layer and its name, where its rows may be used apart: hooks would not hear of it,
+    and a model's own code might do anything with logits."""
+    own = type(model).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME)
+    for name, layer in model._modules.items():
+        if layer is model.get_output_embeddings() and type(layer) is nn.Linear and not own:
+            watched = hasattr(layer, "_hf_hook") or layer._forward_hooks or layer._forward_pre_hooks
+            sliced = not hasattr(layer.weight, "__tensor_flatten__")  # not one of torchao's
+            return (name, layer) if sliced and not watched else None
+    return None
 
 
 class PassObserver(Observer):

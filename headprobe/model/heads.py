@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from headprobe.model.attention import RUNNING
-from headprobe.model.placing import home
-from headprobe.model.proof import HALF_DIFFERENCE, Witness, prove, refusal
+from headprobe.model.devices import home
+from headprobe.model.verify import HALF_DIFFERENCE, Witness, prove, refusal
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _rope_types(module: nn.Module) -> set[str]:
 
 
 def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
-    """Switch the model to the observing attention function, once it is proved (``model.proof``) on
+    """Switch the model to the observing attention function, once it is proved (``model.verify``) on
     ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
     witness = prove(model, where, ids.to(home(model)))
     heads, groups, width = witness.shapes[0]

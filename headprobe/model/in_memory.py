@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.placing import home
+from headprobe.model.devices import home
 
 REMEDY = "Save it with save_pretrained (the tokenizer, too) and name the folder"
 

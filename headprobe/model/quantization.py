@@ -11,7 +11,7 @@ from typing import Any
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
-from headprobe.model.faults import friendly_load_errors, quote
+from headprobe.model.load_errors import friendly_load_errors, quote
 
 LIBRARIES = {
     "aqlm": "aqlm[cpu]",

@@ -7,9 +7,9 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from headprobe.model.checkpoint import ATTENTION, Source, offload_folder, quietly
-from headprobe.model.faults import friendly_load_errors
-from headprobe.model.placing import room_beside
+from headprobe.model.devices import room_beside
+from headprobe.model.load import ATTENTION, Source, offload_folder, quietly
+from headprobe.model.load_errors import friendly_load_errors
 
 
 def build_twin(

@@ -1,13 +1,17 @@
-"""What each word of the bundled probe sets carries by itself, wherever it stands."""
+"""What each word of the bundled probe sets carries by itself, wherever it stands.
 
+A few documents of the bundled probe sets, evenly from each.
+"""
+
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from headprobe.probes.catalog import read
-from headprobe.probes.probe_file import ProbeFile
-from headprobe.store.skipped import Skipped
+from headprobe.probes.file import ProbeFile
+from headprobe.vocabulary import Skipped
 
 CASES = ("nominative", "accusative", "possessive", "reflexive")
 
@@ -20,6 +24,7 @@ _FORMS = {
     "you": ("you", "you", "your yours", "yourself"),
     "we": ("we", "us", "our ours", "ourselves"),
 }
+
 PRONOUNS = tuple(_FORMS)
 """A name for the pronouns of each person, gender and number."""
 
@@ -27,12 +32,15 @@ _MEANT: Mapping[str, set[str]] = {name: {name} for name in PRONOUNS} | {
     "I": {"I", "we"},
     "you": {"you", "we"},
 }
+
 _TIMES = """
 monday tuesday wednesday thursday friday saturday sunday morning noon afternoon evening night
 midnight day week month year hour minute moment today tomorrow yesterday tonight spring summer
 autumn winter time times course
 """
+
 _PERSON = {"he", "she"}
+
 _SINGULAR_S = ("ss", "us", "is")
 
 
@@ -109,3 +117,16 @@ def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
 
 def _unheard(_: Skipped) -> None:
     """A scan says what it left out."""
+
+
+def write_sample(files: Sequence[ProbeFile], folder: Path, share: float) -> None:
+    """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to files so named in
+    ``folder``; every document must begin with ``# newdoc``."""
+    folder.mkdir()
+    for file in files:
+        text = file.path.read_text(encoding="utf-8")
+        documents = re.split(r"^(?=# newdoc\b)", text, flags=re.MULTILINE)[1:]
+        chosen = [int(place / share) for place in range(round(share * len(documents)))]
+        (folder / file.path.name).write_text(
+            "".join(documents[place] for place in chosen), encoding="utf-8"
+        )

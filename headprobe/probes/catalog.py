@@ -1,17 +1,28 @@
-"""What probes there are, and how each kind of file is read."""
+"""What probes there are, and how each kind of file is read.
 
-from collections.abc import Iterable, Iterator, Sequence
+The probe sets that come with the program.
+"""
+
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes.builtin import builtin_files
-from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.conllu import read_conllu
 from headprobe.probes.document import Document
-from headprobe.probes.nearest import nearest
-from headprobe.probes.probe_file import Advance, Note, ProbeFile, Reader, keep_still, reading
-from headprobe.probes.text_reader import read_text
-from headprobe.probes.yaml_reader import read_probe_set
+from headprobe.probes.file import Advance, Note, ProbeFile, Reader, keep_still, nearest, reading
+from headprobe.probes.text import read_text
+from headprobe.probes.yaml import read_probe_set
+from headprobe.resources import configs_folder
+
+
+def builtin_files(suffixes: Container[str]) -> dict[str, Path]:
+    """Built-in probe set -> its file, by name; ``suffixes`` are those that can be read."""
+    folder = configs_folder() / "probes"
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
+
 
 READERS: dict[str, Reader] = {
     ".conllu": read_conllu,

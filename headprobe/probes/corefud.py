@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headprobe.probes.document import Mention
-from headprobe.probes.probe_file import Note
-from headprobe.store.skipped import Skipped
+from headprobe.probes.file import Note
+from headprobe.vocabulary import Skipped
 
 DEFAULT_ORDER = ("eid", "etype", "head", "other")
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from headprobe.store.relation import Relation
+from headprobe.vocabulary import Relation
 
 
 class Word(NamedTuple):

@@ -1,12 +1,17 @@
-"""Documents to passages: runs of whole sentences under a token budget (METHOD section 1)."""
+"""Documents to passages: runs of whole sentences under a token budget (METHOD section 1).
 
-from collections.abc import Callable, Iterator, Sequence
+A seeded sample of passages, spread over probe files and their domains.
+"""
+
+import hashlib
+from bisect import insort
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice, zip_longest
 
 from headprobe.probes.document import Document, Passage, PassageWord, Sentence
-from headprobe.probes.excerpt import Excerpt, Excerpts
-from headprobe.probes.probe_file import Note
-from headprobe.probes.relations import Made, cut_off, make
-from headprobe.store.skipped import Skipped
+from headprobe.probes.file import Note
+from headprobe.probes.relations import Excerpt, Excerpts, Made, cut_off, make
+from headprobe.vocabulary import Skipped
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """Tokens of each text, without special ones."""
@@ -110,3 +115,29 @@ def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]
             yield PassageWord(word.form, word.upos, index, place, end, word.deprel)
             place = end
         start += len(surface.form) + surface.space_after
+
+
+Numbered = tuple[str, int, int, Passage]
+"""A passage with its lot, the number of its file, and its own number."""
+
+
+def sample_passages(
+    passages: Iterable[tuple[int, Passage]], most: int, seed: int
+) -> tuple[list[tuple[int, Passage]], int]:
+    """At most so many of the passages (each with the number of its file), in their order, and how
+    many there were.
+
+    Every file and domain gives one in turn, drawn by lot, until there are enough. The lot is a hash
+    of seed and id, so that it depends on nothing else that is read.
+    """
+    strata: dict[tuple[int, str], list[Numbered]] = {}
+    number = -1
+    for number, (file, passage) in enumerate(passages):
+        lot = hashlib.blake2b(f"{seed} {passage.id}".encode(), digest_size=8).hexdigest()
+        drawn = strata.setdefault((file, passage.domain), [])
+        insort(drawn, (lot, file, number, passage), key=lambda each: each[:3])
+        del drawn[most:]
+    turns = zip_longest(*(strata[stratum] for stratum in sorted(strata)))
+    chosen = islice((each for turn in turns for each in turn if each is not None), most)
+    ordered = sorted(chosen, key=lambda each: each[2])
+    return [(file, passage) for _, file, _, passage in ordered], number + 1

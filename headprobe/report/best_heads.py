@@ -8,12 +8,12 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headprobe.report import numbers
-from headprobe.report.palette import LABEL, NONE, kind_of, marks
-from headprobe.report.parts import longest_word, title
-from headprobe.report.plain import clip, plain
-from headprobe.store.tables import Row
-from headprobe.verdicts import wording
+from headprobe import format as numbers
+from headprobe import format as wording
+from headprobe.format import clip, plain
+from headprobe.report.layout import LABEL, longest_word, marks, title
+from headprobe.results.views import NONE, kind_of
+from headprobe.runs.tables import Row
 
 BEST = 5
 """Heads shown per role, each the best for another relation."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.table import Table
 
-from headprobe.report.palette import LABEL
+from headprobe.report.layout import LABEL
 
 
 def draw_topics(topics: Iterable[tuple[str, str]], console: Console) -> None:

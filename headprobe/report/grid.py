@@ -4,9 +4,10 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
-from headprobe.report.palette import LABEL, NONE, kind_of, kinds, marks, roles_of, second_kind
-from headprobe.report.plain import clip
-from headprobe.store.tables import Row
+from headprobe.format import clip
+from headprobe.report.layout import LABEL, kinds, marks, roles_of, second_kind
+from headprobe.results.views import NONE, kind_of
+from headprobe.runs.tables import Row
 
 BETWEEN = "    "
 """Between panels that stand side by side."""

@@ -1,32 +1,183 @@
-"""What a scan found, on one page."""
+"""What a scan found, on one page.
+
+What the controls earned: nothing, where all is well.
+
+What a run could not have seen.
+"""
 
 import shlex
 from collections.abc import Iterator, Sequence
+from itertools import islice
+from math import inf
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headprobe.axes import head_name
-from headprobe.report import numbers
-from headprobe.report.best_heads import best_heads, draw_best
-from headprobe.report.controls_view import draw_controls
+from headprobe import format as numbers
+from headprobe.format import clip, clip_start, plain, small
+from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
-from headprobe.report.palette import LABEL, NONE, kind_of, roles_of
-from headprobe.report.parts import LISTED, filled, listed, pairs_table, title
-from headprobe.report.plain import clip, clip_start, plain
-from headprobe.report.power_view import draw_power
-from headprobe.store import run_folder
-from headprobe.store.manifest import STAGES, Manifest, ModelNote, ProbeNote
-from headprobe.store.run_folder import Run
-from headprobe.store.tables import Row
-from headprobe.verdicts.rules import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, load_rules
-from headprobe.verdicts.wording import small
+from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, roles_of, title
+from headprobe.results.views import NONE, kind_of
+from headprobe.roles.rules import load_rules
+from headprobe.runs import folder as run_folder
+from headprobe.runs.folder import Run
+from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
+from headprobe.runs.tables import Row
+from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, head_name
+
+CONTROL_RELATIONS_SHOWN = 3
+"""Relations shown of each control; all of them are in ``controls.csv``."""
+
+_CONTROLS_LABEL = 16
+"""Characters of a label and the space after it."""
+
+_NAMES = {"twin": "random twin", "shuffled": "shuffled links"}
+
+
+def draw_controls(
+    notes: Sequence[ControlNote], rows: Sequence[Row], width: int
+) -> Iterator[RenderableType]:
+    """One line for each control: its roles, and the relations that came nearest to one."""
+    if not notes:
+        return
+    yield title("controls", "should earn no role; the nearest, by the lower end of gain")
+    table = pairs_table()
+    for note in notes:
+        mine = [row for row in rows if row.text("control") == note.control]
+        table.add_row(
+            _NAMES.get(note.control, plain(note.control)),
+            _line(note, mine, width - _CONTROLS_LABEL),
+        )
+    yield table
+
+
+def _line(note: ControlNote, rows: Sequence[Row], width: int) -> Text:
+    roles = numbers.count(note.named, "role")
+    line = Text(roles, style="bold red" if note.named else "")
+    kinds = [f"{count:,} {plain(role)}" for role, count in note.roles.items()]
+    if kinds:
+        line.append(f" ({', '.join(kinds)})")
+    if note.taken_from is not None:
+        line.append(f"   reused from {plain(note.taken_from)}", style=LABEL)
+    nearest = islice(
+        (row for row in sorted(rows, key=_rank) if _has_interval(row)), CONTROL_RELATIONS_SHOWN
+    )
+    lows = [f"{relation_words(row)} {numbers.signed(row.number('gain_low'))}" for row in nearest]
+    line.append(f"\n{filled(lows, width)}" if lows else "")
+    return line
+
+
+def _has_interval(row: Row) -> bool:
+    """A lower end below -1 is of too few folds, and no gain can be so low."""
+    low = row.number("gain_low")
+    return bool(row.text("name")) and low is not None and low >= -1
+
+
+def _rank(row: Row) -> float:
+    low = row.number("gain_low")
+    return inf if low is None else -low
+
+
+POWER_RELATIONS_SHOWN = 4
+"""Relations shown: those with most instances among the small ones, those that would hide the
+largest gains among the others; all of them are in ``power.csv``."""
+
+_POWER_LABEL = 26
+"""Characters of a label and the space after it."""
+
+_FEW_FORMS = "too few target forms"
+"""What ``power.csv`` says where a relation's targets have too few different forms."""
+
+_OUT_OF_REACH = "even a perfect head may be missed"
+
+
+def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    """Which relations are too small to say anything, and how large a gain a head must have to be
+    seen in the others."""
+    asked = [row for row in rows if row.whole("n")]
+    if not asked:
+        return
+    yield title("statistical power", "relation by relation: power.csv")
+    table = pairs_table()
+    marks = [row for row in asked if _is_single_mark(row)]
+    reasons: dict[str, list[Row]] = {}
+    for row in asked:
+        if row not in marks and (reason := _lacking(row)):
+            reasons.setdefault(reason, []).append(row)
+    for place, (reason, found) in enumerate(reasons.items()):
+        counted = "forms" if "forms" in reason else "n"
+        largest = sorted(found, key=lambda row: -row.whole("n"))
+        names = [
+            f"{relation_words(row)} {row.whole(counted):,}"
+            for row in largest[:POWER_RELATIONS_SHOWN]
+        ]
+        if len(largest) > POWER_RELATIONS_SHOWN:
+            names.append(f"{len(largest) - POWER_RELATIONS_SHOWN:,} more")
+        amount = f"{numbers.count(len(found), 'relation')}: {plain(reason)}"
+        words = Text.assemble(amount, ("\n" + filled(names, width - _POWER_LABEL), LABEL))
+        table.add_row("" if place else numbers.TOO_LITTLE, words)
+    if marks:
+        table.add_row("no role possible", _single_marks(marks, width - _POWER_LABEL))
+    able = [row for row in asked if row not in marks and not _lacking(row)]
+    if able:
+        table.add_row("smallest detectable gain", _gains(able, width - _POWER_LABEL))
+    yield table
+
+
+def _lacking(row: Row) -> str:
+    """Why a relation says nothing; empty where it can. A gain of 1 or more is no gain to detect."""
+    if not row.flag("can_say"):
+        return row.text("why")
+    detectable = row.number("detectable")
+    impossible = row.text("why") or (detectable is not None and detectable >= 1)
+    return _OUT_OF_REACH if impossible else ""
+
+
+def _is_single_mark(row: Row) -> bool:
+    """One class of marks with too few characters to tell a head for the mark from a head for that
+    token: however much text there is, it earns no role."""
+    return (
+        row.text("family") == "punctuation"
+        and row.text("relation") != "any"
+        and not row.flag("can_say")
+        and row.text("why") == _FEW_FORMS
+    )
+
+
+def _single_marks(rows: Sequence[Row], width: int) -> Text:
+    names = [f"{relation_words(row)} {row.whole('forms'):,}" for row in rows]
+    return Text.assemble(
+        (filled(names, width), LABEL),
+        "\ntoo few different characters to tell a head that looks for the mark from one"
+        " that looks for a single token; heads that do are counted under any mark",
+    )
+
+
+def _gains(rows: Sequence[Row], width: int) -> str:
+    """``.31 verb → its object (obj), ..., at most .20 in the 30 others``, largest first."""
+    ordered = sorted(rows, key=_detectable, reverse=True)
+    shown = [f"{_least(row)} {relation_words(row)}" for row in ordered[:POWER_RELATIONS_SHOWN]]
+    others = ordered[POWER_RELATIONS_SHOWN:]
+    if others:
+        most = "at most " if len(others) > 1 else ""
+        shown.append(f"{most}{_least(others[0])} in the {numbers.count(len(others), 'other')}")
+    return filled(shown, width)
+
+
+def _least(row: Row) -> str:
+    return numbers.fraction(row.number("detectable"))
+
+
+def _detectable(row: Row) -> float:
+    value = row.number("detectable")
+    return inf if value is None else value
+
 
 FLAGGED = 3
 """Keys shown that draw attention whatever the text; all of them are in the manifest."""
-
 
 _LABEL = 8
 """Characters of a label at the top of the page and the space after it."""

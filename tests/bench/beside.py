@@ -24,23 +24,21 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from headprobe.evidence.category_null import fit_tastes
-from headprobe.evidence.conduct import conduct
-from headprobe.evidence.footing import Footing, find_footing
-from headprobe.evidence.power import find_power
-from headprobe.evidence.shape import shape
-from headprobe.evidence.weigh import weigh_on
-from headprobe.model.checkpoint import Source, load_encoder
+from headprobe.analysis.behaviour import conduct, shape
+from headprobe.analysis.gains import Footing, find_footing, weigh_on
+from headprobe.analysis.intervals import find_power
+from headprobe.analysis.pos_control import fit_tastes
+from headprobe.commands.prepare import read_corpus
+from headprobe.model.load import Source, load_encoder
 from headprobe.probes.catalog import resolve
-from headprobe.report.progress import SilentProgress
-from headprobe.report.run_files import write_manifest, write_results, write_sums
-from headprobe.store.run_folder import new_run
-from headprobe.verdicts.roles import judge
-from headprobe.verdicts.rules import load_rules
-from headprobe.workflows.reading import read_corpus
+from headprobe.progress import SilentProgress
+from headprobe.results.tables import write_manifest, write_results, write_sums
+from headprobe.roles.roles import judge
+from headprobe.roles.rules import load_rules
+from headprobe.runs.folder import new_run
 from tests.bench.large import HEADS, LAYERS, instances, many_words, some_heads, tallies
 from tests.bench.timing import Seconds, timed
-from tests.report.synthetic import manifest
+from tests.helpers.synthetic import manifest
 
 SENTENCES = 12_544
 """Those of UD English EWT train."""

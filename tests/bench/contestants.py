@@ -11,14 +11,14 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
 
-from headprobe.align.batches import Batcher
-from headprobe.align.corpus import Corpus
-from headprobe.align.flat import Flat, lay_flat, plan_chunks
+from headprobe.batching.batches import Batcher
+from headprobe.batching.corpus import Corpus
+from headprobe.batching.layout import Flat, lay_flat, plan_chunks
+from headprobe.measure.copying import repeat_tokens
+from headprobe.measure.loop import measure
+from headprobe.measure.similarity import LikenessStatistic
 from headprobe.model.heads import HeadGrid
-from headprobe.store.copying import LAGS
-from headprobe.tally.copying import repeat_tokens
-from headprobe.tally.likeness import LikenessStatistic
-from headprobe.workflows.measuring import measure
+from headprobe.vocabulary import LAGS
 from tests.bench.by_hand import Look, look_eagerly, reduction
 from tests.bench.peers import PEERS, checked
 
@@ -72,8 +72,8 @@ class Contest:
         of_pairs = LikenessStatistic if likeness else _Nothing
         repeated = repeat_tokens if copying else _no_sequences
         with (
-            patch("headprobe.tally.tallier.LikenessStatistic", of_pairs),
-            patch("headprobe.workflows.measuring.repeat_tokens", repeated),
+            patch("headprobe.measure.collector.LikenessStatistic", of_pairs),
+            patch("headprobe.measure.loop.repeat_tokens", repeated),
         ):
             measure(self._grid, self._corpus, seed=0, idle_line=0.3, advance=_no)
 
@@ -120,7 +120,7 @@ class Contest:
 def _lay(passages: list[np.ndarray]) -> list[Flat]:
     """Chunks of at most 2,048 tokens, whose rectangles hold passages of one length."""
     lengths = np.array([len(ids) for ids in passages])
-    with patch.multiple("headprobe.align.flat", ALIKE=1, SPARED=0):
+    with patch.multiple("headprobe.batching.layout", ALIKE=1, SPARED=0):
         plan = plan_chunks(np.arange(len(passages)), lengths, 1, tokens=2048, scores=1 << 40)
     return [lay_flat(dict(enumerate(passages)), blocks, CPU) for blocks in plan]
 

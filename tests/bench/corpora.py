@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from headprobe.align.corpus import Corpus, align
-from headprobe.model.checkpoint import Source, load_encoder
+from headprobe.batching.corpus import Corpus, align
+from headprobe.model.load import Source, load_encoder
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.document import Document, Mention, Passage
 from headprobe.probes.passages import cut

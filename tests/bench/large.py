@@ -6,15 +6,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from headprobe.align.corpus import with_examples, with_sample
-from headprobe.axes import LONGEST
-from headprobe.evidence.category import pair_counts
-from headprobe.evidence.groups import DOCUMENTS, DOMAINS, FORMS, group
-from headprobe.store.categories import DEPREL_PAIRS, QUADRANTS, deprel_pair, quadrant
-from headprobe.store.copying import LAGS
-from headprobe.store.instances import Instances
-from headprobe.store.tallies import AXES, Tallies
-from headprobe.tally.examples import STRONGEST
+from headprobe.analysis.candidates import DOCUMENTS, DOMAINS, FORMS, group
+from headprobe.analysis.pos_control import pair_counts
+from headprobe.batching.corpus import with_examples, with_sample
+from headprobe.measure.layer_view import STRONGEST
+from headprobe.runs.instances import Instances
+from headprobe.runs.sums import AXES, Tallies
+from headprobe.vocabulary import DEPREL_PAIRS, LAGS, LONGEST, QUADRANTS, deprel_pair, quadrant
 from tests.bench.corpora import corpus
 
 LAYERS, HEADS, WIDTH = 32, 32, 128

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedModel
 
-from headprobe.packaged import DEMO_MODEL
+from headprobe.resources import DEMO_MODEL
 from tests.bench.by_hand import Look, Read, look_eagerly
 
 CLOSE = 1e-5

@@ -4,15 +4,15 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from headprobe.align.corpus import align
-from headprobe.align.encoder import Encoder
+from headprobe.batching.corpus import align
+from headprobe.batching.encoder import Encoder
 from headprobe.model.heads import observe_heads
 from tests.bench.by_hand import look_eagerly
 from tests.bench.contestants import WAYS, Contest
 from tests.bench.peers import PEERS, checked, missing
-from tests.checkpoints import toy_tokenizer
-from tests.model.tiny import random_ids, tiny_model
-from tests.tally.test_against_eager import PROBES, passages_of
+from tests.helpers.checkpoints import toy_tokenizer
+from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.tiny import random_ids, tiny_model
 
 LOOKS = {"by hand": look_eagerly, **PEERS}
 

@@ -8,16 +8,14 @@ import json
 import sys
 from pathlib import Path
 
-from headprobe.evidence.category_null import fit_tastes
-from headprobe.evidence.conduct import conduct
-from headprobe.evidence.footing import find_footing
-from headprobe.evidence.shape import shape
-from headprobe.evidence.weigh import weigh_on
-from headprobe.report.examples import write_examples
-from headprobe.store.instances import Instances
-from headprobe.store.tallies import Tallies
-from headprobe.verdicts.roles import judge
-from headprobe.verdicts.rules import load_rules
+from headprobe.analysis.behaviour import conduct, shape
+from headprobe.analysis.gains import find_footing, weigh_on
+from headprobe.analysis.pos_control import fit_tastes
+from headprobe.results.examples import write_examples
+from headprobe.roles.roles import judge
+from headprobe.roles.rules import load_rules
+from headprobe.runs.instances import Instances
+from headprobe.runs.sums import Tallies
 from tests.bench.timing import timed
 
 

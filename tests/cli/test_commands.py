@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import headprobe
-from headprobe.store.run_folder import RUNS, Run
-from tests.report.synthetic import write_run
+from headprobe.runs.folder import RUNS, Run
+from tests.helpers.synthetic import write_run
 
 HEAVY = ("torch", "transformers", "pandas", "scipy")
 

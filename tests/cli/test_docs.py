@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from headprobe.cli.main import main
+from headprobe.commands.documentation import find_topic, list_topics
 from headprobe.errors import HeadprobeError
-from headprobe.packaged import DOCS
-from headprobe.workflows.documentation import find_topic, list_topics
+from headprobe.resources import DOCS
 
 COMMAND = [sys.executable, "-m", "headprobe", "docs"]
 

@@ -14,9 +14,9 @@ import pytest
 import headprobe
 from headprobe.cli.main import main, run
 from headprobe.errors import HeadprobeError
-from headprobe.report.progress import Progress
-from headprobe.store.run_folder import RUNS, Run
-from tests.report.synthetic import write_run
+from headprobe.progress import Progress
+from headprobe.runs.folder import RUNS, Run
+from tests.helpers.synthetic import write_run
 
 Scan = Callable[[Any, Progress], Run]
 
@@ -40,10 +40,10 @@ def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan
             asked.append(request)
             return scan(request, progress)
 
-        stand_in: Any = types.ModuleType("headprobe.workflows.scan")
+        stand_in: Any = types.ModuleType("headprobe.commands.scan")
         stand_in.scan = stand_in.plan = listening
         stand_in.go_on = lambda attempt, progress, _: listening(attempt.request, progress).path
-        monkeypatch.setitem(sys.modules, "headprobe.workflows.scan", stand_in)
+        monkeypatch.setitem(sys.modules, "headprobe.commands.scan", stand_in)
         return asked
 
     return put

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from headprobe.cli import main as command_line
-from headprobe.probes.marks import MARKS, mark_class
+from headprobe.probes.relations import MARKS, mark_class
 
 
 def test_the_printed_list_is_the_one_in_use(capsys: pytest.CaptureFixture[str]) -> None:

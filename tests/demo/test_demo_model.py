@@ -8,14 +8,14 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from headprobe.cli import main as command_line
-from headprobe.packaged import DEMO_MODEL
-from headprobe.store.run_folder import Run
-from headprobe.workflows.request import ScanRequest
-from headprobe.workflows.scan import scan
-from tests.checkpoints import SHARED
+from headprobe.commands.scan import scan
+from headprobe.config import ScanRequest
+from headprobe.resources import DEMO_MODEL
+from headprobe.runs.folder import Run
 from tests.golden.cases import record
+from tests.helpers.checkpoints import SHARED
 from tests.helpers.once import session_folder
-from tests.workflows.conftest import Remembering
+from tests.helpers.progress import Remembering
 
 
 @pytest.fixture(scope="session")

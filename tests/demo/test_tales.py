@@ -7,7 +7,7 @@ import re
 import pytest
 
 from headprobe.demo.tales import FORMS, Teller, tale_words
-from headprobe.packaged import configs_folder
+from headprobe.resources import configs_folder
 
 OWNED = re.compile(r"\b(her|his|its|their) (\w+ \w+)")
 TELLS = re.compile(r"\b(?:the|this|an?) (\w+ \w+)(?= belonged| was all| is mine|\.)")

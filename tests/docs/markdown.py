@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headprobe.packaged import DOCS
+from headprobe.resources import DOCS
 
 ROOT = DOCS.parents[1]
 README = ROOT / "README.md"

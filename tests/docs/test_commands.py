@@ -19,7 +19,7 @@ from typer.main import get_command
 import headprobe
 from headprobe.cli.commands import app
 from headprobe.cli.main import main
-from headprobe.packaged import DEMO_MODEL, configs_folder
+from headprobe.resources import DEMO_MODEL, configs_folder
 from tests.docs.markdown import PAGES, ROOT, blocks
 
 PASSAGES = 12

@@ -9,9 +9,9 @@ import pytest
 import yaml
 
 import headprobe
-from headprobe.packaged import DOCS, configs_folder
-from headprobe.store.run_folder import Run
-from headprobe.workflows.documentation import list_topics
+from headprobe.commands.documentation import list_topics
+from headprobe.resources import DOCS, configs_folder
+from headprobe.runs.folder import Run
 from tests.docs.markdown import PAGES, README, ROOT, anchors, blocks, first_cells, links
 
 SUMMARY = 66

@@ -9,16 +9,16 @@ from accelerate import dispatch_model, infer_auto_device_map
 from transformers import PreTrainedModel
 
 from headprobe.errors import HeadprobeError
-from headprobe.model import placing
+from headprobe.measure.collector import Tallier
+from headprobe.measure.loop import measure
+from headprobe.measure.memory import LIBRARIES, BatchLimits, WorkingSet
+from headprobe.model import devices as placing
+from headprobe.model.devices import room_beside, tell_places, weigh_model
 from headprobe.model.heads import observe_heads
-from headprobe.model.placing import room_beside, tell_places, weigh_model
-from headprobe.store.tallies import Tallies
-from headprobe.tally.tallier import Tallier
-from headprobe.workflows.limits import LIBRARIES, BatchLimits, WorkingSet
-from headprobe.workflows.measuring import measure
-from tests.model.pretend import accelerators, put
-from tests.model.tiny import random_ids, tiny_model
-from tests.workflows.test_limits import corpus_of
+from headprobe.runs.sums import Tallies
+from tests.helpers.accelerators import accelerators, put
+from tests.helpers.corpora import corpus_of
+from tests.helpers.tiny import random_ids, tiny_model
 
 LIMITS = BatchLimits(tokens=200, scores=1 << 13)
 MODELS = ["llama-gqa", "gemma2", "gpt_oss"]
@@ -145,7 +145,7 @@ def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch
     devices = (torch.device("cuda", 0), torch.device("cuda", 1))
     monkeypatch.setattr(type(grid), "devices", devices)
     free = {devices[0]: 1 << 32, devices[1]: 1 << 30}
-    monkeypatch.setattr("headprobe.workflows.limits.free_memory", free.get)
+    monkeypatch.setattr("headprobe.measure.memory.free_memory", free.get)
     assert WorkingSet(grid, corpus, -LIBRARIES).default == 1 << 29
     sums = (1 << 28) - LIBRARIES
     assert WorkingSet(grid, corpus, sums).default == 5 << 27  # it need not hold the sums

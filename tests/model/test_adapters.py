@@ -21,12 +21,12 @@ from peft import (
 from transformers import AutoModelForCausalLM
 
 import headprobe
+from headprobe.commands.show_text import show_text
 from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import resolve_adapter
-from headprobe.model.checkpoint import Source
-from headprobe.store.run_folder import Run
-from headprobe.workflows.show_text import show_text
-from tests.checkpoints import save_checkpoint, toy_tokenizer
+from headprobe.model.load import Source
+from headprobe.runs.folder import Run
+from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
 
 PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj"]

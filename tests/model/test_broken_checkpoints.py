@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.checkpoint import Source, load_config, load_encoder, load_model
-from headprobe.model.faults import MOST, friendly_load_errors, quote
-from tests.checkpoints import save_checkpoint
+from headprobe.model.load import Source, load_config, load_encoder, load_model
+from headprobe.model.load_errors import MOST, friendly_load_errors, quote
+from tests.helpers.checkpoints import save_checkpoint
 
 Breaker = Callable[[Path], None]
 

@@ -12,16 +12,16 @@ import pytest
 import torch
 
 import headprobe
+from headprobe.commands.controls import describe_configuration
+from headprobe.commands.scan import plan
+from headprobe.commands.show_text import show_text
+from headprobe.config import ScanRequest
 from headprobe.errors import HeadprobeError
 from headprobe.model import gguf as gguf_module
-from headprobe.model.checkpoint import Source, hash_weights, load_config, load_encoder, load_model
-from headprobe.workflows.controls import describe_configuration
-from headprobe.workflows.request import ScanRequest
-from headprobe.workflows.scan import plan
-from headprobe.workflows.show_text import show_text
-from tests.checkpoints import save_checkpoint, toy_tokenizer
-from tests.model.tiny import build, random_ids, tiny_model
-from tests.workflows.conftest import PROBES, Remembering
+from headprobe.model.load import Source, hash_weights, load_config, load_encoder, load_model
+from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.tiny import build, random_ids, tiny_model
 
 CPU = torch.device("cpu")
 KINDS = {"llama-gqa": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
@@ -216,10 +216,10 @@ def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
 def test_shards_of_a_file_merge(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     whole = scan(path, tmp_path / "whole")
-    from headprobe.workflows.ranks import Alone
-    from headprobe.workflows.request import Attempt
-    from headprobe.workflows.scan import go_on
-    from headprobe.workflows.shares import Share
+    from headprobe.commands.distributed import Alone
+    from headprobe.commands.resume import Attempt
+    from headprobe.commands.scan import go_on
+    from headprobe.config import Share
 
     for number, cached in enumerate((True, False), 1):  # the copy and the file are one model
         request = ScanRequest(

@@ -13,13 +13,13 @@ from torch import nn
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 import headprobe
+from headprobe.commands.show_text import show_text
 from headprobe.errors import HeadprobeError
 from headprobe.model.in_memory import InMemoryModel, restored
-from headprobe.store.run_folder import Run
-from headprobe.workflows import journal
-from headprobe.workflows.show_text import show_text
-from tests.checkpoints import save_checkpoint, toy_tokenizer
-from tests.model.tiny import build, random_ids, tiny_model
+from headprobe.runs import checkpoint as journal
+from headprobe.runs.folder import Run
+from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.tiny import build, random_ids, tiny_model
 
 PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 Scan = Callable[..., Run]
@@ -104,7 +104,7 @@ def test_nothing_of_it_changes(scanned: Scan) -> None:
 def test_nothing_of_it_changes_after_an_error(
     where: str, error: type[BaseException], scanned: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headprobe.workflows import scan as workflow
+    from headprobe.commands import scan as workflow
 
     own = getattr(workflow, where)
 
@@ -195,7 +195,7 @@ def test_it_is_resumed_with_the_model(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("headprobe.workflows.scan._Scan.write", stop)
+        patch.setattr("headprobe.commands.scan._Scan.write", stop)
         with pytest.raises(KeyboardInterrupt):
             scanned(model, budget=24)
     run = tmp_path / "run"

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from headprobe.align.batches import Batcher
-from headprobe.align.flat import lay_flat, plan_chunks
+from headprobe.batching.batches import Batcher
+from headprobe.batching.layout import lay_flat, plan_chunks
+from headprobe.measure.collector import Tallier
+from headprobe.measure.copying import CopyingObserver, repeat_tokens
 from headprobe.model.forward import observe_flat, run_chunk
 from headprobe.model.heads import observe_heads
-from headprobe.tally.copying import CopyingObserver, repeat_tokens
-from headprobe.tally.tallier import Tallier
-from tests.model.tiny import random_ids, tiny_model
-from tests.workflows.test_limits import corpus_of
+from tests.helpers.corpora import corpus_of
+from tests.helpers.tiny import random_ids, tiny_model
 
 WAITING = {
     *("nonzero", "masked_select", "_local_scalar_dense", "item", "equal", "is_nonzero", "allclose"),

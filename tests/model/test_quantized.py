@@ -11,14 +11,14 @@ import torch
 from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import headprobe
+from headprobe.commands.scan import plan
+from headprobe.config import ScanRequest
 from headprobe.errors import HeadprobeError
-from headprobe.model.checkpoint import Source, load_config
+from headprobe.model.load import Source, load_config
 from headprobe.model.quantization import LIBRARIES, describe_quantization
-from headprobe.report.progress import SilentProgress
-from headprobe.workflows.request import ScanRequest
-from headprobe.workflows.scan import plan
-from tests.checkpoints import save_checkpoint, toy_tokenizer
-from tests.model.tiny import build
+from headprobe.progress import SilentProgress
+from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.tiny import build
 
 PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 WIDE = {"hidden_size": 64, "intermediate_size": 128}  # bitsandbytes' blocks are of 64 values

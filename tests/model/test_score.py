@@ -7,12 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from headprobe.align.flat import Block, lay_flat
-from headprobe.model import scoring
-from headprobe.model.forward import run_flat
+from headprobe.batching.layout import Block, lay_flat
+from headprobe.model import forward as scoring
+from headprobe.model.forward import run_flat, score
 from headprobe.model.heads import observe_heads
-from headprobe.model.scoring import score
-from tests.model.tiny import ARCHITECTURES, build, random_ids
+from tests.helpers.tiny import ARCHITECTURES, build, random_ids
 
 SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
     "gemma2-capped": ("gemma2", {"head_dim": 16, "final_logit_softcapping": 3.0}),

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from headprobe.planted.cases import Case
-from headprobe.planted.checkpoint import plant
+from headprobe.planted.checkpoint import Case, Seat, plant
 from headprobe.planted.heads import CONTENT, Plan
-from headprobe.planted.seats import Seat
 from headprobe.planted.weights import Shape
 from headprobe.planted.words import Lexeme
 

@@ -5,9 +5,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headprobe.planted.cases import planted_cases
+from headprobe.planted.checkpoint import draw_seats, planted_cases
 from headprobe.planted.heads import CONTENT, DECAYS, PREVIOUS, SINKS
-from headprobe.planted.seats import draw_seats
 from headprobe.planted.weights import Shape
 
 SHAPES = [case.shape for case in planted_cases(0, quick=False)]

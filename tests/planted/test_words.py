@@ -5,11 +5,10 @@ from random import Random
 
 import pytest
 
-from headprobe.align.corpus import align
-from headprobe.align.encoder import Encoder
-from headprobe.planted.sample import write_sample
-from headprobe.planted.tokenizer import UNKNOWN, build_tokenizer, split_words
-from headprobe.planted.words import Lexeme
+from headprobe.batching.corpus import align
+from headprobe.batching.encoder import Encoder
+from headprobe.planted.checkpoint import UNKNOWN, build_tokenizer, split_words
+from headprobe.planted.words import Lexeme, write_sample
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.passages import cut
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from headprobe.probes.probe_file import ProbeFile
-from headprobe.store.skipped import Skipped
+from headprobe.probes.file import ProbeFile
+from headprobe.vocabulary import Skipped
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 

@@ -5,9 +5,9 @@ import hashlib
 import pytest
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes import builtin
+from headprobe.probes import catalog as builtin
 from headprobe.probes.catalog import READERS, read, resolve
-from headprobe.probes.probe_file import ProbeFile
+from headprobe.probes.file import ProbeFile
 
 ROW = "1 | a | _ | X | _ | _ | 0 | root | _ | _\n"
 

@@ -3,11 +3,11 @@
 import pytest
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.conllu import read_conllu
 from headprobe.probes.document import Declared
 from headprobe.probes.passages import cut
-from headprobe.probes.yaml_reader import read_probe_set
-from headprobe.store.relation import Relation
+from headprobe.probes.yaml import read_probe_set
+from headprobe.vocabulary import Relation
 
 NEGATION = Relation("user", "negation", "target")
 

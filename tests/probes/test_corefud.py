@@ -2,7 +2,7 @@
 
 import pytest
 
-from headprobe.probes.conllu_reader import read_conllu
+from headprobe.probes.conllu import read_conllu
 from headprobe.probes.corefud import MentionReader, field_order
 from headprobe.probes.document import Mention
 

@@ -2,12 +2,12 @@
 
 from collections import Counter
 
-from headprobe.packaged import DOCS, configs_folder
-from headprobe.probes.conllu_reader import read_conllu
-from headprobe.probes.probe_file import ProbeFile
-from headprobe.probes.yaml_reader import read_probe_set
-from headprobe.store.relation import Relation
-from headprobe.verdicts.rules import load_rules
+from headprobe.probes.conllu import read_conllu
+from headprobe.probes.file import ProbeFile
+from headprobe.probes.yaml import read_probe_set
+from headprobe.resources import DOCS, configs_folder
+from headprobe.roles.rules import load_rules
+from headprobe.vocabulary import Relation
 
 EXAMPLES = configs_folder() / "examples"
 PAGE = DOCS / "probes.md"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from headprobe.probes.marks import MARKS, mark_class, printed_marks
+from headprobe.probes.relations import MARKS, mark_class, printed_marks
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from headprobe.probes.document import Declared, Document, Mention, Sentence, Surface, Word
 from headprobe.probes.passages import cut, sentence_text
-from headprobe.store.relation import Relation
+from headprobe.vocabulary import Relation
 
 FORMS = st.text(
     st.characters(exclude_categories=("Cs", "Cc", "Zl", "Zp")), min_size=1, max_size=6

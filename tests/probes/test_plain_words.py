@@ -5,10 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes import text_reader
+from headprobe.probes import text as text_reader
 from headprobe.probes.passages import sentence_text
-from headprobe.probes.plain_words import plain_sentence
-from headprobe.probes.text_reader import read_text
+from headprobe.probes.text import plain_sentence, read_text
 
 
 @pytest.mark.parametrize(

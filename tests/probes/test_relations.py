@@ -3,9 +3,16 @@
 import pytest
 
 from headprobe.probes.document import Declared, Link, Mention, Sentence, Surface, Word
-from headprobe.probes.excerpt import Excerpt
-from headprobe.probes.relations import MAKERS, coreference, declared, make, punctuation, syntax
-from headprobe.store.relation import Relation
+from headprobe.probes.relations import (
+    MAKERS,
+    Excerpt,
+    coreference,
+    declared,
+    make,
+    punctuation,
+    syntax,
+)
+from headprobe.vocabulary import Relation
 
 PRONOUN = Relation("coreference", "pronoun", "antecedent")
 PRONOUN_STRICT = Relation("coreference", "pronoun-strict", "antecedent", strict=True)

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headprobe.probes.document import Passage
-from headprobe.probes.sample import sample_passages
+from headprobe.probes.passages import sample_passages
 
 KINDS = st.lists(st.tuples(st.integers(0, 2), st.sampled_from(["news", "story"])), max_size=40)
 

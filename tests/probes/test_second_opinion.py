@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headprobe.align.corpus import align
-from headprobe.align.encoder import Encoded
+from headprobe.analysis.baselines import BASELINES, question_of
+from headprobe.batching.corpus import align
+from headprobe.batching.encoder import Encoded
 from headprobe.demo.grammar.report import load, rows
-from headprobe.evidence.baselines import BASELINES, question_of
 from headprobe.probes.catalog import read, resolve
 from headprobe.probes.passages import cut
 

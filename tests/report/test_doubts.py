@@ -8,19 +8,16 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from headprobe.report.changes_view import SHOWN, Change, draw_changes
-from headprobe.report.console import console
-from headprobe.report.controls_view import draw_controls
-from headprobe.report.domains_view import draw_domains
-from headprobe.report.head_view import draw_head
-from headprobe.report.machine import head_values, run_values
-from headprobe.report.power_view import draw_power
-from headprobe.report.summary import draw_summary
-from headprobe.store.manifest import ControlNote
-from headprobe.store.run_folder import Run
-from headprobe.store.tables import Row
-from headprobe.workflows.show_head import show_head
-from tests.report.synthetic import HOSTILE, write_run
+from headprobe.commands.show import show_head
+from headprobe.report.head import draw_domains, draw_head
+from headprobe.report.layout import console
+from headprobe.report.lists import CHANGES_SHOWN, draw_changes
+from headprobe.report.summary import draw_controls, draw_power, draw_summary
+from headprobe.results.views import Change, head_values, run_values
+from headprobe.runs.folder import Run
+from headprobe.runs.manifest import ControlNote
+from headprobe.runs.tables import Row
+from tests.helpers.synthetic import HOSTILE, write_run
 
 NOTE = ControlNote("twin", 0, "ab", 0, 0, {}, None)
 
@@ -147,9 +144,9 @@ def test_domains_are_told_for_what_was_earned_else_for_the_best() -> None:
 
 def test_changes_are_counted_and_told() -> None:
     stream = io.StringIO()
-    many = [Change(f"L0H{i}", "none", HOSTILE, f"because {i}") for i in range(SHOWN + 2)]
+    many = [Change(f"L0H{i}", "none", HOSTILE, f"because {i}") for i in range(CHANGES_SHOWN + 2)]
     draw_changes(many, console(stream, 80))
-    assert f"{SHOWN + 2} heads changed their role" in stream.getvalue()
+    assert f"{CHANGES_SHOWN + 2} heads changed their role" in stream.getvalue()
     assert "and 2 more" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
     stream = io.StringIO()

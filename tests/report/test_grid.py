@@ -3,8 +3,8 @@
 import pytest
 
 from headprobe.report.grid import legend, role_grid
-from headprobe.report.palette import kind_of
-from headprobe.store.tables import Row
+from headprobe.results.views import kind_of
+from headprobe.runs.tables import Row
 
 
 @pytest.mark.parametrize(

@@ -10,23 +10,15 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from headprobe.report.console import console
-from headprobe.report.head_view import draw_head
-from headprobe.report.plan_view import Plan, draw_plan
-from headprobe.report.probes_view import (
-    ProbeSet,
-    Sample,
-    SampleSentence,
-    draw_probe_sets,
-    draw_samples,
-)
-from headprobe.report.runs_view import draw_runs
+from headprobe.commands.show import show_head
+from headprobe.report.head import draw_head
+from headprobe.report.layout import console
+from headprobe.report.lists import draw_plan, draw_probe_sets, draw_runs, draw_samples
 from headprobe.report.summary import draw_summary
-from headprobe.store import run_folder
-from headprobe.store.run_folder import Run
-from headprobe.store.tables import Row
-from headprobe.workflows.show_head import show_head
-from tests.report.synthetic import HOSTILE, Size, manifest, write_run
+from headprobe.results.views import ProbeSet, Sample, SampleSentence
+from headprobe.runs.folder import Run
+from headprobe.runs.tables import Row
+from tests.helpers.synthetic import HOSTILE, PLAN, Size, write_run
 
 Draw = Callable[[Run, Console], None]
 
@@ -46,24 +38,6 @@ def runs(run: Run, on: Console) -> None:
 
 
 PAGES = (summary, every_head, runs)
-
-PLAN = Plan(
-    model=HOSTILE,
-    architecture="LlamaForCausalLM",
-    n_layers=5,
-    n_heads=8,
-    n_kv_heads=(4,) * 5,
-    device="cpu",
-    dtype="float32",
-    dtype_reason="auto: stored in 32 bits",
-    target=run_folder.RUNS / "tiny",
-    probes=manifest().probes,
-    passages=3,
-    tokens=900,
-    skipped=2,
-    controls=("random twin", "shuffled links"),
-    relations=(("obj → head", 109), ("[red]own[/] → \x1b[31m", 1_000)),
-)
 
 
 def printed(draw: Draw, run: Run, width: int = 80) -> str:

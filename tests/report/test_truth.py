@@ -10,24 +10,22 @@ import pytest
 from rich.cells import cell_len
 
 from headprobe.errors import HeadprobeError
-from headprobe.packaged import configs_folder
-from headprobe.report.console import console
-from headprobe.report.examples import examples
-from headprobe.report.excerpts import Outcome, draw_excerpt, key_to_excerpts, outcome_of
+from headprobe.format import baseline_name, fraction, relation_words, small, span
 from headprobe.report.grid import grid_key, legend, role_grid
-from headprobe.report.parts import filled
+from headprobe.report.head import Outcome, draw_excerpt, key_to_excerpts, outcome_of
+from headprobe.report.layout import console, filled
 from headprobe.report.summary import draw_summary, next_steps
-from headprobe.store.categories import DEPRELS
-from headprobe.store.instances import Instances
-from headprobe.store.manifest import ProbeNote
-from headprobe.store.relation import Relation
-from headprobe.store.run_folder import Run
-from headprobe.store.tables import Row
-from headprobe.store.tallies import Tallies
-from headprobe.verdicts.verdict import Claim, Verdict
-from headprobe.verdicts.wording import baseline_name, fraction, relation_words, small, span
-from tests.report.judged import conduct
-from tests.report.synthetic import instances, tallies
+from headprobe.resources import configs_folder
+from headprobe.results.examples import examples
+from headprobe.roles.verdict import Claim, Verdict
+from headprobe.runs.folder import Run
+from headprobe.runs.instances import Instances
+from headprobe.runs.manifest import ProbeNote
+from headprobe.runs.sums import Tallies
+from headprobe.runs.tables import Row
+from headprobe.vocabulary import DEPRELS, Relation
+from tests.helpers.judged import conduct
+from tests.helpers.synthetic import instances, tallies
 
 
 def head(layer: int, number: int, role: str, roles: str = "") -> Row:

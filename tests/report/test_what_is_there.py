@@ -6,15 +6,15 @@ from dataclasses import replace
 import pytest
 
 from headprobe.report.best_heads import best_heads
-from headprobe.report.console import console
-from headprobe.report.plan_view import draw_plan
-from headprobe.report.runs_view import draw_runs
+from headprobe.report.head import draw_text
+from headprobe.report.layout import console
+from headprobe.report.lists import draw_plan, draw_runs
 from headprobe.report.summary import draw_summary
-from headprobe.report.text_view import TextView, draw_text
-from headprobe.store import run_folder
-from headprobe.store.run_folder import Run
-from headprobe.store.tables import Row
-from tests.report.test_pages import PLAN
+from headprobe.results.views import TextView
+from headprobe.runs import folder as run_folder
+from headprobe.runs.folder import Run
+from headprobe.runs.tables import Row
+from tests.helpers.synthetic import PLAN
 
 
 def row(name: str, relation: str, **cells: str) -> Row:

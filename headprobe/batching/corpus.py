@@ -1,0 +1,322 @@
+"""All passages of a run, aligned with their tokens, in flat arrays.
+
+Where words live in tokens (METHOD section 1).
+"""
+
+from array import array
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.batching.encoder import Encoder
+from headprobe.probes.document import Passage
+from headprobe.runs.instances import Instances
+from headprobe.vocabulary import Relation, Skipped, number_deprels
+
+NO_CHARACTERS = "has no characters of its own"
+
+NO_TOKEN = "has no token of its own"
+
+SHARES_TOKEN = "shares a token with another word"
+
+
+@dataclass(frozen=True, slots=True)
+class WordTokens:
+    """``word_of_token`` [T]: the usable word each token belongs to, or -1; ``last_token`` [W]: the
+    query row of each usable word, or -1; ``tokens`` [W]: how many it has; ``reasons``: why a word
+    (by index) is unusable."""
+
+    word_of_token: NDArray[np.int32]
+    last_token: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    reasons: dict[int, str]
+
+
+def locate_words(
+    starts: NDArray[np.integer], ends: NDArray[np.integer], offsets: NDArray[np.integer]
+) -> WordTokens:
+    """Map words to tokens by character overlap.
+
+    ``starts`` and ``ends`` [W] are the words' characters, ascending and disjoint where they have
+    any; ``offsets`` [T, 2] those of the tokens. A word that shares a token with another, or has
+    none, is unusable and owns no token.
+    """
+    written = np.flatnonzero(ends > starts)
+    token_start, token_end = offsets[:, 0], offsets[:, 1]
+    low = np.searchsorted(ends[written], token_start, side="right")
+    high = np.searchsorted(starts[written], token_end, side="left")
+    touched = np.where(token_end > token_start, high - low, 0)
+
+    reasons = {int(word): NO_CHARACTERS for word in np.flatnonzero(ends <= starts)}
+    shared = np.zeros(len(written), dtype=bool)
+    for token in np.flatnonzero(touched > 1):
+        shared[low[token] : high[token]] = True
+    reasons.update({int(word): SHARES_TOKEN for word in written[shared]})
+
+    owned = np.flatnonzero(touched == 1)
+    owned = owned[~shared[low[owned]]]
+    word_of_token = np.full(len(offsets), -1, dtype=np.int32)
+    word_of_token[owned] = written[low[owned]]
+    tokens = np.bincount(word_of_token[owned], minlength=len(starts)).astype(np.int32)
+    last_token = np.full(len(starts), -1, dtype=np.int32)
+    np.maximum.at(last_token, word_of_token[owned], owned.astype(np.int32))
+    reasons.update(
+        {int(word): NO_TOKEN for word in np.flatnonzero(tokens == 0) if int(word) not in reasons}
+    )
+    return WordTokens(word_of_token, last_token, tokens, reasons)
+
+
+Number = TypeVar("Number", bound=np.generic)
+
+EXAMPLES_PER_RELATION = 24
+"""Seeded instances per relation whose strongest attention is kept, for people to read."""
+
+SAMPLED_ROWS = 2048
+"""Rows of the run that are looked at one by one: pairs of heads, and where each head looks most."""
+
+SAMPLED_OF_PASSAGE = 32
+"""Of one passage are sampled so many rows at most, ..."""
+
+SAMPLED_PAIRS = 1 << 14
+"""... or more, while these rows times the passage's words are no more than so many: the rows of all
+layers are compared, and so kept together until the last layer has attended."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Tokens of all passages one after another, and the instances that refer to them.
+
+    ``token_ids`` and ``word_of_token`` [T] (word index in its passage, or -1); ``token_first``
+    [P+1] where passages start; ``last_token`` [W] the query row of a word within its passage, -1
+    if unusable; ``characters`` [P] the length of each text; the first ``starts`` tokens of each
+    passage are the start tokens.
+    """
+
+    instances: Instances
+    token_ids: NDArray[np.int32]
+    word_of_token: NDArray[np.int32]
+    token_first: NDArray[np.int64]
+    last_token: NDArray[np.int32]
+    characters: NDArray[np.int64]
+    starts: int
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """[P]: tokens of each passage, the start tokens included."""
+        return np.diff(self.token_first)
+
+
+def _numbers_of_any_size() -> "array[int]":
+    return array("q")
+
+
+@dataclass
+class _Growing:
+    """The corpus while passages arrive: what there is one of for each word or link lies in arrays,
+    for a list of numbers takes five times as much."""
+
+    ids: list[str] = field(default_factory=list)
+    documents: list[str] = field(default_factory=list)
+    domains: list[str] = field(default_factory=list)
+    clusters: list[str] = field(default_factory=list)
+    characters: list[int] = field(default_factory=list)
+    word_counts: list[int] = field(default_factory=list)
+    token_counts: list[int] = field(default_factory=list)
+    token_ids: list[NDArray[np.int32]] = field(default_factory=list)
+    word_of_token: list[NDArray[np.int32]] = field(default_factory=list)
+    last_token: list[NDArray[np.int32]] = field(default_factory=list)
+    tokens: list[NDArray[np.int32]] = field(default_factory=list)
+    sentence: list[NDArray[np.int32]] = field(default_factory=list)
+    upos: list[NDArray[np.int16]] = field(default_factory=list)
+    form: list[NDArray[np.int32]] = field(default_factory=list)
+    deprel: list[NDArray[np.int16]] = field(default_factory=list)
+    mention_end: list[NDArray[np.int32]] = field(default_factory=list)
+    space: list[NDArray[np.bool_]] = field(default_factory=list)
+    relations: dict[Relation, int] = field(default_factory=dict)
+    upos_numbers: dict[str, int] = field(default_factory=dict)
+    form_numbers: dict[str, int] = field(default_factory=dict)
+    link_relation: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_query: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_counts: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_targets: "array[int]" = field(default_factory=_numbers_of_any_size)
+    classes: "dict[int, array[int]]" = field(default_factory=dict)
+    words: int = 0
+
+
+def align(
+    passages: Iterable[Passage],
+    encoder: Encoder,
+    note: Callable[[Skipped], None],
+    *,
+    seed: int,
+) -> Corpus:
+    """Align passages with their tokens and keep the compact form only.
+
+    Unusable words and what is lost with them (instances without a usable query or target) are
+    counted through ``note``, by source and reason.
+    """
+    growing = _Growing()
+    for passage in passages:
+        _add(growing, passage, encoder, note)
+    return _finish(growing, encoder, seed)
+
+
+def _add(
+    growing: _Growing, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
+) -> None:
+    encoded = encoder.encode([passage.text])[0]
+    starts = np.array([word.start for word in passage.words], dtype=np.int32)
+    ends = np.array([word.end for word in passage.words], dtype=np.int32)
+    located = locate_words(starts, ends, encoded.offsets)
+    usable = located.last_token >= 0
+    shift = len(encoder.start)
+
+    growing.ids.append(passage.id)
+    growing.documents.append(passage.document)
+    growing.domains.append(passage.domain)
+    growing.clusters.append(passage.cluster)
+    growing.characters.append(len(passage.text))
+    growing.word_counts.append(len(passage.words))
+    growing.token_counts.append(shift + len(encoded.ids))
+    growing.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
+    growing.word_of_token.append(
+        np.concatenate([np.full(shift, -1, np.int32), located.word_of_token])
+    )
+    growing.last_token.append(np.where(usable, located.last_token + shift, -1).astype(np.int32))
+    growing.tokens.append(located.tokens)
+    growing.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
+    growing.upos.append(_numbers(growing.upos_numbers, [w.upos for w in passage.words], np.int16))
+    growing.form.append(_numbers(growing.form_numbers, [w.form for w in passage.words], np.int32))
+    growing.deprel.append(number_deprels([word.deprel for word in passage.words]))
+    growing.mention_end.append(_mention_ends(passage, growing.words))
+    previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    growing.space.append(starts > previous_end)
+
+    for reason, count in Counter(located.reasons.values()).items():
+        note(Skipped(passage.source, "word", reason, count))
+    _add_links(growing, passage, usable, note)
+    growing.words += len(passage.words)
+
+
+def _add_links(
+    growing: _Growing,
+    passage: Passage,
+    usable: NDArray[np.bool_],
+    note: Callable[[Skipped], None],
+) -> None:
+    lost = Counter({"its targets stand before the passage": passage.cut_off})
+    can_use: list[bool] = usable.tolist()
+    for relation, members in passage.classes.items():
+        number = growing.relations.setdefault(relation, len(growing.relations))
+        of_class = growing.classes.setdefault(number, _numbers_of_any_size())
+        of_class.extend(growing.words + word for word in members)
+    for link in passage.links:
+        number = growing.relations.setdefault(link.relation, len(growing.relations))
+        targets = [target for target in link.targets if can_use[target]]
+        if not can_use[link.query]:
+            lost["its query word is unusable"] += 1
+        elif not targets:
+            lost["its target words are unusable"] += 1
+        else:
+            growing.link_relation.append(number)
+            growing.link_query.append(growing.words + link.query)
+            growing.link_counts.append(len(targets))
+            growing.link_targets.extend(growing.words + target for target in targets)
+    for reason, count in (+lost).items():
+        note(Skipped(passage.source, "instance", reason, count))
+
+
+def _mention_ends(passage: Passage, first: int) -> NDArray[np.int32]:
+    ends = np.full(len(passage.words), -1, dtype=np.int32)
+    for head, end in passage.mention_ends.items():
+        ends[head] = first + end
+    return ends
+
+
+def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
+    for name in dict.fromkeys(names):
+        known.setdefault(name, len(known))
+    return np.array([known[name] for name in names], dtype=dtype)
+
+
+def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
+    order = sorted(growing.relations, key=lambda relation: relation)
+    rank = np.zeros(len(order), dtype=np.int64)
+    rank[[growing.relations[relation] for relation in order]] = np.arange(len(order))
+    every = [growing.relations[relation] for relation in order if relation.every]
+    word_classes = np.zeros(growing.words, dtype=np.int64)
+    for bit, number in enumerate(every):
+        word_classes[np.array(growing.classes.get(number, ()), dtype=np.int64)] |= 1 << bit
+    last_token = _joined(growing.last_token, np.int32)
+    instances = Instances(
+        relations=tuple(order),
+        passage_ids=np.array(growing.ids, dtype=np.str_),
+        passage_documents=np.array(growing.documents, dtype=np.str_),
+        passage_domains=np.array(growing.domains, dtype=np.str_),
+        passage_clusters=np.array(growing.clusters, dtype=np.str_),
+        passage_first=_edges(growing.word_counts),
+        sentence=_joined(growing.sentence, np.int32),
+        upos=_joined(growing.upos, np.int16),
+        upos_names=np.array(list(growing.upos_numbers), dtype=np.str_),
+        form=_joined(growing.form, np.int32),
+        forms=np.array(list(growing.form_numbers), dtype=np.str_),
+        tokens=_joined(growing.tokens, np.int32),
+        usable=last_token >= 0,
+        space=_joined(growing.space, np.bool_),
+        word_classes=word_classes,
+        link_relation=rank[np.array(growing.link_relation, dtype=np.int64)],
+        link_query=np.array(growing.link_query, dtype=np.int64),
+        link_first=_edges(growing.link_counts),
+        link_targets=np.array(growing.link_targets, dtype=np.int64),
+        deprel=_joined(growing.deprel, np.int16),
+        mention_end=_joined(growing.mention_end, np.int32),
+        example_words=np.zeros(0, dtype=np.int64),
+        sampled_words=np.zeros(0, dtype=np.int64),
+    )
+    return Corpus(
+        instances=with_sample(with_examples(instances, seed), seed),
+        token_ids=_joined(growing.token_ids, np.int32),
+        word_of_token=_joined(growing.word_of_token, np.int32),
+        token_first=_edges(growing.token_counts),
+        last_token=last_token,
+        characters=np.array(growing.characters, dtype=np.int64),
+        starts=len(encoder.start),
+    )
+
+
+def with_examples(instances: Instances, seed: int) -> Instances:
+    """Choose the queries whose attention is kept to be read: a seeded few of every relation."""
+    chosen: set[int] = set()
+    for number in range(len(instances.relations)):
+        queries = instances.of(number).query
+        size = min(EXAMPLES_PER_RELATION, len(queries))
+        picked = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
+        chosen.update(picked.tolist())
+    return replace(instances, example_words=np.array(sorted(chosen), dtype=np.int64))
+
+
+def with_sample(instances: Instances, seed: int) -> Instances:
+    """Choose the rows that are looked at one by one: usable words but the first of a passage."""
+    rows = np.flatnonzero(instances.usable & (instances.place > 0))
+    size = min(SAMPLED_ROWS, len(rows))
+    chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
+    passage = instances.passage[chosen]
+    order = np.argsort(passage, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(size) - np.searchsorted(passage[order], passage[order])
+    words = np.diff(instances.passage_first)
+    most = np.maximum(SAMPLED_OF_PASSAGE, SAMPLED_PAIRS // np.maximum(words, 1))
+    chosen = chosen[rank < most[passage]]
+    return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
+
+
+def _edges(counts: Sequence[int]) -> NDArray[np.int64]:
+    return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
+
+
+def _joined(parts: Sequence[NDArray[Any]], dtype: type[Number]) -> NDArray[Number]:
+    return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype, copy=False)

@@ -1,0 +1,287 @@
+"""Sums and rules to everything that a run folder says; no model is needed for it.
+
+All sums of a run, from a scan or from shards, to its folder; no model is needed for it.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from headprobe.analysis.behaviour import Conduct, conduct, flagged_sinks, shape
+from headprobe.analysis.evidence import Evidence, Shape
+from headprobe.analysis.gains import weigh
+from headprobe.analysis.intervals import find_power
+from headprobe.analysis.pos_control import fit_tastes
+from headprobe.errors import HeadprobeError
+from headprobe.format import relation_name
+from headprobe.progress import Progress
+from headprobe.results.tables import controls_table as control_table
+from headprobe.results.tables import write_csv, write_manifest, write_results, write_sums
+from headprobe.roles.requirements import belongs
+from headprobe.roles.roles import judge
+from headprobe.roles.rules import RoleRule, Rules, load_rules
+from headprobe.roles.verdict import Pair, Verdict
+from headprobe.runs.checkpoint import Clock
+from headprobe.runs.folder import (
+    CONTROL_SUMS,
+    CONTROLS,
+    INSTANCES,
+    RULES,
+    TALLIES,
+    TOKENS,
+    Run,
+    new_run,
+)
+from headprobe.runs.instances import Instances
+from headprobe.runs.manifest import BitsNote, ControlNote, Manifest
+from headprobe.runs.shards import Shard
+from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import REDUNDANT, Relation, Skipped
+
+
+@dataclass(frozen=True)
+class Control:
+    """The sums of a control (``runs.manifest.ControlNote``), not judged yet."""
+
+    name: str
+    seed: int
+    key: str
+    taken_from: str | None
+    instances: Instances
+    tallies: Tallies
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What rules make of sums, of a run or of one of its controls."""
+
+    instances: Instances
+    tallies: Tallies
+    evidence: Evidence
+    shape: Shape
+    conduct: Conduct
+    verdicts: tuple[Verdict, ...]
+    pairs: tuple[Pair, ...]
+
+
+def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> Judged:
+    """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
+    fitted = fit_tastes(instances, tallies)
+    evidence = weigh(instances, tallies, fitted, rules)
+    shapes = shape(instances, tallies, rules.confidence)
+    conducted = conduct(
+        instances,
+        tallies,
+        fitted,
+        confidence=rules.confidence,
+        min_kept=rules.positional.min_kept,
+        min_attention=rules.unnamed.min_attention,
+        look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+    )
+    verdicts, pairs = judge(evidence, shapes, conducted, tallies, kv_heads, rules)
+    return Judged(instances, tallies, evidence, shapes, conducted, tuple(verdicts), tuple(pairs))
+
+
+def write_judged(
+    folder: Path,
+    judged: Judged,
+    skipped: Iterable[Skipped],
+    n_kv_heads: Sequence[int],
+    rules: Rules,
+) -> None:
+    """The tables and the examples, and beside them the rules that decided."""
+    write_results(
+        folder,
+        judged.instances,
+        judged.tallies,
+        judged.evidence,
+        find_power(judged.evidence, rules),
+        judged.shape,
+        judged.conduct,
+        judged.verdicts,
+        judged.pairs,
+        skipped,
+        n_kv_heads,
+    )
+    rules.save(folder / RULES)
+
+
+def write_controls(
+    folder: Path, found: Sequence[Control], kv_heads: int, rules: Rules
+) -> tuple[ControlNote, ...]:
+    """Judge the controls as the run itself is judged, and write ``controls.csv``; nothing where
+    there is no control."""
+    notes, weighed = [], []
+    for control in found:
+        judged = judge_sums(control.instances, control.tallies, kv_heads, rules)
+        notes.append(_note(control, judged.verdicts))
+        weighed.append((control.name, judged.evidence))
+    if weighed:
+        write_csv(control_table(weighed), folder / CONTROLS)
+    return tuple(notes)
+
+
+def measured_with(rules: Rules) -> dict[str, float]:
+    """The rules that are in the sums already, so that judging again does not change them."""
+    return {
+        "idle.output_norm": rules.idle.output_norm,
+        "sinks.weight": rules.sinks.weight,
+        "sinks.min_passages": float(rules.sinks.min_passages),
+    }
+
+
+def doubts_of_roles(relations: Sequence[Relation], rules: Rules) -> list[str]:
+    """Roles of the user's own that no relation of the run can earn: as likely as not, a typo."""
+    packaged = load_rules().roles
+    return [
+        f"role {name}: no relation here is {_wanted(rule)}, so no head can earn it; there is "
+        f"{_named(relations, rule)}"
+        for name, rule in rules.roles.items()
+        if packaged.get(name) != rule and not any(belongs(each, rule) for each in relations)
+    ]
+
+
+def _wanted(rule: RoleRule) -> str:
+    named = f"{rule.relation} " if rule.relation else ""
+    return f"{named}of family {rule.family}{' and strict' if rule.strict else ''}"
+
+
+def _named(relations: Sequence[Relation], rule: RoleRule) -> str:
+    """The relations of the family, or the families where it is unknown."""
+    names = [relation_name(each) for each in relations if each.family == rule.family]
+    return ", ".join(sorted(set(names or (each.family for each in relations)))) or "none"
+
+
+def doubt_of_text(bits: float, rules: Rules) -> str | None:
+    """What is to be said where the model hardly knows the probes' text."""
+    if bits <= rules.max_bits:
+        return None
+    return (
+        f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
+        "do here may not be what they do on text it knows"
+    )
+
+
+def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
+    # shuffled links change what the relations say, and nothing else that a head does
+    links_only = control.name == "shuffled"
+    named = [
+        any(claim.relation is not None or not links_only for claim in verdict.claims)
+        for verdict in verdicts
+    ]
+    counted = Counter(
+        verdict.role
+        for verdict, holds in zip(verdicts, named, strict=True)
+        if holds or verdict.role == REDUNDANT
+    )
+    return ControlNote(
+        control=control.name,
+        seed=control.seed,
+        key=control.key,
+        named=sum(named),
+        redundant=counted[REDUNDANT],
+        roles={role: counted[role] for role in sorted(counted)},
+        taken_from=control.taken_from,
+    )
+
+
+@dataclass(frozen=True)
+class Sums:
+    """All that is judged, and ``token``, the name of a distinct token (K) of the tallies."""
+
+    instances: Instances
+    tallies: Tallies
+    controls: Sequence[Control]
+    skipped: Sequence[Skipped]
+    n_kv_heads: Sequence[int]
+    token: Callable[[int], str]
+
+    @property
+    def bits_per_character(self) -> float:
+        """What the model needs for the scored passages' text."""
+        return float(self.tallies["bits"]) / max(int(self.tallies["characters"]), 1)
+
+
+def write_run(
+    target: Path,
+    overwrite: bool,
+    sums: Sums,
+    rules: Rules,
+    draft: Callable[[], Manifest],
+    progress: Progress,
+    clock: Clock,
+) -> Run:
+    """Judge the sums and write the run folder whole, or not at all; ``draft`` gives the manifest
+    without what the sums tell."""
+    _check_finite(target, sums)
+    if unknown := doubt_of_text(sums.bits_per_character, rules):
+        progress.warn(unknown)
+    kv_heads = sums.n_kv_heads[0]
+    with clock("judge"):
+        progress.stage("judging")
+        judged = judge_sums(sums.instances, sums.tallies, kv_heads, rules)
+    with new_run(target, overwrite) as folder:
+        with ThreadPoolExecutor(1) as beside:  # sums wait for the disk, tables for the processor
+            saved = [beside.submit(write_sums, folder, sums.instances, sums.tallies)]
+            for control in sums.controls:
+                path = folder / CONTROL_SUMS[control.name]
+                saved.append(beside.submit(control.tallies.save, path))
+            write_judged(folder, judged, sums.skipped, sums.n_kv_heads, rules)
+            for each in saved:
+                each.result()
+        controls = write_controls(folder, sums.controls, kv_heads, rules)
+        manifest = draft()
+        scored = manifest.bits_per_character
+        write_manifest(
+            folder,
+            replace(
+                manifest,
+                controls=controls,
+                sinks_flagged=_describe_sinks(sums, rules),
+                used=int(judged.evidence.n.sum()),
+                bits_per_character=BitsNote(
+                    sums.bits_per_character,
+                    0 if scored is None else scored.passages,
+                    int(sums.tallies["characters"]),
+                ),
+            ),
+        )
+    return Run.load(target)
+
+
+def write_shard(shard: Shard, overwrite: bool, sums: Sums, rules: Rules) -> None:
+    """Write the folder ``shard.path`` whole, or not at all."""
+    _check_finite(shard.path, sums)
+    with new_run(shard.path, overwrite) as folder:
+        sums.tallies.save(folder / TALLIES)
+        for control in sums.controls:
+            control.tallies.save(folder / CONTROL_SUMS[control.name])
+        rules.save(folder / RULES)
+        if shard.index == 0:
+            sums.instances.save(folder / INSTANCES)
+            names = [sums.token(number) for number in range(sums.tallies["column_token"].shape[-1])]
+            (folder / TOKENS).write_text(json.dumps(names), encoding="utf-8")
+        shard.save(folder)
+
+
+def _check_finite(target: Path, sums: Sums) -> None:
+    for tallies in (sums.tallies, *(control.tallies for control in sums.controls)):
+        if spoiled := tallies.first_spoiled():
+            raise HeadprobeError(
+                str(target),
+                f"its sums hold what is not a number ({spoiled})",
+                "Try --dtype float32",
+            )
+
+
+def _describe_sinks(sums: Sums, rules: Rules) -> tuple[str, ...]:
+    said = []
+    for sink in flagged_sinks(sums.tallies, rules.sinks.weight, rules.sinks.min_passages):
+        key = f"position {sink.index} of the text"
+        if sink.kind == "token":
+            key = f"token {sums.token(sink.index)!r}"
+        said.append(f"{key}: {sink.weight:.2f} of the attention in layer {sink.layer}")
+    return tuple(said)

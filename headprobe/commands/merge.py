@@ -1,0 +1,136 @@
+"""``headprobe merge``: the shards of a scan to its run, without the model."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from headprobe.analysis.shuffled_links import shuffle_links
+from headprobe.commands.judging import Control, Sums, write_run
+from headprobe.errors import HeadprobeError
+from headprobe.progress import Progress
+from headprobe.roles.rules import load_rules
+from headprobe.runs.checkpoint import Clock, difference, find_unfinished
+from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, Run, check_target
+from headprobe.runs.manifest import Manifest, WorkNote
+from headprobe.runs.shards import Shard, find_shards
+from headprobe.runs.sums import Tallies
+
+
+def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Progress) -> Run:
+    """Add the sums of all shards of a scan and write its run. ``named`` are shard folders, or the
+    run itself, whose shards are then those beside it. HeadprobeError where a shard is missing, is
+    there twice, or was measured in another way than the first."""
+    shards = sorted(
+        (Shard.load(path) for each in named for path in _folders(each)),
+        key=lambda shard: shard.index,
+    )
+    _check(shards)
+    first = shards[0]
+    target = out or first.run
+    if target is None:
+        raise HeadprobeError(str(first.path), "does not tell its run's name", "Name it: --out RUN")
+    check_target(target, overwrite)
+    rules = load_rules(first.path / RULES)
+    clock = Clock(_seconds(shards))
+    progress.stage("adding", len(shards), "shards")
+    instances = first.instances()
+    tokens = first.tokens()
+    kv_heads = first.draft.model.n_kv_heads
+    sums = Sums(
+        instances,
+        _sum(shards, TALLIES, progress),
+        [
+            Control(
+                name,
+                first.draft.seed,
+                key,
+                None,
+                shuffle_links(instances, first.draft.seed) if name == "shuffled" else instances,
+                _sum(shards, CONTROL_SUMS[name], progress),
+            )
+            for name, key in first.controls.items()
+        ],
+        first.skipped,
+        kv_heads,
+        tokens.__getitem__,
+    )
+
+    def draft() -> Manifest:
+        return replace(_common(shards), seconds=clock.seconds)
+
+    return write_run(target, overwrite, sums, rules, draft, progress, clock)
+
+
+def _folders(named: Path) -> list[Path]:
+    found = find_shards(named)
+    if not found and not named.is_dir():
+        raise HeadprobeError(
+            str(named), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
+        )
+    return found or [named]
+
+
+def _check(shards: Sequence[Shard]) -> None:
+    first = shards[0]
+    for shard in shards[1:]:
+        if shard.count != first.count:
+            what = f"is one of {shard.count} shards, {first.path} one of {first.count}"
+            raise HeadprobeError(str(shard.path), what, "Name the shards of one scan")
+        if differs := difference(first.terms, shard.terms):
+            what = f"differs from {first.path} in {differs}"
+            raise HeadprobeError(str(shard.path), what, "Scan all shards in the same way")
+    number, times = Counter(shard.index for shard in shards).most_common(1)[0]
+    if times > 1:
+        paths = " and ".join(str(shard.path) for shard in shards if shard.index == number)
+        raise HeadprobeError(paths, f"are both shard {number + 1}", "Name each shard once")
+    missing = sorted(set(range(first.count)) - {shard.index for shard in shards})
+    if missing:
+        _say_missing(first, missing)
+
+
+def _say_missing(first: Shard, missing: Sequence[int]) -> None:
+    run = first.run or first.path
+    begun = [
+        target
+        for index in missing
+        for target in [Shard.target(run, index, first.count)]
+        if find_unfinished(target.absolute().parent, target.name)
+    ]
+    remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
+    if begun:
+        remedy = f"Resume it with headprobe scan --resume {begun[0]}"
+    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
+    what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
+    raise HeadprobeError(str(run), what, remedy)
+
+
+def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:
+    total = shards[0].sums(name)
+    for shard in shards[1:]:
+        total = total + shard.sums(name)
+        progress.advance(name == TALLIES)
+    return total
+
+
+def _seconds(shards: Sequence[Shard]) -> dict[str, float]:
+    """Of all of them together."""
+    total: Counter[str] = Counter()
+    for shard in shards:
+        total.update(shard.draft.seconds)
+    return {stage: round(seconds, 3) for stage, seconds in total.items()}
+
+
+def _common(shards: Sequence[Shard]) -> Manifest:
+    drafts = [shard.draft for shard in shards]
+    peaks = [draft.peak_memory_mib for draft in drafts if draft.peak_memory_mib is not None]
+    return replace(
+        drafts[0],
+        started=min(draft.started for draft in drafts),
+        peak_memory_mib=max(peaks, default=None),
+        work=WorkNote(
+            shards=len(drafts),
+            ranks=max(draft.work.ranks for draft in drafts),
+            resumed=sum(draft.work.resumed for draft in drafts),
+        ),
+    )

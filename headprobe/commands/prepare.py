@@ -1,0 +1,217 @@
+"""What a scan works with before the weights are there: what is wrong with it is said first.
+
+Probe files to an aligned corpus.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from headprobe.batching.corpus import Corpus, align
+from headprobe.batching.encoder import Encoder
+from headprobe.commands.distributed import local_rank
+from headprobe.commands.judging import doubts_of_roles
+from headprobe.config import ScanRequest, Share
+from headprobe.errors import HeadprobeError
+from headprobe.measure.loop import Work
+from headprobe.model.adapters import resolve_adapter
+from headprobe.model.dtypes import choose_dtype
+from headprobe.model.load import Source, check_tokens, choose_device, load_config, load_encoder
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.document import Passage
+from headprobe.probes.file import ProbeFile
+from headprobe.probes.passages import cut, sample_passages
+from headprobe.progress import Progress
+from headprobe.roles.rules import Rules
+from headprobe.runs.manifest import ProbeNote
+from headprobe.vocabulary import Skipped
+
+PASSAGE_TOKENS = 512
+"""Passages are filled up to so many tokens, or to the model's context if that is smaller."""
+
+UNBOUNDED = 1 << 30
+"""The context of a model that names none."""
+
+LOUD = 0.20
+"""A larger share of unusable words than this is said loudly (METHOD section 1)."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """The corpus, what each file gave to it, and what was left out. ``sampled_from``: how many
+    passages there were where only a sample was taken."""
+
+    corpus: Corpus
+    probes: tuple[ProbeNote, ...]
+    skipped: tuple[Skipped, ...]
+    sampled_from: int | None = None
+
+    @property
+    def unusable_words(self) -> float:
+        """The share of words without a token of their own."""
+        usable = self.corpus.instances.usable
+        return float(1 - usable.mean()) if len(usable) else 0.0
+
+
+class _Skips:
+    """What was left out, added up by source, kind and reason; sources by file."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def __call__(self, skipped: Skipped) -> None:
+        self._counts[skipped.source, skipped.what, skipped.reason] += skipped.count
+
+    def all(self) -> tuple[Skipped, ...]:
+        return tuple(Skipped(*place, count) for place, count in self._counts.items())
+
+
+def read_corpus(
+    files: Sequence[ProbeFile],
+    encoder: Encoder,
+    *,
+    context: int | None,
+    budget: int | None,
+    max_passages: int | None,
+    seed: int,
+    progress: Progress,
+) -> Reading:
+    """Read, cut and align every probe file; HeadprobeError where nothing is left of them.
+
+    ``budget`` (tokens of a passage, start tokens included) defaults to the smaller of
+    ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` a sample of so many is
+    taken (``probes.passages``).
+    """
+    starts = len(encoder.start)
+    longest = (context or UNBOUNDED) - starts
+    room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - starts
+    if room < 1:
+        raise HeadprobeError(
+            f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
+        )
+    skips, counts = _Skips(), {file: Counter[str]() for file in files}
+
+    def passages() -> Iterator[tuple[int, Passage]]:
+        for number, file in enumerate(files):
+            for document in read([file], skips, progress.advance):
+                counts[file]["documents"] += 1
+                for passage in cut(document, encoder.count, room, skips, longest):
+                    yield number, passage
+
+    def counted(found: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
+        for number, passage in found:
+            tally = counts[files[number]]
+            tally["passages"] += 1
+            tally["sentences"] += passage.words[-1].sentence + 1
+            tally["words"] += len(passage.words)
+            yield passage
+
+    progress.stage("reading probes", sum(file.size for file in files), "bytes")
+    found: Iterable[tuple[int, Passage]] = passages()
+    sampled_from = None
+    if max_passages is not None:
+        chosen, sampled_from = sample_passages(found, max_passages, seed)
+        for number, file in enumerate(files):
+            documents = {passage.document for of, passage in chosen if of == number}
+            counts[file]["documents"] = len(documents)
+        found = chosen
+    corpus = align(counted(found), encoder, skips, seed=seed)
+    reading = Reading(
+        corpus,
+        tuple(
+            ProbeNote(
+                name=file.name,
+                path=str(file.path),
+                sha256=file.sha256,
+                documents=counts[file]["documents"],
+                passages=counts[file]["passages"],
+                sentences=counts[file]["sentences"],
+                words=counts[file]["words"],
+            )
+            for file in files
+        ),
+        skips.all(),
+        sampled_from,
+    )
+    if not corpus.instances.usable.any():
+        raise HeadprobeError(
+            ", ".join(file.name for file in files),
+            f"nothing is left of the probes ({_reasons(reading.skipped)})",
+            "Give probes that fit the model's tokenizer and context",
+        )
+    if reading.unusable_words > LOUD:
+        progress.warn(
+            f"{reading.unusable_words:.0%} of the words have no token of their own: this "
+            "tokenizer hardly fits these probes, and what is measured speaks for the rest only"
+        )
+    return reading
+
+
+def _reasons(skipped: Sequence[Skipped]) -> str:
+    totals: Counter[str] = Counter()
+    for skip in skipped:
+        totals[f"{skip.what} {skip.reason}"] += skip.count
+    return "; ".join(f"{count} x {reason}" for reason, count in totals.most_common(3)) or "empty"
+
+
+@dataclass(frozen=True)
+class Found:
+    """The checkpoint, its configuration and tokenizer, the device, the dtype and the reason for it,
+    the corpus, and the passes of this process."""
+
+    source: Source
+    config: Any
+    encoder: Encoder
+    device: torch.device
+    dtype: torch.dtype
+    dtype_reason: str
+    reading: Reading
+    work: Work
+
+    @property
+    def proof(self) -> torch.Tensor:
+        """[T]: the start of the first passage, on which the capture is proved."""
+        end = min(int(self.reading.corpus.token_first[1]), 64)
+        return torch.from_numpy(self.reading.corpus.token_ids[:end]).long()
+
+
+def look(
+    request: ScanRequest, rules: Rules, progress: Progress, rank: Share | None = None
+) -> Found:
+    """Read all that can be known without the weights; HeadprobeError where it will not do. The
+    ``rank`` is this process's share of what was asked for."""
+    files = resolve(request.probes)
+    if not files:
+        raise HeadprobeError(
+            "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
+        )
+    progress.stage("reading the model's configuration")
+    source = resolve_adapter(request.source)
+    config = load_config(source)
+    reason = ""
+    if source.in_memory is None:
+        device = choose_device(request.device, None if rank is None else local_rank())
+        quantised = source.kind == "gguf"
+        dtype, reason = choose_dtype(request.dtype, config, device, stored_below_32=quantised)
+    else:
+        device = source.in_memory.device(request.device)
+        dtype = source.in_memory.dtype(request.dtype)
+    encoder = load_encoder(source)
+    reading = read_corpus(
+        files,
+        encoder,
+        context=getattr(config.get_text_config(), "max_position_embeddings", None),
+        budget=request.budget,
+        max_passages=request.max_passages,
+        seed=request.seed,
+        progress=progress,
+    )
+    check_tokens(source.name, config, reading.corpus.token_ids)
+    for doubt in doubts_of_roles(reading.corpus.instances.relations, rules):
+        progress.warn(doubt)
+    shares = [share for share in (request.shard, rank) if share is not None]
+    work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
+    return Found(source, config, encoder, device, dtype, reason, reading, work)

@@ -1,0 +1,75 @@
+"""The probe sets there are, and what stands in them."""
+
+from collections.abc import Iterator, Sequence
+
+from headprobe.errors import HeadprobeError
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.document import Document
+from headprobe.probes.passages import sentence_text
+from headprobe.probes.relations import printed_marks
+from headprobe.results.views import ProbeSet, Sample, SampleSentence
+from headprobe.vocabulary import Skipped
+
+
+def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
+    """The built-in sets with their counts, or those of the sets, files and folders named."""
+    sets = []
+    for file in resolve(names):
+        documents = list(read([file], _unheard))
+        sets.append(
+            ProbeSet(
+                name=file.name,
+                domains=tuple(dict.fromkeys(document.domain for document in documents)),
+                documents=len(documents),
+                sentences=sum(len(document.sentences) for document in documents),
+                words=sum(len(s.words) for document in documents for s in document.sentences),
+                mentions=sum(len(document.mentions) for document in documents),
+            )
+        )
+    return tuple(sets)
+
+
+def some_samples(name: str, most: int) -> Iterator[Sample]:
+    """Documents spread evenly over a set, at most ``most``."""
+    if most < 1:
+        raise HeadprobeError(f"-n {most}", "nothing to show", "Ask for at least one")
+    documents = list(read(resolve([name]), _unheard))
+    step = max(1, len(documents) // most)
+    for document in documents[::step][:most]:
+        yield _sample(document)
+
+
+def list_marks() -> tuple[tuple[str, str], ...]:
+    """(class, its characters) of the marks that punctuation relations look to."""
+    return printed_marks()
+
+
+def _sample(document: Document) -> Sample:
+    forms = [word.form for sentence in document.sentences for word in sentence.words]
+    chains: dict[str, list[str]] = {}
+    for mention in sorted(document.mentions, key=lambda mention: mention.words):
+        chains.setdefault(mention.entity, []).append(" ".join(forms[w] for w in mention.words))
+    return Sample(
+        id=document.id,
+        domain=document.domain,
+        sentences=tuple(
+            SampleSentence(
+                sentence_text(sentence),
+                tuple(
+                    (word.deprel, word.form, sentence.words[word.head].form)
+                    for word in sentence.words
+                    if word.head is not None and word.deprel != "punct"
+                ),
+            )
+            for sentence in document.sentences
+        ),
+        chains=tuple(tuple(chain) for chain in chains.values() if len(chain) > 1),
+        declared=tuple(
+            (link.relation.name, forms[link.query], tuple(forms[w] for w in link.targets))
+            for link in document.declared
+        ),
+    )
+
+
+def _unheard(_: Skipped) -> None:
+    """Listing a set is no place to complain about it; a scan says what it left out."""

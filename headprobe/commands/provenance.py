@@ -1,0 +1,127 @@
+"""What a run was made from, for its manifest."""
+
+import hashlib
+import platform
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from importlib import metadata
+from typing import Any
+
+import torch
+
+import headprobe
+from headprobe.batching.encoder import Encoder
+from headprobe.commands.judging import measured_with
+from headprobe.commands.prepare import Reading
+from headprobe.measure.loop import Work
+from headprobe.model.adapters import hash_adapter
+from headprobe.model.heads import HeadGrid
+from headprobe.model.load import Source, hash_weights
+from headprobe.model.quantization import describe_quantization
+from headprobe.roles.rules import Rules
+from headprobe.runs.instances import FOLD_HASH
+from headprobe.runs.manifest import BitsNote, Manifest, ModelNote, TokenizerNote, WorkNote
+
+_PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
+
+
+def draft_manifest(
+    model: ModelNote,
+    encoder: Encoder,
+    reading: Reading,
+    rules: Rules,
+    *,
+    seed: int,
+    started: datetime,
+    seconds: Mapping[str, float],
+    work: WorkNote,
+) -> Manifest:
+    """The manifest of a measurement, without what all its sums tell (``commands.judging``)."""
+    corpus = reading.corpus
+    return Manifest(
+        model=model,
+        tokenizer=TokenizerNote(
+            name=encoder.name,
+            start_token=" ".join(encoder.start_tokens),
+            start_prepended=encoder.prepended,
+        ),
+        sinks_removed=tuple(f"{token} (start)" for token in encoder.start_tokens),
+        sinks_flagged=(),
+        probes=reading.probes,
+        passages=len(corpus.lengths),
+        tokens=int(corpus.lengths.sum()),
+        used=0,
+        skipped=sum(skip.count for skip in reading.skipped),
+        unusable_words=reading.unusable_words,
+        bits_per_character=BitsNote(0.0, len(Work.of(corpus, seed).scored), 0),
+        seed=seed,
+        versions=versions(),
+        started=started.isoformat(timespec="seconds"),
+        seconds=dict(seconds),
+        peak_memory_mib=_peak_memory(),
+        rules_sha256=rules.sha256,
+        fold_hash=FOLD_HASH,
+        measured_with=measured_with(rules),
+        work=work,
+        sampled_from=reading.sampled_from,
+    )
+
+
+def versions() -> dict[str, str]:
+    """Of whatever numbers may depend on."""
+    return {
+        "headprobe": headprobe.__version__,
+        "python": platform.python_version(),
+        **{name: metadata.version(name) for name in _PACKAGES},
+    }
+
+
+def describe_model(source: Source, grid: HeadGrid, dtype_reason: str) -> ModelNote:
+    """The checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
+    config = grid.model.config
+    text = config.get_text_config()
+    dtype = str(grid.model.dtype).removeprefix("torch.")
+    file = source.gguf_file
+    return ModelNote(
+        asked=source.name,
+        kind=source.kind,
+        revision=source.revision or getattr(config, "_commit_hash", None) or source.commit,
+        weights_sha256=hash_model(source, config),
+        architecture=type(grid.model).__name__,
+        dtype=dtype,
+        device=", ".join(map(str, grid.devices)),
+        n_layers=len(grid.layers),
+        n_heads=grid.n_heads,
+        n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
+        head_dim=grid.head_dim,
+        context=getattr(text, "max_position_embeddings", None),
+        gguf=source.gguf,
+        quantization=describe_quantization(config) if file is None else file.describe(dtype),
+        adapter=source.adapter if source.in_memory is None else source.in_memory.adapter,
+        adapter_sha256=None if source.adapter is None else hash_adapter(source),
+        dtype_reason=dtype_reason,
+    )
+
+
+def hash_model(source: Source, config: Any) -> str:
+    """SHA-256 of all weights that are loaded, those of an adapter included."""
+    if source.in_memory is not None:
+        return source.in_memory.sha256()
+    base = hash_weights(source, config)
+    if source.adapter is None:
+        return base
+    return hashlib.sha256(f"{base} {hash_adapter(source)}".encode()).hexdigest()
+
+
+def _peak_memory() -> float | None:
+    """MiB of this process at its largest, and on top of it what each accelerator held."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if torch.cuda.is_initialized():
+        peak += sum(map(torch.cuda.max_memory_allocated, range(torch.cuda.device_count())))
+    return round(peak / 2**20, 1)

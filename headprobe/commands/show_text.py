@@ -1,0 +1,204 @@
+"""``show-head --text``: one head of a run's model on a text that the user typed."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from headprobe.batching.batches import Batcher, Chunk
+from headprobe.batching.corpus import Corpus, align
+from headprobe.batching.encoder import Encoder
+from headprobe.batching.layout import Block
+from headprobe.commands.provenance import hash_model
+from headprobe.errors import HeadprobeError
+from headprobe.measure.torch_view import TensorView
+from headprobe.model.adapters import resolve_adapter
+from headprobe.model.attention import Part
+from headprobe.model.dtypes import DTYPES
+from headprobe.model.forward import PassObserver, run_chunk
+from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.in_memory import REMEDY, InMemoryModel
+from headprobe.model.load import (
+    Source,
+    check_tokens,
+    choose_device,
+    load_config,
+    load_encoder,
+    open_model,
+    quietly,
+)
+from headprobe.probes.document import Document
+from headprobe.probes.passages import cut
+from headprobe.probes.text import plain_sentence
+from headprobe.results.views import TextView
+from headprobe.runs.folder import MANIFEST, Run
+from headprobe.vocabulary import Skipped, head_name
+
+
+def show_text(
+    run: Run,
+    layer: int,
+    head: int,
+    text: str,
+    trust_remote_code: bool = False,
+    in_memory: InMemoryModel | None = None,
+) -> TextView:
+    """Load the model that the run measured, or take the one ``in_memory`` where that was measured,
+    and show what the head does on ``text``.
+
+    HeadprobeError where the text holds no word or does not fit the model's context, where the model
+    is no longer the one that was measured, and for what keeps a checkpoint from loading.
+    """
+    note = run.manifest.model
+    if note.kind == "memory":
+        return _show_in_memory(run, layer, head, text, in_memory)
+    source = Source(
+        note.asked,
+        revision=note.revision if note.kind in ("hub", "gguf") else None,
+        trust_remote_code=trust_remote_code,
+        bundled=note.kind == "bundled",
+        adapter=note.adapter,
+        gguf=note.gguf,
+    )
+    _check_kind(run, source)
+    dtype = DTYPES.get(note.dtype)
+    if dtype is None:
+        raise _damaged(run, f"model.dtype is {note.dtype}, in which no model is measured")
+    device = choose_device("auto")
+    with quietly():
+        source = resolve_adapter(source)
+        config = load_config(source)
+        if source.folder is not None:  # those of the Hub may have to be fetched first
+            _check_weights(run, source, config)
+        return _look_at(run, source, config, device, dtype, (layer, head), text)
+
+
+def _show_in_memory(
+    run: Run, layer: int, head: int, text: str, in_memory: InMemoryModel | None
+) -> TextView:
+    if in_memory is None:
+        raise HeadprobeError(str(run.path), "measured a model in memory, which is gone", REMEDY)
+    source = Source(in_memory.name, in_memory=in_memory)
+    with quietly():
+        config, device = load_config(source), in_memory.device("auto")
+        _check_weights(run, source, config)
+        return _look_at(run, source, config, device, in_memory.model.dtype, (layer, head), text)
+
+
+def _look_at(
+    run: Run,
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    name: tuple[int, int],
+    text: str,
+) -> TextView:
+    layer, head = name
+    note = run.manifest.model
+    corpus = _align_text(text, load_encoder(source), note.context)
+    check_tokens(source.name, config, corpus.token_ids)
+    with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:
+        if source.kind == "hub":
+            _check_weights(run, source, config)
+        grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
+        if (len(grid.layers), grid.n_heads) != (note.n_layers, note.n_heads):
+            raise _damaged(
+                run,
+                f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
+                f"has {len(grid.layers)} of {grid.n_heads}",
+            )
+        look = _Look(grid, layer)
+        batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+        whole = Block(np.array([0]), 0, len(corpus.token_ids))
+        run_chunk(grid, batcher, [whole], look)
+
+    found = corpus.instances
+    return TextView(
+        name=head_name(layer, head),
+        words=tuple(str(found.forms[form]) for form in found.form),
+        weights=tuple(
+            tuple(look.words[word, head, : word + 1].tolist()) if usable else ()
+            for word, usable in enumerate(found.usable)
+        ),
+        sink=tuple(look.sink[:, head].tolist()),
+        usable=tuple(found.usable.tolist()),
+    )
+
+
+def _check_kind(run: Run, source: Source) -> None:
+    """The name in a run may mean something else here: another's folder, or a model of the Hub."""
+    kind = run.manifest.model.kind
+    if kind == "folder" and source.folder is None:
+        raise HeadprobeError(
+            source.name,
+            f"the folder of the model of {run.path} is not here",
+            "Bring it back, or scan the model where it is now",
+        )
+    if kind != source.kind:
+        raise HeadprobeError(
+            source.name,
+            f"is a {source.kind} here, and the model of {run.path} was a {kind}",
+            "Go to where it was scanned, or scan again",
+        )
+
+
+def _check_weights(run: Run, source: Source, config: Any) -> None:
+    if hash_model(source, config) != run.manifest.model.weights_sha256:
+        raise HeadprobeError(
+            source.name, f"its weights are not those that {run.path} measured", "Scan it again"
+        )
+
+
+def _damaged(run: Run, what: str) -> HeadprobeError:
+    return HeadprobeError(str(run.path / MANIFEST), what, "Scan again")
+
+
+def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
+    sentence = plain_sentence(text, "--text")
+    if not sentence.words:
+        raise HeadprobeError("--text", "holds no word", "Give a sentence")
+    document = Document("text", "", (sentence,), "--text", annotated=False)
+    skipped: list[Skipped] = []
+    room = (context or 1 << 20) - len(encoder.start)
+    passages = list(cut(document, encoder.count, room, skipped.append))
+    if not passages:
+        raise HeadprobeError(
+            "--text", f"is longer than the {context} tokens that the model reads", "Shorten it"
+        )
+    return align(passages, encoder, skipped.append, seed=0)
+
+
+class _Look(PassObserver):
+    """Keeps one layer's attention on one text: to words [W, H, W] and to the sinks [W, H]."""
+
+    words: Tensor
+    sink: Tensor
+
+    def __init__(self, grid: HeadGrid, layer: int) -> None:
+        self._layer = grid.layers[layer]
+        self._chunk: Chunk
+
+    def begin(self, chunk: Chunk) -> None:
+        self._chunk = chunk
+
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
+        self._asked = module is self._layer.module
+        self._loudness = self._layer.loudness(value)
+
+    def attended(
+        self,
+        number: int,
+        part: Part,  # noqa: ARG002
+        weights: Tensor,
+        scores: Tensor,
+    ) -> None:
+        if self._asked:
+            batch = self._chunk.batches[number]
+            view = TensorView(batch, self._layer, weights, scores, self._loudness)
+            self.sink = view.sink[0].T.cpu()
+            # the same words: each word's own attention stands on the diagonal
+            itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
+            earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
+            self.words = (earlier + itself).cpu()

@@ -1,8 +1,0 @@
-"""Kinds of arrays that the judging wing passes on."""
-
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]

@@ -1,0 +1,106 @@
+"""Heads that copy: where the rows of repeated random tokens look (METHOD section 5)."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from headprobe.batching.layout import Block, on_device
+from headprobe.measure.layer_view import winners
+from headprobe.measure.statistics import wide
+from headprobe.model.attention import Observer, Part
+from headprobe.model.heads import HeadGrid
+from headprobe.vocabulary import LAGS
+
+
+def repeat_tokens(
+    start: NDArray[np.integer],
+    token_numbers: NDArray[np.integer],
+    context: int | None,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """For each of ``LAGS`` a sequence: the start tokens, a run of as many different tokens, drawn
+    from ``token_numbers`` (start tokens excepted), and the run again. Empty where the model's
+    context is too short or the different tokens are too few."""
+    ordinary = np.setdiff1d(token_numbers, start)
+    sequences = []
+    for lag in LAGS:
+        tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        if lag <= len(ordinary) and (context is None or len(start) + 2 * lag <= context):
+            run = np.random.default_rng([seed, lag]).choice(ordinary, lag, replace=False)
+            tokens = np.concatenate([start, run, run]).astype(np.int64)
+        sequences.append(tokens)
+    return sequences
+
+
+class CopyingObserver(Observer):
+    """Observes passes over blocks of ``repeat_tokens``.
+
+    A hit is a target whose raw attention is strictly the largest among the earlier tokens of the
+    sequence, start tokens excepted; ``mass`` is that attention. The target of the *duplicate* is
+    the row's token in the first run, that of *induction* the token after it.
+    """
+
+    def __init__(self, grid: HeadGrid, starts: int) -> None:
+        self._grid, self._starts = grid, starts
+        self._rows = torch.zeros(len(LAGS), dtype=torch.int64, device=grid.device)
+        shape = (len(grid.layers), len(LAGS), grid.n_heads)
+        device, kind = grid.device, wide(grid.device)
+        self._hits = {name: torch.zeros(shape, dtype=torch.int64, device=device) for name in _STEPS}
+        self._mass = {name: torch.zeros(shape, dtype=kind, device=device) for name in _STEPS}
+
+    def begin(self, blocks: Sequence[Block]) -> None:
+        """The next pass is over these blocks of sequences (numbers of ``LAGS``)."""
+        self._asked = [self._ask(block) for block in blocks]
+
+    def _ask(self, block: Block) -> tuple[Tensor, ...]:
+        """Passage, row of the block, earlier copy and sequence of each row of a repetition."""
+        lags = np.array([LAGS[number] for number in block.passages])
+        passage = np.repeat(np.arange(len(lags)), lags)
+        step = np.arange(len(passage)) - np.repeat(np.cumsum(lags) - lags, lags)
+        row = self._starts + lags[passage] + step
+        asked = (passage, row - block.first, row - lags[passage], block.passages[passage])
+        inside = (block.first <= row) & (row < block.stop)
+        found = tuple(on_device(array[inside], self._grid.device) for array in asked)
+        self._rows.index_add_(0, found[-1], torch.ones_like(found[-1]))
+        return found
+
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
+        """A layer is about to attend (``model.attention.Observer``)."""
+        self._layer = self._grid.index_of(module)
+
+    def attended(
+        self,
+        number: int,
+        part: Part,  # noqa: ARG002
+        weights: Tensor,
+        scores: Tensor,  # noqa: ARG002
+    ) -> None:
+        """A rectangle has attended."""
+        passage, row, copy, sequence = self._asked[number]
+        keys = weights.shape[2] - 1
+        places = torch.arange(keys, device=weights.device)
+        first = keys - weights.shape[4]
+        earlier = (places >= self._starts) & (places < first + row[:, None])
+        of_rows = weights[:, :, :keys].permute(0, 4, 2, 1, 3)[passage, row].flatten(2)
+        rows = of_rows * earlier[:, :, None]
+        winner = winners(rows)
+        for name, step in _STEPS.items():
+            target = (copy + step)[:, None]
+            mass = rows[torch.arange(len(rows), device=rows.device), target[:, 0]]
+            sums = self._mass[name][self._layer]
+            sums.index_add_(0, sequence, mass.to(sums.dtype))
+            hits = (winner == target).to(torch.int64)
+            self._hits[name][self._layer].index_add_(0, sequence, hits)
+
+    def sums(self) -> Mapping[str, Tensor]:
+        """The arrays of ``runs.sums.AXES`` that tell of copying."""
+        hits = {f"{name}_hits": sums.transpose(0, 1) for name, sums in self._hits.items()}
+        mass = {f"{name}_mass": sums.transpose(0, 1) for name, sums in self._mass.items()}
+        return {"copy_rows": self._rows, **hits, **mass}
+
+
+_STEPS = {"duplicate": 0, "induction": 1}
+"""How far after the earlier copy of a row's token each target stands."""

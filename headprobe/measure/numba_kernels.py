@@ -1,0 +1,348 @@
+"""One head's attention in one passage: from weights to what is left of them for earlier words,
+while both are still in the cache.
+
+T keys and R rows of a rectangle, W' earlier words, of which the last W are query words from
+``first`` on (``AlignedBatch``). Arrays that loops go through have one axis, and there are few of
+them: of others no vectors are made.
+
+Sums and picks of one head's stripped attention in one passage, while it is still in the cache.
+
+``share`` [W' * W]: what the query words W, the last of the earlier words W' from ``first`` on,
+give to those. Pairs and rows are counted over all passages of a batch, of which this is the one
+that begins with the pair, or the row, ``base``.
+
+Loops as machine code (numba), for CPUs.
+"""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numba
+import numpy as np
+from numba.core import caching
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+Ints = NDArray[np.int64]
+
+U = np.uintp
+
+_Cache: Any = caching.FunctionCache
+
+_File: Any = caching.IndexDataCacheFile
+
+
+class _Kept(_Cache):  # type: ignore[misc]
+    """Machine code on disk: what cannot be read is compiled again, what finds no room is not
+    kept. It holds the code of what it calls, and is good as long as none of this folder's files is
+    another."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        super().__init__(function)
+        files = sorted(Path(__file__).parent.glob("*.py"))
+        stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
+        own = self._impl.locator.get_source_stamp()
+        name = self._impl.filename_base
+        self._cache_file = _File(self.cache_path, name, (own, *stamps))
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        try:
+            return super().load_overload(sig, target_context)
+        except (OSError, EOFError, UnpicklingError, ValueError):
+            with suppress(OSError):
+                self.flush()
+            return None
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with suppress(OSError):
+            super().save_overload(sig, data)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function as machine code, which does not hold the interpreter; kept on disk from its
+    first call on, where there is a place to keep it.
+
+    Loops become vectors only where their counters are unsigned (``U``: an index that may be
+    negative counts from the end) and without ``max`` and ``min``.
+    """
+
+    # sums may be reordered; infinities and NaN stay what they are, and are no error
+    fast = {"reassoc", "nsz", "contract"}
+    found = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
+    with suppress(RuntimeError):  # no folder that could be written to
+        found._cache = _Kept(function)
+    kept: Callable[..., Any] = found
+    return kept
+
+
+@compiled
+def strip(
+    weights: Floats,
+    scores: Floats,
+    at: int,
+    wide: int,
+    loudness: Floats,
+    drawn: Floats,
+    extra: Ints,
+    first: int,
+    shares: Floats,
+    words: int,
+    queries: int,
+    columns: Floats,
+    left: Floats,
+    spread: Floats,
+    best: Floats,
+    place: NDArray[np.int32],
+) -> float:
+    """Fill ``shares`` [2 * W' * W] with attention to earlier words, raw and by ``loudness`` [T],
+    ``columns`` [3, W'] (the first of them) with what each gets, ``drawn`` [T - 1] with what each
+    token gets from later words; ``left`` [2, W] with the sums of the rows, ``spread`` [4, W] (as
+    below), ``best`` and ``place`` [W] with the word that alone has the largest weight above 0, or
+    -1. Returns the attention of words to themselves.
+
+    Keys stand ``wide`` apart in ``weights`` and ``scores``, from ``at`` on; ``extra`` [3, K] are
+    those of ``AlignedBatch.extra`` that are of this passage.
+    """
+    low, rows, half = U(0), U(queries), U(words * queries)
+    for r in range(rows):
+        left[0, r] = left[1, r] = best[r] = spread[0, r] = spread[1, r] = spread[2, r] = 0
+        place[r] = -1
+        spread[3, r] = scores[U(at) + r]
+    for t in range(words, len(loudness)):
+        key = U(at) + U(t) * U(wide)
+        _spread(weights, scores, key, spread, low, rows)
+        if t < len(drawn):
+            drawn[t] = _draw(weights, key, rows)
+    e, own = 0, 0.0
+    for t in range(words):
+        key, to = U(at) + U(t) * U(wide), U(t) * rows
+        seen, later = U(max(t - first, 0)), U(max(t - first + 1, 0))
+        _spread(weights, scores, key, spread, seen, rows)
+        _clear(shares, to, half, later, rows)
+        got = _add(weights, key, loudness[t], shares, to, half, left, later, rows)
+        drawn[t] = got
+        if t >= first:
+            own += weights[key + seen]
+        while e < extra.shape[1] and extra[2, e] == t:
+            other = extra[1, e]
+            key, loud = U(at) + U(other) * U(wide), loudness[other]
+            more = _add(weights, key, loud, shares, to, half, left, later, rows)
+            drawn[other] = more
+            got += more
+            if t >= first:
+                own += weights[key + seen]
+            e += 1
+        columns[0, t] = got
+        _choose(shares, to, t, best, place, later, rows)
+    return own
+
+
+@compiled
+def renormalise(
+    shares: Floats, words: int, first: int, left: Floats, by_distance: Floats, columns: Floats
+) -> None:
+    """Divide ``shares`` by what is ``left`` of their rows, and add them to ``by_distance``
+    [2, W'] and, by word, to ``columns`` [3, W']."""
+    rows = U(left.shape[1])
+    # no product with the reciprocal: that of the smallest numbers is infinite
+    for r in range(rows):
+        for k in range(2):
+            left[k, r] = left[k, r] if left[k, r] > 0 else np.float32(1)
+    for k in range(2):
+        of_rows, of_words = left[k], by_distance[k]
+        for t in range(words):
+            to, later = U(k * words + t) * rows, U(max(t - first + 1, 0))
+            back = U(first - t)
+            columns[k + 1, t] = _divide(shares, to, of_rows, of_words, back, later, rows)
+
+
+@compiled
+def sum_entropy(spread: Floats, rows: Ints) -> float:
+    """In nats, over the rows of usable words: with p = exp(s - c) the entropy -sum(p log p) of a
+    row is c sum(p) - sum(p s)."""
+    entropy = 0.0
+    for r in range(spread.shape[1]):
+        if rows[r] >= 0 and spread[2, r] > 0:  # a learned sink may leave nothing
+            entropy += (spread[3, r] - np.log(spread[2, r])) * spread[0, r] - spread[1, r]
+    return entropy
+
+
+@compiled
+def _spread(weights: Floats, scores: Floats, at: int, spread: Floats, low: int, high: int) -> None:
+    """Add a key to ``spread``: the sums of weights and of their products with scores, the largest
+    weight and the largest score."""
+    for r in range(low, high):
+        weight, score = weights[at + r], scores[at + r]
+        spread[0, r] += weight
+        spread[1, r] += weight * score
+        spread[2, r] = weight if weight > spread[2, r] else spread[2, r]
+        spread[3, r] = score if score > spread[3, r] else spread[3, r]
+
+
+@compiled
+def _draw(weights: Floats, at: int, high: int) -> np.float32:
+    """What a key gets from all query words."""
+    got = np.float32(0)
+    for r in range(U(0), high):
+        got += weights[at + r]
+    return got
+
+
+@compiled
+def _clear(shares: Floats, to: int, half: int, low: int, high: int) -> None:
+    """A word's place in ``shares`` and in their second ``half``."""
+    for r in range(low, high):
+        shares[to + r] = 0
+        shares[to + half + r] = 0
+
+
+@compiled
+def _add(
+    weights: Floats,
+    at: int,
+    loud: float,
+    shares: Floats,
+    to: int,
+    half: int,
+    left: Floats,
+    low: int,
+    high: int,
+) -> np.float32:
+    """Add attention to a token of a word, raw and by loudness, ``to`` the word's place in
+    ``shares`` and in their second ``half``, and to what is ``left`` of its rows; what the token
+    gets in all."""
+    got = np.float32(0)
+    for r in range(low, high):
+        weight = weights[at + r]
+        norm = weight * loud
+        shares[to + r] += weight
+        shares[to + half + r] += norm
+        left[0, r] += weight
+        left[1, r] += norm
+        got += weight
+    return got
+
+
+@compiled
+def _choose(
+    shares: Floats,
+    to: int,
+    word: int,
+    best: Floats,
+    place: NDArray[np.int32],
+    low: int,
+    high: int,
+) -> None:
+    """Where a word's weight is the ``best`` of a row, and alone, the word is its ``place``."""
+    here, nowhere = np.int32(word), np.int32(-1)
+    for r in range(low, high):
+        weight, most = shares[to + r], best[r]
+        tied = nowhere if weight == most else place[r]
+        place[r] = here if weight > most else tied
+        best[r] = weight if weight > most else most
+
+
+@compiled
+def _divide(
+    shares: Floats,
+    to: int,
+    left: Floats,
+    by_distance: Floats,
+    back: int,
+    low: int,
+    high: int,
+) -> np.float32:
+    """Divide a word's weights by what is ``left`` of their rows; their sum."""
+    got = np.float32(0)
+    for r in range(low, high):
+        weight = shares[to + r] / left[r]
+        shares[to + r] = weight
+        by_distance[back + r] += weight
+        got += weight
+    return got
+
+
+@compiled
+def add_by_kind(
+    share: Floats,
+    one: NDArray[np.int16],
+    other: NDArray[np.int16],
+    words: int,
+    first: int,
+    queries: int,
+    sums: NDArray[np.float64],
+) -> None:
+    """Add ``share`` to ``sums`` [KINDS]; every pair is of ``one`` kind and of an ``other``
+    [W' * W], where it is of any."""
+    for t in range(words):
+        to = U(t * queries)
+        for r in range(U(max(t - first + 1, 0)), U(queries)):
+            kind = one[to + r]
+            if kind >= 0:
+                sums[U(kind)] += share[to + r]
+                sums[U(other[to + r])] += share[to + r]
+
+
+@compiled
+def pick(share: Floats, pair: Ints, base: int, found: Floats) -> None:
+    """Put ``share`` of each ``pair`` [P] in ``found`` [P]."""
+    for i in range(len(pair)):
+        found[i] = share[pair[i] - base]
+
+
+@compiled
+def find_strongest(
+    share: Floats,
+    row: Ints,
+    base: int,
+    first: int,
+    queries: int,
+    word: NDArray[np.int64],
+    weight: Floats,
+) -> None:
+    """Put the words with the largest ``share`` in each ``row`` [I], the largest first, in ``word``
+    [I, M], and these shares in ``weight``; 0 beyond the last earlier word."""
+    most = word.shape[1]
+    for i in range(len(row)):
+        r = row[i] - base
+        for m in range(most):
+            weight[i, m] = 0
+            word[i, m] = 0
+        for t in range(first + r):
+            new = share[t * queries + r]
+            if new <= weight[i, most - 1]:
+                continue
+            place = most - 1
+            while place > 0 and new > weight[i, place - 1]:
+                weight[i, place] = weight[i, place - 1]
+                word[i, place] = word[i, place - 1]
+                place -= 1
+            weight[i, place] = new
+            word[i, place] = t
+
+
+@compiled
+def find_winner(
+    share: Floats,
+    r: int,
+    first: int,
+    queries: int,
+    lowest: int,
+    admitted: Floats,
+) -> int:
+    """Who alone gets the most in the row ``r`` among the earlier words from ``lowest`` on, or -1;
+    of these count those that are 1 in ``admitted`` [W'], or all, where it is empty."""
+    best, place = np.float32(0), -1
+    for t in range(lowest, first + r):
+        weight = share[t * queries + r]
+        if len(admitted):
+            weight *= admitted[t]
+        if weight > best:
+            best, place = weight, t
+        elif weight == best:
+            place = -1
+    return place

@@ -1,0 +1,267 @@
+"""The base class of all statistics.
+
+How heads attend, whatever they look for: distances, sinks, spread.
+
+Stripped attention by kind of word pair: by category, and by deprel pair and quadrant.
+
+The one word that each sampled row attends to most, and how much is left for such words.
+
+How loudly heads speak: moments of their outputs through W_O, by domain and document fold.
+
+Keys that attract attention whatever the text: column weights by token id and by position.
+
+Where heads look in the rows that are kept to be read.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from headprobe.batching.batches import Chunk
+from headprobe.batching.layout import KINDS
+from headprobe.measure.layer_view import STRONGEST, LayerView, OutputView, at
+from headprobe.model.heads import Layer
+from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, LONGEST, QUADRANTS
+
+
+class Statistic:
+    """Reduces every layer of every chunk of passages to sums and keeps no attention weights.
+
+    The collector calls ``begin``, then for each layer ``add`` once per batch and ``add_output``
+    once, then ``finish``. Every method does nothing by default, so a subclass overrides
+    only the steps that it needs.
+
+    Sums are tensors that are updated in place. State that belongs to one chunk is created in
+    ``begin``, so that copies of a statistic that share the sums can process several chunks
+    concurrently.
+    """
+
+    def begin(self, chunk: Chunk) -> None:
+        """Called before the first layer of a chunk."""
+
+    def add(self, view: LayerView) -> None:
+        """Add one layer's attention in one batch."""
+
+    def add_output(self, view: OutputView) -> None:
+        """Add one layer's head outputs in the whole chunk."""
+
+    def finish(self, chunk: Chunk) -> None:
+        """Called after the last layer of a chunk."""
+
+    def sums(self) -> Mapping[str, Tensor]:
+        """The arrays of ``runs.sums.AXES`` that this statistic fills."""
+        return {}
+
+
+def wide(device: torch.device) -> torch.dtype:
+    """The dtype of sums: float64, or float32 on devices without float64 (MPS)."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
+def totals(of: object) -> dict[str, Tensor]:
+    """The sums of a statistic (or of another observer): the tensors among its attributes, by name.
+
+    Restoring these tensors is all that is needed to resume a measurement.
+    """
+    found: dict[str, Tensor] = {}
+    for name, value in vars(of).items():
+        parts = value if isinstance(value, dict) else {"": value}
+        found |= {
+            f"{type(of).__name__}{name}.{key}": part
+            for key, part in parts.items()
+            if isinstance(part, Tensor)
+        }
+    return found
+
+
+_MEANS = ("sink", "self", "previous", "entropy", "rows_stripped", "distance", "punctuation")
+
+
+class ShapeStatistic(Statistic):
+    """Sums over the rows of usable words, and the profiles over word distance."""
+
+    def __init__(self, layers: int, heads: int, device: torch.device) -> None:
+        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=wide(device), device=device)
+        self._profiles = torch.zeros(
+            layers, 2, LONGEST + 1, heads, dtype=wide(device), device=device
+        )
+
+    def add(self, view: LayerView) -> None:
+        batch, layer = view.batch, view.layer.index
+        by_distance, profile = view.by_distance, self._profiles[layer]
+        exact = min(by_distance.shape[1], LONGEST)
+        profile[:, :exact].add_(by_distance[:, :exact])
+        if by_distance.shape[1] > exact:
+            profile[:, LONGEST].add_(by_distance[:, exact:].sum(1))
+        away = torch.arange(by_distance.shape[1], dtype=torch.float32, device=by_distance.device)
+        sums = self._sums[layer]
+        sums[:5].add_(view.over_rows)
+        sums[5].add_(away @ by_distance[0])
+        sums[6].add_(batch.marks.flatten() @ view.columns[1].flatten(0, 1))
+
+    def sums(self) -> Mapping[str, Tensor]:
+        by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))
+        counted = by_name["rows_stripped"].round().to(torch.int64)
+        profile, profile_norm = self._profiles[:, :, 1:].permute(1, 0, 3, 2)
+        return {
+            **by_name,
+            "rows_stripped": counted,
+            "profile": profile,
+            "profile_norm": profile_norm,
+        }
+
+
+class PairStatistic(Statistic):
+    """Sums over all pairs of a usable word and a usable earlier word (``vocabulary``)."""
+
+    def __init__(self, layers: int, heads: int, device: torch.device) -> None:
+        # all kinds of a head in one place, where additions go to and fro between them
+        self._sums = torch.zeros(layers, heads, KINDS, dtype=wide(device), device=device)
+
+    def of(self, layer: int) -> Tensor:
+        """The sums [H, KINDS] of a layer: they are too many to be found for each batch anew."""
+        return self._sums[layer]
+
+    def add(self, view: LayerView) -> None:
+        """Whoever makes the view adds to the sums ``of`` its layer."""
+
+    def sums(self) -> Mapping[str, Tensor]:
+        by_kind = self._sums.permute(2, 0, 1)
+        return {
+            "category": by_kind[:CATEGORIES],
+            "deprel_pairs": by_kind[CATEGORIES:].unflatten(0, (QUADRANTS, DEPREL_PAIRS)),
+        }
+
+
+class WinnerStatistic(Statistic):
+    """For every sampled row the winner among the earlier words of its passage, and their sum."""
+
+    def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
+        # zero is "none" and "not seen yet", so that parts of a run add; words are counted from one
+        self._winner = torch.zeros(rows, layers, heads, dtype=torch.int32, device=device)
+        self._kept = torch.zeros(rows, layers, heads, dtype=torch.float32, device=device)
+
+    def add(self, view: LayerView) -> None:
+        batch = view.batch
+        if not len(batch.sampled):
+            return
+        layer, row = view.layer.index, batch.sampled_row
+        self._winner[:, layer].index_copy_(0, row, at(view.winner, batch.sampled) + 1)
+        self._kept[:, layer].index_copy_(0, row, at(view.kept, batch.sampled))
+
+    def sums(self) -> Mapping[str, Tensor]:
+        return {"sampled_winner": self._winner, "sampled_kept": self._kept}
+
+
+class OutputStatistic(Statistic):
+    """Sums and squares, from which the mean over all rows is removed exactly at the end:
+    ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
+
+    def __init__(
+        self, cells: int, layers: Sequence[Layer], heads: int, width: int, device: torch.device
+    ) -> None:
+        kind = wide(device)
+        self._layers = layers
+        self._rows = torch.zeros(cells, dtype=torch.int64, device=device)
+        self._sum = torch.zeros(len(layers), cells, heads, width, dtype=kind, device=device)
+        self._square = torch.zeros(len(layers), cells, heads, dtype=kind, device=device)
+        self._residual = torch.zeros(len(layers), cells, dtype=kind, device=device)
+
+    def add_output(self, view: OutputView) -> None:
+        layer, kind = view.layer.index, self._sum.dtype
+        cell, of_word = view.chunk.cell, view.chunk.cell[view.chunk.word_passage]
+        self._sum[layer].index_add_(0, cell, view.passage_sum.to(kind))
+        self._square[layer].index_add_(0, of_word, view.square.to(kind))
+        self._residual[layer].index_add_(0, of_word, view.residual_square.to(kind))
+
+    def finish(self, chunk: Chunk) -> None:
+        of_word = chunk.cell[chunk.word_passage]
+        self._rows.index_add_(0, of_word, torch.ones_like(of_word))
+
+    def sums(self) -> Mapping[str, Tensor]:
+        norm_maps = torch.stack([layer.norm_map for layer in self._layers]).to(self._sum.dtype)
+        return {
+            "output_rows": self._rows,
+            "output_sum": torch.einsum("lchv,lhvu->clhu", self._sum, norm_maps),
+            "output_square": self._square.transpose(0, 1),
+            "residual_square": self._residual.transpose(0, 1),
+        }
+
+
+POSITIONS = 8
+"""The positions after the start tokens that are looked at by themselves."""
+
+
+class ColumnStatistic(Statistic):
+    """The attention, averaged over the heads of a layer, that a key gets from later words' rows."""
+
+    def __init__(self, tokens: int, layers: int, starts: int, device: torch.device) -> None:
+        kind = wide(device)
+        self._starts = starts
+        self._token = torch.zeros(layers, tokens, dtype=kind, device=device)
+        self._token_rows = torch.zeros(tokens, dtype=torch.int64, device=device)
+        self._position = torch.zeros(layers, POSITIONS, dtype=kind, device=device)
+        self._position_rows = torch.zeros(POSITIONS, dtype=torch.int64, device=device)
+
+    def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
+        self._drawn: list[tuple[Tensor, Tensor]] = []
+
+    def add(self, view: LayerView) -> None:
+        self._drawn.append((view.batch.rectangle.seen[:, :-1], view.drawn))
+
+    def add_output(self, view: OutputView) -> None:
+        layer = view.layer.index
+        self._spread(view.chunk, self._drawn, self._token[layer], self._position[layer])
+        self._drawn = []
+
+    def finish(self, chunk: Chunk) -> None:
+        counts = [(batch.rectangle.seen, batch.later_rows) for batch in chunk.batches]
+        self._spread(chunk, counts, self._token_rows, self._position_rows)
+
+    def sums(self) -> Mapping[str, Tensor]:
+        return {
+            "column_token": self._token,
+            "column_token_rows": self._token_rows,
+            "column_position": self._position,
+            "column_position_rows": self._position_rows,
+        }
+
+    def _spread(
+        self, chunk: Chunk, drawn: list[tuple[Tensor, Tensor]], by_token: Tensor, by_place: Tensor
+    ) -> None:
+        """Add values [B, T] at places [B, T] of the text to sums by token [K] and by place [P].
+
+        Keys that are no token draw nothing.
+        """
+        values = by_token.new_zeros(chunk.token_column.shape)
+        for seen, of_keys in drawn:
+            values.index_add_(0, seen.flatten(), of_keys.flatten().to(values.dtype))
+        place = chunk.flat.positions[0] - self._starts
+        values *= place >= 0
+        by_token.index_add_(0, chunk.token_column, values)
+        near = place.clamp(0, POSITIONS - 1)
+        by_place.index_add_(0, near, values * (place < POSITIONS))
+
+
+class ExampleStatistic(Statistic):
+    """The strongest earlier words of every example row, and the raw attention they get."""
+
+    def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
+        shape = (rows, layers, heads, STRONGEST)
+        # zero is "not seen yet", so that parts of a run add; the word index is moved by one
+        self._word = torch.zeros(shape, dtype=torch.int16, device=device)
+        self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
+
+    def add(self, view: LayerView) -> None:
+        batch, layer = view.batch, view.layer.index
+        if not len(batch.example):
+            return
+        share, word = view.strongest
+        weight = share * at(view.kept, batch.example)[..., None]
+        found, most = torch.where(weight > 0, word + 1, 0).to(torch.int16), word.shape[-1]
+        self._word[:, layer, :, :most].index_copy_(0, batch.example_row, found)
+        self._weight[:, layer, :, :most].index_copy_(0, batch.example_row, weight)
+
+    def sums(self) -> Mapping[str, Tensor]:
+        return {"example_word": self._word, "example_weight": self._weight}

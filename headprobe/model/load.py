@@ -1,0 +1,549 @@
+"""Loading a checkpoint: configuration, tokenizer, weights; and every way in which that can fail."""
+
+import atexit
+import hashlib
+import json
+import logging
+import shlex
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import numpy as np
+import torch
+from accelerate.utils import align_module_device
+from numpy.typing import NDArray
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
+from transformers.utils import logging as transformers_logging
+from transformers.utils.hub import cached_file, extract_commit_hash
+
+from headprobe.batching.encoder import Encoder
+from headprobe.errors import HeadprobeError
+from headprobe.model.adapters import base_is_missing, load_adapter
+from headprobe.model.chatter import hold_back_chatter, hold_back_panics
+from headprobe.model.configuration import check_raw, check_sizes
+from headprobe.model.devices import room_beside, tell_places
+from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
+from headprobe.model.in_memory import InMemoryModel
+from headprobe.model.load_errors import friendly_load_errors
+from headprobe.model.quantization import check_quantization
+from headprobe.resources import DEMO_MODEL
+
+ATTENTION = "eager"
+"""Requested explicitly wherever a model is loaded or built: a configuration could request a kernel
+of the Hub, which is code."""
+
+_DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a checkpoint comes from: a Hub id (with a revision), a folder, a GGUF file, or the
+    package. ``gguf`` names a GGUF file inside the folder or Hub repository ``name``; without
+    ``gguf_cache`` GGUF files are loaded as they are, without a converted copy."""
+
+    name: str
+    revision: str | None = None
+    trust_remote_code: bool = False
+    bundled: bool = False
+    adapter: str | None = None
+    """A folder or Hub id of peft's, whose weights are put on those of ``name``."""
+    adapter_revision: str | None = None
+    base_of_adapter: bool = False
+    """``name`` is what the adapter's own configuration calls its base."""
+    in_memory: InMemoryModel | None = None
+    """The model itself, where the caller has it: nothing is read from disk."""
+    gguf: str | None = None
+    gguf_cache: bool = True
+
+    @classmethod
+    def demo(cls) -> Self:
+        """The demo model that comes with the package."""
+        return cls("demo", bundled=True)
+
+    @property
+    def kind(self) -> str:
+        """``bundled``, ``gguf``, ``folder``, ``hub`` or ``memory``."""
+        if self.in_memory is not None:
+            return "memory"
+        if self.bundled:
+            return "bundled"
+        if self.gguf is not None or self._local_gguf is not None:
+            return "gguf"
+        return "hub" if self.folder is None else "folder"
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None for a Hub id or a model in memory."""
+        if self.in_memory is not None:
+            return None
+        path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
+        return path if path.exists() else None
+
+    @property
+    def _local_gguf(self) -> Path | None:
+        """The GGUF file here: MODEL itself, ``gguf`` in the folder, or the one in a folder that
+        holds nothing else to load."""
+        folder = self.folder
+        if folder is None or self.bundled:
+            return None
+        if folder.is_file():
+            return folder if is_gguf(folder) else None
+        if self.gguf is not None:
+            return folder / self.gguf
+        if (folder / "config.json").is_file():
+            return None
+        names = list_gguf(folder)
+        return folder / names[0] if len(names) == 1 else None
+
+    @property
+    def gguf_file(self) -> GgufFile | None:
+        """The GGUF file that the weights come from, downloaded where it lies on the Hub."""
+        if self.kind != "gguf":
+            return None
+        path = self._local_gguf
+        wanted = self.gguf or ""
+        if path is None:
+            with friendly_load_errors(self.name), quietly():
+                found = cached_file(
+                    self.name,
+                    wanted,
+                    revision=self.revision,
+                    _raise_exceptions_for_missing_entries=False,
+                )
+            if found is None:
+                raise HeadprobeError(
+                    f"--gguf {self.gguf}",
+                    f"{self.name} has no such file",
+                    "Take the file's name from the model's page",
+                )
+            path = Path(found)
+        return GgufFile(path, str(Path(self.name, wanted)), self.gguf_cache)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of a GGUF file that lies on the Hub."""
+        file = None if self.folder is not None else self.gguf_file
+        return None if file is None else extract_commit_hash(str(file.path), None)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+
+    @property
+    def place(self) -> str:
+        return str(self.folder or self.name)
+
+
+def check_source(source: Source) -> None:
+    """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
+    if not source.name.strip():
+        raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
+    folder = source.folder
+    if source.gguf is not None:
+        _check_gguf_option(source)
+    if folder is None:
+        looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
+        if looks_local:
+            raise HeadprobeError(
+                source.name, "no such folder", "Name a checkpoint's folder or Hub id"
+            )
+        return
+    if source.kind == "gguf":
+        return
+    if folder.is_file():
+        beside = (folder.parent / "config.json").is_file()
+        raise HeadprobeError(
+            source.name,
+            "is a file, and no GGUF file",
+            f"Name its folder: {folder.parent}"
+            if beside
+            else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
+        )
+    if not any(folder.iterdir()):
+        raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
+    if not (folder / "config.json").is_file():
+        if names := list_gguf(folder):
+            few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+            raise HeadprobeError(
+                source.name,
+                f"holds {len(names)} GGUF files ({few})",
+                f"Choose one: --gguf {shlex.quote(names[0])}",
+            )
+        raise HeadprobeError(
+            source.name, "has no config.json", "Name a folder made by save_pretrained"
+        )
+    if (names := list_gguf(folder)) and not any(
+        path.suffix in (".safetensors", ".bin") for path in folder.iterdir()
+    ):
+        raise HeadprobeError(
+            source.name,
+            "has no weights but GGUF files beside its config.json",
+            f"Choose one: --gguf {shlex.quote(names[0])}",
+        )
+
+
+def _check_gguf_option(source: Source) -> None:
+    """HeadprobeError where ``--gguf`` names no GGUF file inside the folder."""
+    folder, where = source.folder, f"--gguf {source.gguf}"
+    if folder is None:
+        return
+    if source.bundled or folder.is_file():
+        raise HeadprobeError(where, "MODEL is a file itself", "Leave --gguf out")
+    if not is_gguf(folder / str(source.gguf)):
+        names = list_gguf(folder)
+        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+        remedy = f"It holds {few}" if names else "Name a folder that holds one"
+        raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
+
+
+def load_config(source: Source) -> Any:
+    """The text decoder's configuration; HeadprobeError for what is not one, and where the weights
+    are quantised in a way that cannot be read here. ``source`` has its adapter resolved."""
+    try:
+        return _load_config(source)
+    except HeadprobeError as error:
+        raise (base_is_missing(source, error) if source.base_of_adapter else error) from error
+
+
+def _load_config(source: Source) -> Any:
+    if source.in_memory is not None:
+        config: Any = deepcopy(source.in_memory.model.config)
+    else:
+        check_source(source)
+        with reading(source), friendly_load_errors(source.name), quietly():
+            place, options = _text_place(source)
+            raw, _ = PreTrainedConfig.get_config_dict(place, **options)
+        check_raw(source.name, raw)
+        with reading(source), friendly_load_errors(source.name), quietly():
+            config = AutoConfig.from_pretrained(place, attn_implementation=ATTENTION, **options)
+            text = config.get_text_config()
+        check_sizes(source.name, text)
+        check_quantization(source.name, config)
+    if getattr(config, "is_encoder_decoder", False):
+        raise HeadprobeError(
+            source.name,
+            f"is an encoder-decoder ({config.model_type})",
+            "headprobe reads decoders; name a Llama-style checkpoint",
+        )
+    return config
+
+
+def load_encoder(source: Source) -> Encoder:
+    """The tokenizer, which must be a fast one; of a model in memory a copy."""
+    if source.in_memory is not None:
+        with friendly_load_errors(source.name, "its tokenizer cannot be copied"):
+            tokenizer = deepcopy(source.in_memory.tokenizer)
+        return Encoder(tokenizer, source.name)
+    folder = source.folder
+    if (
+        folder is not None
+        and source.kind != "gguf"
+        and not any(
+            (folder / name).is_file()
+            for name in ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
+        )
+    ):
+        raise HeadprobeError(
+            source.name, "has no tokenizer", "Save the tokenizer beside the weights"
+        )
+    with (
+        reading(source),
+        friendly_load_errors(source.name, "its tokenizer cannot be loaded"),
+        quietly(),
+        hold_back_panics(),
+    ):
+        place, options = _text_place(source)
+        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
+        encoder = Encoder(tokenizer, source.name)
+        encoder.encode(SAMPLE)
+    return encoder
+
+
+SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")
+"""Texts that a tokenizer must be able to encode: some fail only when they meet a character that
+they do not know."""
+
+
+def _text_place(source: Source) -> tuple[str, dict[str, Any]]:
+    """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
+    file = source.gguf_file
+    return (source.place, source.options) if file is None else file.text_place()
+
+
+def reading(source: Source) -> AbstractContextManager[None]:
+    """Explains what goes wrong while a GGUF file is read; nothing for other sources."""
+    file = source.gguf_file
+    return nullcontext() if file is None else file.loading()
+
+
+def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
+    """HeadprobeError where the tokenizer makes tokens that the model does not have."""
+    largest, known = int(ids.max(initial=-1)), config.get_text_config().vocab_size
+    if largest >= known:
+        raise HeadprobeError(
+            name,
+            f"its tokenizer makes token {largest}, and its config.json knows {known} tokens",
+            "The tokenizer belongs to another model; get both from one place",
+        )
+
+
+def choose_device(asked: str, rank: int | None = None) -> torch.device:
+    """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for. Of several
+    processes on one machine number ``rank`` has its own CUDA device."""
+    if asked in ("auto", "cuda") and torch.cuda.is_available():
+        there = torch.cuda.device_count()
+        if rank is not None and rank >= there:
+            raise HeadprobeError(
+                f"rank {rank}",
+                f"has no accelerator of its own: there are {there}",
+                f"Start torchrun with --nproc-per-node {there}, or add --device cpu",
+            )
+        return torch.device("cuda") if rank is None else torch.device("cuda", rank)
+    if asked == "auto":
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(asked)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise HeadprobeError(
+            f"--device {asked}", "no such device here", "Try --device auto or --device cpu"
+        ) from error
+    return device
+
+
+def load_model(
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    warn: Callable[[str], None],
+    *,
+    spread: bool = False,
+) -> PreTrainedModel:
+    """The causal language model, in evaluation mode, every weight present and a number; told of
+    through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
+    fit on the device fills one accelerator after another, then the host's memory, and then the
+    disk."""
+    file = source.gguf_file
+    if file is None:
+        weight_files(source, config)  # refuses names that lead out of the checkpoint
+    with reading(source), friendly_load_errors(source.name), quietly(), hold_back_chatter():
+        place, options = (
+            (source.place, source.options)
+            if file is None
+            else file.weights_place(config, dtype, warn)
+        )
+        room = room_beside(config, device, dtype) if spread else None
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            place,
+            config=config,
+            attn_implementation=ATTENTION,
+            dtype=dtype,
+            device_map={"": device} if room is None else "sequential",
+            max_memory=room,
+            offload_folder=None if room is None else offload_folder(),
+            output_loading_info=True,
+            **options,
+        )
+    model, report = loaded
+    if file is not None:
+        forget_blocks(model)
+    if room is not None and (told := tell_places(model, source.name, device)):
+        warn(told)
+    missing = sorted(report["missing_keys"])
+    if missing:
+        raise HeadprobeError(
+            source.name,
+            f"weights of {type(model).__name__} are missing ({len(missing)}, {missing[0]} first)",
+            "The weights belong to another model or are incomplete; download them again",
+        )
+    unused = sorted(report["unexpected_keys"])
+    if unused:
+        warn(
+            f"{source.name}: {type(model).__name__} does not use all of its weights "
+            f"({len(unused)} are left, {unused[0]} first); does its config.json belong to it?"
+        )
+    if source.adapter is not None:
+        model = load_adapter(source, model)
+    check_finite(model, source.name)
+    evaluated: PreTrainedModel = model.eval()
+    return evaluated
+
+
+@contextmanager
+def open_model(
+    source: Source,
+    config: Any,
+    device: torch.device,
+    dtype: torch.dtype,
+    warn: Callable[[str], None],
+    *,
+    spread: bool = False,
+) -> Iterator[PreTrainedModel]:
+    """The source's model in evaluation mode: loaded (``load_model``), or the one in memory, which
+    is given back as it was."""
+    if source.in_memory is None:
+        yield load_model(source, config, device, dtype, warn, spread=spread)
+        return
+    with source.in_memory.lent() as model:
+        check_finite(model, source.name)
+        yield model
+
+
+def check_finite(model: PreTrainedModel, name: str) -> None:
+    """HeadprobeError where a weight holds values that are not numbers."""
+    for path, module in model.named_modules():
+        with align_module_device(module):  # where it is offloaded, for as long as it is looked at
+            for weight_name, weight in module.named_parameters(path, recurse=False):
+                if not weight.is_floating_point() or not weight.numel():
+                    continue  # quantised, or nothing
+                values = weight.detach()
+                if hasattr(values, "__tensor_flatten__"):  # torchao's, which lack aminmax
+                    values = values.dequantize()
+                if values.element_size() == 1:  # float8, of which torch has no aminmax
+                    values = values.float()
+                low, high = torch.aminmax(values)
+                if not (torch.isfinite(low) and torch.isfinite(high)):
+                    raise HeadprobeError(
+                        name,
+                        f"weight {weight_name} holds values that are not numbers",
+                        "The checkpoint is damaged; get another copy or revision",
+                    )
+
+
+def offload_folder() -> str:
+    """For weights that no safetensors file holds as they are needed; gone when the process ends."""
+    folder = TemporaryDirectory(prefix="headprobe-")
+    atexit.register(folder.cleanup)
+    return folder.name
+
+
+def hash_weights(source: Source, config: Any) -> str:
+    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name; of a
+    GGUF file's own bytes."""
+    if (file := source.gguf_file) is not None:
+        return file.sha256
+    digest = hashlib.sha256()
+    for path in sorted(weight_files(source, config), key=lambda path: path.name):
+        with path.open("rb") as stream:
+            digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
+
+
+def weight_files(source: Source, config: Any) -> list[Path]:
+    """The files on this machine that transformers takes the weights from: the one that the
+    configuration names (``transformers_weights``), else safetensors before pickles, and a whole
+    file before shards; then those that the configuration's class adds.
+
+    HeadprobeError where a name leads out of the checkpoint. Links are followed, as the Hub's cache
+    and shared disks need it: what is hashed is what they lead to, as what is loaded is.
+    """
+    folder = source.folder
+    if folder is not None and any(folder.glob(_DISTRIBUTED)):
+        raise HeadprobeError(
+            source.name,
+            "holds a distributed checkpoint, which would be loaded instead of its other weights",
+            f"Save it with save_pretrained, or take the files {_DISTRIBUTED} out of the folder",
+        )
+    named = getattr(config, "transformers_weights", None)
+    stems = [named] if named is not None else [SAFE_WEIGHTS_NAME, WEIGHTS_NAME]
+    for stem in stems:
+        _check_inside(source, "config.json", stem)
+        suffix = "" if named is not None else ".index.json"
+        whole, index = _stored(source, stem), _stored(source, f"{stem}{suffix}")
+        if whole is not None and not stem.endswith(".index.json"):
+            return [whole, *_extra_files(source, config)]
+        if index is not None:
+            files = [_stored(source, shard) for shard in _shards(source, index)]
+            present = [path for path in files if path is not None]
+            return [*present, *_extra_files(source, config)]
+    return []
+
+
+def _shards(source: Source, index: Path) -> list[str]:
+    """The files that an index names, each once."""
+    try:
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    except (KeyError, AttributeError, TypeError, ValueError, RecursionError):
+        raise HeadprobeError(
+            f"{source.name}/{index.name}", "is no index of weights", "Get another copy"
+        ) from None
+    for name in names:
+        _check_inside(source, index.name, name)
+    return sorted(names)
+
+
+def _check_inside(source: Source, where: str, name: object) -> None:
+    """HeadprobeError unless the name is of a file within the checkpoint."""
+    path = PurePath(name) if isinstance(name, str) else None
+    if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
+        raise HeadprobeError(
+            f"{source.name}/{where}",
+            f"names weights outside of the checkpoint ({name})",
+            "Put them into its folder, and name them without a path",
+        )
+
+
+def _extra_files(source: Source, config: Any) -> list[Path]:
+    names = getattr(type(config), "extra_files", ())
+    return [path for name in names if (path := _stored(source, name)) is not None]
+
+
+def _stored(source: Source, name: str) -> Path | None:
+    """A file of the checkpoint on this machine."""
+    found = cached_file(
+        source.place,
+        name,
+        revision=source.revision,
+        local_files_only=True,
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    return None if found is None else Path(found)
+
+
+_TALKATIVE = (
+    "accelerate",
+    "bitsandbytes",
+    "compressed_tensors",
+    "huggingface_hub",
+    "peft",
+    "torchao",
+)
+"""Libraries whose loggers speak while models are loaded and run."""
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
+    level = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    transformers_logging.set_verbosity(logging.CRITICAL)
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(level)
+        for logger, own in zip(loggers, levels, strict=True):
+            logger.setLevel(own)
+        if bars:
+            transformers_logging.enable_progress_bar()

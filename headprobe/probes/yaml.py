@@ -1,0 +1,325 @@
+"""Probe sets in YAML, in which a person writes a sentence, marks words and names a relation.
+
+    - text: The animal didn't cross the street because it was too tired.
+      relation: pronoun
+      link: it -> animal
+
+An item is a document of its own. ``sentences`` (a list) stands for ``text`` where there are more;
+``links`` for ``link``: a list, or a mapping from relation to link or list. A link goes from a word
+to one or more earlier ones, divided by commas; ``it#2`` is the second *it*, and a mark stands in
+double quotes. Beside them may stand ``domain`` and ``document`` (items that name the same one, say
+all that come from one template, fall into one fold). A set may also be a mapping with ``items``
+and, for all of them, ``name``, ``about``, ``domain``, ``family``, ``looks_to``, ``scope`` and
+``relation``.
+
+YAML as text, lists and mappings that know their lines.
+
+Built from the parser's events with a stack of its own: nothing but text is ever made of a file, and
+deep nesting cannot exhaust the interpreter (PyYAML's fast composer crashes on it).
+
+``it#2 -> animal, street``: which words a link of a probe set means.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+from types import MappingProxyType
+
+import yaml
+from yaml.reader import Reader
+
+from headprobe.probes.declared import Text, declared_relation
+from headprobe.probes.document import Declared, Document, Sentence
+from headprobe.probes.file import Advance, Note, ProbeFile, keep_still, nearest
+from headprobe.probes.text import plain_sentence
+
+_DEEPEST = 20
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(slots=True)
+class List:
+    """A sequence."""
+
+    line: int
+    items: "list[Node]" = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Mapping:
+    """A mapping from text."""
+
+    line: int
+    items: "dict[str, Node]" = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    key: Text | None = None
+
+
+Node = Text | List | Mapping
+
+
+def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
+    """What a YAML file holds, None where that is nothing; lines count from 1.
+
+    Raises HeadprobeError with file:line where it is no YAML, names a key twice, nests deeper than
+    20 levels, or uses aliases.
+    """
+    text = "\n".join(file.lines(advance))
+    open_nodes: list[List | Mapping] = []
+    root: Node | None = None
+    try:
+        for event in yaml.parse(text, Loader=_LOADER):
+            mark = event.start_mark
+            line = mark.line + 1 if mark else 1
+            if isinstance(event, yaml.AliasEvent):
+                raise file.error(line, "an alias", "Write the value out")
+            if isinstance(event, yaml.DocumentStartEvent) and root is not None:
+                raise file.error(line, "a second YAML document", "Keep one per file")
+            if isinstance(event, yaml.CollectionEndEvent):
+                open_nodes.pop()
+            elif isinstance(event, yaml.NodeEvent):
+                node = _node(event, line)
+                if open_nodes:
+                    _put(file, open_nodes[-1], node)
+                else:
+                    root = node
+                if not isinstance(node, Text):
+                    open_nodes.append(node)
+                if len(open_nodes) > _DEEPEST:
+                    raise file.error(line, "nested too deeply", "Write it flat")
+    except yaml.MarkedYAMLError as fault:
+        mark = fault.problem_mark or fault.context_mark
+        raise file.error(
+            mark.line + 1 if mark else 1,
+            f"not YAML ({fault.problem or fault.context})",
+            "Check the indentation, and put texts with ': ' or ' #' between quotes",
+        ) from None
+    except yaml.YAMLError:
+        found = Reader.NON_PRINTABLE.search(text)
+        line = text.count("\n", 0, found.start()) + 1 if found else 1
+        raise file.error(line, "a character that YAML forbids", "Take it out") from None
+    return root
+
+
+def _node(event: yaml.NodeEvent, line: int) -> Node:
+    if isinstance(event, yaml.ScalarEvent):
+        return Text(str(event.value), line)
+    return List(line) if isinstance(event, yaml.SequenceStartEvent) else Mapping(line)
+
+
+def _put(file: ProbeFile, parent: List | Mapping, node: Node) -> None:
+    if isinstance(parent, List):
+        parent.items.append(node)
+    elif parent.key is not None:
+        parent.items[parent.key.text] = node
+        parent.key = None
+    elif not isinstance(node, Text):
+        raise file.error(node.line, "a key that is not a word", "Write 'key: value'")
+    elif node.text in parent.items:
+        raise file.error(node.line, f"the key {node.text!r} stands twice", "Keep one of them")
+    else:
+        parent.key = node
+        parent.lines[node.text] = node.line
+
+
+_ARROW = re.compile(r"\s->\s")
+
+_BETWEEN_COMMAS = re.compile(r'(?:"[^"]*"|[^,"])+')
+
+_WORD = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>.+?))(?:#(?P<number>[1-9]\d{0,5}))?')
+
+
+def split_link(file: ProbeFile, link: Text) -> list[str]:
+    """The words of a link as written: the query, then its targets."""
+    sides = _ARROW.split(link.text)
+    words = [part.strip() for part in _BETWEEN_COMMAS.findall(sides[-1])]
+    if len(sides) != 2 or not sides[0].strip() or not words or not all(words):
+        raise file.error(
+            link.line,
+            f"{link.text[:60]!r} is not a link",
+            "Write 'later word -> earlier word', several earlier ones divided by commas",
+        )
+    return [sides[0].strip(), *words]
+
+
+def find_words(file: ProbeFile, words: Sequence[str], forms: Sequence[str], line: int) -> list[int]:
+    """The index of each word among the forms of a text; the first of its form unless numbered.
+
+    Raises HeadprobeError where the text has no such word, or not so many.
+    """
+    return [_find(file, word, forms, line) for word in words]
+
+
+def _find(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> int:
+    match = _WORD.fullmatch(word)
+    form = (match["quoted"] or match["plain"]) if match else word
+    number = int(match["number"] or 1) if match else 1
+    places = [place for place, found in enumerate(forms) if found == form]
+    if not places:
+        raise file.error(line, f"the word {form[:40]!r} is not in the text", nearest(form, forms))
+    if number > len(places):
+        raise file.error(
+            line,
+            f"there is no {word[:40]!r}",
+            f"The text has {len(places)} of {form!r}, counted from 1",
+        )
+    return places[number - 1]
+
+
+_SHARED = ("domain", "family", "looks_to", "scope", "relation")
+
+_HEADER = ("name", "about", "items", *_SHARED)
+
+_ITEM = ("text", "sentences", "link", "links", "document", *_SHARED)
+
+
+def read_probe_set(
+    file: ProbeFile, note: Note, advance: Advance = keep_still
+) -> Iterator[Document]:
+    """The items of a probe set, each a document with the links it declares.
+
+    Raises HeadprobeError with file:line where the set is malformed, a word is not in its text, or a
+    link looks forward.
+    """
+    del note  # a set is right or refused
+    root = read_yaml(file, advance)
+    header: dict[str, Node] = {}
+    if isinstance(root, Mapping):
+        if root.items.keys() & {"text", "sentences"}:
+            raise file.error(root.line, "a probe outside a list", "Begin it with '- text: '")
+        _check_keys(file, root, _HEADER)
+        header = dict(root.items)
+        root = header.pop("items", None)
+        if root is None:
+            raise file.error(
+                1, "a mapping without 'items'", "Put the probes in a list under 'items'"
+            )
+    if not isinstance(root, List):
+        raise file.error(
+            root.line if root else 1, "not a list of probes", "Begin every probe with '- text: '"
+        )
+    defaults = _texts(file, header)
+    name = defaults["name"].text if "name" in defaults else PurePath(file.name).stem
+    for number, node in enumerate(root.items, start=1):
+        if not isinstance(node, Mapping):
+            raise file.error(node.line, "not a probe", "Begin every probe with '- text: '")
+        _check_keys(file, node, _ITEM)
+        yield _Item(file, node, defaults).document(f"{name}-{number}")
+
+
+def _check_keys(file: ProbeFile, node: Mapping, known: Sequence[str]) -> None:
+    for key, line in node.lines.items():
+        if key not in known:
+            raise file.error(line, f"the key {key[:40]!r} is unknown", nearest(key, known))
+
+
+def _texts(file: ProbeFile, nodes: dict[str, Node]) -> dict[str, Text]:
+    return {key: _text(file, key, node) for key, node in nodes.items()}
+
+
+def _text(file: ProbeFile, key: str, node: Node) -> Text:
+    if not isinstance(node, Text) or not node.text.strip():
+        raise file.error(node.line, f"{key!r} is not a text", f"Write '{key}: ...' in one line")
+    return node
+
+
+@dataclass(frozen=True)
+class _Item:
+    file: ProbeFile
+    node: Mapping
+    defaults: dict[str, Text]
+
+    def document(self, name: str) -> Document:
+        sentences = self._sentences()
+        domain = self._setting("domain")
+        cluster = self._setting("document")
+        return Document(
+            id=name,
+            domain=domain.text if domain else PurePath(self.file.name).stem,
+            sentences=sentences,
+            source=self.file.at(self.node.line),
+            declared=tuple(self._declared(sentences)),
+            cluster=cluster.text if cluster else name,
+        )
+
+    def _setting(self, key: str) -> Text | None:
+        if key in self.node.items:
+            return _text(self.file, key, self.node.items[key])
+        return self.defaults.get(key)
+
+    def _sentences(self) -> tuple[Sentence, ...]:
+        nodes = [self.node.items[key] for key in ("text", "sentences") if key in self.node.items]
+        if len(nodes) != 1:
+            raise self.file.error(
+                self.node.line,
+                "both 'text' and 'sentences'" if nodes else "a probe without 'text'",
+                "Write one 'text', or a list under 'sentences'",
+            )
+        listed: list[Node] = nodes
+        if "sentences" in self.node.items:
+            listed = nodes[0].items if isinstance(nodes[0], List) else []
+        if not listed:
+            raise self.file.error(
+                nodes[0].line, "'sentences' is not a list", "Write each sentence after '- '"
+            )
+        sentences = []
+        for node in listed:
+            text = _text(self.file, "text", node)
+            sentence = plain_sentence(text.text, self.file.at(text.line))
+            if not sentence.words:
+                raise self.file.error(text.line, "a sentence without words", "Write some")
+            sentences.append(sentence)
+        return tuple(sentences)
+
+    def _declared(self, sentences: Sequence[Sentence]) -> Iterator[Declared]:
+        forms = [word.form for sentence in sentences for word in sentence.words]
+        sentence_of = [i for i, sentence in enumerate(sentences) for _ in sentence.words]
+        settings = {key: self._setting(key) for key in ("family", "looks_to", "scope")}
+        for name, link in self._links():
+            relation = declared_relation(self.file, name, MappingProxyType(settings))
+            query, *targets = find_words(self.file, split_link(self.file, link), forms, link.line)
+            for target in targets:
+                if target >= query:
+                    raise self.file.error(
+                        link.line,
+                        f"the link looks forward: {forms[target]!r} does not stand before "
+                        f"{forms[query]!r}",
+                        "A decoder sees only earlier words; link the later word to the earlier one",
+                    )
+                if relation.scope == "sentence" and sentence_of[target] != sentence_of[query]:
+                    raise self.file.error(
+                        link.line,
+                        f"{forms[target]!r} stands in another sentence than {forms[query]!r}",
+                        "Give the relation the scope 'passage', or keep to one sentence",
+                    )
+            yield Declared(relation, query, tuple(sorted(set(targets))))
+
+    def _links(self) -> Iterator[tuple[Text, Text]]:
+        """(relation's name, link) of the item."""
+        if "link" in self.node.items:
+            yield self._relation(), _text(self.file, "link", self.node.items["link"])
+        links = self.node.items.get("links")
+        if isinstance(links, Mapping):
+            for name, node in links.items.items():
+                named = Text(name, links.lines[name])
+                for link in node.items if isinstance(node, List) else [node]:
+                    yield named, _text(self.file, "links", link)
+        elif isinstance(links, List):
+            for link in links.items:
+                yield self._relation(), _text(self.file, "links", link)
+        elif links is not None:
+            raise self.file.error(links.line, "'links' is not a list", "Write one 'link' without s")
+        elif "link" not in self.node.items and "relation" in self.node.items:
+            raise self.file.error(
+                self.node.line, "a relation without a link", "Write 'link: later -> earlier'"
+            )
+
+    def _relation(self) -> Text:
+        name = self._setting("relation")
+        if name is None:
+            raise self.file.error(
+                self.node.line, "a link without a relation", "Name it: 'relation: pronoun'"
+            )
+        return name

@@ -1,0 +1,359 @@
+"""One head: what it is called and why, its numbers, its reach, and its sentences.
+
+Whether a head does everywhere what it is named for.
+
+Sentences with the attended words marked, readable without colour.
+
+What one head does on a text that the user typed.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from enum import Enum
+from itertools import groupby
+from math import inf
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from headprobe import format as numbers
+from headprobe import format as wording
+from headprobe.format import clip, fraction, plain
+from headprobe.report.best_heads import baseline_words, relation_words
+from headprobe.report.layout import LABEL, longest_word, marks, title
+from headprobe.results.views import HeadView, TextView, kind_of
+from headprobe.runs.tables import Row
+
+DOMAIN_RELATIONS_SHOWN = 3
+"""Relations shown; all of them are in ``domains.csv``."""
+
+_ASKED = ("family", "relation", "looks_to")
+
+
+def draw_domains(
+    head: Row, relations: Sequence[Row], domains: Sequence[Row]
+) -> Iterator[RenderableType]:
+    """The gains of a head in each domain, for the relations that earned it a role, else for its
+    best one; nothing where the probes have one domain."""
+    earned = [_asked(row) for row in relations if row.text("role")]
+    best = (head.text("best_relation"), head.text("best_looks_to"))
+    chosen = earned or [asked for asked in map(_asked, relations) if asked[1:] == best]
+    found = {
+        asked: [row for row in domains if _asked(row) == asked]
+        for asked in chosen[:DOMAIN_RELATIONS_SHOWN]
+    }
+    told = [rows for rows in found.values() if len(rows) > 1]
+    if not told:
+        return
+    yield title("by domain")
+    words = [relation_words(rows[0]) for rows in told]
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("looks for", overflow="fold", min_width=longest_word(words))
+    table.add_column("domain", overflow="fold")
+    for name in ("n", "top1", "baseline", "gain"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for rows in told:
+        for place, row in enumerate(rows):
+            table.add_row(
+                "" if place else relation_words(row),
+                clip(row.text("domain"), 24),
+                f"{row.whole('n'):,}",
+                numbers.fraction(row.number("top1")),
+                numbers.fraction(row.number("baseline_top1")),
+                Text(numbers.signed(row.number("gain")), style="bold"),
+            )
+    yield Padding(table, (0, 0, 0, 2))
+
+
+def _asked(row: Row) -> tuple[str, str, str]:
+    family, relation, looks_to = (row.text(name) for name in _ASKED)
+    return family, relation, looks_to
+
+
+LONGEST_WORD = 40
+"""Characters after which a word is cut."""
+
+FAINT = ".00"
+"""A weight that is not worth a mark."""
+
+QUERY, FOUND, SEEN, MISSED, SAME = "bold reverse", "bold green", "yellow", "bold red", "bold cyan"
+
+
+class Outcome(Enum):
+    """What an example shows, in the order and the words of the page."""
+
+    HIT = "the head looks most at a target"
+    MISS = "and where it misses"
+    SAME_FORM = (
+        "and where it looks most at an antecedent of the same form, which -strict leaves out"
+    )
+
+
+def outcome_of(example: Mapping[str, Any]) -> Outcome:
+    """A strict relation does not count words of the query's own form. Where such a word is an
+    antecedent and gets most attention, the head is not wrong: it is no miss."""
+    if example["hit"]:
+        return Outcome.HIT
+    strongest = [int(place) for place, _ in example["attended"][:1]]
+    same_form = set(example.get("same_form", ()))
+    return Outcome.SAME_FORM if same_form.issuperset(strongest) and strongest else Outcome.MISS
+
+
+def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
+    """How to read the examples: an entry for every kind of mark that occurs in them."""
+    entries = [
+        (("‹word›", QUERY), " the word that looks back"),
+        (("[word .62]", FOUND), " looked at, with its weight"),
+    ]
+    if any(outcome_of(example) is not Outcome.HIT for example in examples):
+        entries.append((("{word}", MISSED), " a target not looked at most"))
+    if any(example.get("same_form") for example in examples):
+        entries.append(
+            (("[=word .62]", SAME), " an antecedent of the same form, left out by -strict")
+        )
+    key = Text("\n")
+    for place, (mark, meaning) in enumerate(entries):
+        key.append("\n" if place else "").append(*mark).append(meaning, style=LABEL)
+    return key
+
+
+def draw_excerpt(example: Mapping[str, Any]) -> Text:
+    """One example row (``results.examples``) as running text."""
+    query, targets = int(example["query"]), set(example["targets"])
+    missed = _missed(example)
+    same_form = set(example.get("same_form", ()))
+    weights = {int(place): fraction(float(weight)) for place, weight in example["attended"]}
+    glued, gaps = set(example["glued"]), set(example["gaps"])
+    line = Text()
+    for place, word in enumerate(example["words"]):
+        if place in gaps:
+            line.append("… " if place == 0 else " … ", style=LABEL)
+        elif place and place not in glued:
+            line.append(" ")
+        form, weight = clip(word, LONGEST_WORD), weights.get(place, FAINT)
+        weighed = form if weight == FAINT else f"{form} {weight}"
+        if place == query:
+            line.append(f"‹{form}›", style=QUERY)
+        elif place in missed or (missed and place in targets and weighed != form):
+            line.append(f"{{{weighed}}}", style=MISSED)
+        elif weighed != form and place in same_form:
+            line.append(f"[={weighed}]", style=SAME)
+        elif weighed != form:
+            line.append(f"[{weighed}]", style=FOUND if place in targets else SEEN)
+        else:
+            line.append(form)
+    return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
+
+
+def _missed(example: Mapping[str, Any]) -> set[int]:
+    """The word that a miss should have looked at: of a mention its head word (``expected``), else
+    the nearest target."""
+    if outcome_of(example) is not Outcome.MISS:
+        return set()
+    nearest = max(example["targets"], default=-1)
+    return {int(example.get("expected", nearest))}
+
+
+RELATIONS_SHOWN = 10
+"""Relations shown; all of them are in ``relations.csv``."""
+
+SPACIOUS = 96
+"""Characters below which p is not shown."""
+
+BAR = 40
+"""Characters of a full bar."""
+
+_BULLETS = {Outcome.HIT: "•", Outcome.MISS: "×", Outcome.SAME_FORM: "="}
+
+_EIGHTHS = " ▏▎▍▌▋▊▉"
+
+
+def draw_head(view: HeadView, console: Console) -> None:
+    """Print everything about the head, widest things cut to the console's width."""
+    console.print(_name(view.head))
+    console.print(Padding(Text(plain(view.head.text("reason"))), (0, 0, 0, 2)))
+    console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
+    for part in _relations(view.relations, console.width):
+        console.print(part)
+    for part in _profile(view.profile):
+        console.print(part)
+    for part in _sentences(view.examples):
+        console.print(part)
+    for part in draw_domains(view.head, view.relations, view.domains):
+        console.print(part)
+
+
+def _name(head: Row) -> Text:
+    kind = kind_of(head)
+    line = Text.assemble(
+        (head.text("name"), "bold"), "  ", (plain(kind), marks([kind])[kind].style)
+    )
+    if head.number("strength") is not None:
+        line.append(f", strength {numbers.fraction(head.number('strength'))}")
+    others = [role for role in head.text("roles").split(";") if role not in ("", kind, "redundant")]
+    if others:
+        line.append(f"   also {plain(', '.join(others))}")
+    if head.text("repeater_of"):
+        line.append(f"   repeats {plain(head.text('repeater_of'))}")
+    return line.append(f"   KV group {head.whole('kv_group')}", style=LABEL)
+
+
+def _shape(head: Row) -> Text:
+    attends = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
+    attends.append(("marks", numbers.fraction(head.number("punctuation"))))
+    speaks = [
+        ("entropy", f"{numbers.decimal(head.number('entropy'))} nats"),
+        ("distance", f"{numbers.decimal(head.number('distance'), 1)} words"),
+        ("output", f"{numbers.decimal(head.number('output_norm'))} x the layer's median"),
+    ]
+    lines = Text()
+    for parts in (attends, speaks):
+        lines.append("\n" if lines else "")
+        for place, (name, value) in enumerate(parts):
+            lines.append("   " if place else "").append(f"{name} ", style=LABEL).append(value)
+    return lines
+
+
+def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
+    known = [row for row in rows if row.whole("n")]
+    ordered = sorted(known, key=_rank)
+    more = len(ordered) - RELATIONS_SHOWN
+    yield title("relations", f"and {more} more: relations.csv" if more > 0 else "")
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    words = [relation_words(row) for row in ordered[:RELATIONS_SHOWN]]
+    table.add_column("looks for", overflow="fold", min_width=longest_word(words))
+    for name in ("n", "top1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("baseline", no_wrap=True)
+    table.add_column("gain", justify="right", no_wrap=True)
+    table.add_column("95 %", no_wrap=True)
+    if width >= SPACIOUS:
+        table.add_column("p", justify="right", no_wrap=True)
+    for row, looks_for in zip(ordered[:RELATIONS_SHOWN], words, strict=True):
+        role = row.text("role")
+        table.add_row(
+            Text.assemble(
+                (looks_for, marks([role])[role].style if role else ""), (_category(row), LABEL)
+            ),
+            f"{row.whole('n'):,}",
+            numbers.fraction(row.number("top1")),
+            baseline_words(row),
+            Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
+            numbers.span(row.number("gain_low"), row.number("gain_high")),
+            *([numbers.chance_of(row.number("p"))] if width >= SPACIOUS else []),
+        )
+    yield Padding(table, (0, 0, 0, 2))
+
+
+def _category(row: Row) -> str:
+    """What distance and parts of speech alone would score, on a line of its own, where the head
+    beats that, too."""
+    if row.text("beats") != "category" or row.number("category_top1") is None:
+        return ""
+    return f"\n  also beats category {numbers.fraction(row.number('category_top1'))}"
+
+
+def _rank(row: Row) -> tuple[bool, bool, float]:
+    """Earned relations first, those with too few instances to say anything (no q) last, else by
+    what the gain is at least."""
+    at_least = row.number("gain_low")
+    too_few = row.number("q") is None
+    return not row.text("role"), too_few, inf if at_least is None else -at_least
+
+
+def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
+    if not profile:
+        return
+    yield title("how far back", "share of its attention by distance in words")
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style=LABEL, no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for distance, share in profile:
+        table.add_row(distance, numbers.fraction(share), Text(bar(share), style="cyan"))
+    yield Padding(table, (0, 0, 0, 2))
+
+
+def bar(share: float, width: int = BAR) -> str:
+    """A bar of ``width`` characters for 1, to an eighth of a character."""
+    eighths = round(max(0.0, min(share, 1.0)) * width * 8)
+    return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
+
+
+def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
+    def asked(example: Mapping[str, Any]) -> str:
+        family, relation, looks_to = (str(example[k]) for k in ("family", "relation", "looks_to"))
+        return wording.relation_words(family, relation, looks_to)
+
+    for words, group in groupby(examples, key=asked):
+        found = list(group)
+        yield title(plain(words), "its clearest sentences")
+        for outcome in Outcome:
+            chosen = [example for example in found if outcome_of(example) is outcome]
+            if chosen and outcome is not Outcome.HIT:
+                yield Padding(Text(outcome.value, style=LABEL), (0, 0, 0, 2))
+            for example in chosen:
+                yield _item(draw_excerpt(example), _BULLETS[outcome])
+    if examples:
+        yield key_to_excerpts(examples)
+
+
+def _item(text: Text, bullet: str) -> Padding:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True, style=LABEL)
+    table.add_column(overflow="fold")
+    table.add_row(bullet, text)
+    return Padding(table, (0, 0, 0, 2))
+
+
+TEXT_WORDS_SHOWN = 4
+"""Words shown for each query, the strongest first."""
+
+LEAST_WEIGHT_SHOWN = 0.005
+"""Weights that would print as .00 are not shown."""
+
+
+def draw_text(view: TextView, console: Console) -> None:
+    """Print for each word what it looks at, strongest first."""
+    console.print(Text.assemble((plain(view.name), "bold"), " on your text"))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("word", no_wrap=True, overflow="ellipsis", max_width=24)
+    table.add_column("start", justify="right", no_wrap=True, style=LABEL)
+    table.add_column("itself", justify="right", no_wrap=True, style=LABEL)
+    table.add_column("looks at", overflow="fold")
+    shown = _told_apart(view.words)
+    for place, form in enumerate(shown):
+        if not view.usable[place]:
+            table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))
+            continue
+        row = view.weights[place]
+        sink, itself = fraction(view.sink[place]), fraction(row[place])
+        table.add_row(form, sink, itself, _looks_at(shown, row[:place]))
+    console.print(table)
+
+
+def _told_apart(words: Sequence[str]) -> list[str]:
+    """Every word as it is shown; from its second time on with its number, as probe files write it
+    (``the#2``)."""
+    met: Counter[str] = Counter()
+    shown = []
+    for word in words:
+        met[word] += 1
+        form = clip(word, LONGEST_WORD)
+        shown.append(form if met[word] == 1 else f"{form}#{met[word]}")
+    return shown
+
+
+def _looks_at(words: Sequence[str], weights: Sequence[float]) -> Text:
+    strongest = sorted(range(len(weights)), key=lambda place: -weights[place])[:TEXT_WORDS_SHOWN]
+    line = Text()
+    for place in strongest:
+        if weights[place] < LEAST_WEIGHT_SHOWN:
+            break
+        line.append("   " if line else "", style=LABEL)
+        line.append(words[place], style="" if line else "bold green")
+        line.append(f" {fraction(weights[place])}", style=LABEL)
+    return line

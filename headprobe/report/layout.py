@@ -1,0 +1,249 @@
+"""One letter and one colour for every role.
+
+Where words go: a console that never parses what it prints and never colours a file.
+
+Parts that pages share.
+
+A progress bar with rate and time left, gone when its stage is done.
+"""
+
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TextIO, cast
+
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, Task, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from headprobe.format import duration, plain
+from headprobe.progress import PlainProgress, Progress
+from headprobe.results.views import IDLE, NONE, REPEATER, kind_of
+from headprobe.runs.tables import Row
+
+LABEL = "grey50"
+"""The style of everything that only helps to read the rest."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """How a kind of head is drawn."""
+
+    letter: str
+    style: str
+
+
+_MARKS = {
+    "coreference": Mark("C", "bold magenta"),
+    "syntax": Mark("S", "bold cyan"),
+    "punctuation": Mark("P", "bold yellow"),
+    "positional": Mark("O", "green"),
+    "duplicate-token": Mark("D", "blue"),
+    "induction": Mark("I", "bold blue"),
+    "mixed": Mark("M", "bold white"),
+    "unnamed": Mark("U", "italic red"),
+    REPEATER: Mark("=", LABEL),
+    IDLE: Mark("z", LABEL),
+    NONE: Mark("·", LABEL),
+}
+
+
+@dataclass(frozen=True)
+class KindCount:
+    """A kind of head: how many heads hold it, and of how many it is the letter in the grid (the
+    strongest role, or what stands before every role: mixed, repeater, idle)."""
+
+    kind: str
+    heads: int
+    strongest: int
+
+
+def roles_of(head: Row) -> list[str]:
+    """All roles that the head holds, strongest first; that it is redundant is a kind, no role."""
+    roles = dict.fromkeys(head.text("roles").split(";"))
+    return [role for role in roles if role not in ("", "redundant")]
+
+
+def kinds(heads: Sequence[Row]) -> list[KindCount]:
+    """Each kind that occurs: named roles as METHOD lists them, the users' own after them, then
+    repeaters, idle heads, and those without a role."""
+    strongest = Counter(kind_of(head) for head in heads)
+    holding = Counter(kind for head in heads for kind in {kind_of(head), *roles_of(head)})
+    last = [REPEATER, IDLE, NONE]
+    ours = [kind for kind in _MARKS if kind not in last]
+    theirs = sorted(kind for kind in holding if kind not in _MARKS)
+    return [
+        KindCount(kind, holding[kind], strongest[kind])
+        for kind in [*ours, *theirs, *last]
+        if holding[kind]
+    ]
+
+
+def second_kind(head: Row, order: Sequence[str]) -> str:
+    """The role that the grid shows beside the head's kind: of the others that it holds, the first
+    in ``order``; empty where it holds no other."""
+    others = {role for role in roles_of(head) if role != kind_of(head)}
+    return next((kind for kind in order if kind in others), "")
+
+
+def marks(found: Iterable[str]) -> dict[str, Mark]:
+    """A mark for every kind, the users' own roles by a letter that is still free."""
+    chosen = dict(_MARKS)
+    for kind in found:
+        if kind not in chosen:
+            taken = {mark.letter for mark in chosen.values()}
+            free = [*kind.upper(), *"ABEFGHJKLNQRTVWXY0123456789?"]
+            letter = next((c for c in free if c.isascii() and c.isalnum() and c not in taken), "?")
+            chosen[kind] = Mark(letter, "bold green")
+    return chosen
+
+
+class _Quiet(Console):
+    """A reader that leaves early (``| head``) is no error."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+class _Trimmed:
+    """A stream without the blanks that tables leave at the ends of lines."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self.stream = stream
+
+    def write(self, text: str) -> int:
+        return self.stream.write(re.sub(r" +(?=\n|$)", "", text))
+
+    def flush(self) -> None:
+        self.stream.flush()
+
+    def isatty(self) -> bool:
+        return False
+
+    @property
+    def encoding(self) -> str:
+        return self.stream.encoding
+
+
+def console(stream: TextIO, width: int | None = None) -> Console:
+    """A console on ``stream``: no markup, no emoji codes, control codes only on a terminal."""
+    terminal = stream.isatty()
+    return _Quiet(
+        file=stream if terminal else cast(TextIO, _Trimmed(stream)),
+        width=width,
+        force_terminal=None if terminal else False,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        legacy_windows=False,
+    )
+
+
+LISTED = 8
+"""Names listed before the rest is counted."""
+
+
+def title(text: str, note: str = "") -> Text:
+    """The title of a part, after an empty line."""
+    return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
+
+
+def pairs_table() -> Table:
+    """Labels and what belongs to them."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    return table
+
+
+def filled(parts: Sequence[str], width: int, separator: str = ", ") -> str:
+    """``parts`` in lines of at most ``width`` characters, broken only between parts where those
+    fit: numbers stay beside their units and names."""
+    lines = [""]
+    for place, part in enumerate(parts):
+        ending = separator.rstrip() if place < len(parts) - 1 else ""
+        if lines[-1] and cell_len(lines[-1] + part + ending) > width:
+            lines[-1] = lines[-1].rstrip()
+            lines.append("")
+        lines[-1] += part + (separator if ending or place < len(parts) - 1 else "")
+    return "\n".join(lines)
+
+
+def longest_word(texts: Iterable[str], most: int = 24) -> int:
+    """Characters of the longest word: the width below which a table column would break words. At
+    most ``most``, as names that a user made up can be as long as a line."""
+    return min(most, max((cell_len(word) for text in texts for word in text.split()), default=0))
+
+
+def listed(names: Sequence[str], most: int = LISTED) -> str:
+    """Some names, the rest counted."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(plain(name) for name in names[:most]) + more
+
+
+class _Amount(TextColumn):
+    """``212/400 passages   31/s   0:06 left``, as far as it is known."""
+
+    def __init__(self) -> None:
+        super().__init__("")
+
+    def render(self, task: Task) -> Text:
+        unit = task.fields["unit"]
+        scale = 1.0
+        if unit == "bytes":
+            scale, unit = (1e6, "MB") if (task.total or 0) >= 1e6 else (1e3, "kB")
+        done = f"{task.completed / scale:,.0f}" if task.completed else ""
+        if task.total is not None:
+            done = f"{task.completed / scale:,.0f} of {task.total / scale:,.0f}"
+        done = f"{done} {unit}" if done else ""
+        speed = (task.speed or 0) / scale
+        rate = f"{speed:,.{0 if speed >= 10 else 1}f}/s" if speed else ""
+        left = f"{duration(task.time_remaining)} left" if task.time_remaining else ""
+        elapsed = "" if left or not task.elapsed else duration(task.elapsed)
+        return Text("   ".join(filter(None, (done.strip(), rate, left, elapsed))), style=LABEL)
+
+
+class LiveProgress:
+    """On a terminal: one line for the stage at work; nothing remains but warnings."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._console = console(stream)
+        self._bar: Bar | None = None
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.finish()
+        self._bar = Bar(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=24),
+            _Amount(),
+            console=self._console,
+            transient=True,
+        )
+        self._bar.add_task(plain(name), total=total, unit=plain(unit))
+        self._bar.start()
+
+    def advance(self, n: int = 1) -> None:
+        if self._bar is not None:
+            self._bar.advance(self._bar.task_ids[0], n)
+
+    def warn(self, text: str) -> None:
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), plain(text)))
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def progress_for(stream: TextIO | None = None, quiet: bool = False) -> Progress:
+    """A bar on a terminal, lines elsewhere, warnings alone with ``quiet``; on stderr by default."""
+    stream = sys.stderr if stream is None else stream
+    if quiet or not stream.isatty():
+        return PlainProgress(stream, quiet)
+
+    return LiveProgress(stream)

@@ -1,0 +1,206 @@
+"""The list of runs.
+
+Probe sets as people read them.
+
+What a scan would do, told before it does it (``--dry-run``).
+
+Which heads are called otherwise than before.
+
+What the self-test found, case by case.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.columns import Columns
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from headprobe import format as numbers
+from headprobe.format import clip, plain
+from headprobe.report.layout import LABEL, marks
+from headprobe.results.views import CaseResult, Change, Fault, Plan, ProbeSet, Sample, SelfTest
+from headprobe.runs.folder import Run
+
+
+def draw_runs(runs: Sequence[Run], console: Console) -> None:
+    """Print one line per run, in the order given."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("run", no_wrap=True, overflow="ignore")  # it is there to be copied
+    table.add_column("model", overflow="fold")
+    table.add_column("heads", justify="right", no_wrap=True)
+    table.add_column("probes", overflow="fold")
+    table.add_column("started (UTC)", no_wrap=True)
+    for run in runs:
+        model = run.manifest.model
+        names = ", ".join(clip(probe.name, 24) for probe in run.manifest.probes[:2])
+        more = len(run.manifest.probes) - 2
+        table.add_row(
+            plain(run.path.name),
+            clip(Path(model.asked).name if model.kind == "folder" else model.asked, 32),
+            f"{model.n_layers} x {model.n_heads}",
+            names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else ""),
+            plain(run.manifest.started[:16].replace("T", " ")),
+        )
+    console.print(table)
+
+
+def draw_probe_sets(sets: Sequence[ProbeSet], console: Console) -> None:
+    """Print one line per set."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("set", overflow="fold", style="bold")
+    for name in ("documents", "sentences", "words", "mentions"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("domains", overflow="fold")
+    for each in sets:
+        amounts = (each.documents, each.sentences, each.words, each.mentions)
+        domains = ", ".join(clip(domain, 24) for domain in each.domains if domain)
+        table.add_row(plain(each.name), *(f"{amount:,}" for amount in amounts), domains)
+    console.print(table)
+
+
+def draw_marks(marks: Sequence[tuple[str, str]], console: Console) -> None:
+    """Print each class of marks and its characters; other punctuation is ``other``."""
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, characters in marks:
+        table.add_row(plain(name), plain(characters))
+    console.print(table)
+
+
+def draw_samples(samples: Iterable[Sample], console: Console) -> None:
+    """Print sentences with their relations under them, then who is who in each document."""
+    for sample in samples:
+        domain = f"   {plain(sample.domain)}" if sample.domain else ""
+        console.print(Text.assemble((plain(sample.id), "bold"), (domain, LABEL)))
+        for sentence in sample.sentences:
+            console.print(Padding(Text(plain(sentence.text)), (0, 0, 0, 2)))
+            edges = "  ".join(
+                f"{plain(name)}({plain(word)}→{plain(head)})" for name, word, head in sentence.edges
+            )
+            if edges:
+                console.print(Padding(Text(edges, style=LABEL), (0, 0, 0, 4)))
+        for mentions in sample.chains:
+            same = " = ".join(clip(mention, 40) for mention in mentions)
+            console.print(Padding(Text.assemble(("same: ", LABEL), same), (0, 0, 0, 2)))
+        for name, query, targets in sample.declared:
+            link = f"{clip(query, 40)} → {', '.join(clip(target, 40) for target in targets)}"
+            console.print(Padding(Text.assemble((f"{plain(name)}: ", LABEL), link), (0, 0, 0, 2)))
+        console.print()
+
+
+def draw_plan(plan: Plan, console: Console) -> None:
+    """Print the plan."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("model", Text(plain(plan.model), style="bold"))
+    layers = numbers.count(plan.n_layers, "layer")
+    heads = f"{numbers.count(plan.n_heads, 'head')}, {numbers.groups(plan.n_kv_heads)}"
+    where = f"{plain(plan.dtype)} on {plain(plan.device)}"
+    if plan.quantization is not None:
+        where = f"{plain(plan.quantization)}, {where}"
+    if plan.dtype_reason:
+        where += f" ({plain(plan.dtype_reason)})"
+    table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
+    if plan.adapter is not None:
+        table.add_row("adapter", plain(plan.adapter))
+    for place, probe in enumerate(plan.probes):
+        words = numbers.count(probe.words, "word")
+        sentences = numbers.count(probe.sentences, "sentence")
+        table.add_row("" if place else "probes", f"{clip(probe.name, 40)}: {sentences}, {words}")
+    passages = numbers.count(plan.passages, "passage")
+    table.add_row("text", f"{passages}, {numbers.count(plan.tokens, 'token')}")
+    if plan.skipped:
+        table.add_row("skipped", f"{plan.skipped:,}")
+    if plan.controls:
+        table.add_row("controls", ", ".join(plan.controls))
+    table.add_row("run", plain(str(plan.target)))
+    console.print(table)
+    _relations(plan.relations, console)
+    console.print(Text("\ndry run: nothing was measured", style=LABEL))
+
+
+def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
+    found = [(name, n) for name, n in relations if n]
+    if not found:
+        console.print(
+            "\nno annotated relations: only probe-independent roles and redundancy are tested"
+        )
+        return
+    console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
+    ordered = sorted(found, key=lambda each: -each[1])
+    entries = [Text.assemble(f"{n:>7,}  ", (plain(name), LABEL)) for name, n in ordered]
+    console.print(Columns(entries, padding=(0, 3), equal=True, column_first=True))
+
+
+CHANGES_SHOWN = 16
+"""Heads shown; the rest is counted."""
+
+
+def draw_changes(changes: Sequence[Change], console: Console) -> None:
+    """Print how many heads changed their role, and which."""
+    if not changes:
+        console.print(Text("\nno head changed its role", style="bold"))
+        return
+    whose = "its" if len(changes) == 1 else "their"
+    title = f"{numbers.count(len(changes), 'head')} changed {whose} role"
+    console.print(Text(f"\n{title}", style="bold"))
+    chosen = marks(role for change in changes for role in (change.was, change.now))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    for name in ("head", "was", "is now"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("because", overflow="fold", style=LABEL)
+    for change in changes[:CHANGES_SHOWN]:
+        roles = (Text(clip(role, 16), chosen[role].style) for role in (change.was, change.now))
+        table.add_row(plain(change.name), *roles, plain(change.reason))
+    if len(changes) > CHANGES_SHOWN:
+        table.add_row("", "", "", f"and {len(changes) - CHANGES_SHOWN:,} more")
+    console.print(table)
+
+
+def draw_selftest(found: SelfTest, console: Console) -> None:
+    """Print a line for each planted case, the sums of the others, and every fault."""
+    console.print(_table([*(case for case in found.cases if case.planted), *found.totals]))
+    console.print()
+    faults = [(case, fault) for case in found.cases for fault in case.faults]
+    if faults:
+        console.print(_fault_table(faults))
+        console.print()
+    if found.right:
+        console.print(f"every planted head was found, and nothing else ({found.seconds:.0f} s)")
+    else:
+        console.print("this is a bug of headprobe: please report the lines above")
+
+
+def _table(cases: Sequence[CaseResult]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    table.add_column("checkpoint", overflow="fold")
+    for name in ("heads", "planted", "found", "missed"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("falsely named", justify="right", max_width=7)
+    for case in cases:
+        table.add_row(
+            plain(case.case),
+            *(f"{n:,}" for n in (case.heads, case.planted, case.found, case.missed)),
+            Text(f"{case.falsely_named:,}", style="bold red" if case.falsely_named else ""),
+        )
+    return table
+
+
+def _fault_table(faults: Sequence[tuple[CaseResult, Fault]]) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+    for name in ("head", "planted as", "fault"):
+        table.add_column(name)
+    table.add_column("checkpoint, and the reason that the run gives", overflow="fold")
+    for case, fault in faults:
+        table.add_row(
+            plain(fault.head),
+            plain(fault.planted),
+            ("falsely " if fault.named else "missed: ") + plain(fault.role),
+            f"{plain(case.case)}: {plain(fault.reason)}",
+        )
+    return table

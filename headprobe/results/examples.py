@@ -1,0 +1,449 @@
+"""Sentences as evidence: where a head found what it looks for, and where it did not.
+
+What heads look for that no probe asks about, as instances among the example rows: to be shown,
+never to be counted.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from headprobe.analysis.behaviour import Conduct
+from headprobe.analysis.candidates import Candidates
+from headprobe.analysis.distance_control import choices
+from headprobe.analysis.evidence import Bools, Floats, Ints, mean_profile
+from headprobe.format import relation_name
+from headprobe.roles.verdict import Verdict
+from headprobe.runs.instances import Instances, Integers, RelationInstances
+from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import (
+    DEPRELS,
+    DUPLICATE,
+    INDUCTION,
+    POSITIONAL,
+    UNNAMED,
+    Relation,
+    head_name,
+)
+
+
+def earlier_copies(instances: Instances, role: str) -> RelationInstances:
+    """To the earlier words of the query's lower-cased form."""
+    form = instances.folded_form
+    relation = Relation(role, "a word", "its earlier copy")
+    return _example_instances(instances, relation, lambda query, words: form[words] == form[query])
+
+
+def after_copies(instances: Instances, role: str) -> RelationInstances:
+    """To the words after these."""
+    form = instances.folded_form
+
+    def follows(query: int, words: Ints) -> Bools:
+        return np.asarray((instances.place[words] > 0) & (form[words - 1] == form[query]))
+
+    return _example_instances(
+        instances, Relation(role, "a word", "the word after its earlier copy"), follows
+    )
+
+
+def labelled(instances: Instances, role: str, pair: int) -> RelationInstances:
+    """From words of the first label of a deprel pair (``vocabulary``) to those of the second
+    one."""
+    asking, asked = divmod(pair, len(DEPRELS))
+    deprel = instances.deprel
+    relation = Relation(role, DEPRELS[asking] or "others", DEPRELS[asked] or "others")
+    return _example_instances(
+        instances,
+        relation,
+        lambda query, words: (deprel[words] == asked) & (deprel[query] == asking),
+    )
+
+
+def habitual(instances: Instances, role: str, profile: Floats) -> RelationInstances:
+    """To the word that a head's mean attention per distance, ``profile`` [D], would choose."""
+    rows = Candidates(instances, _queries(instances), "passage", strict=False)
+    distance = choices(rows, profile[None])["habit"][:, 0]
+    chosen = dict(zip(rows.query.tolist(), (rows.query - distance).tolist(), strict=True))
+    relation = Relation(role, "a word", "the word at its usual distance")
+    return _example_instances(instances, relation, lambda query, words: words == chosen[query])
+
+
+def _queries(instances: Instances) -> Ints:
+    return np.unique(instances.example_words).astype(np.int64)
+
+
+def _example_instances(
+    instances: Instances, relation: Relation, is_target: Callable[[int, Ints], Bools]
+) -> RelationInstances:
+    """The example rows, with those of the usable earlier words of the passage that are targets."""
+    queries, targets = [], []
+    for query in _queries(instances).tolist():
+        words = np.arange(instances.passage_first[instances.passage[query]], query)
+        words = words[instances.usable[words]]
+        found = words[is_target(query, words)]
+        if len(found):
+            queries.append(query)
+            targets.append(found)
+    edges = np.cumsum([0, *(len(found) for found in targets)])
+    return RelationInstances(
+        relation,
+        np.array(queries, dtype=np.int64),
+        edges[:-1],
+        edges[1:],
+        np.concatenate([*targets, np.zeros(0, dtype=np.int64)]).astype(np.int64),
+    )
+
+
+HITS, MISSES, SAME_FORMS = 5, 2, 1
+"""Instances shown per head and relation: hits, misses, and those where an antecedent that a strict
+relation leaves out, as it has the query's form, gets most attention."""
+
+RELATIONS = 3
+"""Relations shown per head."""
+
+ATTENDED = 3
+"""Attended words shown per instance."""
+
+BEFORE, AFTER, AROUND = 24, 8, 4
+"""Words shown before and after the query (within its sentence), and around far words."""
+
+AT_ONCE = 1 << 17
+"""Instances by heads that are looked at together."""
+
+Example = dict[str, Any]
+
+_Head = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The instances of a relation among the example rows: which row [J] and query [J], and the
+    folded forms of the query and of its nearest target. The ``targets`` [K] of each are those from
+    ``first`` [J + 1] on; ``keys`` [K] names each pair of instance and target by one number,
+    ascending. ``left_out`` names in the same way the pairs of instance and word that the relation
+    would count were it not strict."""
+
+    relation: Relation
+    row: Integers
+    query: Integers
+    targets: Integers
+    first: Integers
+    forms: tuple[tuple[int, int], ...]
+    keys: Integers
+    left_out: Integers
+
+    def left_out_of(self, instance: int, words: int) -> list[int]:
+        """The words left out of one instance's targets; ``words`` is how many the run has."""
+        low, high = np.searchsorted(self.left_out, [instance * words, (instance + 1) * words])
+        return [int(key) - instance * words for key in self.left_out[low:high]]
+
+
+class _Chosen(NamedTuple):
+    """The instances [I] of a head that are shown, the first of them ``hits``: the ``weight`` [I] on
+    the best target, and the words that the head attends to most with their weights [I, S]."""
+
+    instance: Integers
+    hits: int
+    weight: Any
+    numbers: Integers
+    weights: Any
+
+
+def write_examples(
+    path: Path,
+    instances: Instances,
+    tallies: Tallies,
+    conduct: Conduct,
+    verdicts: Sequence[Verdict],
+) -> None:
+    """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
+
+    Lines begin with layer and head, by which ``Run.examples`` finds them."""
+    encode = json.JSONEncoder(ensure_ascii=False).encode
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        rows = examples(instances, tallies, conduct, verdicts)
+        file.writelines(_visible(encode(row)) + "\n" for row in rows)
+
+
+def examples(
+    instances: Instances, tallies: Tallies, conduct: Conduct, verdicts: Iterable[Verdict]
+) -> Iterator[Example]:
+    """Per head, for what its claims are about (else its best relation): up to five hits, those with
+    most attention on a target first, and up to two misses."""
+    subjects = {(each.layer, each.head): _subjects(each, conduct) for each in verdicts}
+    heads_of: dict[_Subject, list[_Head]] = defaultdict(list)
+    for head, theirs in subjects.items():
+        for subject in theirs:
+            heads_of[subject].append(head)
+    shown: dict[tuple[_Head, _Subject], tuple[_Asked, _Chosen]] = {}
+    for subject, heads in heads_of.items():
+        asked = _ask(instances, _instances_of(subject, instances, tallies))
+        for head, chosen in zip(heads, _choose(instances, tallies, asked, heads), strict=True):
+            shown[head, subject] = asked, chosen
+    text = _Text(instances)
+    for head in sorted(subjects):
+        for asked, chosen in (shown[head, subject] for subject in subjects[head]):
+            named = {
+                "layer": head[0],
+                "head": head[1],
+                "name": head_name(*head),
+                "family": asked.relation.family,
+                "relation": relation_name(asked.relation),
+                "looks_to": asked.relation.looks_to,
+            }
+            for place in range(len(chosen.instance)):
+                yield named | _excerpt(text, asked, chosen, place)
+
+
+class _Subject(NamedTuple):
+    """What examples are about: a relation of the run, or what a role without one looks for (for
+    unnamed heads a pair of labels, for positional ones a matter of the head)."""
+
+    relation: int | None
+    role: str = ""
+    labels: int = -1
+    head: _Head = (-1, -1)
+
+
+def _subjects(verdict: Verdict, conduct: Conduct) -> list[_Subject]:
+    at, subjects = (verdict.layer, verdict.head), []
+    for claim in verdict.claims:
+        if claim.relation is not None:
+            subjects.append(_Subject(claim.relation))
+        elif claim.role == UNNAMED:
+            pairs = conduct.agreement.turns[at].tolist()
+            subjects += [_Subject(None, UNNAMED, labels=pair) for pair in pairs if pair >= 0]
+        elif claim.role == POSITIONAL:
+            subjects.append(_Subject(None, POSITIONAL, head=at))
+        else:
+            subjects.append(_Subject(None, claim.role))
+    if not subjects and verdict.best_relation is not None:
+        subjects = [_Subject(verdict.best_relation)]
+    return list(dict.fromkeys(subjects))[:RELATIONS]
+
+
+def _instances_of(subject: _Subject, instances: Instances, tallies: Tallies) -> RelationInstances:
+    if subject.relation is not None:
+        return instances.of(subject.relation)
+    if subject.role == UNNAMED:
+        return labelled(instances, UNNAMED, subject.labels)
+    if subject.role == POSITIONAL:
+        profiles = mean_profile(tallies, "profile").reshape(tallies["profile"].shape)
+        return habitual(instances, POSITIONAL, profiles[subject.head])
+    looked_for = {DUPLICATE: earlier_copies, INDUCTION: after_copies}
+    return looked_for[subject.role](instances, subject.role)
+
+
+def _ask(instances: Instances, found: RelationInstances) -> _Asked:
+    shown = instances.example_words
+    order = np.argsort(shown, kind="stable")
+    place = np.searchsorted(shown[order], found.query)
+    place = np.minimum(place, max(len(shown) - 1, 0))
+    is_shown = shown[order][place] == found.query if len(shown) else np.zeros(len(found), bool)
+    chosen = np.flatnonzero(is_shown)
+    query, form = found.query[chosen], instances.folded_form
+    of, targets = found.targets_of(chosen)
+    nearest = form[found.nearest[chosen]] if len(chosen) else chosen
+    forms = tuple(zip(form[query].tolist(), nearest.tolist(), strict=True))
+    row = order[place[chosen]] if len(shown) else chosen
+    first = np.searchsorted(of, np.arange(len(chosen) + 1))
+    keys = of * len(instances.form) + targets
+    left_out = _left_out(instances, found.relation, query)
+    return _Asked(found.relation, row, query, targets, first, forms, keys, left_out)
+
+
+def _left_out(instances: Instances, relation: Relation, query: Integers) -> Integers:
+    """Keys of the words with the query's own form that a strict relation leaves out of the targets
+    of each ``query`` [J], ascending; none of other relations."""
+    name = relation.name.removesuffix("-strict")
+    numbers = [
+        number
+        for number, other in enumerate(instances.relations)
+        if relation.strict and not other.strict and other.family == relation.family
+        if other.name == name and other.looks_to == relation.looks_to
+    ]
+    size, form = len(instances.form), instances.folded_form
+    words: dict[int, set[int]] = defaultdict(set)
+    asking = set(query.tolist())
+    for number in numbers:
+        found = instances.of(number)
+        chosen = np.flatnonzero(np.isin(found.query, list(asking)))
+        of, targets = found.targets_of(chosen)
+        own = form[targets] == form[found.query[chosen][of]]
+        for word, target in zip(found.query[chosen][of][own], targets[own], strict=True):
+            words[int(word)].add(int(target))
+    keys = [j * size + word for j, asks in enumerate(query.tolist()) for word in words[asks]]
+    return np.array(sorted(keys), dtype=np.int64)
+
+
+def _choose(
+    instances: Instances, tallies: Tallies, asked: _Asked, heads: Sequence[_Head]
+) -> Iterator[_Chosen]:
+    """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
+    count = len(asked.row)
+    start = instances.passage_first[instances.passage[asked.query]][:, None, None]
+    size = max(1, AT_ONCE // max(count, 1))
+    for some in (heads[first : first + size] for first in range(0, len(heads), size)):
+        place = (asked.row[:, None], *np.array(some).T)
+        words = tallies["example_word"][place].astype(np.int64)
+        weights = tallies["example_weight"][place].astype(np.float64)
+        numbers = np.where(words > 0, words - 1 + start, asked.query[:, None, None])
+        keys = np.arange(count)[:, None, None] * len(instances.form) + numbers
+        is_target = _among(keys, asked.keys)
+        is_other = _candidates(instances, asked, numbers) & ~is_target
+        on_target = _most(np.where(is_target, weights, 0))
+        on_other = _most(np.where(is_other, weights, 0))
+        is_query = numbers == asked.query[:, None, None]
+        on_any = _most(np.where(is_query, 0, weights))
+        on_left_out = _most(np.where(_among(keys, asked.left_out), weights, 0))
+        hits, missed = on_target > on_other, (on_other >= on_target) & (on_other > 0)
+        same_form = ~hits & (on_left_out > 0) & (on_left_out >= on_any)
+        groups = (
+            (hits, on_target, HITS),
+            (missed & ~same_form, on_other, MISSES),
+            (same_form, on_left_out, SAME_FORMS),
+        )
+        ordered = [
+            (np.argsort(np.where(which, -amount, 1), axis=0, kind="stable").T, which.sum(0), most)
+            for which, amount, most in groups
+        ]
+        for n in range(len(some)):
+            shown = [
+                _varied(asked, order[n][: count[n]].tolist(), most)
+                for order, count, most in ordered
+            ]
+            i = np.array([each for group in shown for each in group], dtype=np.int64)
+            yield _Chosen(i, len(shown[0]), on_target[i, n], numbers[i, n], weights[i, n])
+
+
+def _among(keys: Integers, known: Integers) -> Any:
+    """Which of ``keys`` are among ``known`` (ascending)."""
+    if not len(known):
+        return np.zeros(keys.shape, dtype=np.bool_)
+    return known[np.searchsorted(known, keys).clip(max=len(known) - 1)] == keys
+
+
+def _most(weights: Any) -> Any:
+    """[J, N]: the largest of [J, N, S]; along an axis so short numpy's own takes four times as
+    long."""
+    return np.maximum.reduce([weights[..., place] for place in range(weights.shape[-1])])
+
+
+def _candidates(instances: Instances, asked: _Asked, numbers: Integers) -> Any:
+    """[J, N, S]: which of the strongest words compete with the targets (METHOD section 2)."""
+    relation = asked.relation
+    query = asked.query[:, None, None]
+    competing = (numbers < query) & instances.usable[numbers]
+    if relation.scope == "sentence":
+        competing &= numbers >= instances.sentence_first[query]
+    if relation.strict:
+        competing &= instances.folded_form[numbers] != instances.folded_form[query]
+    return competing
+
+
+def _varied(asked: _Asked, ordered: Sequence[int], most: int) -> list[int]:
+    """The first ``most`` of ``ordered``, those with a new pair of query and target forms first."""
+    seen: set[tuple[int, int]] = set()
+    fresh: list[int] = []
+    rest: list[int] = []
+    for place, i in enumerate(ordered):
+        (rest if asked.forms[i] in seen else fresh).append(place)
+        seen.add(asked.forms[i])
+        if len(fresh) == most:
+            break
+    return [ordered[place] for place in sorted((fresh + rest)[:most])]
+
+
+class _Text:
+    """What is read of the instances word by word: arrays are slow at that, lists take much room."""
+
+    def __init__(self, instances: Instances) -> None:
+        self.instances = instances
+        self.forms: list[str] = instances.forms.tolist()
+        self.form, self.space = (
+            memoryview(np.ascontiguousarray(each).data)
+            for each in (instances.form, instances.space)
+        )
+        self._around: dict[int, tuple[int, int, int, int]] = {}
+
+    def around(self, word: int) -> tuple[int, int, int, int]:
+        """The first and the last word of the sentence, the passage, and its first word."""
+        if word not in self._around:
+            starts, passage = self.instances.sentence_first, int(self.instances.passage[word])
+            last = int(np.searchsorted(starts, starts[word], side="right")) - 1
+            low = int(self.instances.passage_first[passage])
+            self._around[word] = int(starts[word]), last, passage, low
+        return self._around[word]
+
+
+def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Example:
+    """The words around query, targets and attended words; ``gaps`` are the places in ``words``
+    before which some were left out (their number: after the last), ``glued`` those without a space
+    before them. ``expected`` is the target that counts as missed in a miss, ``same_form`` are the
+    antecedents that a strict relation leaves out."""
+    i = int(chosen.instance[number])
+    query, targets = int(asked.query[i]), asked.targets[slice(*asked.first[i : i + 2])].tolist()
+    pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
+    strongest = sorted(pairs, key=lambda each: -each[1])
+    attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
+    first, last, passage, low = text.around(query)
+    kept = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
+    expected = _expected(text.instances, asked.relation, targets)
+    for far in [expected, *(number for number, _ in attended)]:
+        # nothing after the query's sentence: it would look as if the text ended there
+        kept.update(range(max(low, far - AROUND), min(last, far + AROUND) + 1))
+    shown = sorted(kept)
+    place = {number: index for index, number in enumerate(shown)}
+    jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
+    return {
+        "hit": number < chosen.hits,
+        "weight": _rounded(chosen.weight[number]),
+        "passage": str(text.instances.passage_ids[passage]),
+        "words": [text.forms[text.form[number]] for number in shown],
+        "glued": [j for j, number in enumerate(shown) if j and not text.space[number]],
+        "gaps": [0] * int(shown[0] > low) + jumps + [len(shown)] * int(shown[-1] < last),
+        "query": place[query],
+        "targets": [place[target] for target in targets if target in place],
+        "expected": place[expected],
+        "same_form": [
+            place[word] for word in asked.left_out_of(i, len(text.instances.form)) if word in place
+        ],
+        "attended": [[place[number], _rounded(amount)] for number, amount in attended],
+    }
+
+
+def _expected(instances: Instances, relation: Relation, targets: Sequence[int]) -> int:
+    """The nearest target; of a mention its head word, which need not be its last.
+
+    Targets of coreference are all words of earlier mentions. The last run of adjacent targets is
+    the nearest mention, and its head the first word there of which a mention ends with the run
+    (mentions inside it, "[the king]'s son", end earlier); else its last word, as for mentions
+    without a declared head (METHOD section 2)."""
+    last = targets[-1]
+    if relation.family != "coreference":
+        return last
+    first = last
+    while first - 1 in targets:
+        first -= 1
+    ends = instances.mention_end[first : last + 1].tolist()
+    return next((first + place for place, end in enumerate(ends) if end == last), last)
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+_UNSEEN = re.compile(
+    "[\x7f-\x9f\u00ad\u061c\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def _visible(line: str) -> str:
+    """JSON with characters that hide or reorder text as escapes; reading gives them back."""
+    return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

@@ -1,0 +1,279 @@
+"""The rules by which evidence becomes roles: typed, from YAML, known by a hash."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_origin
+
+import yaml
+
+from headprobe.errors import HeadprobeError
+from headprobe.resources import configs_folder
+from headprobe.vocabulary import DUPLICATE, INDUCTION, MIXED, NONE, POSITIONAL, REDUNDANT, UNNAMED
+
+RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
+"""Roles that are no matter of one relation; rules may not define them."""
+
+_ROLE_NAME = re.compile(r"[^\W\d_][\w.:+-]{0,39}")  # as of relations; ``roles`` divides by ;
+
+
+@dataclass(frozen=True, slots=True)
+class RoleRule:
+    """A role is earned by relations of ``family``: of all, or of those named ``relation``, or with
+    ``strict`` of those without the query's own form. ``beats`` says what must be beaten; with
+    ``norm_above_habit`` share_norm must be above habit_share as well."""
+
+    family: str
+    relation: str = ""
+    strict: bool = False
+    beats: Literal["distance", "category"] = "distance"
+    norm_above_habit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PositionalRule:
+    explained: float
+    min_kept: float
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyingRule:
+    margin: float
+    min_mass: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnnamedRule:
+    agreement: float
+    moved: float
+    min_attention: float
+
+
+@dataclass(frozen=True, slots=True)
+class IdleRule:
+    output_norm: float
+    residual_share: float
+
+
+@dataclass(frozen=True, slots=True)
+class RepeaterRule:
+    affinity: float
+    cosine: float
+    within_group: float
+    certain: float
+    min_groups: int
+    min_rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class SinkRule:
+    weight: float
+    min_passages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every threshold of METHOD section 5; ``configs/roles.yaml`` says what each means."""
+
+    confidence: float
+    margin: float
+    min_n: int
+    min_mass: float
+    max_q: float
+    min_forms: int
+    min_form_folds: float
+    power: float
+    mixed: float
+    max_bits: float
+    roles: Mapping[str, RoleRule]
+    positional: PositionalRule
+    copying: CopyingRule
+    unnamed: UnnamedRule
+    idle: IdleRule
+    repeater: RepeaterRule
+    sinks: SinkRule
+
+    @property
+    def sha256(self) -> str:
+        """A hash of the values, so that comments and the order of keys do not matter."""
+        return hashlib.sha256(json.dumps(self._values, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def _values(self) -> dict[str, Any]:
+        roles = {name: asdict(role) for name, role in self.roles.items()}
+        return {**asdict(self), "roles": roles}
+
+    def changed(self, base: "Rules") -> list[str]:
+        """What is otherwise than in ``base``, as a rules file would say it: ``margin: 0.2``, or
+        ``roles.negation`` where a role is."""
+        mine, theirs = _flat(self._values), _flat(base._values)
+        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+        return [
+            f"{name}: {mine[name]:g}" if isinstance(mine.get(name), int | float) else name
+            for name in names
+        ]
+
+    def save(self, path: Path) -> None:
+        """Write all of them as YAML, from which ``load_rules`` makes the same rules again."""
+        values = {**self._values, "roles": {}}
+        for name, role in self._values["roles"].items():
+            values["roles"][name] = {key: value for key, value in role.items() if value is not None}
+        path.write_text(yaml.safe_dump(values, sort_keys=False), encoding="utf-8")
+
+
+def load_rules(path: Path | None = None) -> Rules:
+    """The packaged rules, with what ``path`` changes. HeadprobeError for what is not a rule."""
+    default = configs_folder() / "roles.yaml"
+    values = _read(default)
+    if path is not None:
+        values = _overlay(values, _read(path))
+    return _rules(values, str(path or default))
+
+
+class _Twice(Exception):  # noqa: N818
+    def __init__(self, key: str, line: int) -> None:
+        self.key, self.line = key[:60], line
+
+
+class _EachKeyOnce(yaml.SafeLoader):
+    """YAML as plain values; the library by itself takes the last of equal keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                if key.value in seen:
+                    raise _Twice(key.value, key.start_mark.line + 1)
+                seen.add(key.value)
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # noqa: S506
+    except OSError as error:
+        reason = error.strerror or "cannot be read"
+        raise HeadprobeError(str(path), reason, "Name a readable rules file") from error
+    except UnicodeDecodeError as error:
+        raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
+    except _Twice as error:
+        where = f"{path}:{error.line}"
+        raise HeadprobeError(where, f"{error.key!r} stands twice", "Keep one of them") from error
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        problem = getattr(error, "problem", None) or "malformed"
+        raise HeadprobeError(where, f"not YAML: {problem}", "Mend the line") from error
+    if not isinstance(values, dict):
+        raise HeadprobeError(str(path), "holds no rules", "Write lines such as 'margin: 0.10'")
+    return values
+
+
+_GROUPS: Mapping[str, type] = {
+    "positional": PositionalRule,
+    "copying": CopyingRule,
+    "unnamed": UnnamedRule,
+    "idle": IdleRule,
+    "repeater": RepeaterRule,
+    "sinks": SinkRule,
+}
+
+
+def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in changes.items():
+        nested = isinstance(value, dict) and isinstance(base.get(key), dict)
+        merged[key] = _overlay(base[key], value) if nested else value
+    return merged
+
+
+def _rules(values: dict[str, Any], where: str) -> Rules:
+    given = dict(values)
+    parts: dict[str, Any] = {}
+    for name, kind in _GROUPS.items():
+        parts[name] = _typed(kind, _mapping(given, name, where), where, f"{name}.")
+    roles = _mapping(given, "roles", where)
+    for name in roles:
+        if name in RESERVED or not isinstance(name, str):
+            raise HeadprobeError(where, f"role {name!r} cannot be defined", "Choose another name")
+        if not _ROLE_NAME.fullmatch(name):
+            raise HeadprobeError(
+                where,
+                f"role {name[:40]!r} is no name",
+                "Use up to 40 letters, digits and - _ . : +, a letter first",
+            )
+    parts["roles"] = {
+        name: _typed(RoleRule, _mapping(roles, name, where), where, f"roles.{name}.")
+        for name in roles
+    }
+    return _typed(Rules, given | parts, where, "")
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """``idle.output_norm`` and the like, a role staying whole."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            flat |= {f"{name}.{part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _mapping(values: dict[str, Any], name: str, where: str) -> dict[str, Any]:
+    part = values.get(name, {})
+    if not isinstance(part, dict):
+        raise HeadprobeError(
+            where, f"{name!r} is not a group of rules", "Indent its rules below it"
+        )
+    return part
+
+
+_Kind = TypeVar("_Kind")
+
+
+def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -> _Kind:
+    """A dataclass from a mapping that must fit it key by key."""
+    known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in known:
+            raise HeadprobeError(where, f"unknown rule '{prefix}{name}'", _nearest(name, known))
+        _check(known[name].type, value, where, f"{prefix}{name}")
+    exact = {
+        name: float(value) if known[name].type is float else value for name, value in values.items()
+    }
+    try:
+        return kind(**exact)
+    except TypeError as error:
+        missing = [name for name in known if name not in values]
+        what = f"lacks '{prefix}{missing[0]}'"
+        raise HeadprobeError(where, what, "Give it a value") from error
+
+
+def _check(kind: Any, value: object, where: str, name: str) -> None:
+    """A value of the rule's kind; numbers are not negative, and counts are whole."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    wanted = {
+        bool: (isinstance(value, bool), "true or false"),
+        str: (isinstance(value, str), "text"),
+        int: (isinstance(value, int) and number and value >= 0, "a whole number, 0 or more"),
+        float: (number and value >= 0, "a number, 0 or more"),  # type: ignore[operator]
+    }
+    if get_origin(kind) is Literal:
+        wanted[kind] = (value in get_args(kind), " or ".join(map(repr, get_args(kind))))
+    fits, remedy = wanted.get(kind, (True, ""))
+    if not fits:
+        raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")
+    if name in ("confidence", "power") and not 0 < float(value) < 1:  # type: ignore[arg-type]
+        raise HeadprobeError(where, f"'{name}' is {value!r}", "Give a number between 0 and 1")
+
+
+def _nearest(name: object, known: Iterable[str]) -> str:
+    close = get_close_matches(str(name), list(known))
+    return "Did you mean " + " or ".join(f"'{each}'" for each in close or known)

@@ -1,0 +1,138 @@
+"""Every baseline against a slow loop over words."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headprobe.analysis.baselines import (
+    Rule,
+    chance,
+    last_subject,
+    nearest_mention,
+    offset,
+    question_of,
+    same_form,
+    start,
+    uniform,
+)
+from headprobe.runs.instances import Instances
+from headprobe.vocabulary import DEPRELS
+from tests.helpers.evidence import (
+    PRONOUN,
+    RELATIONS,
+    candidates_by_hand,
+    footing_of,
+    instances_by_hand,
+    random_instances,
+)
+
+
+@pytest.fixture(params=range(6))
+def instances(request: pytest.FixtureRequest) -> Instances:
+    rng = np.random.default_rng(request.param)
+    return random_instances(rng, rng.integers(1, 40, size=6).tolist())
+
+
+@pytest.mark.parametrize("relation", range(len(RELATIONS)))
+def test_chance(instances: Instances, relation: int) -> None:
+    expected = [
+        len(targets) / len(candidates_by_hand(instances, RELATIONS[relation], query))
+        for query, targets in instances_by_hand(instances, relation)
+    ]
+    found = chance(question_of(instances, instances.of(relation))).hits
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("relation", range(len(RELATIONS)))
+def test_uniform(instances: Instances, relation: int) -> None:
+    expected = []
+    for query, targets in instances_by_hand(instances, relation):
+        candidates = candidates_by_hand(instances, RELATIONS[relation], query)
+        most = max(instances.tokens[word] for word in candidates)
+        longest = [word for word in candidates if instances.tokens[word] == most]
+        expected.append(sum(word in targets for word in longest) / len(longest))
+    found = uniform(question_of(instances, instances.of(relation))).hits
+    np.testing.assert_allclose(found, expected)
+
+
+@pytest.mark.parametrize("relation", range(len(RELATIONS)))
+def test_offset(instances: Instances, relation: int) -> None:
+    asked = instances_by_hand(instances, relation)
+    hits = {
+        distance: [query - distance in targets for query, targets in asked]
+        for distance in range(1, 41)
+    }
+    best = max(hits, key=lambda distance: sum(hits[distance]))
+    found = offset(question_of(instances, instances.of(relation)))
+    assert found.choice == str(best)
+    np.testing.assert_array_equal(found.hits, hits[best])
+
+
+@pytest.mark.parametrize("relation", range(len(RELATIONS)))
+def test_start(instances: Instances, relation: int) -> None:
+    asked = instances_by_hand(instances, relation)
+    place, sentence = instances.place, instances.sentence_first
+    hits = {
+        f"word {place_ + 1} of the {what}": [
+            query - from_[query] + place_ in targets for query, targets in asked
+        ]
+        for what, from_ in (("passage", place), ("sentence", np.arange(len(place)) - sentence))
+        for place_ in range(40)
+    }
+    best = max(hits, key=lambda choice: sum(hits[choice]))
+    found = start(question_of(instances, instances.of(relation)))
+    assert found.choice == best
+    np.testing.assert_array_equal(found.hits, hits[best])
+
+
+def by_rule(
+    instances: Instances, relation: int, suits: Callable[[int, int], bool]
+) -> tuple[list[float], bool]:
+    """Hits of choosing the nearest candidate that suits a query, and whether any ever did."""
+    hits, any_at_all = [], False
+    for query, targets in instances_by_hand(instances, relation):
+        candidates = candidates_by_hand(instances, RELATIONS[relation], query)
+        chosen = [word for word in candidates if suits(word, query)]
+        hits.append(float(bool(chosen) and chosen[-1] in targets))
+        any_at_all |= bool(chosen)
+    return hits, any_at_all
+
+
+@pytest.mark.parametrize("relation", range(len(RELATIONS)))
+@pytest.mark.parametrize("rule", [nearest_mention, same_form, last_subject])
+def test_rules_of_coreference(instances: Instances, relation: int, rule: Rule) -> None:
+    lowered = [str(instances.forms[index]).lower() for index in instances.form]
+    suits: dict[Rule, Callable[[int, int], bool]] = {
+        nearest_mention: lambda word, query: 0 <= instances.mention_end[word] < query,
+        same_form: lambda word, query: lowered[word] == lowered[query],
+        last_subject: lambda word, _: DEPRELS[instances.deprel[word]] == "nsubj",
+    }
+    hits, any_at_all = by_rule(instances, relation, suits[rule])
+    found = rule(question_of(instances, instances.of(relation)))
+    if found is None:
+        assert not any_at_all and rule is not same_form
+    else:
+        np.testing.assert_array_equal(found.hits, hits)
+        if RELATIONS[relation].strict and rule is same_form:
+            assert not found.hits.any()
+
+
+def test_without_mentions_or_syntax_their_rules_are_not_worked_out(instances: Instances) -> None:
+    bare = replace(
+        instances,
+        mention_end=np.full_like(instances.mention_end, -1),
+        deprel=np.zeros_like(instances.deprel),
+    )
+    question = question_of(bare, bare.of(RELATIONS.index(PRONOUN)))
+    assert nearest_mention(question) is None and last_subject(question) is None
+
+
+def test_only_relations_of_coreference_are_set_against_its_rules(instances: Instances) -> None:
+    sums = footing_of(instances, 2).baselines
+    assert list(sums)[-3:] == ["nearest_mention", "same_form", "last_subject"]
+    for index, relation in enumerate(RELATIONS):
+        expected = relation.family != "coreference"
+        assert [np.isnan(sums[name][index]).all() for name in list(sums)[-3:]] == [expected] * 3
+        assert not any(np.isnan(sums[name][index]).any() for name in list(sums)[:-3])

@@ -1,0 +1,272 @@
+"""Evidence end to end: from hits per instance to gains, p and q."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from headprobe.analysis.baselines import BASELINES, nearest_mention, question_of
+from headprobe.analysis.candidates import DOCUMENTS, group
+from headprobe.analysis.evidence import BEATS, Evidence
+from headprobe.analysis.gains import gains_over
+from headprobe.analysis.gains import weigh as weigh_with
+from headprobe.analysis.pos_control import category_hits, fit_tastes, pair_counts
+from headprobe.runs.instances import Instances
+from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import CATEGORIES, FOLDS
+from tests.helpers.evidence import (
+    MARKS,
+    OBJ,
+    PRONOUN,
+    PRONOUN_STRICT,
+    RELATIONS,
+    candidates_by_hand,
+    instances_by_hand,
+    random_instances,
+    tallies_of,
+)
+
+
+@dataclass(frozen=True)
+class Demands:
+    confidence: float = 0.95
+    min_n: int = 20
+    min_form_folds: float = 5
+
+
+def weigh(instances: Instances, tallies: Tallies, demands: Demands) -> Evidence:
+    return weigh_with(instances, tallies, fit_tastes(instances, tallies), demands)
+
+
+@pytest.fixture(scope="module")
+def instances() -> Instances:
+    return random_instances(np.random.default_rng(0), [30] * 30)
+
+
+def noise(rng: np.random.Generator, instances: Instances, relation: int, heads: int) -> np.ndarray:
+    """Hits [I, N] of heads that choose a candidate blindly."""
+    rows = []
+    for query, targets in instances_by_hand(instances, relation):
+        candidates = candidates_by_hand(instances, instances.relations[relation], query)
+        rows.append(rng.random(heads) < len(targets) / len(candidates))
+    return np.array(rows)
+
+
+def test_numbers_are_means_over_instances(instances: Instances) -> None:
+    rng = np.random.default_rng(1)
+    hits = {index: noise(rng, instances, index, 6) for index in range(len(RELATIONS))}
+    evidence = weigh(instances, tallies_of(instances, hits, 2, 3, mass=0.3), Demands())
+    names = list(evidence.baselines)
+    compared = 0
+    assert names == [
+        *("offset", "start", "chance", "uniform", "habit", "habit_length"),
+        *("nearest_mention", "same_form", "last_subject"),
+    ]
+    for index, hit in hits.items():
+        assert evidence.n[index] == len(hit)
+        np.testing.assert_allclose(evidence.top1[..., index].ravel(), hit.mean(0))
+        np.testing.assert_allclose(evidence.mass[..., index], 0.3)
+        folds = instances.document_fold[instances.passage[instances.of(index).query]]
+        rivals = np.stack(
+            [np.broadcast_to(each, (2, 3, 5))[..., index] for each in evidence.baselines.values()]
+        )
+        np.testing.assert_allclose(evidence.baseline_top1[..., index], np.nanmax(rivals, 0))
+        np.testing.assert_array_equal(evidence.baseline[..., index], np.nanargmax(rivals, 0))
+        asked = question_of(instances, instances.of(index))
+        for head, named in enumerate(evidence.baseline[..., index].ravel()):
+            if names[named] in BASELINES:
+                gains = hit[:, head] - BASELINES[names[named]](asked).hits
+                for half, parity in ((evidence.gain_a, 0), (evidence.gain_b, 1)):
+                    expected = gains[folds % 2 == parity].mean()
+                    assert half[..., index].flat[head] == pytest.approx(expected)
+                compared += 1
+    assert compared > 6
+    np.testing.assert_allclose(evidence.gain, evidence.top1 - evidence.baseline_top1, atol=1e-12)
+    np.testing.assert_allclose(evidence.strength, evidence.gain / (1 - evidence.baseline_top1))
+    assert (evidence.gain_low <= evidence.gain).all() and (
+        evidence.gain <= evidence.gain_high
+    ).all()
+
+
+def test_blind_heads_are_no_discovery(instances: Instances) -> None:
+    rng = np.random.default_rng(2)
+    hits = {index: noise(rng, instances, index, 400) for index in range(len(RELATIONS))}
+    evidence = weigh(instances, tallies_of(instances, hits, 20, 20), Demands())
+    for level in (0.01, 0.05, 0.2):
+        error = np.sqrt(level * (1 - level) / 400)
+        assert ((evidence.p <= level).mean((0, 1)) <= level + 3 * error).all()
+    assert (evidence.q > 0.05).all()
+
+
+def test_heads_on_the_first_words_gain_nothing(instances: Instances) -> None:
+    """What leaks from the sink falls on the first candidates, and stories begin with their hero."""
+    hits = {
+        index: np.array(
+            [
+                [candidates_by_hand(instances, relation, query)[0] in targets]
+                for query, targets in instances_by_hand(instances, index)
+            ]
+        )
+        for index, relation in enumerate(RELATIONS)
+    }
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
+    assert (evidence.q > 0.05).all()
+
+
+def test_a_perfect_head_is_found(instances: Instances) -> None:
+    relation = RELATIONS.index(PRONOUN_STRICT)
+    hits = {relation: np.ones((len(instances.of(relation)), 1))}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
+    assert evidence.gain_low[0, 0, relation] > 0.3 and evidence.q[0, 0, relation] < 1e-5
+    strictless = RELATIONS.index(PRONOUN)
+    assert evidence.q[0, 0, strictless] == evidence.q[0, 0, relation]
+    assert evidence.q[0, 0, RELATIONS.index(OBJ)] > 0.5
+
+
+def test_choosing_the_largest_baseline_costs_nothing(instances: Instances) -> None:
+    """The interval holds against every baseline, not only against the one named."""
+    relation = RELATIONS.index(MARKS)
+    hits = {relation: noise(np.random.default_rng(3), instances, relation, 1)}
+    tallies = tallies_of(instances, hits, 1, 1)
+    evidence = weigh(instances, tallies, Demands())
+    others = [
+        float(np.broadcast_to(each, (1, 1, 5))[0, 0, relation])
+        for each in evidence.baselines.values()
+    ]
+    at = (0, 0, relation)
+    half = (evidence.gain_high[at] - evidence.gain[at]) * 0.5
+    assert evidence.gain_low[at] < evidence.top1[at] - np.nanmax(others) - half
+    assert evidence.p[at] > 0.5
+
+
+def test_one_document_gives_gains_but_no_certainty() -> None:
+    rng = np.random.default_rng(4)
+    alone = random_instances(rng, [40, 40], documents=["same", "same"])
+    hits = {index: noise(rng, alone, index, 1) for index in range(len(RELATIONS))}
+    evidence = weigh(alone, tallies_of(alone, hits, 1, 1), Demands())
+    assert not np.isnan(evidence.gain).any()
+    assert np.isnan(evidence.gain_low).all() and np.isnan(evidence.q).all()
+
+
+def test_few_instances_are_not_tested(instances: Instances) -> None:
+    hits = {0: np.ones((len(instances.of(0)), 1))}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands(min_n=10**6))
+    assert not np.isnan(evidence.p).any()
+    assert np.isnan(evidence.q).all()
+
+
+def test_relations_without_instances_say_nothing() -> None:
+    empty = random_instances(np.random.default_rng(5), [9, 9], (OBJ, MARKS), asked=0.0)
+    evidence = weigh(empty, tallies_of(empty, {}, 2, 2), Demands())
+    assert evidence.n[0] == 0 and np.isnan(evidence.gain[..., 0]).all()
+    assert (evidence.baseline[..., 0] == -1).all() and evidence.best_start[0] == ""
+
+
+def test_text_without_relations() -> None:
+    plain = random_instances(np.random.default_rng(6), [9, 9], ())
+    evidence = weigh(plain, tallies_of(plain, {}, 2, 3), Demands())
+    assert evidence.gain.shape == (2, 3, 0)
+
+
+def test_the_rules_of_coreference_count_for_coreference(instances: Instances) -> None:
+    """A head that always looks at the nearest mention gains nothing but over the other rules."""
+    index = RELATIONS.index(PRONOUN)
+    follows = nearest_mention(question_of(instances, instances.of(index)))
+    assert follows is not None
+    hits = {index: follows.hits[:, None]}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
+    at = (0, 0, index)
+    rule = evidence.baselines["nearest_mention"]
+    assert evidence.top1[at] == pytest.approx(rule[index])
+    assert evidence.gain[at] <= 0 and evidence.p[at] >= 0.5 and evidence.beats[at] == 0
+    assert np.isnan(rule[RELATIONS.index(OBJ)]) and not np.isnan(evidence.gain).any()
+
+
+def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instances) -> None:
+    """Three heads: blind, as good as its own category profile, and better than that."""
+    index = RELATIONS.index(PRONOUN)
+    asked = instances.of(index)
+    pairs = pair_counts(instances)
+    profile = np.random.default_rng(7).random(CATEGORIES)
+    category = np.repeat((profile * pairs)[:, None], 3, axis=1).reshape(CATEGORIES, 1, 3)
+    plain = tallies_of(instances, {}, 1, 3, category=category)
+    both = category_hits(instances, [group(instances, index)], fit_tastes(instances, plain))
+    theirs = both[:, 0, DOCUMENTS, 0].sum(1).max()
+    hits = np.zeros((len(asked), 3))
+    hits[:, 0] = noise(np.random.default_rng(8), instances, index, 1)[:, 0]
+    hits[:, 2] = 1
+    evidence = weigh(
+        instances, tallies_of(instances, {index: hits}, 1, 3, category=category), Demands()
+    )
+    np.testing.assert_allclose(evidence.category_top1[0, :, index], theirs / len(asked))
+    np.testing.assert_allclose(
+        evidence.category_gain[0, :, index], hits.mean(0) - theirs / len(asked)
+    )
+    assert BEATS[evidence.beats[0, 2, index]] == "category"
+    assert evidence.beats[0, :2, index].tolist() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("over_all", "over_category", "without", "expected"),
+    [
+        (0.2, 0.2, 0.1, "category"),
+        (0.2, 0.0, 0.1, "distance"),
+        (0.0, 0.2, 0.0, ""),
+        (0.2, 0.2, -0.1, ""),
+    ],
+)
+def test_what_a_head_beats(
+    over_all: float, over_category: float, without: float, expected: str
+) -> None:
+    """Sums of 20 documents of 20 instances and of two forms, one of which may do it alone."""
+    sizes, hits = np.zeros(2 * FOLDS + 1), np.zeros((2 * FOLDS + 1, 1))
+    sizes[:20], sizes[FOLDS : FOLDS + 2], sizes[-1] = 20, 200, 400
+    hits[:20, 0] = 20 * 0.5 + np.random.default_rng(9).normal(0, 0.5, 20)
+    total = hits[:20].sum()
+    worse = (0.5 - over_all + without) * 200
+    hits[FOLDS : FOLDS + 2, 0], hits[-1] = (worse, total - worse), total
+    evenly = np.where(sizes > 0, sizes, 0)[:, None]
+    found = gains_over(
+        hits,
+        {4: evenly * (0.5 - over_all)},
+        np.array([evenly * (0.5 - over_category), evenly * 0.1]),
+        sizes,
+        Demands(),
+    )
+    assert BEATS[int(found.beats[0])] == expected and found.baseline[0] == 4
+    assert found.gain_without_form[0] == pytest.approx(without, abs=0.01)
+
+
+def test_reliability_is_the_correlation_of_the_halves(instances: Instances) -> None:
+    rng = np.random.default_rng(10)
+    able = rng.random(40)
+    hits = {0: (rng.random((len(instances.of(0)), 40)) < able).astype(float)}
+    evidence = weigh(instances, tallies_of(instances, hits, 4, 10), Demands())
+    pair = evidence.gain_a[..., 0].ravel(), evidence.gain_b[..., 0].ravel()
+    assert evidence.reliability[0] == pytest.approx(np.corrcoef(*pair)[0, 1])
+    assert evidence.reliability[0] > 0.9
+    assert np.isnan(evidence.reliability[1])  # none of these heads ever hit
+
+
+def test_two_heads_have_no_reliability(instances: Instances) -> None:
+    hits = {0: noise(np.random.default_rng(11), instances, 0, 2)}
+    evidence = weigh(instances, tallies_of(instances, hits, 1, 2), Demands())
+    assert np.isnan(evidence.reliability).all()
+
+
+def test_domains_part_the_instances() -> None:
+    rng = np.random.default_rng(12)
+    instances = random_instances(rng, [25] * 24, domains=["talk", "prose", "letter"] * 8)
+    hits = {index: noise(rng, instances, index, 4) for index in range(len(RELATIONS))}
+    evidence = weigh(instances, tallies_of(instances, hits, 2, 2), Demands())
+    assert evidence.domains == ("letter", "prose", "talk")
+    np.testing.assert_array_equal(evidence.domain_n.sum(0), evidence.n)
+    weights = (evidence.domain_n / evidence.n)[:, None, None]
+    for name in ("top1", "baseline_top1", "gain"):
+        parts = getattr(evidence, f"domain_{name}")
+        np.testing.assert_allclose((weights * parts).sum(0), getattr(evidence, name), atol=1e-12)
+    passages = instances.passage[instances.of(0).query]
+    there = instances.passage_domains[passages] == "prose"
+    np.testing.assert_allclose(
+        evidence.domain_top1[1, ..., 0].ravel(), np.array(hits[0])[there].mean(0)
+    )

@@ -1,0 +1,146 @@
+"""Text of any size: what is worked out in pieces is what it is as a whole."""
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headprobe.analysis import candidates as rows
+from headprobe.analysis import distance_control as habit
+from headprobe.analysis import pos_control as category_null
+from headprobe.analysis import shuffled_links
+from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, question_of
+from headprobe.analysis.gains import Footing, find_footing
+from headprobe.analysis.pos_control import by_category_alone, fit_tastes, plain_shifts
+from headprobe.analysis.shuffled_links import shuffle_links
+from headprobe.runs import instances as module
+from headprobe.runs.instances import Instances, pieces
+from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, LONGEST, UPOS
+from tests.helpers.evidence import MARKS, RELATIONS, STOPS, random_instances, tallies_of
+
+made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1, max_size=8))
+
+
+@contextmanager
+def cut_to(size: int) -> Iterator[None]:
+    """Every array of pairs or rows at most about so long."""
+    with pytest.MonkeyPatch.context() as patch:
+        for where in (module, category_null, shuffled_links):
+            patch.setattr(where, "PAIRS", size)
+        for where in (category_null, habit):
+            patch.setattr(where, "CACHED", max(1, size // 40))
+        patch.setattr(rows, "ROOM", max(1, size))
+        yield
+
+
+def drawn(seed: int, lengths: list[int]) -> tuple[Instances, Tallies]:
+    rng = np.random.default_rng(seed)
+    instances = random_instances(rng, lengths)
+    profiles = {name: rng.random((1, 3, LONGEST)) for name in ("profile", "profile_norm")}
+    category = rng.random((CATEGORIES, 1, 3))
+    return instances, tallies_of(instances, {}, 1, 3, category=category, **profiles)
+
+
+@settings(max_examples=30, deadline=None)
+@given(made, st.sampled_from([1, 30, 700]))
+def test_pieces_add_up_to_the_whole(text: tuple[int, list[int]], size: int) -> None:
+    instances, tallies = drawn(*text)
+    fitted = fit_tastes(instances, tallies)
+    chosen = np.array([2, 0])
+
+    def found() -> tuple[Footing, list[np.ndarray]]:
+        shifts = plain_shifts(fitted, chosen), by_category_alone(fitted)
+        return find_footing(instances, tallies, fitted), [*shifts]
+
+    whole, of_whole = found()
+    with cut_to(size):
+        cut, of_cut = found()
+        shuffled = shuffle_links(instances, 7)
+    for field in (each.name for each in fields(Footing)):
+        one, other = getattr(whole, field), getattr(cut, field)
+        if field == "baselines":
+            for name, sums in one.items():
+                np.testing.assert_array_equal(sums, other[name], name)
+        elif field.startswith("habit"):
+            np.testing.assert_allclose(one, other, rtol=1e-12)
+        else:
+            np.testing.assert_array_equal(one, other, field)
+    for one, other in zip(of_whole, of_cut, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
+    assert np.array_equal(shuffled.link_targets, shuffle_links(instances, 7).link_targets)
+
+
+@settings(max_examples=50, deadline=None)
+@given(made, st.integers(1, 60))
+def test_targets_of_each_instance(text: tuple[int, list[int]], size: int) -> None:
+    instances, _ = drawn(*text)
+    words = np.arange(len(instances.form))
+    bits = {relation: bit for bit, relation in enumerate((MARKS, STOPS))}
+    for number, relation in enumerate(RELATIONS):
+        asked = instances.of(number)
+        targets = [
+            asked.targets[a:b].tolist() for a, b in zip(asked.first, asked.stop, strict=True)
+        ]
+        if relation.every:
+            of_class = instances.usable & (instances.word_classes >> bits[relation] & 1 > 0)
+            for query, theirs in zip(asked.query, targets, strict=True):
+                here = (instances.passage == instances.passage[query]) & (words < query)
+                assert theirs == words[of_class & here].tolist()
+        assert all(theirs for theirs in targets)
+        assert asked.nearest.tolist() == [theirs[-1] for theirs in targets]
+        with cut_to(size):
+            laid_out = list(asked.pairs())
+        expected = [(i, word) for i, theirs in enumerate(targets) for word in theirs]
+        assert [pair for of, word in laid_out for pair in zip(of, word, strict=True)] == expected
+        longest = max(map(len, targets), default=0)
+        assert all(len(of) < size + longest for of, _ in laid_out)
+        for shift in (-1, 0, 1, 5):
+            asked_for = asked.query - shift
+            contained = [word in of for word, of in zip(asked_for, targets, strict=True)]
+            assert asked.contain(asked_for).tolist() == contained
+
+
+@given(st.lists(st.integers(0, 9)), st.integers(1, 30))
+def test_an_axis_in_pieces(counts: list[int], most: int) -> None:
+    found = list(pieces(np.array(counts, dtype=np.int64), most))
+    assert [place for some in found for place in range(some.start, some.stop)] == [
+        *range(len(counts))
+    ]
+    assert all(sum(counts[some]) < most + max(counts) for some in found if any(counts[some]))
+
+
+def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
+    instances = random_instances(np.random.default_rng(2), [3, 700, 0, 40])
+    found = category_null._rows(instances)
+    chosen = np.random.default_rng(3).choice(len(found.word), 60, replace=False)
+    expected = np.zeros((len(chosen), DISTANCE_BINS, len(UPOS)))
+    for place, query in enumerate(found.word[chosen].tolist()):
+        for word in range(int(instances.passage_first[instances.passage[query]]), query):
+            if instances.usable[word]:
+                bin_ = category_null._BINS[min(query - word, LONGEST)]
+                expected[place, bin_, instances.upos_number[word]] += 1
+    with cut_to(200):
+        counted = found.counts(chosen)
+    np.testing.assert_array_equal(counted, expected.reshape(counted.shape))
+
+
+def test_marks_before_every_word_take_no_room() -> None:
+    """Pairs of a word and an earlier mark are many times the words: never kept together."""
+    instances = random_instances(np.random.default_rng(4), [1500] * 4, (MARKS,))
+    asked = instances.of(0)
+    pairs = int((asked.stop - asked.first).sum())
+    kept = sum(len(getattr(asked, name)) for name in ("query", "first", "stop", "targets"))
+    assert kept <= 4 * len(instances.form) < pairs / 20
+    rules = [*BASELINES.values(), *BASELINES_OF_FAMILY["coreference"].values()]
+    with cut_to(1 << 13):
+        tracemalloc.start()
+        found = [rule(question_of(instances, asked)) for rule in rules]
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert len(found) == 7 and peak < 4 * pairs

@@ -1,0 +1,79 @@
+"""What a relation could show, and whether that is true."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from headprobe.analysis.intervals import OUT_OF_REACH, find_power
+from tests.analysis.test_calibration import Demands as Weighing
+from tests.analysis.test_calibration import Simulation
+
+
+@dataclass(frozen=True)
+class Demands(Weighing):
+    margin: float = 0.1
+    min_forms: int = 3
+    power: float = 0.8
+
+
+def test_detectable_is_the_formula_of_the_docstring() -> None:
+    evidence = Simulation(30).weigh(np.random.default_rng(0))
+    found = find_power(evidence, Demands())
+    degrees = min(evidence.document_folds[0], evidence.form_folds[0]) - 1
+    error = np.median((evidence.gain_high - evidence.gain) / stats.t.ppf(0.975, degrees))
+    assert found.error[0] == pytest.approx(error)
+    reach = stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)
+    assert found.detectable[0] == pytest.approx(0.1 + reach * error)
+    assert found.can_say[0] and not found.impossible[0] and found.why == ("",)
+
+
+def test_heads_of_the_detectable_gain_are_found_as_often_as_is_said() -> None:
+    demands = Demands(margin=0.05)
+    heads, n = 1500, 1000
+    plain = Simulation(heads, n=n, documents=40, forms=40, liking=(0.05, 0.05))
+    detectable = find_power(plain.weigh(np.random.default_rng(1)), demands).detectable[0]
+    able = replace(plain, gains={(0, head): float(detectable) for head in range(heads)})
+    evidence = able.weigh(np.random.default_rng(2))
+    assert (evidence.gain_low > demands.margin).mean() == pytest.approx(0.8, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("changes", "asked", "why"),
+    [
+        ({"n": 40}, {"min_n": 50}, "too few instances"),
+        ({"documents": 1}, {}, "fewer than two effective document folds"),
+        ({"forms": 2}, {}, "too few target forms"),
+        ({"forms": 1}, {"min_forms": 1}, "its target forms share one fold"),
+        ({"forms": 4}, {}, ""),
+        ({"n": 60, "documents": 3}, {"margin": 0.3}, OUT_OF_REACH),
+    ],
+)
+def test_what_cannot_be_said_has_a_reason(changes: dict, asked: dict, why: str) -> None:
+    evidence = Simulation(20, **changes).weigh(np.random.default_rng(3))
+    found = find_power(evidence, Demands(**asked))
+    assert found.why[0] == why
+    assert found.can_say[0] == (why in ("", OUT_OF_REACH))
+    assert found.impossible[0] == (why == OUT_OF_REACH)
+
+
+def test_the_best_head_is_chosen_on_one_half_and_told_by_the_other() -> None:
+    families = ("syntax", "coreference")
+    evidence = Simulation(50, families=families, gains={(1, 7): 0.3}).weigh(
+        np.random.default_rng(4)
+    )
+    found = find_power(evidence, Demands())
+    assert found.best[1] == 7
+    for relation in range(2):
+        best = evidence.gain_a[0, :, relation].argmax()
+        assert found.best[relation] == best
+        assert found.best_gain[relation] == evidence.gain_b[0, best, relation]
+
+
+def test_one_document_tells_of_no_best_head() -> None:
+    evidence = Simulation(5, documents=1).weigh(np.random.default_rng(5))
+    lone = replace(evidence, gain_a=np.full_like(evidence.gain_a, np.nan))
+    found = find_power(lone, Demands())
+    assert found.best.tolist() == [-1] and np.isnan(found.best_gain).all()
+    assert np.isnan(found.detectable).all()

@@ -1,0 +1,68 @@
+"""Where a sequence starts, and that no text is taken for a special token."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from headprobe.batching.encoder import Encoder, readable_piece
+from headprobe.errors import HeadprobeError
+from tests.helpers.checkpoints import toy_tokenizer
+
+
+def test_the_tokenizers_own_start_is_used() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    assert encoder.start == (1,)
+    assert encoder.start_tokens == ("<s>",)
+    assert not encoder.prepended
+
+
+def test_a_start_is_prepended_bos_before_eos() -> None:
+    assert Encoder(toy_tokenizer(adds_start=False), "toy").start == (1,)
+    without = toy_tokenizer(adds_start=False)
+    without.bos_token = None
+    found = Encoder(without, "toy")
+    assert (found.start, found.prepended) == ((2,), True)
+    without.eos_token = None
+    with pytest.raises(HeadprobeError, match="neither a beginning nor an end token"):
+        Encoder(without, "toy")
+
+
+def test_a_slow_tokenizer_is_refused() -> None:
+    with pytest.raises(HeadprobeError, match="slow one"):
+        Encoder(SimpleNamespace(is_fast=False), "toy")
+
+
+def test_text_that_spells_a_special_token_stays_text() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    text = "He wrote </s> and <s> twice."
+    encoded = encoder.encode([text])[0]
+    assert not set(encoded.ids.tolist()) & {0, 1, 2}
+    assert encoded.offsets[-1].tolist() == [len(text) - 1, len(text)]
+
+
+def test_offsets_are_characters_of_the_text() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    text = "naïve 猫 🐈 cat"
+    encoded = encoder.encode([text])[0]
+    covered = {place for low, high in encoded.offsets.tolist() for place in range(low, high)}
+    assert covered == set(range(len(text)))
+    assert encoder.count([text, "a"]) == [len(encoded.ids), 1]
+
+
+def test_tokens_are_shown_as_text_and_parts_of_characters_as_bytes() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    text = "the 猫 ï\n"
+    shown = encoder.tokens(encoder.encode([text])[0].ids.tolist())
+    assert "<0xE7><0x8C><0xAB>" in "".join(shown)  # three tokens, none of them a character
+    assert "".join(shown).startswith("the <0xE7>") and shown[-1] == "\n"
+    assert encoder.tokens([1]) == ["<s>"]
+
+
+def test_pieces_of_every_kind_of_vocabulary_are_readable() -> None:
+    assert readable_piece("Ġthe", byte_level=True) == " the"
+    assert readable_piece("Ċ", byte_level=True) == "\n"
+    assert readable_piece("Ã©", byte_level=True) == "é"
+    assert readable_piece("çĮ", byte_level=True) == "<0xE7><0x8C>"
+    assert readable_piece("<|猫|>", byte_level=True) == "<|猫|>"  # added by hand, not bytes
+    assert readable_piece("▁the", byte_level=False) == " the"
+    assert readable_piece("<0xE2>", byte_level=False) == "<0xE2>"

@@ -1,0 +1,52 @@
+"""What a corpus needs grows by its words alone, and by little."""
+
+import tracemalloc
+from dataclasses import fields, replace
+
+import numpy as np
+
+from headprobe.batching.corpus import align
+from headprobe.batching.encoder import Encoder
+from headprobe.probes.catalog import read, resolve
+from headprobe.probes.passages import cut
+from tests.helpers.checkpoints import toy_tokenizer
+from tests.helpers.passes import PROBES
+
+BYTES_A_WORD = 450
+"""With its tokens, links and class marks, while it grows; a hundred of them stay."""
+
+
+def ignore(_: object) -> None:
+    """What is skipped is of no interest here."""
+
+
+def grown(copies: int) -> tuple[int, int, int]:
+    """Words, bytes at most while aligning so many copies of the probes, bytes of the corpus."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+
+    def passages():
+        for copy in range(copies):
+            for document in read(resolve([str(PROBES)]), ignore):
+                named = replace(document, id=f"{copy}/{document.id}")
+                yield from cut(named, encoder.count, 40, ignore)
+
+    tracemalloc.start()
+    corpus = align(passages(), encoder, ignore, seed=0)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    held = sum(
+        value.nbytes
+        for whole in (corpus, corpus.instances)
+        for field in fields(whole)
+        if isinstance(value := getattr(whole, field.name), np.ndarray)
+    )
+    return len(corpus.instances.form), peak, held
+
+
+def test_words_take_little() -> None:
+    grown(1)
+    few, many = grown(40), grown(160)
+    words = many[0] - few[0]
+    assert words > 5000
+    assert (many[1] - few[1]) / words < BYTES_A_WORD
+    assert (many[2] - few[2]) / words < BYTES_A_WORD

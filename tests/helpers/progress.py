@@ -1,0 +1,26 @@
+"""Progress for tests."""
+
+from pathlib import Path
+
+PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
+
+
+class Remembering:
+    """Progress for tests: what was told."""
+
+    def __init__(self) -> None:
+        self.stages: list[str] = []
+        self.warnings: list[str] = []
+        self.steps = 0
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        self.stages.append(name)
+
+    def advance(self, n: int = 1) -> None:
+        self.steps += n
+
+    def warn(self, text: str) -> None:
+        self.warnings.append(text)
+
+    def finish(self) -> None:
+        pass

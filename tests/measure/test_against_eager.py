@@ -1,0 +1,204 @@
+"""Every sum, reproduced by an independent slow computation from eager attention."""
+
+import copy
+from collections import defaultdict
+
+import numpy as np
+import pytest
+import torch
+
+from headprobe.analysis.behaviour import shape
+from headprobe.batching.encoder import Encoder
+from headprobe.measure.memory import BatchLimits
+from headprobe.model import forward as scoring
+from headprobe.model.load import Source, load_config, load_encoder, load_model
+from headprobe.runs.sums import AXES
+from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, LAGS, QUADRANTS, UPOS
+from tests.helpers.checkpoints import SHARED, toy_tokenizer
+from tests.helpers.passes import LARGE, PROBES, SMALL, passages_of, run
+from tests.helpers.slow import Slow, measure_slowly
+from tests.helpers.tiny import tiny_model
+
+
+def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
+    counts = {r: len(instances.of(i)) for i, r in enumerate(instances.relations)}
+    assert {relation: n for relation, n in counts.items() if n} == dict(slow.n)
+    layers, heads = tallies["sink"].shape
+    every = [(layer, head) for layer in range(layers) for head in range(heads)]
+    for number, relation in enumerate(instances.relations):
+        n = max(slow.n[relation], 1)
+        for at in every:
+            for name in ("mass", "kept", "share", "share_norm"):
+                found = tallies[name][(number, *at)] / n
+                assert found == pytest.approx(slow.sums[name, relation, at] / n, abs=tolerance), (
+                    name,
+                    relation,
+                    at,
+                )
+            for name in ("hits_by_document", "hits_by_form"):
+                found = tallies[name][number, :, *at].sum()
+                assert found == slow.sums["hits", relation, at], (name, relation, at)
+        for index, domain in enumerate(instances.domains):
+            for at in every:
+                found = tallies["hits_by_domain"][number, index, *at]
+                assert found == slow.domain_hits[relation, domain, at], (relation, domain, at)
+    for at in every:
+        for name in ("sink", "self", "previous", "entropy", "distance", "punctuation"):
+            assert tallies[name][at] / slow.rows == pytest.approx(
+                slow.heads[name, at] / slow.rows, abs=tolerance * 50
+            ), (name, at)
+        assert tallies["rows_stripped"][at] == slow.heads["rows_stripped", at]
+        for name in ("profile", "profile_norm"):
+            expected = [slow.profile[name, at, d] for d in range(1, 512)]
+            np.testing.assert_allclose(tallies[name][at], expected, atol=tolerance * slow.rows)
+    assert tallies["profile_pairs"].tolist() == [slow.pairs[d] for d in range(1, 512)]
+    assert int(tallies["rows"]) == slow.rows
+
+
+def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
+    """Every sum by kind of word pair, and nothing in any other; every sampled row's winner."""
+    expected = {name: np.zeros_like(tallies[name]) for name in ("category", "deprel_pairs")}
+    for (distance, query, earlier, at), share in slow.category.items():
+        number = (distance * len(UPOS) + UPOS.index(query)) * len(UPOS) + UPOS.index(earlier)
+        expected["category"][number, *at] += share
+    for (quadrant, query, earlier, at), share in slow.deprels.items():
+        number = DEPRELS.index(query) * len(DEPRELS) + DEPRELS.index(earlier)
+        expected["deprel_pairs"][quadrant, number, *at] += share
+    for name, sums in expected.items():
+        np.testing.assert_allclose(tallies[name], sums, atol=tolerance * 50, err_msg=name)
+    layers, heads = tallies["sink"].shape
+    for place, word in enumerate(instances.sampled_words):
+        row = str(instances.passage_ids[instances.passage[word]]), int(instances.place[word])
+        for at in ((layer, head) for layer in range(layers) for head in range(heads)):
+            assert tallies["sampled_winner"][place, *at] == slow.winner[*row, at], (row, at)
+            kept = tallies["sampled_kept"][place, *at]
+            assert kept == pytest.approx(slow.kept[*row, at], abs=tolerance), (row, at)
+
+
+def outputs_agree(instances, tallies, slow: Slow) -> None:
+    """Relative norms, the mean over all rows removed."""
+    norms = {}
+    for at, rows in slow.outputs.items():
+        written = torch.stack(rows)
+        norms[at] = float((written - written.mean(0)).square().sum(-1).mean().sqrt())
+    layers = {layer for layer, _ in norms}
+    found = shape(instances, tallies, 0.95).output_norm
+    for (layer, head), norm in norms.items():
+        median = np.median([norms[at] for at in norms if at[0] == layer])
+        assert found[layer, head] == pytest.approx(norm / median, rel=1e-4)
+    assert layers == set(range(found.shape[0]))
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "qwen3", "gpt_oss", "gemma2"])
+@pytest.mark.parametrize("budget", [40, 100])
+def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
+    tokenizer = toy_tokenizer()
+    encoder = Encoder(tokenizer, "toy")
+    passages = passages_of(PROBES, encoder, budget)
+    assert len(passages) > 1
+    model = tiny_model(name)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    instances, tallies = run(model, passages, encoder)
+    assert len(instances.relations) > 25
+    compare(instances, tallies, slow, tolerance=1e-5)
+    assert instances.domains == ("news", "story")
+    assert instances.tokens.max() > 1
+    assert not instances.usable.all()
+    pairs_agree(instances, tallies, slow, tolerance=1e-5)
+    outputs_agree(instances, tallies, slow)
+    assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
+def test_batches_do_not_matter(name: str) -> None:
+    """METHOD section 4: counts exactly, hits to 1e-4 of n, sums to 1e-6, whatever the batches."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 45)
+    _, small = run(tiny_model(name), passages, encoder, SMALL)
+    instances, large = run(tiny_model(name), passages, encoder, LARGE)
+    rng = np.random.default_rng(0)
+    shuffled = [passages[i] for i in rng.permutation(len(passages))]
+    other, mixed = run(tiny_model(name), shuffled, encoder, LARGE)
+    assert {r: len(instances.of(i)) for i, r in enumerate(instances.relations)} == {
+        r: len(other.of(i)) for i, r in enumerate(other.relations)
+    }
+    order_free = {"profile", "sink", "entropy", "mass", "share", "share_norm", "kept", "category"}
+    order_free |= {"deprel_pairs", "copy_rows", "duplicate_mass", "induction_mass"}
+    for key, array in large.arrays.items():
+        if array.dtype.kind == "i":
+            assert np.array_equal(array, small[key]), key
+        else:
+            np.testing.assert_allclose(array, small[key], rtol=1e-6, atol=1e-5, err_msg=key)
+        if key in order_free:
+            np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
+    for key in ("hits_by_document", "hits_by_domain", "duplicate_hits", "induction_hits"):
+        assert np.array_equal(large[key], mixed[key]), key
+    assert winners(instances, large) == winners(other, mixed)
+
+
+def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
+    """The winners of every sampled row, by passage and word."""
+    rows = zip(
+        instances.passage_ids[instances.passage[instances.sampled_words]].tolist(),
+        instances.place[instances.sampled_words].tolist(),
+        strict=True,
+    )
+    return dict(zip(rows, tallies["sampled_winner"].tolist(), strict=True))
+
+
+def test_a_run_has_every_array_and_axes_are_as_long_everywhere() -> None:
+    encoder = Encoder(toy_tokenizer(), "toy")
+    instances, tallies = run(tiny_model("llama-gqa"), passages_of(PROBES, encoder, 60), encoder)
+    assert set(tallies.arrays) == set(AXES)
+    lengths: dict[str, set[int]] = defaultdict(set)
+    for name, array in tallies.arrays.items():
+        for axis, length in zip(AXES[name], array.shape, strict=True):
+            lengths[axis].add(length)
+    assert {axis: found for axis, found in lengths.items() if len(found) > 1} == {}
+    assert lengths["R"] == {len(instances.relations)}
+    assert lengths["G"] == {len(instances.domains)}
+    assert lengths["A"] == {len(instances.sampled_words)}
+    assert (lengths["Y"], lengths["M"], lengths["O"]) == ({CATEGORIES}, {DEPREL_PAIRS}, {QUADRANTS})
+    assert lengths["E"] == {len(LAGS)}
+
+
+def test_logits_fit_the_limits_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A vocabulary of 256,000 times a batch made for attention alone fills an accelerator."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 45)
+    sizes, ask = [], scoring._logits
+
+    def noting(*asked):
+        logits = ask(*asked)
+        sizes.append(logits.numel())
+        return logits
+
+    monkeypatch.setattr(scoring, "_logits", noting)
+    run(tiny_model("llama-gqa"), passages, encoder, BatchLimits(4096, 1 << 24, logits=1 << 10))
+    assert len(sizes) > 1
+    assert max(sizes) <= 1 << 10
+
+
+def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headprobe.measure.loop.SCORED_TOKENS", 10**6)  # all of them
+    folder = SHARED / "models" / "stories260K"
+    probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"
+    if not folder.is_dir() or not probes.is_file():
+        pytest.skip("../shared is not here")
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    source = Source(str(folder))
+    encoder = load_encoder(source)
+    passages = passages_of(probes, encoder, 160, most=6)
+    eager = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    device = torch.device("cpu")
+    model = load_model(source, load_config(source), device, torch.float32, pytest.fail)
+    instances, tallies = run(model, passages, encoder)
+    compare(instances, tallies, slow, tolerance=1e-4)
+    pairs_agree(instances, tallies, slow, tolerance=1e-4)
+    outputs_agree(instances, tallies, slow)
+    assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-4)

@@ -1,0 +1,73 @@
+"""Machine code is kept on disk; where that fails it is compiled again, and no run ends."""
+
+import errno
+from pathlib import Path
+
+import numba
+import pytest
+from numba.core.caching import IndexDataCacheFile
+
+from headprobe.measure.numba_kernels import compiled
+
+
+def doubled(number: int) -> int:
+    return 2 * number
+
+
+@pytest.fixture(autouse=True)
+def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+
+
+def test_it_is_compiled_once() -> None:
+    first, again = compiled(doubled), compiled(doubled)
+    assert first(3) == again(3) == 6
+    assert not first.stats.cache_hits
+    assert again.stats.cache_hits
+
+
+def test_it_is_compiled_anew_when_a_file_beside_is_another(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Machine code holds that of what it calls, which numba does not look at."""
+    called = tmp_path / "called.py"
+    called.write_text("one = 1\n")
+    monkeypatch.setattr("headprobe.measure.numba_kernels.__file__", str(tmp_path / "compiled.py"))
+    assert compiled(doubled)(3) == 6
+    called.write_text("one = 100\n")
+    again = compiled(doubled)
+    assert again(3) == 6
+    assert not again.stats.cache_hits
+    same = compiled(doubled)
+    assert same(3) == 6
+    assert same.stats.cache_hits
+
+
+@pytest.mark.parametrize("name", ["*.nbi", "*.nbc"])
+@pytest.mark.parametrize("size", [0, 20, 150])
+def test_damaged_files_are_written_anew(tmp_path: Path, name: str, size: int) -> None:
+    assert compiled(doubled)(3) == 6
+    (file,) = tmp_path.rglob(name)
+    file.write_bytes(file.read_bytes()[:size])
+    assert compiled(doubled)(3) == 6
+    sound = compiled(doubled)
+    assert sound(3) == 6
+    assert sound.stats.cache_hits
+
+
+@pytest.mark.parametrize("method", ["_save_index", "_save_data"])
+def test_a_full_disk_is_no_fault(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(IndexDataCacheFile, method, full)
+    assert compiled(doubled)(3) == 6
+
+
+def test_no_folder_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headprobe.measure.numba_kernels._Kept", _nowhere)
+    assert compiled(doubled)(3) == 6
+
+
+def _nowhere(function: object) -> None:
+    raise RuntimeError(f"no locator for {function}")

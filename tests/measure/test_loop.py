@@ -1,0 +1,35 @@
+"""Shares of the work: every pass is exactly one share's, and shares have as much to do."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headprobe.config import Share
+from headprobe.errors import HeadprobeError
+
+
+@given(
+    lengths=st.lists(st.integers(2, 512), max_size=60),
+    count=st.integers(1, 7),
+    within=st.integers(1, 3),
+)
+def test_every_number_is_in_one_share(lengths: list[int], count: int, within: int) -> None:
+    sizes, numbers = np.array(lengths, dtype=np.int64), np.arange(len(lengths))
+    dealt: list[int] = []
+    work: list[int] = []
+    for index in range(count):
+        mine = Share(index, count).take(numbers, sizes)
+        work.append(int(sizes[mine].sum()))
+        for rank in range(within):
+            dealt += Share(rank, within).take(mine, sizes[mine]).tolist()
+    assert sorted(dealt) == numbers.tolist()
+    assert max(work) - min(work) <= max(lengths, default=0)
+
+
+def test_a_share_is_written_from_one() -> None:
+    assert Share.read("3/8") == Share(2, 8)
+    assert str(Share(2, 8)) == "3/8"
+    for wrong in ("0/8", "9/8", "3", "3/", "a/b", "-1/2", "1/0", ""):
+        with pytest.raises(HeadprobeError, match="3/8"):
+            Share.read(wrong)

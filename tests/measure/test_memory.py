@@ -1,0 +1,147 @@
+"""Chunks keep within a memory that is asked for, and memory that runs out costs no sum."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from headprobe.cli.scan import parse_size
+from headprobe.errors import HeadprobeError
+from headprobe.measure import collector as tallier
+from headprobe.measure.collector import Tallier
+from headprobe.measure.memory import LIBRARIES, MIB, BatchLimits, WorkingSet, ran_out
+from headprobe.model.heads import observe_heads
+from headprobe.runs import checkpoint as journals
+from headprobe.runs.checkpoint import Journal, Unfinished
+from tests.bench.live import LiveBytes
+from tests.helpers.corpora import SHARED_GRID, corpus_of, measured
+from tests.helpers.tiny import build, random_ids
+
+CPU_FAULT = RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: tried 1 bytes")
+
+
+LIMITS = BatchLimits(tokens=150, scores=1 << 13)
+SHARED_CORPUS = cache(corpus_of)
+UNDISTURBED = cache(lambda: measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
+
+
+def same(one, other) -> None:
+    for name, array in one.arrays.items():
+        np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-5, err_msg=name)
+
+
+STATISTICS = [
+    getattr(tallier, f"{name}Statistic")
+    for name in ["Relation", "Shape", "Pair", "Winner", "Output", "Likeness", "Column", "Example"]
+]
+
+
+@pytest.mark.parametrize("kind", STATISTICS)
+@pytest.mark.parametrize(
+    ("method", "at", "fault"),
+    [
+        ("add", 4, torch.OutOfMemoryError("CUDA out of memory")),
+        ("add_output", 5, CPU_FAULT),
+        ("finish", 2, MemoryError()),
+    ],
+)
+def test_memory_that_runs_out_costs_no_sum(
+    monkeypatch: pytest.MonkeyPatch, kind: type, method: str, at: int, fault: Exception
+) -> None:
+    """In whatever statistic and layer, when it has added its sums."""
+    corpus, grid = SHARED_CORPUS(), SHARED_GRID()
+    undisturbed, calls, warnings = UNDISTURBED(), [], []
+    whole = getattr(kind, method)
+
+    def failing(self, given) -> None:
+        whole(self, given)
+        calls.append(given)
+        if len(calls) == at:
+            raise fault
+
+    monkeypatch.setattr(kind, method, failing)
+    found = measured(grid, corpus, warnings, limits=LIMITS)
+    assert len(calls) > 2 * at
+    assert len(warnings) == 1
+    same(undisturbed, found)
+
+
+def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(journals, "EVERY", 0.0)
+    monkeypatch.setattr(journals, "RARELY", 0)
+    corpus, grid, undisturbed = SHARED_CORPUS(), SHARED_GRID(), UNDISTURBED()
+    limits, warnings, begun = BatchLimits(tokens=80, scores=1 << 13), [], []
+    journal = Journal(Unfinished(tmp_path / "run"), pytest.fail, resumed=False)
+    journal.begin(dict)
+    whole = Tallier.begin
+
+    def begin(self, chunk) -> None:
+        begun.append(chunk.passages)
+        if len(begun) == 4:
+            raise MemoryError
+        whole(self, chunk)
+
+    monkeypatch.setattr(Tallier, "begin", begin)
+    found = measured(grid, corpus, warnings, limits=limits, page=journal.page("checkpoint"))
+    same(undisturbed, found)
+    again = np.concatenate(begun[3:])
+    assert not set(again.tolist()) & set(np.concatenate(begun[:3]).tolist())  # not once more
+    assert len(warnings) == 1
+
+
+def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    corpus, grid = SHARED_CORPUS(), SHARED_GRID()
+    with pytest.raises(HeadprobeError, match="--memory 1MiB: measuring takes at least") as told:
+        measured(grid, corpus, memory=MIB)
+    least = parse_size(re.search(r"at least (\d+MiB)", str(told.value))[1])
+    same(measured(grid, corpus, memory=least), UNDISTURBED())
+
+    def always(self, chunk) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Tallier, "begin", always)
+    with pytest.raises(HeadprobeError, match="out of memory: measuring takes at least"):
+        measured(grid, corpus, [])
+
+
+def test_other_faults_are_no_lack_of_memory() -> None:
+    assert not ran_out(RuntimeError("size mismatch"))
+    assert not ran_out(ValueError("out of memory"))
+
+
+@pytest.mark.parametrize("together", [1, 900])
+def test_few_layers_added_up_at_a_time(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+    undisturbed = UNDISTURBED()
+    monkeypatch.setattr("headprobe.measure.relations.TOGETHER", together)
+    same(undisturbed, measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
+
+
+@pytest.mark.parametrize("budget", [25, 120])
+def test_tensors_keep_within_the_memory(budget: int) -> None:
+    """As dispatched operations tell: what the sums and a chunk of any kind hold at most."""
+    wide = {"num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 256}
+    grid = observe_heads(build("llama", wide), "tiny", random_ids(9))
+    corpus = corpus_of(budget)
+    working = WorkingSet(grid, corpus, 0)
+    room = working.least + MIB
+    with LiveBytes() as live:
+        measured(grid, corpus, limits=working.limits(room))
+    sums = Tallier(grid, corpus.instances, 200, corpus.starts, seed=0, idle_line=0.3).held
+    assert (room - LIBRARIES) / 4 < live.peak - sums < room - LIBRARIES
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2**31), ("500 MiB", 500 * 2**20), ("1.5gb", 1_500_000_000), ("7kB", 7000)],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["2", "GiB", "-1GiB", "2 furlongs", "1e9B", "0MiB", "½GiB"])
+def test_what_is_no_size_is_said(text: str) -> None:
+    with pytest.raises(HeadprobeError, match="not a size"):
+        parse_size(text)

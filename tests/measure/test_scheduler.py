@@ -1,0 +1,296 @@
+"""Chunks that pass abreast add up to the same sums, bit by bit, as one after another."""
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+
+from headprobe.batching.batches import Batcher
+from headprobe.batching.corpus import Corpus, align
+from headprobe.batching.encoder import Encoder
+from headprobe.batching.layout import plan_chunks
+from headprobe.measure import scheduler as abreast
+from headprobe.measure.collector import Tallier
+from headprobe.measure.memory import MIB, BatchLimits, WorkingSet
+from headprobe.model.heads import observe_heads
+from headprobe.runs import checkpoint as journal
+from headprobe.runs.checkpoint import Journal
+from tests.helpers.checkpoints import toy_tokenizer
+from tests.helpers.corpora import SHARED_GRID, measured
+from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.tiny import build, random_ids, tiny_model
+
+LIMITS = BatchLimits(tokens=60, scores=1 << 12)
+
+
+@cache
+def corpus_again() -> Corpus:
+    """The same passages four times: some ten chunks."""
+    encoder = Encoder(toy_tokenizer(), "toy")
+    return align(4 * passages_of(PROBES, encoder, 40), encoder, lambda _: None, seed=0)
+
+
+def equal(one, other) -> None:
+    for name, array in one.arrays.items():
+        assert np.array_equal(array, other[name]), name
+
+
+@pytest.mark.parametrize("workers", [2, 3])
+@pytest.mark.parametrize("seconds", [0, 15])
+def test_sums_are_the_same_bit_by_bit(
+    monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
+) -> None:
+    monkeypatch.setattr(abreast, "ROUND", seconds)
+    threads, names = torch.get_num_threads(), set()
+    whole = Tallier.attended
+
+    def attended(self, *given) -> None:
+        names.add(threading.current_thread().name)
+        time.sleep(0.001 * np.random.default_rng(len(names)).random())
+        whole(self, *given)
+
+    corpus, grid = corpus_again(), SHARED_GRID()
+    alone = measured(grid, corpus, limits=LIMITS)
+    monkeypatch.setattr(Tallier, "attended", attended)
+    together = measured(grid, corpus, limits=replace(LIMITS, workers=workers))
+    assert len({name for name in names if name.startswith("abreast")}) == workers
+    assert torch.get_num_threads() == threads
+    equal(alone, together)
+
+
+@pytest.mark.parametrize("workers", [2, 3, 5])
+def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
+    """Of few chunks all have the same number, and none is a small rest; nothing is left out."""
+    corpus, planned, run = corpus_again(), [], abreast.Abreast.run
+
+    def noting(self, chunks, passed):
+        planned.extend(chunks)
+        return run(self, chunks, passed)
+
+    monkeypatch.setattr(abreast.Abreast, "run", noting)
+    monkeypatch.setattr("headprobe.measure.loop.SCORED_TOKENS", 1)
+    measured(SHARED_GRID(), corpus, limits=replace(LIMITS, tokens=200, workers=workers))
+    passages = [np.unique(np.concatenate([b.passages for b in c.blocks])) for c in planned]
+    assert len(planned) % workers == 0
+    assert np.sort(np.concatenate(passages)).tolist() == list(range(len(corpus.lengths)))
+    sizes = [corpus.lengths[some].sum() for some in passages[1:]]  # the first is scored
+    assert min(sizes) > max(sizes) / 2
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(("passages", "threads"), [(1, 4), (2, 2), (3, 1)])
+def test_few_passages_have_all_threads(
+    monkeypatch: pytest.MonkeyPatch, passages: int, threads: int
+) -> None:
+    """Of which some would wait, if each passage had one."""
+    encoder, of_passes, whole = Encoder(toy_tokenizer(), "toy"), set(), Tallier.begin
+    corpus = align(passages_of(PROBES, encoder, 40)[:passages], encoder, lambda _: None, seed=0)
+
+    def begin(self, chunk) -> None:
+        of_passes.add(torch.get_num_threads())
+        whole(self, chunk)
+
+    monkeypatch.setattr(Tallier, "begin", begin)
+    measured(SHARED_GRID(), corpus, limits=replace(LIMITS, workers=4))
+    assert of_passes == {threads}
+
+
+@pytest.mark.parametrize("method", ["attended", "end_layer", "end"])
+@pytest.mark.parametrize("at", [3, 10])
+def test_one_that_fails_lets_the_others_end(
+    monkeypatch: pytest.MonkeyPatch, method: str, at: int
+) -> None:
+    """Then all of it is measured again, with half the memory."""
+    corpus, grid = corpus_again(), SHARED_GRID()
+    calls, warnings = [], []
+    whole = getattr(Tallier, method)
+
+    def failing(self, *given) -> None:
+        calls.append(method)
+        if len(calls) == at:
+            raise MemoryError
+        whole(self, *given)
+
+    monkeypatch.setattr(Tallier, method, failing)
+    found = measured(grid, corpus, warnings, limits=replace(LIMITS, workers=3))
+    assert len(warnings) == 1
+    for name, array in measured(grid, corpus, limits=LIMITS).arrays.items():
+        # float32 products of other sizes round differently: relative to the largest value
+        atol = 1e-6 * max(10.0, float(np.abs(array).max(initial=0)))
+        np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=atol, err_msg=name)
+
+
+def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(self, *given) -> None:
+        raise ZeroDivisionError(threading.current_thread().name)
+
+    monkeypatch.setattr(Tallier, "end_layer", failing)
+    with pytest.raises(ZeroDivisionError):
+        measured(SHARED_GRID(), corpus_again(), limits=replace(LIMITS, workers=2))
+
+
+def many_chunks(workers: int, tallier: object) -> tuple[abreast.Abreast, list]:
+    corpus, grid = corpus_again(), SHARED_GRID()
+    numbers = np.arange(len(corpus.lengths))
+    chunks = plan_chunks(numbers, corpus.lengths, grid.n_heads, tokens=20, scores=1 << 12)
+    assert len(chunks) >= 20
+    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+    planned = [abreast.Planned(blocks) for blocks in chunks]
+    return abreast.Abreast(grid, batcher, tallier, workers), planned
+
+
+class Slow:
+    """A tallier that only waits."""
+
+    at_once = None
+
+    def __init__(self, fault: BaseException | None, at: int) -> None:
+        self.begun, self.fault, self.at = [], fault, at
+
+    def beside(self) -> "Slow":
+        return self
+
+    def begin(self, chunk) -> None:
+        self.begun.append(chunk)
+        if len(self.begun) == self.at and self.fault is not None:
+            raise self.fault
+        time.sleep(0.04)
+
+    def quiet(self, *_: object) -> None: ...
+
+    residual = begin_layer = attended = end_layer = end = quiet
+
+
+def test_what_waits_does_not_begin_after_one_that_failed() -> None:
+    tallier = Slow(ZeroDivisionError(), at=9)
+    passing, chunks = many_chunks(2, tallier)
+    with passing, pytest.raises(ZeroDivisionError):
+        list(passing.run(chunks, lambda *_: None))
+    assert 9 <= len(tallier.begun) < 14  # of a round that would go on to 14
+
+
+def test_an_interrupt_ends_it_while_chunks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a thread comes for the next chunk between two that are called off."""
+    cancel = Future.cancel
+
+    def slowly(future: Future) -> bool:
+        called_off = cancel(future)
+        time.sleep(0.01)
+        return called_off
+
+    def told(*_: object) -> None:
+        done.append(1)
+        if len(done) == 7:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Future, "cancel", slowly)
+    done: list[int] = []
+    passing, chunks = many_chunks(2, Slow(None, at=0))
+
+    def until_the_end() -> None:
+        with passing, suppress(KeyboardInterrupt):
+            list(passing.run(chunks, told))
+
+    thread = threading.Thread(target=until_the_end, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+
+
+def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
+    """Not only when all of a round are: other ranks wait to hear of it."""
+    tallier = Slow(None, at=0)
+    passing, chunks = many_chunks(2, tallier)
+    told, begun = [], []
+
+    def passed(chunk, bits) -> None:
+        assert bits == 0
+        told.append(chunk)
+        begun.append(len(tallier.begun))
+
+    with passing:
+        rounds = list(passing.run(chunks, passed))
+    assert told == chunks
+    assert 1 < len(rounds) < len(chunks) / 2
+    assert all(of <= place + 4 for place, of in enumerate(begun, 1))
+
+
+def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
+    """It goes on from what was written between two rounds, to the same sums bit by bit."""
+    from headprobe.runs.checkpoint import Unfinished
+
+    monkeypatch.setattr(journal, "EVERY", 0.0)
+    monkeypatch.setattr(journal, "RARELY", 0)
+    monkeypatch.setattr(abreast, "ROUND", 0)
+    monkeypatch.setattr(abreast, "FIRST", 1)
+    corpus, grid, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
+    undisturbed = measured(grid, corpus, limits=limits)
+    kept, ends = Unfinished(tmp_path / "run"), []
+    first = Journal(kept, pytest.fail, resumed=False)
+    first.begin(dict)
+    whole = Tallier.end
+
+    def end(self) -> None:
+        ends.append(1)
+        if len(ends) == 8:
+            raise KeyboardInterrupt
+        whole(self)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tallier, "end", end)
+        with pytest.raises(KeyboardInterrupt):
+            measured(grid, corpus, limits=limits, page=first.page("checkpoint"))
+    again = Journal(kept, pytest.fail, resumed=True).page("checkpoint")
+    assert 0 < again.kept()["passages"].sum() < len(corpus.lengths)
+    equal(undisturbed, measured(grid, corpus, page=again))
+
+
+@pytest.fixture
+def four_threads() -> Iterator[None]:
+    """Set for real: who sets them back to what they were asks torch."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory for one, models that change as they pass, and accelerators."""
+    corpus, grid = corpus_again(), SHARED_GRID()
+    working = WorkingSet(grid, corpus, 0)
+    assert working.limits(None).workers == 4
+    assert working.limits(working.least).workers == 1
+    more = (working.least + memory * MIB for memory in (8, 16, 64, 256))
+    by_memory = [working.limits(memory).workers for memory in more]
+    assert by_memory == sorted(by_memory)
+    assert by_memory[-1] > 1
+    rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+    scaled = observe_heads(build("llama", {"rope_parameters": rope}), "tiny", random_ids(9))
+    assert WorkingSet(scaled, corpus, 0).limits(None).workers == 1
+    hooked = tiny_model("llama-gqa")
+    grid = observe_heads(hooked, "tiny", random_ids(9))
+    hooked.model.layers[0]._hf_hook = object()
+    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
+    threads, whole = set(), Tallier.begin
+
+    def begin(self, chunk) -> None:
+        threads.add(threading.current_thread())
+        whole(self, chunk)
+
+    monkeypatch.setattr(Tallier, "begin", begin)
+    measured(grid, corpus, limits=replace(LIMITS, workers=2))  # as where it was begun
+    assert threads == {threading.current_thread()}
+    own = tiny_model("llama-gqa")
+    grid = observe_heads(own, "tiny", random_ids(9))
+    block = own.model.layers[0]
+    module = {"__module__": "transformers_modules.own.modeling_own"}
+    block.__class__ = type("OwnLayer", (type(block),), module)
+    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1

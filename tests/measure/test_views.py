@@ -1,0 +1,108 @@
+"""Compiled loops say of a layer what tensor operations say, in every number that is read."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from headprobe.batching.encoder import Encoder
+from headprobe.measure.memory import BatchLimits
+from headprobe.measure.numba_view import SweptView
+from headprobe.measure.torch_view import TensorView
+from headprobe.model.attention import Part
+from tests.helpers.checkpoints import toy_tokenizer
+from tests.helpers.passes import PROBES, passages_of, run
+from tests.helpers.tiny import tiny_model
+from tests.helpers.views import compare, sweep
+
+
+class Beside(SweptView):
+    """Keeps the parts that it takes in, and compares what came of them."""
+
+    seen: ClassVar[list[tuple[int, int, int]]] = []
+
+    def __init__(self, batch, layer, loudness, by_kind) -> None:
+        self.by_kind, self._whole, self._loud = torch.zeros_like(by_kind), None, loudness
+        self._real, self._parts = by_kind, 0
+        super().__init__(batch, layer, loudness, self.by_kind)
+
+    def take(self, part: Part, weights: Tensor, scores: Tensor) -> None:
+        if self._whole is None:
+            passages, keys = self.batch.rectangle.keys.shape
+            groups = self._loud.shape[1] // weights.shape[3]
+            whole = torch.empty(passages, groups, keys, *weights.shape[3:])
+            self._whole = whole, whole.clone()
+        for kept, given in zip(self._whole, (weights, scores), strict=True):
+            kept[part.passages, part.groups] = given
+        super().take(part, weights, scores)
+        self._parts += 1
+        if part.last:
+            compare(self, TensorView(self.batch, self.layer, *self._whole, self._loud))
+            self.seen.append((self.batch.words, self.batch.first_word, self._parts))
+            self._real += self.by_kind
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("at_once", [1, 1 << 11, 1 << 17])
+@pytest.mark.parametrize("scores", [1 << 12, 1 << 24])
+@pytest.mark.parametrize(
+    "name", ["llama", "llama-gqa", "mistral-window", "qwen3", "gpt_oss", "gemma2"]
+)
+def test_both_views_agree(
+    monkeypatch: pytest.MonkeyPatch, name: str, scores: int, at_once: int, threads: int
+) -> None:
+    """Whole passages, and blocks of a few rows of them; a head at a time, some, and all."""
+    monkeypatch.setattr(Beside, "seen", [])
+    monkeypatch.setattr("headprobe.measure.collector.SweptView", Beside)
+    monkeypatch.setattr("headprobe.measure.collector.AT_ONCE", at_once)
+    monkeypatch.setattr("headprobe.measure.numba_view.ALONE", 0)
+    monkeypatch.setattr("headprobe.batching.layout.SPARED", 0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    encoder = Encoder(toy_tokenizer(), "toy")
+    passages = passages_of(PROBES, encoder, 90, most=8)
+    run(tiny_model(name), passages, encoder, BatchLimits(tokens=300, scores=scores))
+    words, firsts, parts = zip(*Beside.seen, strict=True)
+    assert len(set(words)) > 1
+    assert (max(firsts) > 0) == (scores == 1 << 12)
+    assert (max(parts) > 1) == (at_once * threads < min(scores, 1 << 17))
+
+
+def test_rows_with_nothing_left_and_ties() -> None:
+    """Equal weights win nowhere; rows that give all to the start have no share."""
+    from headprobe.batching.batches import Batcher
+    from headprobe.batching.corpus import align
+    from headprobe.batching.layout import Block
+
+    encoder = Encoder(toy_tokenizer(), "toy")
+    corpus = align(passages_of(PROBES, encoder, 40, most=2), encoder, lambda _: None, seed=0)
+    chunk = Batcher(corpus, torch.device("cpu"), 2).build(
+        [Block(np.array([0, 1]), 0, int(corpus.lengths[:2].max()))]
+    )
+    (batch,) = chunk.batches
+    rectangle = batch.rectangle
+    rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
+    seen = (rows >= keys) & (keys >= 0)
+    seen[:, -1] = rectangle.rows == -1
+    shape = len(rows), 2, keys.shape[1], 2, rows.shape[2]
+    even = torch.where(seen, 0.0, -1e30)[:, None, :, None, :].expand(shape).clone()
+    even[:, 0, batch.words] += 200  # the first two heads: all to the start token
+    weights = torch.softmax(even, 2)
+    weights[:, 0, : batch.words] = 0
+    loudness = torch.rand(chunk.flat.token_ids.shape[1], 4)
+    swept = sweep(batch, weights, even, loudness)
+    compare(swept, TensorView(batch, None, weights.clone(), even.clone(), loudness))
+    assert not swept.kept[..., :2].any()
+    assert not swept.columns[..., :2].any()
+    assert (swept.winner[..., :2] == -1).all()
+    for b, usable in enumerate(batch.usable.tolist()):
+        # every token gets the same, so that the word of most tokens wins
+        tokens = [int(known) for known in usable]
+        for passage, _, word in batch.extra.T.tolist():
+            tokens[word] += passage == b
+        for word in range(batch.queries):
+            most = max(tokens[:word], default=0)
+            lone = usable[word] and tokens[:word].count(most) == 1 and most > 0
+            expected = tokens.index(most) if lone else -1
+            assert swept.winner[b, word, 2:].tolist() == [expected] * 2

@@ -1,0 +1,113 @@
+"""A model that does not fit is measured all the same, and no other way."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import cpu_offload
+
+from headprobe.errors import HeadprobeError
+from headprobe.measure.loop import measure
+from headprobe.measure.memory import BatchLimits
+from headprobe.model import devices as placing
+from headprobe.model.heads import observe_heads
+from headprobe.model.load import Source, load_config, load_model
+from headprobe.model.twin import build_twin
+from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.corpora import corpus_of
+from tests.helpers.tiny import build, random_ids, tiny_model
+
+CPU = torch.device("cpu")
+LIMITS = BatchLimits(tokens=200, scores=1 << 13)
+
+
+def sums(model):
+    grid = observe_heads(model, "tiny", random_ids(12))
+    assert grid.device == CPU
+    return measure(
+        grid, corpus_of(), seed=0, idle_line=0.3, advance=lambda _: None, limits=LIMITS
+    ).tallies
+
+
+def same(one, other) -> None:
+    for name, array in one.arrays.items():
+        np.testing.assert_array_equal(array, other[name], err_msg=name)
+
+
+def load(folder: Path, told: list[str], *, spread: bool = True):
+    source = Source(str(folder))
+    config = load_config(source)
+    return load_model(source, config, CPU, torch.float32, told.append, spread=spread)
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "mixtral"])
+def test_weights_on_disk_give_the_same_sums(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    folder, told = save_checkpoint(tmp_path / "model", name), []
+    whole = load(folder, told)
+    assert told == []
+    weight = placing.weigh_model(whole.config, torch.float32)
+    monkeypatch.setattr(placing, "free_memory", lambda _: weight * 3 // 4)
+    spread = load(folder, told)
+    assert set(spread.hf_device_map.values()) == {"cpu", "disk"}
+    assert len(told) == 1
+    assert "does not fit on cpu" in told[0]
+    same(sums(whole), sums(spread))
+    assert not hasattr(load(folder, [], spread=False), "hf_device_map") or set(
+        load(folder, [], spread=False).hf_device_map.values()
+    ) == {CPU}
+
+
+def test_a_model_that_is_lighter_than_it_was_weighed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one whose weights are quantised."""
+    monkeypatch.setattr(placing, "weigh_model", lambda *_: 1 << 60)
+    told: list[str] = []
+    model = load(save_checkpoint(tmp_path / "model"), told)
+    assert not any(hasattr(module, "_hf_hook") for module in model.modules())
+    assert told == []
+    same(sums(tiny_model("llama-gqa")), sums(model))
+
+
+def test_weights_in_the_hosts_memory_give_the_same_sums() -> None:
+    offloaded = tiny_model("llama-gqa")
+    cpu_offload(offloaded, CPU)
+    assert next(offloaded.parameters()).device.type == "meta"
+    same(sums(tiny_model("llama-gqa")), sums(offloaded))
+
+
+def test_offloaded_weights_must_be_numbers_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = build("llama", {})
+    with torch.no_grad():
+        model.model.layers[2].mlp.down_proj.weight[0, 0] = torch.nan
+    folder = save_checkpoint(tmp_path / "model", model)
+    monkeypatch.setattr(placing, "free_memory", lambda _: 150_000)
+    with pytest.raises(HeadprobeError, match=r"layers\.2\.mlp\.down_proj\.weight holds values"):
+        load(folder, [])
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt_oss"])
+def test_weight_of_a_model_that_is_not_made(name: str) -> None:
+    model = tiny_model(name)
+    own = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
+    assert placing.weigh_model(model.config, torch.float32) == pytest.approx(
+        sum(own.values()), rel=0.05
+    )
+
+
+def test_a_twin_that_does_not_fit_is_the_same_twin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = Source(str(save_checkpoint(tmp_path / "model")))
+    config = load_config(source)
+    whole = build_twin(source, config, CPU, torch.float32, 3)
+    weight = placing.weigh_model(config, torch.float32)
+    monkeypatch.setattr(placing, "free_memory", lambda _: weight * 3 // 4)
+    spread = build_twin(source, config, CPU, torch.float32, 3, spread=True)
+    assert any(parameter.device.type == "meta" for parameter in spread.parameters())
+    same(sums(whole), sums(spread))

@@ -1,0 +1,229 @@
+"""The capture is transformers' own eager attention, whatever the architecture."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import AttentionMaskInterface
+
+from headprobe.batching.layout import Block, lay_flat
+from headprobe.errors import HeadprobeError
+from headprobe.model.attention import Part, register
+from headprobe.model.forward import run_flat
+from headprobe.model.heads import HeadGrid, observe_heads
+from tests.helpers.tiny import ARCHITECTURES, build, random_ids, tiny_model
+
+
+class Recorder:
+    """Keeps everything, as a test may: attention [H, R, T] by layer and rectangle."""
+
+    def __init__(self) -> None:
+        self.at_once: int | None = None
+        self.weights: dict[int, list[Tensor]] = {}
+        self.outputs: dict[int, Tensor] = {}
+
+    def residual(self, layer, hidden) -> None:
+        """Of no interest here."""
+
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
+        assert module.layer_idx not in self.weights
+        self.weights[module.layer_idx] = self.here = []
+
+    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+        assert number == len(self.here)
+        # [B, G, T, S, R], the last of T no token
+        self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))
+
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:
+        self.outputs[module.layer_idx] = output
+
+
+def observed(grid: HeadGrid, passages: Sequence[Tensor], blocks: Sequence[Block] = ()):
+    """A recorder of one flat pass over passages [T], and the last hidden states [N, E]."""
+    recorder = Recorder()
+    blocks = blocks or [Block(np.array([p]), 0, len(ids)) for p, ids in enumerate(passages)]
+    sequences = {p: ids.numpy() for p, ids in enumerate(passages)}
+    flat = lay_flat(sequences, blocks, torch.device("cpu"))
+    with torch.inference_mode():
+        hidden = run_flat(grid.model.base_model, flat, recorder, None)[0]
+    return recorder, hidden[0]
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_weights_and_hidden_states_equal_eager(name: str) -> None:
+    model = tiny_model(name)
+    ids = torch.stack([random_ids(19, seed=0), random_ids(19, seed=5)])
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = eager.base_model(input_ids=ids, use_cache=False, output_attentions=True)
+
+    grid = observe_heads(model, name, random_ids(12, seed=1))
+    recorder, hidden = observed(grid, list(ids), [Block(np.array([0, 1]), 0, 19)])
+
+    assert sorted(recorder.weights) == [0, 1, 2]
+    for layer, weights in enumerate(expected.attentions):
+        torch.testing.assert_close(recorder.weights[layer][0], weights, atol=1e-5, rtol=0)
+    expected_hidden = expected.last_hidden_state.flatten(0, 1)
+    torch.testing.assert_close(hidden, expected_hidden, atol=1e-5, rtol=1e-5)
+    assert grid.n_heads == model.config.num_attention_heads
+    assert grid.n_kv_heads == model.config.num_key_value_heads
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_neighbours_padding_and_blocks_do_not_matter(name: str) -> None:
+    grid = observe_heads(tiny_model(name), name, random_ids(12, seed=1))
+    passages = [random_ids(length, seed=length) for length in (17, 11, 15)]
+    blocks = [
+        Block(np.array([0, 1]), 0, 17),
+        Block(np.array([2]), 0, 4),
+        Block(np.array([2]), 4, 15),
+    ]
+    together, hidden = observed(grid, passages, blocks)
+    starts = (0, 17, 28)
+    for passage, start in zip(passages, starts, strict=True):
+        alone, expected = observed(grid, [passage])
+        number, length = starts.index(start), len(passage)
+        torch.testing.assert_close(hidden[start : start + length], expected, atol=1e-5, rtol=1e-5)
+        for layer, (weights,) in alone.weights.items():
+            found = together.weights[layer]
+            if number < 2:
+                assert found[0][number, :, :length, length:].abs().sum() == 0
+                rows = found[0][number : number + 1, :, :length, :length]
+            else:
+                early = torch.nn.functional.pad(found[1], (0, 11))
+                rows = torch.cat([early, found[2]], dim=2)
+            torch.testing.assert_close(rows, weights, atol=1e-5, rtol=0)
+
+
+def test_special_rows_are_special() -> None:
+    """Windows cut, learned sinks take their part: the tiny models exercise what they claim."""
+    window, _ = observed(
+        observe_heads(tiny_model("mistral-window"), "m", random_ids(9)), [random_ids(19)]
+    )
+    assert float(window.weights[0][0][..., 15, 3].abs().max()) == 0
+    full, _ = observed(observe_heads(tiny_model("llama"), "m", random_ids(9)), [random_ids(19)])
+    assert float(full.weights[0][0][..., 15, 3].abs().max()) > 0
+    grid = observe_heads(tiny_model("gpt_oss"), "m", random_ids(9))
+    sinks, _ = observed(grid, [random_ids(19)])
+    assert grid.learned_sinks
+    assert float(sinks.weights[0][0].sum(-1).max()) < 1
+    assert not observe_heads(tiny_model("llama"), "m", random_ids(9)).learned_sinks
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "olmo2", "gpt_oss"])
+def test_norm_map_gives_the_norm_after_the_output_projection(name: str) -> None:
+    model = tiny_model(name)
+    grid = observe_heads(model, name, random_ids(9))
+    for layer in grid.layers:
+        weight = layer.module.o_proj.weight.T.reshape(grid.n_heads, grid.head_dim, -1)
+        z = torch.randn(5, grid.n_heads, grid.head_dim)
+        expected = torch.einsum("nhv,hve->nhe", z, weight).norm(dim=-1)
+        found = torch.einsum("nhv,hvu->nhu", z, layer.norm_map).norm(dim=-1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+        # few dimensions: no projection, cosines are exact
+        assert layer.projection(128, seed=0).shape[-1] == model.config.hidden_size
+        assert layer.projection(16, seed=0).shape[-1] == 16
+
+
+@pytest.mark.parametrize("name", ["deepseek_v2", "deepseek_v3"])
+def test_latent_attention_has_the_values_head_size(name: str) -> None:
+    assert observe_heads(tiny_model(name), name, random_ids(9)).head_dim == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("gpt_neox", "dense"), ("gpt2", "c_proj"), ("opt", "out_proj"), ("modernbert-decoder", "Wo")],
+)
+def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str) -> None:
+    grid = observe_heads(tiny_model(name), name, random_ids(9))
+    for index, layer in enumerate(grid.layers):
+        assert layer.index == index == grid.index_of(layer.module)
+        assert layer.output is layer.module.get_submodule(path)
+        assert layer.module in set(layer.block.modules())
+        weight = layer.output.weight if name == "gpt2" else layer.output.weight.T
+        z = torch.randn(5, grid.n_heads, grid.head_dim)
+        expected = torch.einsum("nhv,hve->nhe", z, weight.reshape(*z.shape[1:], -1)).norm(dim=-1)
+        found = torch.einsum("nhv,hvu->nhu", z, layer.norm_map).norm(dim=-1)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "reason"),
+    [
+        ("bert", {}, "later tokens"),
+        ("mamba", {"state_size": 4}, "none of its layers"),
+        ("bloom", {"n_layer": 2, "n_head": 4}, "none of its layers"),
+        ("bitnet", {}, "BitNetRMSNorm is not all that follows"),
+        (
+            "lfm2",
+            {"layer_types": ["conv", "full_attention", "conv"]},
+            "1 of its 3 layers attend",
+        ),
+        (
+            "falcon_h1",
+            {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12}
+            | {"mamba_n_groups": 1, "mamba_d_state": 8},
+            "beside attention mixes tokens",
+        ),
+        ("bart", {"encoder_layers": 1, "decoder_layers": 3}, "embeddings do not follow"),
+        (
+            "qwen3_5_text",
+            {"layer_types": ["full_attention"] * 3, "head_dim": 12},
+            r"changed \(gated, say\)",
+        ),
+        (
+            "qwen3_next",
+            {"layer_types": ["linear_attention", "linear_attention", "full_attention"]}
+            | {"num_experts": 2, "num_experts_per_tok": 1, "head_dim": 16}
+            | {"linear_num_value_heads": 2, "linear_num_key_heads": 2}
+            | {"linear_key_head_dim": 8, "linear_value_head_dim": 8, "moe_intermediate_size": 16}
+            | {"shared_expert_intermediate_size": 16},
+            "attend",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str) -> None:
+    model = build(kind, options)
+    with pytest.raises(HeadprobeError, match=reason) as refused:
+        observe_heads(model, "some/model", random_ids(9))
+    assert "\n" not in str(refused.value)
+
+
+def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """METHOD, trap 1: without a registered mask function rows see the future."""
+    register()
+    monkeypatch.setattr("headprobe.model.verify.register", lambda: None)
+    mapping = AttentionMaskInterface._global_mapping
+    observe_heads(tiny_model("llama"), "m", random_ids(9))
+    monkeypatch.delitem(mapping, "headprobe")
+    with pytest.raises(HeadprobeError, match="cannot be observed"):
+        observe_heads(tiny_model("llama"), "m", random_ids(9))
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_proof_holds_in_bfloat16(name: str) -> None:
+    observe_heads(tiny_model(name, seed=1).to(torch.bfloat16), name, random_ids(40))
+
+
+@pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gpt_oss"])
+def test_half_precision_is_captured_as_eager_attends(name: str) -> None:
+    model = tiny_model(name).to(torch.bfloat16)
+    ids = random_ids(15)
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    with torch.inference_mode():
+        expected = eager.base_model(input_ids=ids[None], use_cache=False, output_attentions=True)
+    grid = observe_heads(model, name, random_ids(9))
+    recorder, _ = observed(grid, [ids])
+    for layer, weights in enumerate(expected.attentions):
+        assert recorder.weights[layer][0].dtype == torch.float32
+        sums = recorder.weights[layer][0].sum(-1)
+        if not grid.learned_sinks:
+            torch.testing.assert_close(sums, torch.ones_like(sums), atol=1e-5, rtol=0)
+        # gpt-oss's own softmax is in half precision; ours never is
+        atol = 5e-2 if name == "gpt_oss" else 3e-2
+        torch.testing.assert_close(recorder.weights[layer][0], weights.float(), atol=atol, rtol=0)

@@ -1,0 +1,129 @@
+"""Rules files, good and bad."""
+
+from pathlib import Path
+
+import pytest
+
+from headprobe.errors import HeadprobeError
+from headprobe.resources import configs_folder
+from headprobe.roles.rules import RoleRule, load_rules
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def written(text: str | bytes) -> Path:
+        path = tmp_path / "mine.yaml"
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    return written
+
+
+def test_the_packaged_rules_are_those_of_the_method() -> None:
+    rules = load_rules()
+    assert (rules.margin, rules.min_n, rules.min_mass, rules.max_q) == (0.10, 50, 0.05, 0.05)
+    assert (rules.min_forms, rules.min_form_folds, rules.mixed) == (3, 10, 0.20)
+    assert rules.idle.output_norm == 0.30
+    assert (rules.repeater.within_group, rules.repeater.min_groups) == (0.95, 8)
+    assert rules.sinks.weight == 0.30
+    assert rules.roles["coreference"] == RoleRule("coreference", strict=True, beats="category")
+    assert rules.roles["punctuation"].norm_above_habit and not rules.roles["syntax"].strict
+    assert rules.positional.explained == 0.90
+    assert (configs_folder() / "roles.yaml").is_file()
+
+
+def test_a_file_names_only_what_it_changes(write) -> None:
+    mine = load_rules(write("margin: 0.2\nidle:\n  output_norm: 0.1\n"))
+    assert (mine.margin, mine.idle.output_norm, mine.min_n) == (0.2, 0.1, 50)
+    assert mine.idle.residual_share == load_rules().idle.residual_share
+
+
+def test_a_role_of_ones_own(write) -> None:
+    mine = load_rules(write("roles: {denier: {family: negation}}"))
+    assert mine.roles["denier"] == RoleRule("negation") and "syntax" in mine.roles
+    mine = load_rules(write("roles: {negation: {family: user, relation: negation}}"))
+    assert mine.roles["negation"] == RoleRule("user", "negation")
+
+
+def test_what_a_file_changes(write) -> None:
+    base = load_rules()
+    assert load_rules(write("margin: 0.1")).changed(base) == []
+    mine = load_rules(write("margin: 0.2\nidle: {output_norm: 1}\nroles: {me: {family: user}}"))
+    assert sorted(mine.changed(base)) == ["idle.output_norm: 1", "margin: 0.2", "roles.me"]
+    assert "roles.me" in base.changed(mine)
+
+
+def test_the_hash_is_of_the_values(write) -> None:
+    default = load_rules().sha256
+    assert load_rules(write("# nothing new\nmargin: 0.10\n")).sha256 == default
+    assert load_rules(write("min_form_folds: 10.0")).sha256 == default
+    assert load_rules(write("margin: 0.11")).sha256 != default
+    assert load_rules(write("roles: {denier: {family: negation}}")).sha256 != default
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean 'margin'\.$"),
+        ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean 'output_norm'"),
+        ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean 'family'"),
+        ("roles: {denier: {strict: true}}", "lacks 'roles.denier.family'"),
+        ("roles: {mixed: {family: x}}", "role 'mixed' cannot be defined"),
+        ("roles: {positional: {family: x}}", "role 'positional' cannot be defined"),
+        ("roles: {induction: {family: x}}", "role 'induction' cannot be defined"),
+        ("roles: {duplicate-token: {family: x}}", "role 'duplicate-token' cannot be defined"),
+        (
+            "roles: {syntax: {beats: length}}",
+            "'roles.syntax.beats' is 'length'. Give 'distance'",
+        ),
+        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is \[\]. Give 'distance' or"),
+        ("roles: {syntax: {relation: 3}}", "'roles.syntax.relation' is 3. Give text"),
+        ("positional: {min_rows: 0.5}", "'positional.min_rows' is 0.5. Give a whole number"),
+        ("copying: {marign: 1}", r"'copying.marign'\. Did you mean 'margin'"),
+        ("unnamed: 1", "'unnamed' is not a group of rules"),
+        ("roles: {3: {family: x}}", "role 3 cannot be defined"),
+        ("roles: {'a;b': {family: x}}", "role 'a;b' is no name. Use up to 40 letters"),
+        ("roles: {'': {family: x}}", "role '' is no name"),
+        ("roles: {'=cmd(1)': {family: x}}", "is no name"),
+        ("roles: {denier: negation}", "'denier' is not a group of rules"),
+        ("idle: 0.3", "'idle' is not a group of rules"),
+        ("min_n: 2.5", "'min_n' is 2.5. Give a whole number"),
+        ("min_n: true", "'min_n' is True"),
+        ("margin: lots", "'margin' is 'lots'. Give a number"),
+        ("margin: .nan", "'margin' is nan"),
+        ("margin:", "'margin' is None"),
+        ("max_q: -1", "'max_q' is -1"),
+        ("power: 1", "'power' is 1. Give a number between 0 and 1"),
+        ("confidence: 95", "'confidence' is 95. Give a number between 0 and 1"),
+        ("roles: {syntax: {strict: 1}}", "'roles.syntax.strict' is 1. Give true or false"),
+        ("- 1", "holds no rules"),
+        ("", "holds no rules"),
+        ("a: [1", r"mine.yaml:1: not YAML"),
+        (b"\xff\xfe\x00", "not UTF-8"),
+    ],
+)
+def test_mistakes_are_one_line(write, text: str | bytes, message: str) -> None:
+    with pytest.raises(HeadprobeError, match=message) as raised:
+        load_rules(write(text))
+    assert "\n" not in str(raised.value) and "mine.yaml" in str(raised.value)
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
+        load_rules(tmp_path / "nowhere.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key"),
+    [
+        ("margin: 0.2\nmin_n: 9\nmargin: 0.1\n", 3, "margin"),
+        ("idle:\n  output_norm: 0.1\n  'output_norm': 0.2\n", 3, "output_norm"),
+        ("roles:\n  mine: {family: user, relation: a,\n    relation: b}\n", 3, "relation"),
+        ("idle:\n  output_norm: 0.1\nroles: {}\nidle: {}\n", 4, "idle"),
+    ],
+)
+def test_a_rule_that_stands_twice_is_refused(write, text, line, key) -> None:
+    path = write(text)
+    with pytest.raises(HeadprobeError) as caught:
+        load_rules(path)
+    assert str(caught.value) == f"{path}:{line}: '{key}' stands twice. Keep one of them."

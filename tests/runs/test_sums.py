@@ -1,0 +1,56 @@
+"""Sums on disk."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headprobe.runs.sums import KINDS, Tallies, load_array
+
+RNG = np.random.default_rng(0)
+HALF = RNG.random((90, 1, 1)) < 0.5
+SUMS = Tallies(
+    {
+        "mass": RNG.random((3, 2, 4)),
+        "category": HALF * RNG.random((90, 2, 4)),
+        "deprel_pairs": (HALF * RNG.random((90, 2, 4))).reshape(2, 45, 2, 4),
+        "hits_by_form": RNG.integers(0, 300, (3, 64, 2, 4)),
+        "both_active": RNG.integers(0, 1 << 40, (8, 8)),
+        "output_rows": np.array([-1, 3]),
+        "rows": np.array(70_000),
+        "example_word": RNG.integers(0, 9, (5, 2, 4, 5)).astype(np.int16),
+        "example_weight": RNG.random((5, 2, 4, 5), np.float32),
+        "copy_rows": np.zeros(0, np.int64),
+    }
+)
+
+
+def same(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.dtype == other.dtype and np.array_equal(one, other)
+
+
+def test_what_is_written_comes_back(tmp_path: Path) -> None:
+    SUMS.save(tmp_path / "sums.npz")
+    found = Tallies.load(tmp_path / "sums.npz")
+    assert found.arrays.keys() == SUMS.arrays.keys()
+    for name, array in SUMS.arrays.items():
+        assert same(found[name], array), name
+        assert same(load_array(tmp_path / "sums.npz", name), array), name
+    with pytest.raises(KeyError):
+        load_array(tmp_path / "sums.npz", "no such sums")
+
+
+def test_sums_of_earlier_versions_are_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "sums.npz", **SUMS.arrays)
+    found = Tallies.load(tmp_path / "sums.npz")
+    assert all(same(found[name], array) for name, array in SUMS.arrays.items())
+
+
+def test_nothing_is_written_of_kinds_that_no_text_has(tmp_path: Path) -> None:
+    bytes_of = {}
+    for share in (0, 1):
+        sums = np.zeros((1000, 2, 4))
+        sums[: 1000 * share] = 1
+        Tallies(dict.fromkeys(KINDS, sums)).save(tmp_path / "sums.npz")
+        bytes_of[share] = (tmp_path / "sums.npz").stat().st_size
+    assert 20 * bytes_of[0] < bytes_of[1] > 120_000

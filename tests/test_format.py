@@ -1,0 +1,96 @@
+"""Text of others comes out visible, on one line, and harmless."""
+
+import csv
+import unicodedata
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headprobe.format import clip, clip_start, plain
+from headprobe.results.tables import write_csv
+from headprobe.runs.tables import guard, read_frame, read_rows, unguard
+
+ANY_TEXT = st.text(st.characters(), max_size=40)
+
+
+@given(ANY_TEXT)
+def test_plain_hides_nothing(text: str) -> None:
+    shown = plain(text)
+    hidden = {character for character in shown if unicodedata.category(character)[0] == "C"}
+    assert hidden <= {"\u200c", "\u200d"}
+    assert len(shown.splitlines()) <= 1
+    shown.encode()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("[red]x[/red] :smile:", "[red]x[/red] :smile:"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("a\u202eb\u2066", "a\\u202eb\\u2066"),
+        ("line\nbreak\ttab\r", "line\\nbreak\\ttab\\r"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\ud800", "\\ud800"),
+        ("a\u200db", "a\\u200db"),
+        ("می‌خواهم", "می‌خواهم"),
+        ("猫 é ñ", "猫 é ñ"),
+    ],
+)
+def test_plain_by_example(text: str, shown: str) -> None:
+    assert plain(text) == shown
+
+
+@given(ANY_TEXT, st.integers(min_value=1, max_value=30))
+def test_clipped_text_fits(text: str, width: int) -> None:
+    assert len(clip(text, width)) <= width
+    assert len(clip_start(text, width)) <= width
+
+
+@given(ANY_TEXT)
+def test_a_guarded_cell_starts_no_formula_and_comes_back(text: str) -> None:
+    cell = guard(text)
+    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert unguard(cell) == text
+
+
+@given(st.lists(ANY_TEXT, min_size=1, max_size=5))
+def test_csv_cells_are_safe_whatever_they_hold(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "skipped.csv"
+    frame = pd.DataFrame({"source": pd.Series(texts, dtype=object), "gain": [-0.5] * len(texts)})
+    write_csv(frame, path)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert len(rows) == 1 + len(texts)
+    for row, text in zip(rows[1:], texts, strict=True):
+        assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert row[0].removeprefix("'") == plain(text) or row[0] == plain(text)
+        assert row[1] == "-0.5"
+    assert path.read_text(encoding="utf-8").count("\n") == 1 + len(texts)
+    assert [row.text("source") for row in read_rows(path)] == [plain(text) for text in texts]
+
+
+def test_numbers_keep_six_digits_and_gaps_stay_empty(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.mktemp("csv") / "heads.csv"
+    gains = [-0.123456789, float("nan"), -0.0, 1e-9, 1234567.0]
+    frame = pd.DataFrame(
+        {"gain": gains, "idle": [True, False] * 2 + [True], "n": range(5), "role": list("abcd=")}
+    )
+    write_csv(frame, path)
+    assert path.read_text().splitlines() == [
+        "gain,idle,n,role",
+        "-0.123457,true,0,a",
+        ",false,1,b",
+        "0,true,2,c",
+        "1e-09,false,3,d",
+        "1.23457e+06,true,4,'=",
+    ]
+    read = read_frame(path)
+    assert [str(kind) for kind in read.dtypes][:3] == ["float64", "bool", "int64"]
+    assert read["role"].tolist() == list("abcd=")
