@@ -52,7 +52,7 @@ def scan(
     ``model`` is a Hub id, a folder, a GGUF file, or a model in memory, which comes with its
     ``tokenizer`` and is left as it was. ``gguf`` is a GGUF file inside a Hub id or folder, of which
     ``gguf_cache`` keeps a converted copy in the user's cache. ``adapter`` is the folder of an
-    adapter that peft puts on the model. ``probes`` are built-in sets, files or folders; ``budget``
+    adapter that peft puts on the model. ``files`` are built-in sets, files or folders; ``budget``
     counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
     user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
     ``twin`` or ``shuffle`` ``run.controls``.
@@ -61,7 +61,7 @@ def scan(
     from pathlib import Path
 
     from headprobe.commands.scan import scan as work
-    from headprobe.config import ScanRequest
+    from headprobe.config import ScanConfig
     from headprobe.errors import HeadprobeError
     from headprobe.progress import SilentProgress
 
@@ -77,7 +77,7 @@ def scan(
             "is of a checkpoint, and the model is in memory",
             "Leave it out, or give a PeftModel" if revision is None else "Leave it out",
         )
-    request = ScanRequest(
+    request = ScanConfig(
         model=os.fspath(model) if isinstance(model, str | os.PathLike) else None,
         in_memory=in_memory,
         adapter=None if adapter is None else os.fspath(adapter),
@@ -123,14 +123,16 @@ def resume(
     """
     from pathlib import Path
 
-    from headprobe.commands.distributed import Alone
-    from headprobe.commands.resume import recall
-    from headprobe.commands.scan import go_on
+    from headprobe.commands.distributed import SingleProcess
+    from headprobe.commands.resume import load_attempt
+    from headprobe.commands.scan import run_scan
     from headprobe.progress import SilentProgress
 
     in_memory = None if model is None else _in_memory(model, tokenizer)
-    attempt = recall(Path(run), Alone(), trust_remote_code, in_memory)
-    return load(go_on(attempt, SilentProgress() if progress is None else progress, Alone()))
+    attempt = load_attempt(Path(run), SingleProcess(), trust_remote_code, in_memory)
+    return load(
+        run_scan(attempt, SilentProgress() if progress is None else progress, SingleProcess())
+    )
 
 
 def merge(

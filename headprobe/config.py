@@ -10,19 +10,19 @@ from numpy.typing import NDArray
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.in_memory import InMemoryModel
-from headprobe.model.load import Source
+from headprobe.model.load import CheckpointSource
 from headprobe.vocabulary import build_value
 
 
 @dataclass(frozen=True)
-class Share:
+class Partition:
     """One of ``count`` equal shares, the first of which has ``index`` 0."""
 
     index: int
     count: int
 
     @classmethod
-    def read(cls, text: str) -> Self:
+    def parse(cls, text: str) -> Self:
         """``3/8``: the third of eight; HeadprobeError otherwise."""
         number, _, count = text.partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
@@ -34,17 +34,19 @@ class Share:
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
 
-    def take(self, numbers: NDArray[np.integer], lengths: NDArray[np.integer]) -> NDArray[np.int64]:
+    def select(
+        self, numbers: NDArray[np.integer], lengths: NDArray[np.integer]
+    ) -> NDArray[np.int64]:
         """Those of the ascending ``numbers`` that are this share's: dealt out by their ``lengths``,
         the longest first, forth and back, so that shares have as much to do and as long rows."""
         turn, place = np.divmod(np.arange(len(numbers)), self.count)
-        dealt = np.where(turn % 2, self.count - 1 - place, place)
+        owner = np.where(turn % 2, self.count - 1 - place, place)
         order = np.argsort(-np.asarray(lengths), kind="stable")
-        return np.sort(np.asarray(numbers)[order[dealt == self.index]]).astype(np.int64)
+        return np.sort(np.asarray(numbers)[order[owner == self.index]]).astype(np.int64)
 
 
 @dataclass(frozen=True)
-class ScanRequest:
+class ScanConfig:
     """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
     context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
     folder, named by model and time by default; ``rules``: a file of rules that differ from the
@@ -68,17 +70,17 @@ class ScanRequest:
     rules: Path | None = None
     twin: bool = False
     shuffle: bool = False
-    shard: Share | None = None
+    shard: Partition | None = None
     adapter: str | None = None
     gguf: str | None = None
     gguf_cache: bool = True
     in_memory: InMemoryModel | None = None
 
     @property
-    def source(self) -> Source:
+    def source(self) -> CheckpointSource:
         """The checkpoint, as it is named: ``resolve_adapter`` finds out what that is."""
         if self.in_memory is not None:
-            return Source(self.in_memory.name, in_memory=self.in_memory)
+            return CheckpointSource(self.in_memory.name, in_memory=self.in_memory)
         if self.model is None:
             if self.gguf is not None:
                 raise HeadprobeError(
@@ -87,8 +89,10 @@ class ScanRequest:
                     "Name the folder or Hub id before it, or the file itself as MODEL",
                 )
             # an adapter names its base
-            return Source.demo() if self.adapter is None else Source(self.adapter)
-        return Source(
+            return (
+                CheckpointSource.demo() if self.adapter is None else CheckpointSource(self.adapter)
+            )
+        return CheckpointSource(
             self.model,
             self.revision,
             self.trust_remote_code,
@@ -117,14 +121,14 @@ class ScanRequest:
         KeyError, TypeError or ValueError where they are no such values."""
         special = (*_PATHS, "shard", "in_memory")
         plain = {name: value for name, value in values.items() if name not in special}
-        request: Self = build_value(cls, plain)
+        config: Self = build_value(cls, plain)
         paths = {name: build_value(str | None, values[name]) for name in _PATHS}
         shard = build_value(dict[str, int] | None, values["shard"])
         return replace(
-            request,
+            config,
             out=None if paths["out"] is None else Path(paths["out"]),
             rules=None if paths["rules"] is None else Path(paths["rules"]),
-            shard=None if shard is None else Share(**shard),
+            shard=None if shard is None else Partition(**shard),
             trust_remote_code=trust_remote_code,
             in_memory=in_memory,
         )

@@ -18,7 +18,7 @@ _NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 
-def plain(text: str) -> str:
+def safe_text(text: str) -> str:
     """``text`` on one line, every character visible.
 
     Control characters, bidi overrides, invisible format characters, lone surrogates and line
@@ -47,14 +47,15 @@ def _escape(character: str) -> str:
 
 
 def clip(text: str, width: int) -> str:
-    """``plain(text)``, cut to ``width`` characters with an ellipsis for its end."""
-    shown = plain(text)
+    """``safe_text(text)``, cut to ``width`` characters with an ellipsis for its end."""
+    shown = safe_text(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
 def clip_start(text: str, width: int) -> str:
-    """``plain(text)``, cut to ``width`` characters with an ellipsis for its beginning (paths)."""
-    shown = plain(text)
+    """``safe_text(text)``, cut to ``width`` characters with an ellipsis for its beginning
+    (paths)."""
+    shown = safe_text(text)
     return shown if len(shown) <= width else "…" + shown[len(shown) - width + 1 :]
 
 
@@ -173,7 +174,7 @@ def span(low: float | None, high: float | None) -> str:
     return TOO_LITTLE if low < -1 or high > 1 else f"{signed(low)} {signed(high)}"
 
 
-def chance_of(value: float | None) -> str:
+def p_value(value: float | None) -> str:
     """A p or q: ``.03``, ``<.001``."""
     if value is None:
         return MISSING

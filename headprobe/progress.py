@@ -3,7 +3,7 @@
 import warnings
 from typing import Protocol, TextIO
 
-from headprobe.format import count, plain
+from headprobe.format import count, safe_text
 
 
 class Progress(Protocol):
@@ -32,7 +32,7 @@ class SilentProgress:
         pass
 
     def warn(self, text: str) -> None:
-        warnings.warn(plain(text), UserWarning, stacklevel=2)
+        warnings.warn(safe_text(text), UserWarning, stacklevel=2)
 
     def finish(self) -> None:
         pass
@@ -48,13 +48,13 @@ class PlainProgress:
         if not self.quiet:
             one = unit.removesuffix("s")
             amount = "" if total is None else f" ({count(total, one, unit).rstrip()})"
-            self._say(plain(name) + amount)
+            self._say(safe_text(name) + amount)
 
     def advance(self, n: int = 1) -> None:
         pass
 
     def warn(self, text: str) -> None:
-        self._say(f"warning: {plain(text)}")
+        self._say(f"warning: {safe_text(text)}")
 
     def finish(self) -> None:
         pass

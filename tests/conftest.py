@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from headprobe.commands.scan import scan
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.progress import PROBES, Remembering
@@ -65,6 +65,6 @@ def scanned(tmp_path: Path, checkpoint: Path) -> Callable[..., Run]:
     def run(model: Path | str = checkpoint, probes: Path = PROBES, **options: object) -> Run:
         progress = options.pop("progress", Remembering())
         asked = {"out": tmp_path / "run", "device": "cpu", **options}
-        return scan(ScanRequest(model=str(model), probes=(str(probes),), **asked), progress)
+        return scan(ScanConfig(model=str(model), probes=(str(probes),), **asked), progress)
 
     return run

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.format import clip, clip_start, plain
+from headprobe.format import clip, clip_start, safe_text
 from headprobe.results.tables import write_csv
 from headprobe.runs.tables import guard, read_frame, read_rows, unguard
 
@@ -17,7 +17,7 @@ ANY_TEXT = st.text(st.characters(), max_size=40)
 
 @given(ANY_TEXT)
 def test_plain_hides_nothing(text: str) -> None:
-    shown = plain(text)
+    shown = safe_text(text)
     hidden = {character for character in shown if unicodedata.category(character)[0] == "C"}
     assert hidden <= {"\u200c", "\u200d"}
     assert len(shown.splitlines()) <= 1
@@ -40,7 +40,7 @@ def test_plain_hides_nothing(text: str) -> None:
     ],
 )
 def test_plain_by_example(text: str, shown: str) -> None:
-    assert plain(text) == shown
+    assert safe_text(text) == shown
 
 
 @given(ANY_TEXT, st.integers(min_value=1, max_value=30))
@@ -68,10 +68,10 @@ def test_csv_cells_are_safe_whatever_they_hold(
     assert len(rows) == 1 + len(texts)
     for row, text in zip(rows[1:], texts, strict=True):
         assert not row[0].startswith(("=", "+", "-", "@", "\t", "\r"))
-        assert row[0].removeprefix("'") == plain(text) or row[0] == plain(text)
+        assert row[0].removeprefix("'") == safe_text(text) or row[0] == safe_text(text)
         assert row[1] == "-0.5"
     assert path.read_text(encoding="utf-8").count("\n") == 1 + len(texts)
-    assert [row.text("source") for row in read_rows(path)] == [plain(text) for text in texts]
+    assert [row.text("source") for row in read_rows(path)] == [safe_text(text) for text in texts]
 
 
 def test_numbers_keep_six_digits_and_gaps_stay_empty(

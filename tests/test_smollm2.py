@@ -15,8 +15,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 import headprobe
 from headprobe.batching.encoder import Encoder
 from headprobe.commands.show_text import show_text
-from headprobe.model.heads import observe_heads
-from headprobe.model.load import Source, load_config, load_encoder, load_model
+from headprobe.model.heads import observe_model
+from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
 from tests.helpers.once import once, session_folder
 from tests.model.test_verify import observed
 
@@ -46,7 +46,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def loaded(cache: Path) -> tuple[PreTrainedModel, Encoder]:
-    source = Source(str(model_file()))
+    source = CheckpointSource(str(model_file()))
     config = load_config(source)
     warnings: list[str] = []
     model = load_model(source, config, torch.device("cpu"), torch.float32, warnings.append)
@@ -86,7 +86,7 @@ def test_attention_equals_eager(loaded: tuple[PreTrainedModel, Encoder]) -> None
     model.set_attn_implementation("eager")
     with torch.inference_mode():
         eager = model(input_ids=ids[None], output_attentions=True, use_cache=False)
-    grid = observe_heads(model, "SmolLM2", ids)
+    grid = observe_model(model, "SmolLM2", ids)
     recorder, _ = observed(grid, [ids])
     assert len(recorder.weights) == 30
     for layer, expected in enumerate(eager.attentions):

@@ -26,40 +26,40 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Question:
+class BaselineInput:
     """A relation's instances, at least one, with their candidates [I]."""
 
     instances: Instances
-    asked: RelationInstances
+    links: RelationInstances
     candidates: Candidates
 
     def hits_of(self, chosen: NDArray[np.integer]) -> Floats:
         """[I]: 1 where the word ``chosen`` [I] is a target; a negative number is none."""
-        return self.asked.contain(chosen).astype(np.float64)
+        return self.links.contain(chosen).astype(np.float64)
 
 
-def question_of(instances: Instances, asked: RelationInstances) -> Question:
-    return Question(instances, asked, candidates_of(instances, asked))
+def baseline_input(instances: Instances, links: RelationInstances) -> BaselineInput:
+    return BaselineInput(instances, links, candidates_of(instances, links))
 
 
-def offset(question: Question) -> Baseline:
+def offset(question: BaselineInput) -> Baseline:
     """The best single distance in words of the passage; of equally good ones, the nearest."""
     query = question.candidates.query
-    best, _ = _most_frequent(question, (query[of] - words for of, words in question.asked.pairs()))
+    best, _ = _most_frequent(question, (query[of] - words for of, words in question.links.pairs()))
     return Baseline(question.hits_of(query - best), str(best))
 
 
-def start(question: Question) -> Baseline:
+def start(question: BaselineInput) -> Baseline:
     """The best single word counted from the start of the passage or of the query's sentence; of
     equally good ones the earlier word, and the passage before the sentence."""
-    instances, asked = question.instances, question.asked
+    instances, links = question.instances, question.links
     starts = {
-        "passage": instances.passage_first[instances.passage[asked.query]],
-        "sentence": instances.sentence_first[asked.query],
+        "passage": instances.passage_first[instances.passage[links.query]],
+        "sentence": instances.sentence_first[links.query],
     }
     found: dict[str, tuple[int, int, NDArray[np.integer]]] = {}
     for scope, first in starts.items():
-        inside = replace(asked, first=asked.places(first))
+        inside = replace(links, first=links.places(first))
         places = (words - first[of] for of, words in inside.pairs())
         found[scope] = *_most_frequent(question, places), first
     scope = max(found, key=lambda scope: found[scope][1])
@@ -67,23 +67,23 @@ def start(question: Question) -> Baseline:
     return Baseline(question.hits_of(first + best), f"word {best + 1} of the {scope}")
 
 
-def chance(question: Question) -> Baseline:
+def chance(question: BaselineInput) -> Baseline:
     """One candidate drawn blindly: targets / candidates."""
-    return Baseline((question.asked.stop - question.asked.first) / question.candidates.count())
+    return Baseline((question.links.stop - question.links.first) / question.candidates.count())
 
 
-def uniform(question: Question) -> Baseline:
+def uniform(question: BaselineInput) -> Baseline:
     """Attention spread evenly over tokens: the candidate with most tokens wins, ties are split."""
-    asked, tokens = question.asked, question.instances.tokens
-    most, rivals = _longest_by_number(question) if asked.relation.strict else _longest(question)
-    hits = np.zeros(len(asked))
-    for of, words in asked.pairs():
+    links, tokens = question.links, question.instances.tokens
+    most, rivals = _longest_by_number(question) if links.relation.strict else _longest(question)
+    hits = np.zeros(len(links))
+    for of, words in links.pairs():
         found = np.bincount(of - of[0], weights=tokens[words] == most[of])
         hits[of[0] : of[0] + len(found)] += found
     return Baseline(hits / rivals)
 
 
-def _longest(question: Question) -> tuple[Ints, Ints]:
+def _longest(question: BaselineInput) -> tuple[Ints, Ints]:
     """[I] each: the tokens of the longest candidates, and how many have so many.
 
     Both run along the words of a scope: where a longer word comes, the count begins anew.
@@ -100,10 +100,10 @@ def _longest(question: Question) -> tuple[Ints, Ints]:
     return (most - base)[last], (counted - before)[last]
 
 
-def _longest_by_number(question: Question) -> tuple[Ints, Ints]:
+def _longest_by_number(question: BaselineInput) -> tuple[Ints, Ints]:
     """``_longest`` where some words of the scope are no candidates."""
     tokens = question.instances.tokens
-    rivals, most = np.zeros((2, len(question.asked)), dtype=np.int64)
+    rivals, most = np.zeros((2, len(question.links)), dtype=np.int64)
     for number in np.unique(tokens)[::-1]:
         count = question.candidates.count(tokens == number)
         decided = (rivals == 0) & (count > 0)
@@ -113,14 +113,14 @@ def _longest_by_number(question: Question) -> tuple[Ints, Ints]:
     return most, rivals
 
 
-def nearest_mention(question: Question) -> Baseline | None:
+def nearest_mention(question: BaselineInput) -> Baseline | None:
     """The nearest candidate that heads a mention which ends before the query; None where no
     instance has one, as when the probes mark no mentions."""
     ends = np.asarray(question.instances.mention_end, dtype=np.int64)
     return _where_any(question, question.candidates.nearest(ends >= 0, ends))
 
 
-def same_form(question: Question) -> Baseline:
+def same_form(question: BaselineInput) -> Baseline:
     """The nearest candidate of the query's own lower-cased form."""
     form, usable = question.instances.folded_form, question.instances.usable
     members = np.flatnonzero(usable)
@@ -133,18 +133,18 @@ def same_form(question: Question) -> Baseline:
     return Baseline(question.hits_of(np.where(rival, chosen, -1)))
 
 
-def last_subject(question: Question) -> Baseline | None:
+def last_subject(question: BaselineInput) -> Baseline | None:
     """The nearest candidate that is a nominal subject; None where no instance has one, as when the
     probes say nothing of syntax."""
     subjects = question.instances.deprel == number_deprels(["nsubj"])[0]
     return _where_any(question, question.candidates.nearest(subjects))
 
 
-def _where_any(question: Question, chosen: Ints) -> Baseline | None:
+def _where_any(question: BaselineInput, chosen: Ints) -> Baseline | None:
     return Baseline(question.hits_of(chosen)) if (chosen >= 0).any() else None
 
 
-Rule = Callable[[Question], Baseline | None]
+Rule = Callable[[BaselineInput], Baseline | None]
 
 BASELINES: Mapping[str, Rule] = MappingProxyType(
     {"offset": offset, "start": start, "chance": chance, "uniform": uniform}
@@ -165,7 +165,7 @@ BASELINES_OF_FAMILY: Mapping[str, Mapping[str, Rule]] = MappingProxyType(
 """More such rules, which only the relations of one family must beat."""
 
 
-def _most_frequent(question: Question, values: Iterable[Ints]) -> tuple[int, int]:
+def _most_frequent(question: BaselineInput, values: Iterable[Ints]) -> tuple[int, int]:
     """Of the ``values`` of targets, none as large as the longest passage, the one that most have,
     and how many."""
     longest = int(np.diff(question.instances.passage_first).max())

@@ -16,11 +16,11 @@ import numpy as np
 from scipy.special import stdtrit
 
 from headprobe.analysis.candidates import Candidates
-from headprobe.analysis.distance_control import HABITS, choices
-from headprobe.analysis.evidence import Floats, Ints, Shape, divide, floats, mean_profile
+from headprobe.analysis.distance_control import DISTANCE_RULES, distance_choices
+from headprobe.analysis.evidence import Floats, HeadStatistics, Ints, divide, floats, mean_profile
 from headprobe.analysis.intervals import effective_folds, interval
-from headprobe.analysis.pos_control import CategoryTastes
-from headprobe.analysis.structure import Agreement, agree
+from headprobe.analysis.pos_control import PosPreferences
+from headprobe.analysis.structure import Agreement, label_agreement
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 
@@ -51,7 +51,7 @@ class Positional:
         return divide(self.gain, 1 - self.by_length)
 
 
-def positional(instances: Instances, tallies: Tallies, min_kept: float) -> Positional:
+def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float) -> Positional:
     """Set where each sampled row looks most against what the head's habits would choose.
 
     Rows that leave less than ``min_kept`` of their attention to usable earlier words do not count:
@@ -62,13 +62,13 @@ def positional(instances: Instances, tallies: Tallies, min_kept: float) -> Posit
     place[tallies["sampled_kept"].reshape(place.shape) < min_kept] = -1
     query = np.asarray(instances.sampled_words, dtype=np.int64)
     profile = mean_profile(tallies, "profile")
-    hits = {rule: np.zeros(layers * heads) for rule in HABITS}
+    hits = {rule: np.zeros(layers * heads) for rule in DISTANCE_RULES}
     by_length = np.zeros(layers * heads)
     for first in range(0, len(query), ROWS):
         some = slice(first, first + ROWS)
         rows, looked = Candidates(instances, query[some], "passage", strict=False), place[some]
         distance = instances.place[rows.query][:, None] - looked
-        for rule, chosen in choices(rows, profile).items():
+        for rule, chosen in distance_choices(rows, profile).items():
             hits[rule] += ((chosen == distance) & (looked >= 0)).sum(0)
         by_length += _even(instances, rows, looked).sum(0)
     seen = (place >= 0).sum(0)
@@ -113,7 +113,7 @@ class Copying:
         return np.asarray(self.gain / (1 - self.baseline))
 
 
-def copying(
+def copying_evidence(
     tallies: Tallies, kind: Literal["duplicate", "induction"], confidence: float
 ) -> Copying:
     """How well each head finds the earlier copy of a token, or the token after it.
@@ -147,7 +147,7 @@ def copying(
 
 
 @dataclass(frozen=True)
-class Conduct:
+class BehaviourEvidence:
     """How far a head follows distance alone, how well it copies, and what it repeats that has no
     name."""
 
@@ -157,33 +157,33 @@ class Conduct:
     agreement: Agreement
 
 
-def conduct(
+def behaviour_evidence(
     instances: Instances,
     tallies: Tallies,
-    fitted: CategoryTastes,
+    preferences: PosPreferences,
     *,
     confidence: float,
     min_kept: float,
     min_attention: float,
-    look_again: tuple[float, float] = (-np.inf, -np.inf),
-) -> Conduct:
-    """All of it; ``fitted`` to the same tallies; ``min_kept`` is ``analysis.behaviour``'s,
-    ``min_attention`` and ``look_again`` are ``analysis.structure``'s."""
-    return Conduct(
-        positional(instances, tallies, min_kept),
-        copying(tallies, "duplicate", confidence),
-        copying(tallies, "induction", confidence),
-        agree(
+    recheck: tuple[float, float] = (-np.inf, -np.inf),
+) -> BehaviourEvidence:
+    """All of it; ``preferences`` to the same tallies; ``min_kept`` is ``analysis.behaviour``'s,
+    ``min_attention`` and ``recheck`` are ``analysis.structure``'s."""
+    return BehaviourEvidence(
+        positional_evidence(instances, tallies, min_kept),
+        copying_evidence(tallies, "duplicate", confidence),
+        copying_evidence(tallies, "induction", confidence),
+        label_agreement(
             tallies,
-            fitted,
+            preferences,
             confidence=confidence,
             min_attention=min_attention,
-            look_again=look_again,
+            recheck=recheck,
         ),
     )
 
 
-def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
+def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -> HeadStatistics:
     """Means over rows, and norms of outputs with their mean removed exactly.
 
     ``output_high`` in a domain is ``ratio * exp(t * error)`` with the error of the logarithm of the
@@ -208,7 +208,7 @@ def shape(instances: Instances, tallies: Tallies, confidence: float) -> Shape:
     everywhere = np.ones((1, len(outputs.rows)))
     overall = _norms(outputs, everywhere)[0]
     by_domain = _norms(outputs, members)
-    return Shape(
+    return HeadStatistics(
         sink=divide(floats(tallies, "sink"), rows),
         self_attention=divide(floats(tallies, "self"), rows),
         previous=divide(floats(tallies, "previous"), rows),

@@ -87,7 +87,7 @@ class Candidates:
         ``ended`` [W] only one whose number there is smaller than the query's."""
         members = np.flatnonzero(among & self.instances.usable)
         place = np.searchsorted(members, self.query) - 1
-        found = np.full(len(self.query), -1, dtype=np.int64)
+        nearest_words = np.full(len(self.query), -1, dtype=np.int64)
         pending = np.flatnonzero(place >= 0)
         while len(pending):
             word = members[place[pending]]
@@ -97,10 +97,10 @@ class Candidates:
             suits = rows.contain(word)
             if ended is not None:
                 suits &= ended[word] < rows.query
-            found[pending[suits]] = word[suits]
+            nearest_words[pending[suits]] = word[suits]
             place[pending] -= 1
             pending = pending[~suits & (place[pending] >= 0)]
-        return found
+        return nearest_words
 
     def nearest_beyond(self) -> Ints:
         """[Q]: the distance of the nearest candidate at least ``LONGEST`` words away; 0: none."""
@@ -109,25 +109,25 @@ class Candidates:
         step = LONGEST
         while len(pending):
             rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
-            found = rows.contain(rows.query - step)
-            distance[pending[found]] = step
+            is_candidate = rows.contain(rows.query - step)
+            distance[pending[is_candidate]] = step
             step += 1
-            pending = pending[~found & (rows.extent >= step)]
+            pending = pending[~is_candidate & (rows.extent >= step)]
         return distance
 
 
-def candidates_of(instances: Instances, asked: RelationInstances) -> Candidates:
+def candidates_of(instances: Instances, links: RelationInstances) -> Candidates:
     """The candidates of every instance of a relation, Q = I."""
-    query = np.asarray(asked.query, dtype=np.int64)
-    return Candidates(instances, query, asked.relation.scope, asked.relation.strict)
+    query = np.asarray(links.query, dtype=np.int64)
+    return Candidates(instances, query, links.relation.scope, links.relation.strict)
 
 
-def target_table(asked: RelationInstances, chosen: Ints, width: int) -> Bools:
+def target_table(links: RelationInstances, chosen: Ints, width: int) -> Bools:
     """[I', width]: whether the word at each distance (index distance - 1) is a target, for the
     instances ``chosen`` [I'] of a relation; no target may be farther than ``width``."""
-    of, targets = asked.targets_of(chosen)
+    of, targets = links.targets_of(chosen)
     table = np.zeros((len(chosen), width), dtype=np.bool_)
-    table[of, asked.query[chosen][of] - targets - 1] = True
+    table[of, links.query[chosen][of] - targets - 1] = True
     return table
 
 
@@ -145,7 +145,7 @@ class GroupedInstances:
     """A relation's instances. ``groups`` [3, I] holds each one's places on S, an axis of ``length``
     places: its document fold, the form fold of its nearest target, and its domain."""
 
-    asked: RelationInstances
+    links: RelationInstances
     groups: NDArray[np.unsignedinteger]
     length: int
 
@@ -169,20 +169,20 @@ def length_of_groups(instances: Instances) -> int:
 
 def group(instances: Instances, relation: int) -> GroupedInstances:
     """All instances of ``instances.relations[relation]``."""
-    asked = instances.of(relation)
-    passage, length = instances.passage[asked.query], length_of_groups(instances)
-    groups = np.empty((3, len(asked)), np.min_scalar_type(length))
+    links = instances.of(relation)
+    passage, length = instances.passage[links.query], length_of_groups(instances)
+    groups = np.empty((3, len(links)), np.min_scalar_type(length))
     groups[0] = instances.document_fold[passage]
-    groups[1] = FOLDS + instances.form_fold[asked.nearest]
+    groups[1] = FOLDS + instances.form_fold[links.nearest]
     groups[2] = 2 * FOLDS + instances.domain[passage]
-    return GroupedInstances(asked, groups, length)
+    return GroupedInstances(links, groups, length)
 
 
-ROOM = 1_000_000
+MAX_ENTRIES = 1_000_000
 """Entries of the largest temporary array: rows by distances, or rows by heads."""
 
 
-class Asking(NamedTuple):
+class RelationRows(NamedTuple):
     """The instances ``chosen`` [I'] of relation ``number`` and the rows [I'] they ask."""
 
     number: int
@@ -191,28 +191,29 @@ class Asking(NamedTuple):
     row: Ints
 
 
-def cut(count: int, width: int) -> Iterator[slice]:
-    """Pieces of an axis of ``count``, so long that with ``width`` of another they fit ``ROOM``."""
-    size = max(1, ROOM // width)
+def slices(count: int, width: int) -> Iterator[slice]:
+    """Pieces of an axis of ``count``, so long that with ``width`` of another they fit
+    ``MAX_ENTRIES``."""
+    size = max(1, MAX_ENTRIES // width)
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
 
 
 def shared_rows(
     instances: Instances, relations: Sequence[GroupedInstances], heads: int
-) -> Iterator[tuple[Candidates, list[Asking]]]:
+) -> Iterator[tuple[Candidates, list[RelationRows]]]:
     """Every query word once for each rule of candidates (scope, strict), short rows first, with
     who asks it; so many rows at a time that neither rows by words nor rows by ``heads`` outgrow
-    ``ROOM``."""
+    ``MAX_ENTRIES``."""
     alike = defaultdict(list)
     for index, relation in enumerate(relations):
-        if len(relation.asked):
-            rule = relation.asked.relation.scope, relation.asked.relation.strict
+        if len(relation.links):
+            rule = relation.links.relation.scope, relation.links.relation.strict
             alike[rule].append(index)
     for (scope, strict), members in alike.items():
         asks = np.zeros(len(instances.form), dtype=np.bool_)
         for index in members:
-            asks[relations[index].asked.query] = True
+            asks[relations[index].links.query] = True
         every = Candidates(instances, np.flatnonzero(asks), scope, strict)
         by_extent = np.argsort(every.extent, kind="stable")
         every = Candidates(instances, every.query[by_extent], scope, strict)
@@ -220,15 +221,15 @@ def shared_rows(
         rank[every.query] = np.arange(len(by_extent))
         asking = []
         for index in members:
-            row = rank[relations[index].asked.query]
+            row = rank[relations[index].links.query]
             order = np.argsort(row, kind="stable").astype(rank.dtype)
             asking.append((index, order, row[order]))
         widest = max(int(every.extent.max(initial=1)), LONGEST)
-        for part in cut(len(every.query), max(widest, heads)):
+        for part in slices(len(every.query), max(widest, heads)):
             found, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
             for index, order, row in asking:
                 low, high = np.searchsorted(row, edges)  # of another dtype, rows would be copied
                 if high > low:
                     some = order[low:high], row[low:high].astype(np.int64) - part.start
-                    found.append(Asking(index, relations[index], *some))
+                    found.append(RelationRows(index, relations[index], *some))
             yield Candidates(instances, every.query[part], scope, strict), found

@@ -1,10 +1,10 @@
-"""What a head would score by distance alone (METHOD section 3, ``habit``).
+"""What a head would score by distance alone (METHOD section 3, ``distance_control``).
 
-A head's profile is its mean stripped attention at each word distance. ``habit`` chooses the
-candidate with the largest value; ``habit_length`` the one with the largest value times its number
-of tokens, for attention to a word is a sum over its tokens, and a head that decays with distance in
-tokens, blind to all content, leans to long words near by. Of equally large ones, and among the
-words that share the last bin of the profile, it is the nearer word.
+A head's profile is its mean stripped attention at each word distance. ``distance_control`` chooses
+the candidate with the largest value; ``habit_length`` the one with the largest value times its
+number of tokens, for attention to a word is a sum over its tokens, and a head that decays with
+distance in tokens, blind to all content, leans to long words near by. Of equally large ones, and
+among the words that share the last bin of the profile, it is the nearer word.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import (
-    Asking,
     Candidates,
     GroupedInstances,
-    cut,
+    RelationRows,
     length_of_groups,
     shared_rows,
+    slices,
     target_table,
 )
 from headprobe.analysis.evidence import Bools, Floats, Ints
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import LONGEST
 
-HABITS = ("habit", "habit_length")
+DISTANCE_RULES = ("habit", "habit_length")
 """The two rules."""
 
 CACHED = 1 << 15
@@ -35,7 +35,7 @@ CACHED = 1 << 15
 
 
 @dataclass(frozen=True)
-class Habit:
+class DistanceControl:
     """``sums`` map each of HABITS to its hits [R, S, N] (``analysis.candidates``); ``expected`` and
     ``share`` [R, N] are the profile's mass on the targets: among the candidates, and
     (norm-weighted) among all usable earlier words of the passage. NaN where a relation has no
@@ -46,9 +46,9 @@ class Habit:
     share: Floats
 
 
-def habit(
+def distance_control(
     instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
-) -> Habit:
+) -> DistanceControl:
     """Judge every head by its mean attention and mean norm-weighted attention per distance alone.
 
     ``profile`` and ``norm`` are [N, D]. What wins depends on the head, the query word and the
@@ -57,16 +57,16 @@ def habit(
     heads = len(profile)
     grouped = (len(relations), length_of_groups(instances), heads)
     plain = (len(relations), heads)
-    sums = {rule: np.zeros(grouped) for rule in HABITS}
-    result = Habit(sums, np.zeros(plain), np.zeros(plain))
+    sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
+    result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
     profiles = _Profiles(profile, norm, _leaders(profile))
     for rows, asking in shared_rows(instances, relations, heads):
-        judged = _judge_rows(rows, profiles)
+        scored = _score_rows(rows, profiles)
         for some in asking:
-            _add(result, some, judged)
-    sizes = np.array([len(relation.asked) for relation in relations], dtype=np.float64)[:, None]
+            _add(result, some, scored)
+    sizes = np.array([len(relation.links) for relation in relations], dtype=np.float64)[:, None]
     sizes[sizes == 0] = np.nan
-    return Habit(sums, result.expected / sizes, result.share / sizes)
+    return DistanceControl(sums, result.expected / sizes, result.share / sizes)
 
 
 class _Profiles(NamedTuple):
@@ -78,7 +78,7 @@ class _Profiles(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _ScoredRows:
     """Rows of query words: by each of HABITS the ``distance`` [Q, N] of the word that it chooses
     for each head, and the reciprocals [Q, N] of the profile's mass on all candidates (0 where it
     has none)."""
@@ -99,14 +99,14 @@ def _leaders(profile: Floats) -> NDArray[np.intp]:
     return np.ascontiguousarray(np.maximum.accumulate(padded, axis=1).T)
 
 
-def _judge_rows(rows: Candidates, profiles: _Profiles) -> _Judged:
+def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
     counts = rows.by_distance()
     distance = _choices(rows, counts, profiles)
     everything = counts
     if rows.strict or rows.scope == "sentence":
         everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
     per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
-    return _Judged(rows, profiles, distance, per_mass, per_norm)
+    return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
 
 
 def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
@@ -118,7 +118,7 @@ def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
     width = counts.shape[1]
     bins = profiles.leaders[np.clip(rows.extent, 1, width) - 1]
     wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
-    for some in cut(len(wrong_row), width):
+    for some in slices(len(wrong_row), width):
         row, head = wrong_row[some], wrong_head[some]
         values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
         bins[row, head] = values.argmax(1)
@@ -163,18 +163,18 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(result: Habit, some: Asking, judged: _Judged) -> None:
+def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
     """Add what some instances of a relation give."""
     number, relation, chosen, row = some
-    width = int(judged.rows.extent.max(initial=1))
-    targets = target_table(relation.asked, chosen, width)
-    for rule, distance in judged.distance.items():
+    width = int(scored.rows.extent.max(initial=1))
+    targets = target_table(relation.links, chosen, width)
+    for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
         result.sums[rule][number] += relation.sums_of_some(chosen, hits)
     binned = _binned(targets)
     for per_mass, values, sums in (
-        (judged.per_mass, judged.profiles.mass, result.expected),
-        (judged.per_norm, judged.profiles.norm, result.share),
+        (scored.per_mass, scored.profiles.mass, result.expected),
+        (scored.per_norm, scored.profiles.norm, result.share),
     ):
         by_distance = binned.T @ per_mass[row]
         sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
@@ -188,7 +188,7 @@ def _binned(targets: Bools) -> Floats:
     return binned
 
 
-def choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
+def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
     """[Q, N] for each of HABITS: the distance of the candidate that it chooses for each head, whose
     mean attention per distance is ``profile`` [N, D]; of no use where a row has no candidate."""
     return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))

@@ -92,7 +92,7 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Shape:
+class HeadStatistics:
     """How each head attends and how loudly it speaks, whatever it looks for. Arrays [L, H].
 
     The first six are means over rows as INTERFACE describes them under ``heads.csv``.

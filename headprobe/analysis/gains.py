@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, question_of
+from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, baseline_input
 from headprobe.analysis.candidates import (
     DOCUMENTS,
     DOMAINS,
@@ -23,17 +23,17 @@ from headprobe.analysis.candidates import (
     group,
     length_of_groups,
 )
-from headprobe.analysis.distance_control import habit
+from headprobe.analysis.distance_control import distance_control
 from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints, divide, floats, mean_profile
 from headprobe.analysis.intervals import (
-    Demands,
+    EvidenceThresholds,
     Interval,
     effective_folds,
     few_forms,
     interval,
     one_sided_p,
 )
-from headprobe.analysis.pos_control import CategoryTastes, category_hits
+from headprobe.analysis.pos_control import PosPreferences, category_hits
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 
@@ -62,7 +62,7 @@ class Gains:
     domain_gain: Floats
 
 
-def nothing_asked(heads: int, domains: int) -> Gains:
+def empty_gains(heads: int, domains: int) -> Gains:
     """The gains of a relation without instances."""
     empty = {
         each.name: np.full((domains, heads) if each.name.startswith("domain_") else heads, np.nan)
@@ -76,7 +76,7 @@ def gains_over(
     baselines: Mapping[int, Floats],
     category: Floats,
     sizes: Floats,
-    demands: Demands,
+    thresholds: EvidenceThresholds,
 ) -> Gains:
     """Heads' ``hits`` [S, N] against those of each baseline, by its number: [S, 1] or [S, N], and
     against those of the control's rules [C, S, N], on ``sizes`` [S] instances.
@@ -88,8 +88,8 @@ def gains_over(
     """
     total = sizes[DOCUMENTS].sum()
     rivals = list(baselines.values())
-    against = [_interval(hits - rival, sizes, demands) for rival in rivals]
-    harder = [_interval(hits - rule, sizes, demands) for rule in category]
+    against = [_interval(hits - rival, sizes, thresholds) for rival in rivals]
+    harder = [_interval(hits - rule, sizes, thresholds) for rule in category]
     top1s = np.array(np.broadcast_arrays(*[_mean(rival, sizes) for rival in rivals]))
     named = top1s.argmax(0)
 
@@ -101,8 +101,8 @@ def gains_over(
         return divide(hits[folds].sum(0) - theirs, sizes[folds].sum())
 
     least_t = np.min([each.mean / each.error for each in against], axis=0)
-    clear = np.logical_and.reduce([_clear(each, sizes, demands) for each in against])
-    right = np.logical_and.reduce([_clear(each, sizes, demands) for each in harder])
+    clear = np.logical_and.reduce([_clear(each, sizes, thresholds) for each in against])
+    right = np.logical_and.reduce([_clear(each, sizes, thresholds) for each in harder])
     of_domains = of_named([rival[DOMAINS] for rival in rivals])
     in_domains = sizes[DOMAINS, None]
     return Gains(
@@ -127,21 +127,21 @@ def gains_over(
     )
 
 
-def _interval(gains: Floats, sizes: Floats, demands: Demands) -> Interval:
+def _interval(gains: Floats, sizes: Floats, thresholds: EvidenceThresholds) -> Interval:
     return interval(
         gains[DOCUMENTS],
         sizes[DOCUMENTS],
         gains[FORMS],
         sizes[FORMS],
-        confidence=demands.confidence,
-        min_form_folds=demands.min_form_folds,
+        confidence=thresholds.confidence,
+        min_form_folds=thresholds.min_form_folds,
     )
 
 
-def _clear(gain: Interval, sizes: Floats, demands: Demands) -> Bools:
+def _clear(gain: Interval, sizes: Floats, thresholds: EvidenceThresholds) -> Bools:
     """[N]: whether the interval lies above zero, and where forms are few each of them can go."""
     clear = gain.low > 0
-    if few_forms(sizes[FORMS], demands.min_form_folds):
+    if few_forms(sizes[FORMS], thresholds.min_form_folds):
         clear &= gain.without_form > 0
     return np.asarray(clear)
 
@@ -151,7 +151,7 @@ def _mean(hits: Floats, sizes: Floats) -> Floats:
 
 
 @dataclass(frozen=True)
-class Footing:
+class BaselineSums:
     """Sums over instances by document fold, form fold (of the nearest target) and domain, all on
     the axis S of ``analysis.candidates``.
 
@@ -173,21 +173,23 @@ class Footing:
     habit_share: Floats
 
 
-def find_footing(instances: Instances, tallies: Tallies, fitted: CategoryTastes) -> Footing:
+def sum_baselines(
+    instances: Instances, tallies: Tallies, preferences: PosPreferences
+) -> BaselineSums:
     """The baselines and the control of METHOD section 3 on all relations of a run."""
     relations = [group(instances, index) for index in range(len(instances.relations))]
     sizes = np.array([each.sums() for each in relations])
     forms, shared_forms = _count_forms(instances, relations)
     sums, choices = _rules(instances, relations)
     profiles = (mean_profile(tallies, name) for name in ("profile", "profile_norm"))
-    by_distance = habit(instances, relations, *profiles)
+    by_distance = distance_control(instances, relations, *profiles)
     general = {name: sums.pop(name) for name in BASELINES}
-    return Footing(
+    return BaselineSums(
         sizes=sizes.reshape(len(relations), length_of_groups(instances)),
         forms=forms,
         shared_forms=shared_forms,
         baselines={**general, **by_distance.sums, **sums},
-        category=category_hits(instances, relations, fitted),
+        category=category_hits(instances, relations, preferences),
         choices={name: tuple(chosen) for name, chosen in choices.items()},
         habit_expected=by_distance.expected,
         habit_share=by_distance.share,
@@ -204,15 +206,15 @@ def _rules(
         sums |= {name: np.full(shape, np.nan) for name in rules}
     choices = {name: [""] * len(relations) for name in sums}
     for index, relation in enumerate(relations):
-        if not len(relation.asked):
+        if not len(relation.links):
             continue
-        question = question_of(instances, relation.asked)
-        of_family = BASELINES_OF_FAMILY.get(relation.asked.relation.family, {})
+        question = baseline_input(instances, relation.links)
+        of_family = BASELINES_OF_FAMILY.get(relation.links.relation.family, {})
         for name, rule in (*BASELINES.items(), *of_family.items()):
-            found = rule(question)
-            if found is not None:
-                sums[name][index, :, 0] = relation.sums(found.hits)
-                choices[name][index] = found.choice
+            baseline = rule(question)
+            if baseline is not None:
+                sums[name][index, :, 0] = relation.sums(baseline.hits)
+                choices[name][index] = baseline.choice
     return sums, choices
 
 
@@ -220,7 +222,7 @@ def _count_forms(instances: Instances, relations: Sequence[GroupedInstances]) ->
     """[R] forms of nearest targets, and [R] how many share their fold with another one."""
     counts = np.zeros((2, len(relations)), dtype=np.int64)
     for index, relation in enumerate(relations):
-        nearest = relation.asked.nearest
+        nearest = relation.links.nearest
         fold = np.full(len(instances.forms), -1)
         fold[instances.folded_form[nearest]] = instances.form_fold[nearest]
         forms = np.bincount(fold[fold >= 0])
@@ -262,7 +264,7 @@ def false_discovery(p: Floats, families: Sequence[str]) -> Floats:
     return q
 
 
-_SPREAD = (
+_GAIN_COLUMNS = (
     *("top1", "baseline_top1", "gain", "gain_error", "gain_low", "gain_high", "gain_a", "gain_b"),
     *("gain_without_form", "p", "category_top1", "category_gain", "category_gain_low"),
     *("domain_top1", "domain_baseline_top1", "domain_gain"),
@@ -270,20 +272,28 @@ _SPREAD = (
 """What stands in Evidence as each relation's gains have it."""
 
 
-def weigh(
-    instances: Instances, tallies: Tallies, fitted: CategoryTastes, demands: Demands
+def compute_evidence(
+    instances: Instances,
+    tallies: Tallies,
+    preferences: PosPreferences,
+    thresholds: EvidenceThresholds,
 ) -> Evidence:
-    """Every head against every relation's baselines (METHOD sections 2 to 4); ``fitted`` to the
-    same tallies."""
-    return weigh_on(find_footing(instances, tallies, fitted), instances, tallies, demands)
+    """Every head against every relation's baselines (METHOD sections 2 to 4); ``preferences`` to
+    the same tallies."""
+    return evidence_from_sums(
+        sum_baselines(instances, tallies, preferences), instances, tallies, thresholds
+    )
 
 
-def weigh_on(
-    footing: Footing, instances: Instances, tallies: Tallies, demands: Demands
+def evidence_from_sums(
+    baseline_sums: BaselineSums,
+    instances: Instances,
+    tallies: Tallies,
+    thresholds: EvidenceThresholds,
 ) -> Evidence:
-    """``weigh`` where the baselines are known already: no work per instance is left."""
+    """``compute_evidence`` where the baselines are known already: no work per instance is left."""
     relations, layers, heads = tallies["mass"].shape
-    columns = [_gains(footing, tallies, index, demands) for index in range(relations)]
+    columns = [_gains(baseline_sums, tallies, index, thresholds) for index in range(relations)]
 
     def spread(rows: Floats) -> Floats:
         """[R, ..., N] to [..., L, H, R]."""
@@ -294,8 +304,8 @@ def weigh_on(
         between = (len(instances.domains),) if name.startswith("domain_") else ()
         return np.array(rows, dtype=np.float64).reshape(relations, *between, layers * heads)
 
-    n = footing.sizes[:, DOCUMENTS].sum(1)
-    tested = np.where((n >= demands.min_n)[:, None], stack("p"), np.nan)
+    n = baseline_sums.sizes[:, DOCUMENTS].sum(1)
+    tested = np.where((n >= thresholds.min_n)[:, None], stack("p"), np.nan)
     q = false_discovery(tested, [relation.family for relation in instances.relations])
     means = {
         name: divide(floats(tallies, name), n[:, None, None]).reshape(relations, layers * heads)
@@ -303,38 +313,42 @@ def weigh_on(
     }
     baselines = {
         name: divide(sums[:, DOCUMENTS].sum(1), n[:, None])
-        for name, sums in footing.baselines.items()
+        for name, sums in baseline_sums.baselines.items()
     }
     return Evidence(
         relations=instances.relations,
         n=n.astype(np.int64),
-        forms=footing.forms,
-        shared_forms=footing.shared_forms,
-        document_folds=np.array([effective_folds(sizes[DOCUMENTS]) for sizes in footing.sizes]),
-        form_folds=np.array([effective_folds(sizes[FORMS]) for sizes in footing.sizes]),
+        forms=baseline_sums.forms,
+        shared_forms=baseline_sums.shared_forms,
+        document_folds=np.array(
+            [effective_folds(sizes[DOCUMENTS]) for sizes in baseline_sums.sizes]
+        ),
+        form_folds=np.array([effective_folds(sizes[FORMS]) for sizes in baseline_sums.sizes]),
         **{name: spread(values) for name, values in means.items()},
-        habit_share=spread(footing.habit_share),
-        habit_expected=spread(footing.habit_expected),
+        habit_share=spread(baseline_sums.habit_share),
+        habit_expected=spread(baseline_sums.habit_expected),
         baselines={
             name: values[:, 0] if values.shape[1] == 1 else spread(values)
             for name, values in baselines.items()
         },
         best_offset=np.array(
-            [int(text or 0) for text in footing.choices["offset"]], dtype=np.int64
+            [int(text or 0) for text in baseline_sums.choices["offset"]], dtype=np.int64
         ),
-        best_start=footing.choices["start"],
+        best_start=baseline_sums.choices["start"],
         baseline=spread(stack("baseline")).astype(np.int64),
         beats=spread(stack("beats")).astype(np.int64),
-        **{name: spread(stack(name)) for name in _SPREAD},
+        **{name: spread(stack(name)) for name in _GAIN_COLUMNS},
         q=spread(q),
         strength=spread(divide(stack("gain"), 1 - stack("baseline_top1"))),
         reliability=_correlations(stack("gain_a"), stack("gain_b")),
         domains=instances.domains,
-        domain_n=footing.sizes[:, DOMAINS].T.astype(np.int64),
+        domain_n=baseline_sums.sizes[:, DOMAINS].T.astype(np.int64),
     )
 
 
-def _gains(footing: Footing, tallies: Tallies, index: int, demands: Demands) -> Gains:
+def _gains(
+    baseline_sums: BaselineSums, tallies: Tallies, index: int, thresholds: EvidenceThresholds
+) -> Gains:
     """One relation's, ``baseline`` as an index into the names of all baselines."""
     hits = np.concatenate(
         [
@@ -342,27 +356,27 @@ def _gains(footing: Footing, tallies: Tallies, index: int, demands: Demands) -> 
             for name in ("hits_by_document", "hits_by_form", "hits_by_domain")
         ]
     )
-    sizes = footing.sizes[index]
+    sizes = baseline_sums.sizes[index]
     if not sizes.any():
-        return nothing_asked(hits.shape[1], len(sizes[DOMAINS]))
-    rivals = [sums[index] for sums in footing.baselines.values()]
+        return empty_gains(hits.shape[1], len(sizes[DOMAINS]))
+    rivals = [sums[index] for sums in baseline_sums.baselines.values()]
     computed = [number for number, sums in enumerate(rivals) if not np.isnan(sums).any()]
     return gains_over(
         hits,
         {number: rivals[number] for number in computed},
-        footing.category[:, index],
+        baseline_sums.category[:, index],
         sizes,
-        demands,
+        thresholds,
     )
 
 
 def _correlations(one: Floats, other: Floats) -> Floats:
     """[R]: correlation over heads of two arrays [R, N]; NaN for fewer than three heads that have
     both, and where one does not vary."""
-    found = np.full(len(one), np.nan)
+    correlations = np.full(len(one), np.nan)
     for index, pair in enumerate(zip(one, other, strict=True)):
         both = np.array(pair)
         both = both[:, ~np.isnan(both).any(0)]
         if both.shape[1] >= 3 and (np.ptp(both, axis=1) > 0).all():
-            found[index] = np.corrcoef(both)[0, 1]
-    return found
+            correlations[index] = np.corrcoef(both)[0, 1]
+    return correlations

@@ -113,7 +113,7 @@ def interval(
     return Interval(mean, error, degrees, mean - reach, mean + reach, without_form)
 
 
-class Demands(Protocol):
+class EvidenceThresholds(Protocol):
     """What the rules ask of evidence, whatever it is evidence for."""
 
     @property
@@ -124,7 +124,7 @@ class Demands(Protocol):
     def min_form_folds(self) -> float: ...
 
 
-class PowerDemands(Demands, Protocol):
+class PowerThresholds(EvidenceThresholds, Protocol):
     """What the rules ask before a head may be named."""
 
     @property
@@ -158,27 +158,27 @@ class Power:
     best_gain: Floats
 
 
-def find_power(evidence: Evidence, demands: PowerDemands) -> Power:
+def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
     """The power of each relation of a run.
 
     ``detectable = margin + (t_c + t_power) * error``, t_c the quantile that the interval uses (the
     minimum detectable effect of Bloom 1995, Evaluation Review 19(5), moved by the margin). It is
     about ``gain_low`` alone: q, halves and mass may ask for more.
     """
-    few = evidence.form_folds < demands.min_form_folds
+    few = evidence.form_folds < thresholds.min_form_folds
     folds = np.where(
         few, evidence.document_folds, np.minimum(evidence.document_folds, evidence.form_folds)
     )
     error = _median_over_heads(evidence.gain_error)
     degrees = np.where(folds >= 2, folds - 1, np.nan)
-    reach = quantile(degrees, (1 + demands.confidence) / 2) + quantile(degrees, demands.power)
-    detectable = demands.margin + reach * error
+    reach = quantile(degrees, (1 + thresholds.confidence) / 2) + quantile(degrees, thresholds.power)
+    detectable = thresholds.margin + reach * error
     room = 1 - _median_over_heads(evidence.baseline_top1)
     impossible = detectable > room
     lacks = [
-        (evidence.n < demands.min_n, "too few instances"),
+        (evidence.n < thresholds.min_n, "too few instances"),
         (evidence.document_folds < 2, "fewer than two effective document folds"),
-        (few & (evidence.forms < demands.min_forms), "too few target forms"),
+        (few & (evidence.forms < thresholds.min_forms), "too few target forms"),
         (few & ~(evidence.form_folds > 1), "its target forms share one fold"),
     ]
     why = [
@@ -188,7 +188,7 @@ def find_power(evidence: Evidence, demands: PowerDemands) -> Power:
         )
         for index in range(len(evidence.n))
     ]
-    best, best_gain = _told_by_the_other_half(evidence)
+    best, best_gain = _held_out_gains(evidence)
     return Power(
         error=error,
         detectable=detectable,
@@ -200,7 +200,7 @@ def find_power(evidence: Evidence, demands: PowerDemands) -> Power:
     )
 
 
-def _told_by_the_other_half(evidence: Evidence) -> tuple[Ints, Floats]:
+def _held_out_gains(evidence: Evidence) -> tuple[Ints, Floats]:
     layers, heads, relations = evidence.gain.shape
     chosen_by, told_by = (
         gains.reshape(layers * heads, relations) for gains in (evidence.gain_a, evidence.gain_b)

@@ -5,7 +5,7 @@ of the earlier word. Two rules choose the candidate of the category with the lar
 equally large ones, and among the words of one category, the nearer word:
 
 - ``mean``: the head's mean stripped attention at the category;
-- ``taste``: what it gives the category against its rivals in the same rows
+- ``preference``: what it gives the category against its rivals in the same rows
   (``analysis.pos_control``). Means are large where rows are short or rivals are few, and rank a
   head's tastes wrongly: of heads made of nothing but category tastes, a third "beat" their means on
   coreference, and one in fifty their tastes.
@@ -45,7 +45,7 @@ from headprobe.analysis.candidates import (
     target_table,
 )
 from headprobe.analysis.evidence import Floats, Ints, divide, floats
-from headprobe.runs.instances import PAIRS, Instances, pieces
+from headprobe.runs.instances import PAIRS, Instances, split_by_count
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import (
     CATEGORIES,
@@ -64,7 +64,7 @@ PLACES = (0, 1, 2, 4, 8, 16)
 """Where the places in a sentence that count as alike begin; from the last one on are the rest."""
 
 
-class PlainWords:
+class SurfaceFeatures:
     """``COUNT`` numbers for each pair of a query word and an earlier one: whether they share a
     sentence, or stand in neighbouring ones; the earlier word's place in its sentence, once for each
     case; its tokens and its frequency in the run (logarithms); whether it is capitalised."""
@@ -91,19 +91,19 @@ class PlainWords:
         place = self._place[earlier]
         same = away == 0
         there = [(place >= low) & (place < high) for low, high in pairwise(PLACES)]
-        found = [
+        places = [
             same,
             away == 1,
             *(each & same for each in there),
             *(each & ~same for each in there),
         ]
-        return np.array([*found, *self._written[:, earlier]], dtype=np.float32).T
+        return np.array([*places, *self._written[:, earlier]], dtype=np.float32).T
 
 
-ROUNDS = 12
+ITERATIONS = 12
 """Iterations of the fit; planted category heads are fitted to 1e-3 of their attention after 8."""
 
-FAINTEST = np.float32(1e-20)
+MIN_PREFERENCE = np.float32(1e-20)
 """Tastes that are not zero are at least this, where the strongest is 1."""
 
 ROWS, HEADS = 4096, 128
@@ -151,30 +151,30 @@ class _Rows(NamedTuple):
 
 
 @dataclass(frozen=True)
-class CategoryTastes:
-    """The ``tastes`` [Y, N] fitted to heads whose stripped attention at each category is ``sums``
-    [Y, N], with the rows that they were fitted on."""
+class PosPreferences:
+    """The ``preferences`` [Y, N] fitted to heads whose stripped attention at each category is
+    ``sums`` [Y, N], with the rows that they were fitted on."""
 
     instances: Instances
     sums: Floats
-    tastes: Singles
+    preferences: Singles
     rows: _Rows
 
 
-def fit_tastes(instances: Instances, tallies: Tallies) -> CategoryTastes:
+def fit_preferences(instances: Instances, tallies: Tallies) -> PosPreferences:
     """The tastes of all heads of a run: the larger part of the work here, done once."""
     sums = floats(tallies, "category").reshape(CATEGORIES, -1)
     rows = _rows(instances)
-    return CategoryTastes(instances, sums, _fit(sums.astype(np.float32), rows), rows)
+    return PosPreferences(instances, sums, _fit(sums.astype(np.float32), rows), rows)
 
 
-def by_category_alone(fitted: CategoryTastes) -> Floats:
+def expected_attention(preferences: PosPreferences) -> Floats:
     """[O, M, N]: the attention of each deprel pair in each quadrant that the tastes imply."""
-    rows, flat, heads = fitted.rows, fitted.tastes, fitted.tastes.shape[1]
+    rows, flat, heads = preferences.rows, preferences.preferences, preferences.preferences.shape[1]
     expected = np.zeros((QUADRANTS * DEPREL_PAIRS, heads))
     for pairs in _pairs(rows.word, rows.earlier):
-        share = _per_taste(rows, pairs.rows, flat)
-        cell, kind = _kinds(fitted.instances, pairs)
+        share = _preference_share(rows, pairs.rows, flat)
+        cell, kind = _kinds(preferences.instances, pairs)
         order = np.lexsort((kind.astype(_SMALL), cell.astype(_SMALL)))
         cell, kind = cell[order], kind[order]
         edges = np.flatnonzero(np.diff(cell * CATEGORIES + kind, prepend=-1, append=-1))
@@ -193,32 +193,36 @@ def by_category_alone(fitted: CategoryTastes) -> Floats:
     return expected.reshape(QUADRANTS, DEPREL_PAIRS, heads)
 
 
-def plain_shifts(fitted: CategoryTastes, chosen: Ints) -> Floats:
+def surface_shifts(preferences: PosPreferences, chosen: Ints) -> Floats:
     """[J, O, M, N']: where each of J plain tastes (``analysis.pos_control``) would move the
-    attention of ``by_category_alone`` of the heads ``chosen`` [N'], per unit of taste.
+    attention of ``expected_attention`` of the heads ``chosen`` [N'], per unit of taste.
 
     The derivative of a softmax: attention times what the word has above its row's mean.
     """
-    rows, tastes, cells = fitted.rows, fitted.tastes[:, chosen], QUADRANTS * DEPREL_PAIRS
-    plain, by_head = PlainWords(fitted.instances), np.ascontiguousarray(tastes.T)
-    shifts = np.zeros((len(chosen), cells, PlainWords.COUNT))
+    rows, tastes, cells = (
+        preferences.rows,
+        preferences.preferences[:, chosen],
+        QUADRANTS * DEPREL_PAIRS,
+    )
+    features, by_head = SurfaceFeatures(preferences.instances), np.ascontiguousarray(tastes.T)
+    shifts = np.zeros((len(chosen), cells, SurfaceFeatures.COUNT))
     for pairs in _pairs(rows.word, rows.earlier):
-        share = _per_taste(rows, pairs.rows, tastes).T
-        cell, kind = _kinds(fitted.instances, pairs)
+        share = _preference_share(rows, pairs.rows, tastes).T
+        cell, kind = _kinds(preferences.instances, pairs)
         row, every = pairs.row - pairs.rows.start, np.arange(len(pairs.row))
         order = np.argsort(cell.astype(_SMALL), kind="stable")
         of_row = np.searchsorted(row, np.arange(share.shape[1] + 1))
         of_cell = np.searchsorted(cell[order], np.arange(cells + 1))
         row_in_order = row[order]
-        values = np.array(plain.of(pairs.query, pairs.key), dtype=np.float64, order="C")
-        for head, taste in enumerate(by_head):
-            attention = (taste[kind] * share[head][row]).astype(np.float64)
+        values = np.array(features.of(pairs.query, pairs.key), dtype=np.float64, order="C")
+        for head, preference in enumerate(by_head):
+            attention = (preference[kind] * share[head][row]).astype(np.float64)
             means = _sums(attention, every, of_row, values)
             attention = attention[order]
             shifts[head] += _sums(attention, order, of_cell, values)
             shifts[head] -= _sums(attention, row_in_order, of_cell, means)
     by_taste = np.moveaxis(shifts, (2, 0), (0, 2))
-    return by_taste.reshape(PlainWords.COUNT, QUADRANTS, DEPREL_PAIRS, len(chosen))
+    return by_taste.reshape(SurfaceFeatures.COUNT, QUADRANTS, DEPREL_PAIRS, len(chosen))
 
 
 def _sums(weights: Floats, places: Ints, edges: Ints, values: Floats) -> Floats:
@@ -250,7 +254,7 @@ def _rows(instances: Instances) -> _Rows:
 
 def _pairs(word: Ints, earlier: Ints) -> Iterator[_Pairs]:
     """All pairs of a usable word and a usable earlier word of its passage, rows in order."""
-    for some in pieces(earlier, PAIRS):
+    for some in split_by_count(earlier, PAIRS):
         counts = earlier[some]
         row = np.repeat(np.arange(some.start, some.stop), counts)
         place = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -263,33 +267,33 @@ def _fit(sums: Singles, rows: _Rows) -> Singles:
     """[Y, N]: the tastes of each head; of one query UPOS the largest is 1."""
     parts = len(UPOS)
     by_query = sums.reshape(DISTANCE_BINS, parts, parts, -1)
-    tastes = np.zeros_like(by_query)
+    preferences = np.zeros_like(by_query)
     for query in np.unique(rows.upos).tolist():
         chosen = np.flatnonzero(rows.upos == query)
         blocks = [chosen[first : first + ROWS] for first in range(0, len(chosen), ROWS)]
         got = by_query[:, query].reshape(_COLUMNS, -1)
         met = np.sum([rows.counts(block).sum(0, np.float64) for block in blocks], axis=0)
         fitted = _scaled(_ratio(got, met.astype(np.float32)[:, None]))
-        for _ in range(ROUNDS):
+        for _ in range(ITERATIONS):
             offered = np.zeros_like(fitted)
             for block in blocks:
                 counts = rows.counts(block)
                 offered += counts.T @ _ratio(np.float32(1), counts @ fitted)
             fitted = _scaled(_ratio(got, offered))
-        tastes[:, query] = fitted.reshape(DISTANCE_BINS, parts, -1)
-    return tastes.reshape(CATEGORIES, -1)
+        preferences[:, query] = fitted.reshape(DISTANCE_BINS, parts, -1)
+    return preferences.reshape(CATEGORIES, -1)
 
 
-def _scaled(tastes: Singles) -> Singles:
+def _scaled(preferences: Singles) -> Singles:
     """[K, N]: the largest of each head 1, and none so small that its reciprocal overflows."""
-    scaled = _ratio(tastes, tastes.max(axis=0, keepdims=True))
-    return np.where(tastes > 0, np.maximum(scaled, FAINTEST), 0)
+    scaled = _ratio(preferences, preferences.max(axis=0, keepdims=True))
+    return np.where(preferences > 0, np.maximum(scaled, MIN_PREFERENCE), 0)
 
 
-def _per_taste(rows: _Rows, some: slice, tastes: Singles) -> Singles:
-    """[R', N]: one over the sum of the ``tastes`` [Y, N] in each of ``some`` rows."""
+def _preference_share(rows: _Rows, some: slice, preferences: Singles) -> Singles:
+    """[R', N]: one over the sum of the ``preferences`` [Y, N] in each of ``some`` rows."""
     counts, upos = rows.counts(some), rows.upos[some]
-    by_query = tastes.reshape(DISTANCE_BINS, len(UPOS), len(UPOS), -1)
+    by_query = preferences.reshape(DISTANCE_BINS, len(UPOS), len(UPOS), -1)
     share = np.zeros((len(counts), by_query.shape[-1]), np.float32)
     for query in np.unique(upos).tolist():
         chosen = upos == query
@@ -323,7 +327,7 @@ _KINDS = DISTANCE_BINS * len(UPOS)
 
 
 def category_hits(
-    instances: Instances, relations: Sequence[GroupedInstances], fitted: CategoryTastes
+    instances: Instances, relations: Sequence[GroupedInstances], preferences: PosPreferences
 ) -> Floats:
     """[2, R, S, N]: hits of the two rules, mean and taste, for each head, exactly, without a second
     pass of the model.
@@ -332,19 +336,19 @@ def category_hits(
     """
     pairs = pair_counts(instances)
     met = np.flatnonzero(pairs)
-    means = divide(fitted.sums[met], pairs[met, None].astype(np.float64))
-    values = (means, fitted.tastes[met])
+    means = divide(preferences.sums[met], pairs[met, None].astype(np.float64))
+    values = (means, preferences.preferences[met])
     both = [_ranks(of_rule) for of_rule in values]
     rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
     rank_of[met] = np.arange(len(met))
-    heads = fitted.sums.shape[1]
+    heads = preferences.sums.shape[1]
     hits = np.zeros((len(both), len(relations), length_of_groups(instances), heads))
     for rows, asking in shared_rows(instances, relations, heads):
         rivals = _nearest_of_each(rows)
         numbers = np.where(rivals.there, rank_of[rivals.category], len(met))
         chosen = [_favourites(numbers, ranks) for ranks in both]
         for number, relation, some, row in asking:
-            targets = target_table(relation.asked, some, int(rows.extent.max(initial=1)))
+            targets = target_table(relation.links, some, int(rows.extent.max(initial=1)))
             is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
             for of_rule, favourites in zip(hits, chosen, strict=True):
                 found = np.take_along_axis(is_target, favourites[row], axis=1)

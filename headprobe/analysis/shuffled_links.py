@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import Candidates
 from headprobe.analysis.evidence import Ints
-from headprobe.runs.instances import PAIRS, Instances, pieces
+from headprobe.runs.instances import PAIRS, Instances, split_by_count
 from headprobe.vocabulary import Scope
 
 
@@ -34,13 +34,13 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
         for whole, scope in zip((free, ~free), scopes, strict=True):
             links = np.flatnonzero(whole)
             every = Candidates(instances, query[links], scope, relation.strict)
-            for some in pieces(every.extent, PAIRS):
+            for some in split_by_count(every.extent, PAIRS):
                 rows = links[some]
                 first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
-                drawn = _Pairs(instances, query[rows], scope, relation.strict).draw(
+                words = _Pairs(instances, query[rows], scope, relation.strict).draw(
                     counts[rows], bits
                 )
-                targets[np.repeat(first, counts[rows]) + _within(counts[rows])] = drawn
+                targets[np.repeat(first, counts[rows]) + _within(counts[rows])] = words
     return replace(instances, link_targets=targets, word_classes=_shuffle_classes(instances, bits))
 
 

@@ -18,12 +18,12 @@ of O in each quarter, and cells where E is at least ``min_attention`` in both of
 - ``moved``: half of ``sum over cells of sign(O_a - E_a) (O_b - E_b)``, over the sum of O_b, mean
   over all ordered matchings: the share of attention that one quarter puts where the other says.
   Half the sum of |O - E| would count noise; this is 0 on average where nothing repeats.
-Heads that reach the two numbers ``look_again`` are looked at again: labels go with much that is not
+Heads that reach the two numbers ``recheck`` are looked at again: labels go with much that is not
 grammar (``analysis.pos_control``), so what tastes for that would move, as far as it fits what is
 left by least squares over all quarters (weighted by 1 / E), is taken out, and the lower number
 stands. Planted tastes for places in the sentence moved up to .09 before and .02 after.
 
-- ``turns``: the cells with the most attention beyond E, of those above it in all four quarters.
+- ``top_pairs``: the cells with the most attention beyond E, of those above it in all four quarters.
 """
 
 from dataclasses import dataclass
@@ -32,50 +32,50 @@ import numpy as np
 from scipy.special import ndtri
 
 from headprobe.analysis.evidence import Bools, Floats, Ints, divide, floats
-from headprobe.analysis.pos_control import CategoryTastes, by_category_alone, plain_shifts
+from headprobe.analysis.pos_control import PosPreferences, expected_attention, surface_shifts
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import DEPREL_PAIRS, DEPRELS, QUADRANTS
 
 MATCHED = ((0, 3), (1, 2))
 """Quadrants that share neither documents nor earlier words' forms."""
 
-CERTAIN = 1 - 1e-9
+MAX_CORRELATION = 1 - 1e-9
 """The correlation beyond which Fisher's z is cut off."""
 
-ALIKE = 1e-3
+RELATIVE_RANK = 1e-3
 """Plain tastes that differ by no more than this, of their largest singular value, count as one."""
 
-TURNS = 3
+N_TOP_PAIRS = 3
 """Pairs of labels named per head."""
 
 
 @dataclass(frozen=True)
 class Agreement:
     """``agreement``, ``agreement_low``, ``moved`` [L, H] as above, NaN where too few cells have
-    attention. ``turns`` [L, H, S] are deprel pairs (``vocabulary``), the one that most
-    attention turns to first, -1 where there are fewer; ``turned`` [L, H, S] is how much more of the
+    attention. ``top_pairs`` [L, H, S] are deprel pairs (``vocabulary``), the one that most
+    attention turns to first, -1 where there are fewer; ``excess`` [L, H, S] is how much more of the
     attention of a word with the first label goes to words with the second than expected."""
 
     agreement: Floats
     agreement_low: Floats
     moved: Floats
-    turns: Ints
-    turned: Floats
+    top_pairs: Ints
+    excess: Floats
 
 
-def agree(
+def label_agreement(
     tallies: Tallies,
-    fitted: CategoryTastes,
+    preferences: PosPreferences,
     *,
     confidence: float,
     min_attention: float,
-    look_again: tuple[float, float] = (-np.inf, -np.inf),
+    recheck: tuple[float, float] = (-np.inf, -np.inf),
 ) -> Agreement:
-    """What each head's attention repeats beyond distance and parts of speech; ``look_again`` are an
+    """What each head's attention repeats beyond distance and parts of speech; ``recheck`` are an
     ``agreement_low`` and a ``moved``."""
     _, layers, heads = tallies["category"].shape
     observed = floats(tallies, "deprel_pairs").reshape(QUADRANTS, DEPREL_PAIRS, -1)
-    expected = by_category_alone(fitted)
+    expected = expected_attention(preferences)
     scale = np.nan_to_num(divide(observed.sum(1), expected.sum(1)))[:, None]
     expected *= scale
     counted = expected >= max(min_attention, np.finfo(np.float64).tiny)
@@ -83,21 +83,21 @@ def agree(
     given = observed.sum(1)
     found = np.array(_compare(beyond, expected, counted, given, confidence))
     _, low, moved = found
-    again = np.flatnonzero((low >= look_again[0]) & (moved >= look_again[1]))
+    again = np.flatnonzero((low >= recheck[0]) & (moved >= recheck[1]))
     if len(again):
-        shifts = plain_shifts(fitted, again) * scale[..., again]
+        shifts = surface_shifts(preferences, again) * scale[..., again]
         some = expected[..., again], counted[..., again]
         left = _without(beyond[..., again], shifts, *some)
         less = _compare(left, *some, given[..., again], confidence)
         found[:, again] = np.fmin(found[:, again], less)
-    turns, turned = _turns(observed, beyond, counted)
+    turns, turned = _top_pairs(observed, beyond, counted)
     agreement, low, moved = found.reshape(3, layers, heads)
     return Agreement(
         agreement,
         low,
         moved,
-        turns.reshape(layers, heads, TURNS),
-        turned.reshape(layers, heads, TURNS),
+        turns.reshape(layers, heads, N_TOP_PAIRS),
+        turned.reshape(layers, heads, N_TOP_PAIRS),
     )
 
 
@@ -111,7 +111,11 @@ def _compare(
         both = counted[a] & counted[b]
         weight = np.where(both, np.sqrt(expected[a] * expected[b]), 0)
         said, found = (beyond[each] / np.where(both, expected[each], 1) for each in (a, b))
-        fisher.append(np.arctanh(np.clip(_correlation(said, found, weight), -CERTAIN, CERTAIN)))
+        fisher.append(
+            np.arctanh(
+                np.clip(_correlation(said, found, weight), -MAX_CORRELATION, MAX_CORRELATION)
+            )
+        )
         effective.append(divide(weight.sum(0) ** 2, (weight**2).sum(0)))
         for one, other in ((a, b), (b, a)):
             along = np.where(both, np.sign(beyond[one]) * beyond[other], 0).sum(0)
@@ -130,7 +134,7 @@ def _without(beyond: Floats, shifts: Floats, expected: Floats, counted: Bools) -
         root = np.sqrt(expected[..., head][cells])
         along = shifts[..., head][:, cells].T / root[:, None]
         along = np.nan_to_num(divide(along, np.sqrt(np.square(along).sum(0))))
-        tastes = np.linalg.lstsq(along, beyond[..., head][cells] / root, rcond=ALIKE)[0]
+        tastes = np.linalg.lstsq(along, beyond[..., head][cells] / root, rcond=RELATIVE_RANK)[0]
         left[..., head][cells] -= root * (along @ tastes)
     return left
 
@@ -143,11 +147,11 @@ def _correlation(a: Floats, b: Floats, weight: Floats) -> Floats:
     return divide((weight * a * b).sum(0), np.sqrt(spread))
 
 
-def _turns(observed: Floats, beyond: Floats, counted: Bools) -> tuple[Ints, Floats]:
+def _top_pairs(observed: Floats, beyond: Floats, counted: Bools) -> tuple[Ints, Floats]:
     """[N, S] each: the pairs of labels that repeat, and how much more they get per query word."""
     labels = len(DEPRELS)
     total = np.where((counted & (beyond > 0)).all(0), beyond.sum(0), 0)
-    turns = np.argsort(-total, axis=0, kind="stable")[:TURNS]
+    turns = np.argsort(-total, axis=0, kind="stable")[:N_TOP_PAIRS]
     most = np.take_along_axis(total, turns, axis=0)
     rows = observed.sum(0).reshape(labels, labels, -1).sum(1)
     turned = divide(most, np.take_along_axis(rows, turns // labels, axis=0))

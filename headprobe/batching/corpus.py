@@ -78,7 +78,7 @@ EXAMPLES_PER_RELATION = 24
 SAMPLED_ROWS = 2048
 """Rows of the run that are looked at one by one: pairs of heads, and where each head looks most."""
 
-SAMPLED_OF_PASSAGE = 32
+MAX_SAMPLED_PER_PASSAGE = 32
 """Of one passage are sampled so many rows at most, ..."""
 
 SAMPLED_PAIRS = 1 << 14
@@ -115,7 +115,7 @@ def _numbers_of_any_size() -> "array[int]":
 
 
 @dataclass
-class _Growing:
+class _CorpusBuilder:
     """The corpus while passages arrive: what there is one of for each word or link lies in arrays,
     for a list of numbers takes five times as much."""
 
@@ -159,14 +159,14 @@ def align(
     Unusable words and what is lost with them (instances without a usable query or target) are
     counted through ``note``, by source and reason.
     """
-    growing = _Growing()
+    builder = _CorpusBuilder()
     for passage in passages:
-        _add(growing, passage, encoder, note)
-    return _finish(growing, encoder, seed)
+        _add(builder, passage, encoder, note)
+    return _finish(builder, encoder, seed)
 
 
 def _add(
-    growing: _Growing, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
+    builder: _CorpusBuilder, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
 ) -> None:
     encoded = encoder.encode([passage.text])[0]
     starts = np.array([word.start for word in passage.words], dtype=np.int32)
@@ -175,35 +175,35 @@ def _add(
     usable = located.last_token >= 0
     shift = len(encoder.start)
 
-    growing.ids.append(passage.id)
-    growing.documents.append(passage.document)
-    growing.domains.append(passage.domain)
-    growing.clusters.append(passage.cluster)
-    growing.characters.append(len(passage.text))
-    growing.word_counts.append(len(passage.words))
-    growing.token_counts.append(shift + len(encoded.ids))
-    growing.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
-    growing.word_of_token.append(
+    builder.ids.append(passage.id)
+    builder.documents.append(passage.document)
+    builder.domains.append(passage.domain)
+    builder.clusters.append(passage.cluster)
+    builder.characters.append(len(passage.text))
+    builder.word_counts.append(len(passage.words))
+    builder.token_counts.append(shift + len(encoded.ids))
+    builder.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
+    builder.word_of_token.append(
         np.concatenate([np.full(shift, -1, np.int32), located.word_of_token])
     )
-    growing.last_token.append(np.where(usable, located.last_token + shift, -1).astype(np.int32))
-    growing.tokens.append(located.tokens)
-    growing.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
-    growing.upos.append(_numbers(growing.upos_numbers, [w.upos for w in passage.words], np.int16))
-    growing.form.append(_numbers(growing.form_numbers, [w.form for w in passage.words], np.int32))
-    growing.deprel.append(number_deprels([word.deprel for word in passage.words]))
-    growing.mention_end.append(_mention_ends(passage, growing.words))
+    builder.last_token.append(np.where(usable, located.last_token + shift, -1).astype(np.int32))
+    builder.tokens.append(located.tokens)
+    builder.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
+    builder.upos.append(_numbers(builder.upos_numbers, [w.upos for w in passage.words], np.int16))
+    builder.form.append(_numbers(builder.form_numbers, [w.form for w in passage.words], np.int32))
+    builder.deprel.append(number_deprels([word.deprel for word in passage.words]))
+    builder.mention_end.append(_mention_ends(passage, builder.words))
     previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-    growing.space.append(starts > previous_end)
+    builder.space.append(starts > previous_end)
 
     for reason, count in Counter(located.reasons.values()).items():
         note(Skipped(passage.source, "word", reason, count))
-    _add_links(growing, passage, usable, note)
-    growing.words += len(passage.words)
+    _add_links(builder, passage, usable, note)
+    builder.words += len(passage.words)
 
 
 def _add_links(
-    growing: _Growing,
+    builder: _CorpusBuilder,
     passage: Passage,
     usable: NDArray[np.bool_],
     note: Callable[[Skipped], None],
@@ -211,21 +211,21 @@ def _add_links(
     lost = Counter({"its targets stand before the passage": passage.cut_off})
     can_use: list[bool] = usable.tolist()
     for relation, members in passage.classes.items():
-        number = growing.relations.setdefault(relation, len(growing.relations))
-        of_class = growing.classes.setdefault(number, _numbers_of_any_size())
-        of_class.extend(growing.words + word for word in members)
+        number = builder.relations.setdefault(relation, len(builder.relations))
+        of_class = builder.classes.setdefault(number, _numbers_of_any_size())
+        of_class.extend(builder.words + word for word in members)
     for link in passage.links:
-        number = growing.relations.setdefault(link.relation, len(growing.relations))
+        number = builder.relations.setdefault(link.relation, len(builder.relations))
         targets = [target for target in link.targets if can_use[target]]
         if not can_use[link.query]:
             lost["its query word is unusable"] += 1
         elif not targets:
             lost["its target words are unusable"] += 1
         else:
-            growing.link_relation.append(number)
-            growing.link_query.append(growing.words + link.query)
-            growing.link_counts.append(len(targets))
-            growing.link_targets.extend(growing.words + target for target in targets)
+            builder.link_relation.append(number)
+            builder.link_query.append(builder.words + link.query)
+            builder.link_counts.append(len(targets))
+            builder.link_targets.extend(builder.words + target for target in targets)
     for reason, count in (+lost).items():
         note(Skipped(passage.source, "instance", reason, count))
 
@@ -243,47 +243,47 @@ def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> ND
     return np.array([known[name] for name in names], dtype=dtype)
 
 
-def _finish(growing: _Growing, encoder: Encoder, seed: int) -> Corpus:
-    order = sorted(growing.relations, key=lambda relation: relation)
+def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
+    order = sorted(builder.relations, key=lambda relation: relation)
     rank = np.zeros(len(order), dtype=np.int64)
-    rank[[growing.relations[relation] for relation in order]] = np.arange(len(order))
-    every = [growing.relations[relation] for relation in order if relation.every]
-    word_classes = np.zeros(growing.words, dtype=np.int64)
+    rank[[builder.relations[relation] for relation in order]] = np.arange(len(order))
+    every = [builder.relations[relation] for relation in order if relation.every]
+    word_classes = np.zeros(builder.words, dtype=np.int64)
     for bit, number in enumerate(every):
-        word_classes[np.array(growing.classes.get(number, ()), dtype=np.int64)] |= 1 << bit
-    last_token = _joined(growing.last_token, np.int32)
+        word_classes[np.array(builder.classes.get(number, ()), dtype=np.int64)] |= 1 << bit
+    last_token = _joined(builder.last_token, np.int32)
     instances = Instances(
         relations=tuple(order),
-        passage_ids=np.array(growing.ids, dtype=np.str_),
-        passage_documents=np.array(growing.documents, dtype=np.str_),
-        passage_domains=np.array(growing.domains, dtype=np.str_),
-        passage_clusters=np.array(growing.clusters, dtype=np.str_),
-        passage_first=_edges(growing.word_counts),
-        sentence=_joined(growing.sentence, np.int32),
-        upos=_joined(growing.upos, np.int16),
-        upos_names=np.array(list(growing.upos_numbers), dtype=np.str_),
-        form=_joined(growing.form, np.int32),
-        forms=np.array(list(growing.form_numbers), dtype=np.str_),
-        tokens=_joined(growing.tokens, np.int32),
+        passage_ids=np.array(builder.ids, dtype=np.str_),
+        passage_documents=np.array(builder.documents, dtype=np.str_),
+        passage_domains=np.array(builder.domains, dtype=np.str_),
+        passage_clusters=np.array(builder.clusters, dtype=np.str_),
+        passage_first=_edges(builder.word_counts),
+        sentence=_joined(builder.sentence, np.int32),
+        upos=_joined(builder.upos, np.int16),
+        upos_names=np.array(list(builder.upos_numbers), dtype=np.str_),
+        form=_joined(builder.form, np.int32),
+        forms=np.array(list(builder.form_numbers), dtype=np.str_),
+        tokens=_joined(builder.tokens, np.int32),
         usable=last_token >= 0,
-        space=_joined(growing.space, np.bool_),
+        space=_joined(builder.space, np.bool_),
         word_classes=word_classes,
-        link_relation=rank[np.array(growing.link_relation, dtype=np.int64)],
-        link_query=np.array(growing.link_query, dtype=np.int64),
-        link_first=_edges(growing.link_counts),
-        link_targets=np.array(growing.link_targets, dtype=np.int64),
-        deprel=_joined(growing.deprel, np.int16),
-        mention_end=_joined(growing.mention_end, np.int32),
+        link_relation=rank[np.array(builder.link_relation, dtype=np.int64)],
+        link_query=np.array(builder.link_query, dtype=np.int64),
+        link_first=_edges(builder.link_counts),
+        link_targets=np.array(builder.link_targets, dtype=np.int64),
+        deprel=_joined(builder.deprel, np.int16),
+        mention_end=_joined(builder.mention_end, np.int32),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
     return Corpus(
         instances=with_sample(with_examples(instances, seed), seed),
-        token_ids=_joined(growing.token_ids, np.int32),
-        word_of_token=_joined(growing.word_of_token, np.int32),
-        token_first=_edges(growing.token_counts),
+        token_ids=_joined(builder.token_ids, np.int32),
+        word_of_token=_joined(builder.word_of_token, np.int32),
+        token_first=_edges(builder.token_counts),
         last_token=last_token,
-        characters=np.array(growing.characters, dtype=np.int64),
+        characters=np.array(builder.characters, dtype=np.int64),
         starts=len(encoder.start),
     )
 
@@ -294,8 +294,8 @@ def with_examples(instances: Instances, seed: int) -> Instances:
     for number in range(len(instances.relations)):
         queries = instances.of(number).query
         size = min(EXAMPLES_PER_RELATION, len(queries))
-        picked = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
-        chosen.update(picked.tolist())
+        words = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
+        chosen.update(words.tolist())
     return replace(instances, example_words=np.array(sorted(chosen), dtype=np.int64))
 
 
@@ -309,7 +309,7 @@ def with_sample(instances: Instances, seed: int) -> Instances:
     rank = np.empty_like(order)
     rank[order] = np.arange(size) - np.searchsorted(passage[order], passage[order])
     words = np.diff(instances.passage_first)
-    most = np.maximum(SAMPLED_OF_PASSAGE, SAMPLED_PAIRS // np.maximum(words, 1))
+    most = np.maximum(MAX_SAMPLED_PER_PASSAGE, SAMPLED_PAIRS // np.maximum(words, 1))
     chosen = chosen[rank < most[passage]]
     return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from headprobe.errors import HeadprobeError
 
-_REMEMBERED = 4096
+_CACHE_SIZE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +41,7 @@ class Encoder:
         self._tokenizer = tokenizer
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
-        self._recent: OrderedDict[str, Any] = OrderedDict()
+        self._cache: OrderedDict[str, Any] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
         self.name = type(tokenizer).__name__
 
@@ -99,18 +99,18 @@ class Encoder:
         return [len(found) for found in self._encode(texts)]
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
-        new = [text for text in dict.fromkeys(texts) if text not in self._recent]
+        new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
             # not the tokenizer itself, which makes lists of all that we do not need
             backend = self._tokenizer.backend_tokenizer
             backend.encode_special_tokens = True  # as text
-            self._recent.update(
+            self._cache.update(
                 zip(new, backend.encode_batch(new, add_special_tokens=False), strict=True)
             )
-        found = [self._recent[text] for text in texts]
-        while len(self._recent) > _REMEMBERED:
-            self._recent.popitem(last=False)
-        return found
+        encodings = [self._cache[text] for text in texts]
+        while len(self._cache) > _CACHE_SIZE:
+            self._cache.popitem(last=False)
+        return encodings
 
 
 def readable_piece(piece: str, byte_level: bool) -> str:

@@ -28,16 +28,16 @@ from headprobe.vocabulary import (
     quadrant,
 )
 
-NONE, NOWHERE = -1, -2
+EMPTY, NULL_KEY = -1, -2
 
-ALIKE = 0.8
+MIN_LENGTH_RATIO = 0.8
 """Passages share a rectangle while the shortest has this part of the longest's tokens, ..."""
 
-SPARED = 1 << 18
+MAX_PADDING_WEIGHTS = 1 << 18
 """... or while no more attention weights than these are of padding: they cost less than one more
 rectangle does."""
 
-EVEN = 64
+ROW_MULTIPLE = 64
 """Blocks have a multiple of so many rows, where they may: a CPU's vectors go through keys of an odd
 number of rows up to three times slower."""
 
@@ -53,21 +53,21 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Rectangle:
+class AttentionTile:
     """A block in a flat run: R rows of each of B passages, which look at T keys; both are tokens'
     places in their passage, in any order.
 
-    ``rows`` [B, R] and ``keys`` [B, T] are ``NONE`` where there is no token. The last key is
-    ``NOWHERE``: it takes the whole weight of rows that are no token, and nothing else. ``asking``
-    [B, R] and ``seen`` [B, T] are places in the run (of some token, where there is none). ``real``
-    [n] are the rows (b * R + r) of the places from ``start`` on.
+    ``rows`` [B, R] and ``keys`` [B, T] are ``EMPTY`` where there is no token. The last key is
+    ``NULL_KEY``: it takes the whole weight of rows that are no token, and nothing else.
+    ``query_places`` [B, R] and ``key_places`` [B, T] are places in the run (of some token, where
+    there is none). ``token_rows`` [n] are the rows (b * R + r) of the places from ``start`` on.
     """
 
     rows: Tensor
     keys: Tensor
-    asking: Tensor
-    seen: Tensor
-    real: Tensor
+    query_places: Tensor
+    key_places: Tensor
+    token_rows: Tensor
     start: int
 
 
@@ -78,7 +78,7 @@ class Flat:
 
     token_ids: Tensor
     positions: Tensor
-    rectangles: tuple[Rectangle, ...]
+    tiles: tuple[AttentionTile, ...]
 
 
 Arrangement = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -110,22 +110,24 @@ def plan_chunks(
             chunks.append([])
             room = tokens
         most = max(1, min(room // longest, scores // (heads * longest**2)))
-        alike = order[start : start + most]
-        padding = np.cumsum(heads * (longest**2 - lengths[alike].astype(np.int64) ** 2))
-        together = (lengths[alike] >= ALIKE * longest) | (padding <= SPARED)
-        alike = alike[together & (np.cumsum(sizes[alike]) <= room)]
-        alike = order[start : start + max(1, len(alike))]
-        numbers = np.asarray(passages)[alike].astype(np.int64)
+        members = order[start : start + most]
+        padding = np.cumsum(heads * (longest**2 - lengths[members].astype(np.int64) ** 2))
+        together = (lengths[members] >= MIN_LENGTH_RATIO * longest) | (
+            padding <= MAX_PADDING_WEIGHTS
+        )
+        members = members[together & (np.cumsum(sizes[members]) <= room)]
+        members = order[start : start + max(1, len(members))]
+        numbers = np.asarray(passages)[members].astype(np.int64)
         chunks[-1] += _blocks(numbers, longest, max(1, scores // (heads * longest)))
-        room -= int(sizes[alike].sum())
-        start += len(alike)
+        room -= int(sizes[members].sum())
+        start += len(members)
     return chunks
 
 
 def _blocks(passages: NDArray[np.int64], longest: int, most_rows: int) -> list[Block]:
     if len(passages) > 1 or longest <= most_rows:
         return [Block(passages, 0, longest)]
-    rows = max(1, most_rows // EVEN * EVEN or most_rows)
+    rows = max(1, most_rows // ROW_MULTIPLE * ROW_MULTIPLE or most_rows)
     edges = [*range(0, longest, rows), longest]
     return [Block(passages, a, b) for a, b in pairwise(edges)]
 
@@ -134,12 +136,12 @@ def lay_flat(
     sequences: Mapping[int, NDArray[np.integer]],
     blocks: Sequence[Block],
     device: torch.device,
-    arranged: Sequence[Arrangement] = (),
+    arrangements: Sequence[Arrangement] = (),
 ) -> Flat:
     """The passages of ``blocks`` as one run; ``sequences[p]`` are the tokens of passage p.
 
-    ``arranged`` are the rows and keys of each block, in the order they shall have; else they stand
-    as in the passages.
+    ``arrangements`` are the rows and keys of each block, in the order they shall have; else they
+    stand as in the passages.
     """
     places: dict[int, int] = {}
     tokens, total = [], 0
@@ -150,34 +152,34 @@ def lay_flat(
                 tokens.append(sequences[passage])
                 total += len(sequences[passage])
 
-    def rectangle(block: Block, rows: NDArray[np.int64], keys: NDArray[np.int64]) -> Rectangle:
+    def rectangle(block: Block, rows: NDArray[np.int64], keys: NDArray[np.int64]) -> AttentionTile:
         starts = np.array([places[passage] for passage in block.passages.tolist()])[:, None]
-        keys = np.concatenate([keys, np.full_like(starts, NOWHERE)], axis=1)
+        keys = np.concatenate([keys, np.full_like(starts, NULL_KEY)], axis=1)
         asking = starts + np.maximum(rows, 0)
         slots = np.flatnonzero(rows >= 0)
         real = slots[np.argsort(asking.flat[slots])]
         seen, start = starts + np.maximum(keys, 0), int(starts[0, 0]) + block.first
-        return Rectangle(
+        return AttentionTile(
             rows=on_device(rows, device),
             keys=on_device(keys, device),
-            asking=on_device(asking, device),
-            seen=on_device(seen, device),
-            real=on_device(real, device),
+            query_places=on_device(asking, device),
+            key_places=on_device(seen, device),
+            token_rows=on_device(real, device),
             start=start,
         )
 
     ends = ({p: len(sequences[p]) for p in block.passages.tolist()} for block in blocks)
-    arranged = arranged or [_as_they_stand(b, e) for b, e in zip(blocks, ends, strict=True)]
+    arrangements = arrangements or [_natural_order(b, e) for b, e in zip(blocks, ends, strict=True)]
     return Flat(
         on_device(np.concatenate(tokens)[None], device),
         on_device(np.concatenate([np.arange(len(ids)) for ids in tokens])[None], device),
-        tuple(rectangle(b, *order) for b, order in zip(blocks, arranged, strict=True)),
+        tuple(rectangle(b, *order) for b, order in zip(blocks, arrangements, strict=True)),
     )
 
 
-def _as_they_stand(block: Block, lengths: Mapping[int, int]) -> Arrangement:
+def _natural_order(block: Block, lengths: Mapping[int, int]) -> Arrangement:
     ends = np.array([[lengths[passage]] for passage in block.passages.tolist()])
-    keys = np.where(np.arange(block.stop) < ends, np.arange(block.stop), NONE)
+    keys = np.where(np.arange(block.stop) < ends, np.arange(block.stop), EMPTY)
     return keys[:, block.first :], keys
 
 
@@ -191,7 +193,7 @@ def on_device(array: NDArray[Any], device: torch.device) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Order:
+class TokenOrder:
     """The rows [B, R] and keys [B, T] of a block, words first; ``extra_tokens`` [3, K] are passage,
     key and word of the words' further tokens."""
 
@@ -200,7 +202,7 @@ class Order:
     extra_tokens: NDArray[np.int64]
     first_word: int
 
-    def of_extra(self, groups: int, words: int) -> dict[str, NDArray[np.int64]]:
+    def extra_indices(self, groups: int, words: int) -> dict[str, NDArray[np.int64]]:
         """The fields of ``AlignedBatch`` that tell of extra tokens."""
         passage, key, word = self.extra_tokens
         group = passage[:, None] * groups + np.arange(groups)
@@ -220,7 +222,7 @@ def order_tokens(
     first_word: int,
     first: int,
     starts: int,
-) -> Order:
+) -> TokenOrder:
     """The order of tokens with their ``word`` [B, T], of words with their ``last`` token [B, W'],
     where passages have ``lengths`` [B] and the block's rows begin with the token ``first``."""
     place = np.arange(word.shape[1])
@@ -241,7 +243,7 @@ def order_tokens(
     passage, slot = np.nonzero(extra_place >= 0)
     extra_word = word[passage, extra_place[passage, slot]]
     before = words + keys[1].shape[1]
-    return Order(
+    return TokenOrder(
         np.concatenate(rows, axis=1).astype(np.int64),
         np.concatenate(keys, axis=1).astype(np.int64),
         np.stack([passage, before + slot, extra_word]).astype(np.int64),
@@ -250,13 +252,13 @@ def order_tokens(
 
 
 def _places(chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """[B, K]: where each row of [B, T] is true, ascending, filled with ``NONE``."""
+    """[B, K]: where each row of [B, T] is true, ascending, filled with ``EMPTY``."""
     most = int(chosen.sum(1).max(initial=0))
     order = np.argsort(~chosen, axis=1, kind="stable")[:, :most]
-    return np.where(np.take_along_axis(chosen, order, 1), order, NONE)
+    return np.where(np.take_along_axis(chosen, order, 1), order, EMPTY)
 
 
-def rows_of(
+def batch_rows(
     words: NDArray[np.integer], word_rows: Sequence[slice]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """[S]: the rows (b * W + w) of the ``words`` in a batch, ascending word numbers of the run; and
@@ -269,22 +271,22 @@ def rows_of(
     return passage * length + words[place] - base[passage], place
 
 
-def with_earlier(rows: NDArray[np.int64], words: int, first_word: int) -> NDArray[np.int64]:
+def pair_with_earlier(rows: NDArray[np.int64], words: int, first_word: int) -> NDArray[np.int64]:
     """[P]: the pairs (b * W' + earlier) * W + w of rows b * W + w, one row after another, where W
     of the ``words`` W' are query words, from ``first_word`` on."""
     queries = words - first_word
     passage, row = np.divmod(rows, max(queries, 1))
     counts = first_word + row
     earlier = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-    found: NDArray[np.int64] = np.repeat(passage * words * queries + row, counts)
-    found += earlier * queries
-    return found
+    pairs: NDArray[np.int64] = np.repeat(passage * words * queries + row, counts)
+    pairs += earlier * queries
+    return pairs
 
 
-KINDS = CATEGORIES + QUADRANTS * DEPREL_PAIRS
+N_PAIR_KINDS = CATEGORIES + QUADRANTS * DEPREL_PAIRS
 """Every pair is of two kinds: its category, and (after these) its deprel pair by quadrant."""
 
-RUN = 64
+PAIRS_PER_RUN = 64
 """Pairs that are added up in single precision, before the sums are added in double."""
 
 _BINS = distance_bins()
@@ -298,7 +300,7 @@ def pair_kinds(
     document_fold: NDArray[np.integer],
     first_word: int = 0,
 ) -> NDArray[np.int16]:
-    """[2, B, W', W]: the two kinds of every pair of an earlier word and a query word, ``NONE``
+    """[2, B, W', W]: the two kinds of every pair of an earlier word and a query word, ``EMPTY``
     where one of them is not usable or it is not earlier; of words [B, W'] and their passages'
     ``document_fold`` [B], the query words being the last W, those from ``first_word`` on."""
     words = np.arange(usable.shape[1])
@@ -314,7 +316,7 @@ def pair_kinds(
     by_deprel = CATEGORIES + DEPREL_PAIRS * quadrants + deprel_pair(*ends(deprel))
     kinds = np.stack([category(bins, *ends(upos)), by_deprel])
     known = usable[:, None, first_word:] & usable[:, :, None] & (distance > 0)
-    return np.where(known, kinds, np.int16(NONE))
+    return np.where(known, kinds, np.int16(EMPTY))
 
 
 @dataclass(frozen=True)
@@ -331,14 +333,14 @@ class WordPairs:
     kind: NDArray[np.int64]
 
 
-def in_runs(kinds: NDArray[np.int16]) -> WordPairs:
+def sort_pairs_by_kind(kinds: NDArray[np.int16]) -> WordPairs:
     """The pairs of ``pair_kinds``."""
     flat = kinds.reshape(2, -1)
-    place = np.flatnonzero(flat[0] != NONE)
-    found = flat[:, place].flatten()
-    order = np.argsort(found, kind="stable")
-    found = found[order]
-    starts = np.diff(found, prepend=np.int16(NONE)) > 0
-    starts[::RUN] = True
+    place = np.flatnonzero(flat[0] != EMPTY)
+    sorted_kinds = flat[:, place].flatten()
+    order = np.argsort(sorted_kinds, kind="stable")
+    sorted_kinds = sorted_kinds[order]
+    starts = np.diff(sorted_kinds, prepend=np.int16(EMPTY)) > 0
+    starts[::PAIRS_PER_RUN] = True
     first = np.flatnonzero(starts)
-    return WordPairs(place[order % max(len(place), 1)], first, found[first].astype(np.int64))
+    return WordPairs(place[order % max(len(place), 1)], first, sorted_kinds[first].astype(np.int64))

@@ -18,9 +18,9 @@ import typer
 from headprobe import __version__
 from headprobe.cli.printing import (
     AsJson,
-    FolderAlone,
     Overwrite,
     Quiet,
+    QuietFolder,
     RulesOption,
     TrustRemoteCode,
     find_run,
@@ -50,15 +50,15 @@ def judge(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: FolderAlone = False,
+    quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
     """Apply other rules to a run; the model is not needed."""
     from headprobe.commands.judge import judge_run
-    from headprobe.format import plain
+    from headprobe.format import safe_text
 
     def warn(line: str) -> None:
-        print(plain(f"warning: {line}"), file=sys.stderr)
+        print(safe_text(f"warning: {line}"), file=sys.stderr)
 
     done = judge_run(find_run(run, quiet or as_json), rules, out, overwrite, warn)
     if as_json:
@@ -90,7 +90,7 @@ def merge(
         ),
     ] = None,
     overwrite: Overwrite = False,
-    quiet: FolderAlone = False,
+    quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
     """Combine the shards of a scan into one run; the model is not needed."""
@@ -193,14 +193,14 @@ def selftest(
 
     progress = progress_for(quiet=quiet or as_json)
     try:
-        found = workflow.selftest(progress, quick=quick, seed=seed, keep=out)
+        result = workflow.selftest(progress, quick=quick, seed=seed, keep=out)
     finally:
         progress.finish()
     if as_json:
-        print_json(asdict(found))
-    elif not (quiet and found.right):
-        draw_selftest(found, stdout())
-    if not found.right:
+        print_json(asdict(result))
+    elif not (quiet and result.right):
+        draw_selftest(result, stdout())
+    if not result.right:
         raise typer.Exit(1)
 
 
@@ -221,8 +221,8 @@ RunOption = Annotated[
 ]
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(requested: bool) -> None:
+    if requested:
         print(f"headprobe {__version__}")
         raise typer.Exit
 
@@ -308,11 +308,11 @@ def _show_text(
     from dataclasses import asdict
 
     from headprobe.commands.show_text import show_text
-    from headprobe.format import plain
+    from headprobe.format import safe_text
 
     if not quiet:  # the run decides it, and may be another's
         print(
-            plain(f"loading the model that was measured: {run.manifest.model.asked}"),
+            safe_text(f"loading the model that was measured: {run.manifest.model.asked}"),
             file=sys.stderr,
         )
     view = show_text(run, layer, head, text, trust_remote_code)
@@ -336,13 +336,13 @@ def _export(
 ) -> None:
     """Write the tables of a run as CSV files."""
     from headprobe.commands.show import export
-    from headprobe.format import plain
+    from headprobe.format import safe_text
 
     written = [str(path) for path in export(find_run(run, quiet), csv, overwrite)]
     if as_json:
         print_json(written)
     elif not quiet:
-        print("\n".join(plain(path) for path in written))
+        print("\n".join(safe_text(path) for path in written))
 
 
 app.command("selftest")(selftest)
@@ -363,29 +363,32 @@ def _runs(
 ) -> None:
     """List the runs in a folder, newest first, and resumable scans."""
     from headprobe.commands.show import runs, unfinished
-    from headprobe.format import plain
+    from headprobe.format import safe_text
     from headprobe.runs.folder import RUNS
 
     where = folder or RUNS
     if folder is not None and not folder.is_dir():
         raise HeadprobeError(str(folder), "no such folder", f"Name one, or leave it out for {RUNS}")
     found, broken = runs(where)
-    for kept in unfinished(where):
-        print(plain(f"unfinished: {kept.target}. Resume it with {kept.command}."), file=sys.stderr)
+    for checkpoint in unfinished(where):
+        print(
+            safe_text(f"unfinished: {checkpoint.target}. Resume it with {checkpoint.command}."),
+            file=sys.stderr,
+        )
     for error in broken:
-        print(plain(f"warning: {error}"), file=sys.stderr)
+        print(safe_text(f"warning: {error}"), file=sys.stderr)
     if as_json:
         from headprobe.results.views import manifest_values
 
         print_json([manifest_values(run) for run in found])
     elif quiet:
-        print("".join(plain(str(run.path)) + "\n" for run in found), end="")
+        print("".join(safe_text(str(run.path)) + "\n" for run in found), end="")
     elif found:
         from headprobe.report.lists import draw_runs
 
         draw_runs(found, stdout())
     else:
-        print(plain(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)
+        print(safe_text(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)
 
 
 @app.command("docs")

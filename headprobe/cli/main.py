@@ -28,14 +28,16 @@ def main() -> NoReturn:
     130: interrupted. A bug keeps its traceback and exits with 1. A reader of stdout that left is no
     error; any other fault of stdout is one, said when all files are written. What stderr does not
     take is lost, and nothing else."""
-    _settle()
+    _configure_process()
     out = _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
     code = run(sys.argv[1:])
     sys.stdout.flush()
     if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
         what = f"stdout: cannot be written ({out.error.strerror})"
-        said = _say(f"{what}. Files are written all the same: headprobe show prints a run.", USER)
+        said = _print_error(
+            f"{what}. Files are written all the same: headprobe show prints a run.", USER
+        )
         code = code or said
     sys.exit(code)
 
@@ -48,7 +50,7 @@ def _open_streams() -> LastingOutput | None:
     return open_streams()[0]
 
 
-def _settle() -> None:
+def _configure_process() -> None:
     """Before libraries are loaded: how their threads wait, and how seldom garbage is looked for."""
     # threads that wait would turn round and round, and keep others from the cores
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -71,12 +73,14 @@ def run(argv: Sequence[str]) -> int:
     except typer.Exit as leave:
         return leave.exit_code
     except HeadprobeError as error:
-        return _say(str(error), USER)
+        return _print_error(str(error), USER)
     except KeyboardInterrupt as interrupt:
         again = "no partial files are left. Run the same command again"
-        return _say(f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED)
+        return _print_error(
+            f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED
+        )
     except _UsageProblem as problem:
-        return _say(_one_line(problem), USER)
+        return _print_error(_one_line(problem), USER)
     return 0
 
 
@@ -88,10 +92,10 @@ def _one_line(problem: BaseException) -> str:
     return f"{command}: {said}{'' if said.endswith('?') else '.'} See {command} --help."
 
 
-def _say(line: str, code: int) -> int:
-    from headprobe.format import plain
+def _print_error(line: str, code: int) -> int:
+    from headprobe.format import safe_text
 
-    print(plain(line), file=sys.stderr)
+    print(safe_text(line), file=sys.stderr)
     return code
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from headprobe.runs.folder import Run
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print results and warnings only.")]
-FolderAlone = Annotated[
+QuietFolder = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print only warnings and the run folder.")
 ]
 Overwrite = Annotated[
@@ -46,14 +46,14 @@ def print_json(values: Any) -> None:
 
 def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
     """What a run found: a page, JSON, or its folder alone."""
-    from headprobe.format import plain
+    from headprobe.format import safe_text
 
     if as_json:
         from headprobe.results.views import run_values
 
         print_json(run_values(run))
     elif quiet:
-        print(plain(str(run.path)))
+        print(safe_text(str(run.path)))
     else:
         from headprobe.report.summary import draw_summary
 
@@ -62,26 +62,26 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
 
 def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
     """Where a shard is, and what becomes of it."""
-    from headprobe.format import plain
+    from headprobe.format import safe_text
     from headprobe.runs.shards import Shard
 
     shard = Shard.load(folder)
     if as_json:
         print_json({"path": str(folder), "shard": shard.index + 1, "of": shard.count})
     elif quiet:
-        print(plain(str(folder)))
+        print(safe_text(str(folder)))
     else:
-        print(plain(f"shard {shard.index + 1} of {shard.count}: {folder}"))
-        print(plain(f"when all {shard.count} are there: headprobe merge {shard.run}"))
+        print(safe_text(f"shard {shard.index + 1} of {shard.count}: {folder}"))
+        print(safe_text(f"when all {shard.count} are there: headprobe merge {shard.run}"))
 
 
 def find_run(named: Path | None, quiet: bool) -> "Run":
     """The run that is named, or the newest, which is then said on stderr."""
     from headprobe.commands import show as runs
-    from headprobe.format import plain
+    from headprobe.format import safe_text
 
     def note(line: str) -> None:
         if not quiet:
-            print(plain(line), file=sys.stderr)
+            print(safe_text(line), file=sys.stderr)
 
     return runs.find_run(named, note)

@@ -11,8 +11,8 @@ import typer
 
 from headprobe.cli.printing import (
     AsJson,
-    FolderAlone,
     Overwrite,
+    QuietFolder,
     RulesOption,
     TrustRemoteCode,
     print_json,
@@ -23,7 +23,7 @@ from headprobe.cli.printing import (
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
-    from headprobe.config import ScanRequest
+    from headprobe.config import ScanConfig
 
 
 BudgetOption = Annotated[
@@ -141,7 +141,7 @@ def scan(
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(metavar="N", help="Random seed.")] = 0,
     trust_remote_code: TrustRemoteCode = False,
-    quiet: FolderAlone = False,
+    quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure every attention head of a model and report what each one is for."""
@@ -151,9 +151,9 @@ def scan(
 
     if csv is not None:
         check_export(csv, overwrite)
-    from headprobe.config import ScanRequest, Share
+    from headprobe.config import Partition, ScanConfig
 
-    request = ScanRequest(
+    config = ScanConfig(
         model=model,
         probes=tuple(probes or ()),
         out=out,
@@ -169,13 +169,13 @@ def scan(
         rules=rules,
         twin=twin,
         shuffle=shuffle,
-        shard=None if shard is None else Share.read(shard),
+        shard=None if shard is None else Partition.parse(shard),
         adapter=adapter,
         gguf=gguf,
         gguf_cache=gguf_cache,
     )
-    consent = ScanRequest(trust_remote_code=trust_remote_code)  # is given each time
-    if resume is not None and (request != consent or dry_run):
+    consent = ScanConfig(trust_remote_code=trust_remote_code)  # is given each time
+    if resume is not None and (config != consent or dry_run):
         raise HeadprobeError(
             f"--resume {resume}",
             "already knows the options of that scan",
@@ -184,9 +184,9 @@ def scan(
     if csv is not None and shard is not None:
         raise HeadprobeError("--csv", "a shard has no tables", "Give it to headprobe export later")
     if dry_run:
-        _plan(request, quiet, as_json)
+        _plan(config, quiet, as_json)
         return
-    folder = _work(request, resume, quiet or as_json)
+    folder = _run(config, resume, quiet or as_json)
     if folder is None:
         return
     if not (folder / MANIFEST).is_file():
@@ -198,39 +198,41 @@ def scan(
     print_run(run, quiet, as_json)
 
 
-def _work(request: "ScanRequest", resume: Path | None, quiet: bool) -> Path | None:
+def _run(config: "ScanConfig", resume: Path | None, quiet: bool) -> Path | None:
     """Scan, or go on with a scan; the folder, or None where another rank speaks."""
-    from headprobe.commands.distributed import joined
-    from headprobe.commands.resume import Attempt, recall
-    from headprobe.commands.scan import go_on
+    from headprobe.commands.distributed import process_group
+    from headprobe.commands.resume import ScanAttempt, load_attempt
+    from headprobe.commands.scan import run_scan
     from headprobe.report.layout import progress_for
 
     progress = progress_for(quiet=quiet)
     try:
-        with joined() as ranks:
-            consent = request.trust_remote_code
-            attempt = Attempt(request) if resume is None else recall(resume, ranks, consent)
-            folder = go_on(attempt, progress, ranks)
-            return folder if ranks.index == 0 else None
+        with process_group() as group:
+            consent = config.trust_remote_code
+            attempt = (
+                ScanAttempt(config) if resume is None else load_attempt(resume, group, consent)
+            )
+            folder = run_scan(attempt, progress, group)
+            return folder if group.index == 0 else None
     finally:
         progress.finish()
 
 
-def _plan(request: "ScanRequest", quiet: bool, as_json: bool) -> None:
+def _plan(config: "ScanConfig", quiet: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from headprobe.commands.distributed import joined
+    from headprobe.commands.distributed import process_group
     from headprobe.commands.scan import plan
     from headprobe.report.layout import progress_for
     from headprobe.report.lists import draw_plan
 
     progress = progress_for(quiet=quiet or as_json)
     try:
-        with joined() as ranks:
-            planned = plan(request, ranks.hear(progress))
+        with process_group() as group:
+            planned = plan(config, group.wrap_progress(progress))
     finally:
         progress.finish()
-    if ranks.index:
+    if group.index:
         return
     if as_json:
         print_json(asdict(planned))

@@ -15,27 +15,27 @@ import transformers
 
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.batching.corpus import Corpus
-from headprobe.commands.distributed import Alone
-from headprobe.commands.judging import Control
-from headprobe.measure.loop import Measured, Work, measure
-from headprobe.model.heads import HeadGrid
-from headprobe.runs.checkpoint import Journal
+from headprobe.commands.distributed import SingleProcess
+from headprobe.commands.judging import ControlSums
+from headprobe.measure.loop import Measurement, PassPlan, measure
+from headprobe.model.heads import ObservedModel
+from headprobe.runs.checkpoint import CheckpointWriter
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
 from headprobe.runs.manifest import METHOD_VERSION
 from headprobe.runs.sums import Tallies
 
-CHECKPOINT = "checkpoint"
+MODEL_PART = "checkpoint"
 """The part of a journal that is no control's."""
 
-_ASIDE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
+_IGNORED_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
 """What a configuration says without meaning another model; the dtype that is used counts by
 itself."""
 
 
 @dataclass(frozen=True)
-class Setting:
-    """All that sums depend on beside the weights; and the part of the ``work`` that is this
-    process's, within ``memory``, kept in the ``journal`` until all ``ranks`` add theirs."""
+class MeasurementSetup:
+    """All that sums depend on beside the weights; and the part of the ``pass_plan`` that is this
+    process's, within ``memory``, kept in the ``writer`` until all ``group`` add theirs."""
 
     corpus: Corpus
     configuration: str
@@ -45,30 +45,30 @@ class Setting:
     idle_line: float
     memory: int | None
     warn: Callable[[str], None]
-    work: Work
-    journal: Journal
-    ranks: Alone
+    pass_plan: PassPlan
+    writer: CheckpointWriter
+    group: SingleProcess
 
     def measure(
         self,
-        grid: HeadGrid,
+        observed: ObservedModel,
         advance: Callable[[int], None],
         corpus: Corpus | None = None,
-        part: str = CHECKPOINT,
-    ) -> Measured:
+        part: str = MODEL_PART,
+    ) -> Measurement:
         """One pass of a model over the passages, as they are or with other instances."""
         measured = measure(
-            grid,
+            observed,
             corpus or self.corpus,
             seed=self.seed,
             idle_line=self.idle_line,
             memory=self.memory,
             advance=advance,
             warn=self.warn,
-            work=self.work,
-            page=self.journal.page(part),
+            pass_plan=self.pass_plan,
+            checkpoint=self.writer.part(part),
         )
-        return replace(measured, tallies=self.ranks.add(measured.tallies))
+        return replace(measured, tallies=self.group.reduce_sums(measured.tallies))
 
     def key(self, control: str, weights: str) -> str:
         """A hash that two controls share where they would have the same sums (up to rounding)."""
@@ -82,51 +82,62 @@ class Setting:
             "seed": self.seed,
             "idle_line": self.idle_line,
             "method": METHOD_VERSION,
-            "corpus": digest_corpus(self.corpus),
+            "corpus": hash_corpus(self.corpus),
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def describe_configuration(config: Any) -> str:
+def config_text(config: Any) -> str:
     """A model's configuration as text, the same for the same model wherever it lies."""
-    values = {key: value for key, value in deepcopy(config).to_dict().items() if key not in _ASIDE}
+    values = {
+        key: value for key, value in deepcopy(config).to_dict().items() if key not in _IGNORED_KEYS
+    }
     return json.dumps(values, sort_keys=True, default=str)
 
 
-def twin_of(
-    setting: Setting, runs: Path, load: Callable[[], HeadGrid], advance: Callable[[int], None]
-) -> Control:
+def measure_twin(
+    setup: MeasurementSetup,
+    runs: Path,
+    load: Callable[[], ObservedModel],
+    advance: Callable[[int], None],
+) -> ControlSums:
     """The twin's sums: those of a run in the folder ``runs`` that has the same, else measured on
     the model that ``load`` gives."""
-    key = setting.key("twin", "random")
-    instances = setting.corpus.instances
-    return _known("twin", setting, key, instances, runs) or Control(
+    key = setup.key("twin", "random")
+    instances = setup.corpus.instances
+    return _find_measured("twin", setup, key, instances, runs) or ControlSums(
         "twin",
-        setting.seed,
+        setup.seed,
         key,
         None,
         instances,
-        setting.measure(load(), advance, part="twin").tallies,
+        setup.measure(load(), advance, part="twin").tallies,
     )
 
 
-def shuffled_of(
-    setting: Setting, runs: Path, weights: str, grid: HeadGrid, advance: Callable[[int], None]
-) -> Control:
+def measure_shuffled(
+    setup: MeasurementSetup,
+    runs: Path,
+    weights: str,
+    observed: ObservedModel,
+    advance: Callable[[int], None],
+) -> ControlSums:
     """The sums over shuffled links, of a second pass of the model (``weights``: their hash) where
     no run in the folder ``runs`` has them."""
-    key = setting.key("shuffled", weights)
-    instances = shuffle_links(setting.corpus.instances, setting.seed)
-    known = _known("shuffled", setting, key, instances, runs)
+    key = setup.key("shuffled", weights)
+    instances = shuffle_links(setup.corpus.instances, setup.seed)
+    known = _find_measured("shuffled", setup, key, instances, runs)
     if known is not None:
         return known
-    corpus = replace(setting.corpus, instances=instances)
-    tallies = setting.measure(grid, advance, corpus, "shuffled").tallies
-    return Control("shuffled", setting.seed, key, None, instances, tallies)
+    corpus = replace(setup.corpus, instances=instances)
+    tallies = setup.measure(observed, advance, corpus, "shuffled").tallies
+    return ControlSums("shuffled", setup.seed, key, None, instances, tallies)
 
 
-def _known(name: str, setting: Setting, key: str, instances: Any, folder: Path) -> Control | None:
-    if setting.work.parts > 1:  # those are the sums of a whole run
+def _find_measured(
+    name: str, setup: MeasurementSetup, key: str, instances: Any, folder: Path
+) -> ControlSums | None:
+    if setup.pass_plan.parts > 1:  # those are the sums of a whole run
         return None
     for run in list_runs(folder)[0]:
         if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
@@ -134,11 +145,11 @@ def _known(name: str, setting: Setting, key: str, instances: Any, folder: Path) 
                 tallies = Tallies.load(run.path / CONTROL_SUMS[name])
             except (OSError, ValueError, BadZipFile):
                 continue  # damaged or taken away: measured again
-            return Control(name, setting.seed, key, run.path.name, instances, tallies)
+            return ControlSums(name, setup.seed, key, run.path.name, instances, tallies)
     return None
 
 
-def digest_corpus(corpus: Corpus) -> str:
+def hash_corpus(corpus: Corpus) -> str:
     """Of every array: so what the probes, the tokenizer and all cuts and samples come to counts."""
     digest = hashlib.sha256()
     instances = corpus.instances

@@ -8,32 +8,32 @@ from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from headprobe.config import Share
+from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
 from headprobe.progress import Progress
 from headprobe.runs.sums import Tallies
 
-SILENT = 1800.0
+BARRIER_TIMEOUT = 1800.0
 """Seconds after which a rank that tells of no progress counts as gone."""
 
-_FAREWELL = 30.0
-_LOOK = 0.05
-_ASKED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_LEAVE_TIMEOUT = 30.0
+_POLL_INTERVAL = 0.05
+_TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 T = TypeVar("T")
 
 
-class Alone:
-    """One process: what ``Ranks`` do together, it has already."""
+class SingleProcess:
+    """One process: what ``ProcessGroup`` do together, it has already."""
 
     index, count = 0, 1
-    share: Share | None = None
+    partition: Partition | None = None
 
-    def hear(self, progress: Progress) -> Progress:
+    def wrap_progress(self, progress: Progress) -> Progress:
         """The progress to use: of several ranks the first speaks."""
         return progress
 
-    def of_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """What the first rank has; it is written as JSON on the way, as in ``gather``."""
         return value
 
@@ -41,22 +41,22 @@ class Alone:
         """What each rank has, on all of them."""
         return [value]
 
-    def add(self, tallies: Tallies) -> Tallies:
+    def reduce_sums(self, tallies: Tallies) -> Tallies:
         """The sums of all ranks, on the first."""
         return tallies
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks are here."""
 
 
-class Elsewhere(SystemExit):
+class OtherProcessFailed(SystemExit):
     """Another rank failed, and said why."""
 
     def __init__(self) -> None:
         super().__init__(2)
 
 
-class Ranks(Alone):
+class ProcessGroup(SingleProcess):
     """Processes that speak over gloo, on accelerators too: what they have to add are sums on the
     host, once. A rank that fails says so to the others, which then end without a word; one that
     dies is noticed by torchrun, which ends the others, or by them when it stays silent."""
@@ -69,32 +69,32 @@ class Ranks(Alone):
 
         self._distributed, self._torch = distributed, torch
         store, self.index, self.count = next(iter(rendezvous("env://")))
-        self.share = Share(self.index, self.count)
+        self.partition = Partition(self.index, self.count)
         self._store = PrefixStore("headprobe", store)
         distributed.init_process_group(
             "gloo",
             store=PrefixStore("gloo", store),
             rank=self.index,
             world_size=self.count,
-            timeout=timedelta(seconds=SILENT),
+            timeout=timedelta(seconds=BARRIER_TIMEOUT),
         )
-        self._meetings = self._steps = 0
-        self._beaten = 0.0
-        self.beat()
+        self._barriers = self._steps = 0
+        self._last_heartbeat = 0.0
+        self.heartbeat()
 
-    def hear(self, progress: Progress) -> Progress:
-        return _Beating(progress if self.index == 0 else None, self.beat)
+    def wrap_progress(self, progress: Progress) -> Progress:
+        return _HeartbeatProgress(progress if self.index == 0 else None, self.heartbeat)
 
-    def beat(self) -> None:
+    def heartbeat(self) -> None:
         """Tell that this rank is alive, and hear whether another one failed."""
-        if time.monotonic() - self._beaten < 1:
+        if time.monotonic() - self._last_heartbeat < 1:
             return
-        self._beaten, self._steps = time.monotonic(), self._steps + 1
-        with self._together():
+        self._last_heartbeat, self._steps = time.monotonic(), self._steps + 1
+        with self._connection_errors():
             self._store.set(f"steps/{self.index}", str(self._steps))
             failed = self._store.check(["failed"])
         if failed:
-            raise Elsewhere
+            raise OtherProcessFailed
 
     def fail(self) -> bool:
         """Tell the others to end; True on the first rank that does."""
@@ -105,19 +105,19 @@ class Ranks(Alone):
 
     def leave(self) -> None:
         """All is well; the first rank, which may keep the store, goes last."""
-        with self._together():
+        with self._connection_errors():
             self._store.set(f"left/{self.index}", "")
             names = [f"left/{rank}" for rank in range(self.count)]
-            until = time.monotonic() + _FAREWELL
+            until = time.monotonic() + _LEAVE_TIMEOUT
             while self.index == 0 and time.monotonic() < until and not self._store.check(names):
-                time.sleep(_LOOK)
+                time.sleep(_POLL_INTERVAL)
         self._distributed.destroy_process_group()
 
-    def of_first(self, value: T) -> T:
-        self.meet()
+    def broadcast(self, value: T) -> T:
+        self.barrier()
         own = self._pack(value)
         size = self._torch.tensor([len(own)])
-        with self._together():
+        with self._connection_errors():
             self._distributed.broadcast(size, 0)
             held = own if self.index == 0 else own.new_empty(int(size))
             self._distributed.broadcast(held, 0)
@@ -125,10 +125,10 @@ class Ranks(Alone):
         return unpacked
 
     def gather(self, value: T) -> list[T]:
-        self.meet()
+        self.barrier()
         own = self._pack(value)
         sizes = [self._torch.tensor([0]) for _ in range(self.count)]
-        with self._together():
+        with self._connection_errors():
             self._distributed.all_gather(sizes, self._torch.tensor([len(own)]))
             longest = max(int(size) for size in sizes)  # all are padded to it
             held = [own.new_zeros(longest) for _ in range(self.count)]
@@ -144,57 +144,59 @@ class Ranks(Alone):
     def _unpack(self, held: Any, size: int) -> Any:
         return json.loads(bytes(held[:size].tolist()))
 
-    def add(self, tallies: Tallies) -> Tallies:
+    def reduce_sums(self, tallies: Tallies) -> Tallies:
         import numpy as np
         import torch
 
-        self.meet()
+        self.barrier()
         arrays = {}
         for name, array in sorted(tallies.arrays.items()):
             narrow = array.dtype.kind == "i" and array.dtype.itemsize < 4  # gloo knows no int16
             sums = torch.from_numpy(np.array(array, np.int32 if narrow else None, copy=True))
-            with self._together():
+            with self._connection_errors():
                 self._distributed.reduce(sums, 0)
             arrays[name] = sums.numpy().astype(array.dtype, copy=False)
         return Tallies(arrays)
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait until all ranks are here, not in a collective, which would not notice failures."""
-        self._meetings += 1
-        here = [f"here/{self._meetings}/{rank}" for rank in range(self.count)]
-        with self._together():
+        self._barriers += 1
+        here = [f"here/{self._barriers}/{rank}" for rank in range(self.count)]
+        with self._connection_errors():
             self._store.set(here[self.index], "")
         seen: dict[int, tuple[bytes, float]] = {}
         while not self._are_known(here):
-            self.beat()
+            self.heartbeat()
             for rank, place in enumerate(here):
                 if rank == self.index or self._are_known([place]):
                     continue
                 steps = self._steps_of(rank)
                 if rank not in seen or seen[rank][0] != steps:
                     seen[rank] = steps, time.monotonic()
-                elif time.monotonic() - seen[rank][1] > SILENT:
-                    raise self._gone(f"rank {rank} has not moved for {SILENT:g} seconds")
-            time.sleep(_LOOK)
+                elif time.monotonic() - seen[rank][1] > BARRIER_TIMEOUT:
+                    raise self._lost_process(
+                        f"rank {rank} has not moved for {BARRIER_TIMEOUT:g} seconds"
+                    )
+            time.sleep(_POLL_INTERVAL)
 
     def _are_known(self, names: list[str]) -> bool:
-        with self._together():
+        with self._connection_errors():
             return bool(self._store.check(names))
 
     def _steps_of(self, rank: int) -> bytes:
         name = f"steps/{rank}"
         if not self._are_known([name]):
             return b""
-        with self._together():
+        with self._connection_errors():
             return bytes(self._store.get(name))
 
-    def _gone(self, what: str) -> HeadprobeError:
+    def _lost_process(self, what: str) -> HeadprobeError:
         return HeadprobeError(
             f"rank {self.index}", what, "See what it said, and start all ranks again"
         )
 
     @contextmanager
-    def _together(self) -> Iterator[None]:
+    def _connection_errors(self) -> Iterator[None]:
         """RuntimeErrors are of connections: the other side is gone."""
         try:
             yield
@@ -202,8 +204,12 @@ class Ranks(Alone):
             try:
                 failed = self._store.check(["failed"])
             except RuntimeError:
-                raise Elsewhere from None
-            raise Elsewhere if failed else self._gone(f"another rank is gone ({error})") from None
+                raise OtherProcessFailed from None
+            raise (
+                OtherProcessFailed
+                if failed
+                else self._lost_process(f"another rank is gone ({error})")
+            ) from None
 
 
 def local_rank() -> int:
@@ -212,47 +218,49 @@ def local_rank() -> int:
 
 
 @contextmanager
-def joined() -> Iterator[Alone]:
+def process_group() -> Iterator[SingleProcess]:
     """The ranks that torchrun started; one process alone where it did not."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or any(name not in os.environ for name in _ASKED):
-        yield Alone()
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or any(
+        name not in os.environ for name in _TORCHRUN_VARIABLES
+    ):
+        yield SingleProcess()
         return
-    ranks = Ranks()
+    group = ProcessGroup()
     try:
-        yield ranks
+        yield group
     except HeadprobeError:
-        if ranks.fail():
+        if group.fail():
             raise
-        raise Elsewhere from None
+        raise OtherProcessFailed from None
     except KeyboardInterrupt as interrupt:  # all of them got it
-        ranks.fail()
-        raise interrupt if ranks.index == 0 else Elsewhere from None
+        group.fail()
+        raise interrupt if group.index == 0 else OtherProcessFailed from None
     except BaseException:
-        ranks.fail()
+        group.fail()
         raise
-    ranks.leave()
+    group.leave()
 
 
-class _Beating:
+class _HeartbeatProgress:
     """Progress that tells the other ranks, too; without a voice it stays silent."""
 
-    def __init__(self, voice: Progress | None, beat: Callable[[], None]) -> None:
-        self._voice, self._beat = voice, beat
+    def __init__(self, progress: Progress | None, heartbeat: Callable[[], None]) -> None:
+        self._progress, self._heartbeat = progress, heartbeat
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
-        self._beat()
-        if self._voice is not None:
-            self._voice.stage(name, total, unit)
+        self._heartbeat()
+        if self._progress is not None:
+            self._progress.stage(name, total, unit)
 
     def advance(self, n: int = 1) -> None:
-        self._beat()
-        if self._voice is not None:
-            self._voice.advance(n)
+        self._heartbeat()
+        if self._progress is not None:
+            self._progress.advance(n)
 
     def warn(self, text: str) -> None:
-        if self._voice is not None:
-            self._voice.warn(text)
+        if self._progress is not None:
+            self._progress.warn(text)
 
     def finish(self) -> None:
-        if self._voice is not None:
-            self._voice.finish()
+        if self._progress is not None:
+            self._progress.finish()

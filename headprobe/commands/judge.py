@@ -7,11 +7,11 @@ from pathlib import Path
 
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.commands.judging import (
-    Control,
-    doubt_of_text,
-    doubts_of_roles,
+    ControlSums,
     judge_sums,
-    measured_with,
+    measuring_rules,
+    role_warnings,
+    text_warning,
     write_controls,
     write_judged,
 )
@@ -20,7 +20,7 @@ from headprobe.results.tables import write_manifest
 from headprobe.results.views import Change
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.runs import folder as run_folder
-from headprobe.runs.folder import CONTROL_SUMS, OWN, Run, carry_over, check_target, new_run
+from headprobe.runs.folder import CONTROL_SUMS, OWN, Run, check_target, link_files, new_run
 from headprobe.runs.manifest import METHOD_VERSION, ControlNote
 from headprobe.vocabulary import Skipped
 
@@ -28,7 +28,7 @@ _SUMS = (run_folder.TALLIES, run_folder.INSTANCES, *CONTROL_SUMS.values())
 
 
 @dataclass(frozen=True)
-class Rejudged:
+class JudgeResult:
     """The run as it is now, and what changed in it."""
 
     run: Run
@@ -41,7 +41,7 @@ def judge_run(
     out: Path | None,
     overwrite: bool,
     warn: Callable[[str], None],
-) -> Rejudged:
+) -> JudgeResult:
     """Judge the sums of ``run`` by the packaged rules and what ``rules_file`` changes.
 
     The results take the place of the old ones, all at once, everything else in the folder staying;
@@ -57,8 +57,8 @@ def judge_run(
         Skipped(row.text("source"), row.text("what"), row.text("reason"), row.whole("count"))
         for row in run.rows(run_folder.SKIPPED)
     ]
-    for doubt in _doubts(run, rules):
-        warn(doubt)
+    for warning in _warnings(run, rules):
+        warn(warning)
     kv_heads = manifest.model.n_kv_heads
     judged = judge_sums(run.instances, run.tallies, kv_heads[0], rules)
     controls = [_control(run, note) for note in manifest.controls]
@@ -70,9 +70,9 @@ def judge_run(
             folder,
             replace(manifest, rules_sha256=rules.sha256, controls=notes, seconds=seconds),
         )
-        carry_over(run.path, folder, OWN if out is None else _SUMS)
+        link_files(run.path, folder, OWN if out is None else _SUMS)
     done = Run.load(run.path if out is None else out)
-    return Rejudged(
+    return JudgeResult(
         done,
         tuple(
             Change(row.text("name"), was, row.text("role"), row.text("reason"))
@@ -106,23 +106,23 @@ def _target(run: Run, out: Path | None, overwrite: bool) -> Path:
     return here
 
 
-def _doubts(run: Run, rules: Rules) -> list[str]:
+def _warnings(run: Run, rules: Rules) -> list[str]:
     """What these rules cannot change, and what they say of the text."""
-    fixed, asked = run.manifest.measured_with, measured_with(rules)
-    doubts = [
+    fixed, asked = run.manifest.measured_with, measuring_rules(rules)
+    warnings = [
         f"{name}: {fixed[name]:g} was used while measuring and stays there, whatever the rules say"
         for name in asked
         if name in fixed and fixed[name] != asked[name]
     ]
     bits = run.manifest.bits_per_character
-    doubt = None if bits is None else doubt_of_text(bits.value, rules)
-    doubts += doubts_of_roles(run.instances.relations, rules)
-    return doubts + ([] if doubt is None else [doubt])
+    warning = None if bits is None else text_warning(bits.value, rules)
+    warnings += role_warnings(run.instances.relations, rules)
+    return warnings + ([] if warning is None else [warning])
 
 
-def _control(run: Run, note: ControlNote) -> Control:
+def _control(run: Run, note: ControlNote) -> ControlSums:
     instances = run.instances
     if note.control == "shuffled":
         instances = shuffle_links(instances, note.seed)
     sums = run.sums(CONTROL_SUMS[note.control])
-    return Control(note.control, note.seed, note.key, note.taken_from, instances, sums)
+    return ControlSums(note.control, note.seed, note.key, note.taken_from, instances, sums)

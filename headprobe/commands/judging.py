@@ -10,17 +10,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from headprobe.analysis.behaviour import Conduct, conduct, flagged_sinks, shape
-from headprobe.analysis.evidence import Evidence, Shape
-from headprobe.analysis.gains import weigh
+from headprobe.analysis.behaviour import (
+    BehaviourEvidence,
+    behaviour_evidence,
+    flagged_sinks,
+    head_statistics,
+)
+from headprobe.analysis.evidence import Evidence, HeadStatistics
+from headprobe.analysis.gains import compute_evidence
 from headprobe.analysis.intervals import find_power
-from headprobe.analysis.pos_control import fit_tastes
+from headprobe.analysis.pos_control import fit_preferences
 from headprobe.errors import HeadprobeError
 from headprobe.format import relation_name
 from headprobe.progress import Progress
 from headprobe.results.tables import controls_table as control_table
 from headprobe.results.tables import write_csv, write_manifest, write_results, write_sums
-from headprobe.roles.requirements import belongs
+from headprobe.roles.requirements import role_applies
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import RoleRule, Rules, load_rules
 from headprobe.roles.verdict import Pair, Verdict
@@ -43,7 +48,7 @@ from headprobe.vocabulary import REDUNDANT, Relation, Skipped
 
 
 @dataclass(frozen=True)
-class Control:
+class ControlSums:
     """The sums of a control (``runs.manifest.ControlNote``), not judged yet."""
 
     name: str
@@ -55,39 +60,41 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedSums:
     """What rules make of sums, of a run or of one of its controls."""
 
     instances: Instances
     tallies: Tallies
     evidence: Evidence
-    shape: Shape
-    conduct: Conduct
+    statistics: HeadStatistics
+    behaviour: BehaviourEvidence
     verdicts: tuple[Verdict, ...]
     pairs: tuple[Pair, ...]
 
 
-def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> Judged:
+def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> JudgedSums:
     """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
-    fitted = fit_tastes(instances, tallies)
-    evidence = weigh(instances, tallies, fitted, rules)
-    shapes = shape(instances, tallies, rules.confidence)
-    conducted = conduct(
+    preferences = fit_preferences(instances, tallies)
+    evidence = compute_evidence(instances, tallies, preferences, rules)
+    statistics = head_statistics(instances, tallies, rules.confidence)
+    behaviour = behaviour_evidence(
         instances,
         tallies,
-        fitted,
+        preferences,
         confidence=rules.confidence,
         min_kept=rules.positional.min_kept,
         min_attention=rules.unnamed.min_attention,
-        look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+        recheck=(rules.unnamed.agreement, rules.unnamed.moved),
     )
-    verdicts, pairs = judge(evidence, shapes, conducted, tallies, kv_heads, rules)
-    return Judged(instances, tallies, evidence, shapes, conducted, tuple(verdicts), tuple(pairs))
+    verdicts, pairs = judge(evidence, statistics, behaviour, tallies, kv_heads, rules)
+    return JudgedSums(
+        instances, tallies, evidence, statistics, behaviour, tuple(verdicts), tuple(pairs)
+    )
 
 
 def write_judged(
     folder: Path,
-    judged: Judged,
+    judged: JudgedSums,
     skipped: Iterable[Skipped],
     n_kv_heads: Sequence[int],
     rules: Rules,
@@ -99,8 +106,8 @@ def write_judged(
         judged.tallies,
         judged.evidence,
         find_power(judged.evidence, rules),
-        judged.shape,
-        judged.conduct,
+        judged.statistics,
+        judged.behaviour,
         judged.verdicts,
         judged.pairs,
         skipped,
@@ -110,7 +117,7 @@ def write_judged(
 
 
 def write_controls(
-    folder: Path, found: Sequence[Control], kv_heads: int, rules: Rules
+    folder: Path, found: Sequence[ControlSums], kv_heads: int, rules: Rules
 ) -> tuple[ControlNote, ...]:
     """Judge the controls as the run itself is judged, and write ``controls.csv``; nothing where
     there is no control."""
@@ -124,7 +131,7 @@ def write_controls(
     return tuple(notes)
 
 
-def measured_with(rules: Rules) -> dict[str, float]:
+def measuring_rules(rules: Rules) -> dict[str, float]:
     """The rules that are in the sums already, so that judging again does not change them."""
     return {
         "idle.output_norm": rules.idle.output_norm,
@@ -133,14 +140,14 @@ def measured_with(rules: Rules) -> dict[str, float]:
     }
 
 
-def doubts_of_roles(relations: Sequence[Relation], rules: Rules) -> list[str]:
+def role_warnings(relations: Sequence[Relation], rules: Rules) -> list[str]:
     """Roles of the user's own that no relation of the run can earn: as likely as not, a typo."""
     packaged = load_rules().roles
     return [
         f"role {name}: no relation here is {_wanted(rule)}, so no head can earn it; there is "
         f"{_named(relations, rule)}"
         for name, rule in rules.roles.items()
-        if packaged.get(name) != rule and not any(belongs(each, rule) for each in relations)
+        if packaged.get(name) != rule and not any(role_applies(each, rule) for each in relations)
     ]
 
 
@@ -155,7 +162,7 @@ def _named(relations: Sequence[Relation], rule: RoleRule) -> str:
     return ", ".join(sorted(set(names or (each.family for each in relations)))) or "none"
 
 
-def doubt_of_text(bits: float, rules: Rules) -> str | None:
+def text_warning(bits: float, rules: Rules) -> str | None:
     """What is to be said where the model hardly knows the probes' text."""
     if bits <= rules.max_bits:
         return None
@@ -165,7 +172,7 @@ def doubt_of_text(bits: float, rules: Rules) -> str | None:
     )
 
 
-def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
+def _note(control: ControlSums, verdicts: Sequence[Verdict]) -> ControlNote:
     # shuffled links change what the relations say, and nothing else that a head does
     links_only = control.name == "shuffled"
     named = [
@@ -189,12 +196,12 @@ def _note(control: Control, verdicts: Sequence[Verdict]) -> ControlNote:
 
 
 @dataclass(frozen=True)
-class Sums:
+class RunSums:
     """All that is judged, and ``token``, the name of a distinct token (K) of the tallies."""
 
     instances: Instances
     tallies: Tallies
-    controls: Sequence[Control]
+    controls: Sequence[ControlSums]
     skipped: Sequence[Skipped]
     n_kv_heads: Sequence[int]
     token: Callable[[int], str]
@@ -208,7 +215,7 @@ class Sums:
 def write_run(
     target: Path,
     overwrite: bool,
-    sums: Sums,
+    sums: RunSums,
     rules: Rules,
     draft: Callable[[], Manifest],
     progress: Progress,
@@ -217,7 +224,7 @@ def write_run(
     """Judge the sums and write the run folder whole, or not at all; ``draft`` gives the manifest
     without what the sums tell."""
     _check_finite(target, sums)
-    if unknown := doubt_of_text(sums.bits_per_character, rules):
+    if unknown := text_warning(sums.bits_per_character, rules):
         progress.warn(unknown)
     kv_heads = sums.n_kv_heads[0]
     with clock("judge"):
@@ -252,7 +259,7 @@ def write_run(
     return Run.load(target)
 
 
-def write_shard(shard: Shard, overwrite: bool, sums: Sums, rules: Rules) -> None:
+def write_shard(shard: Shard, overwrite: bool, sums: RunSums, rules: Rules) -> None:
     """Write the folder ``shard.path`` whole, or not at all."""
     _check_finite(shard.path, sums)
     with new_run(shard.path, overwrite) as folder:
@@ -267,7 +274,7 @@ def write_shard(shard: Shard, overwrite: bool, sums: Sums, rules: Rules) -> None
         shard.save(folder)
 
 
-def _check_finite(target: Path, sums: Sums) -> None:
+def _check_finite(target: Path, sums: RunSums) -> None:
     for tallies in (sums.tallies, *(control.tallies for control in sums.controls)):
         if spoiled := tallies.first_spoiled():
             raise HeadprobeError(
@@ -277,11 +284,11 @@ def _check_finite(target: Path, sums: Sums) -> None:
             )
 
 
-def _describe_sinks(sums: Sums, rules: Rules) -> tuple[str, ...]:
-    said = []
+def _describe_sinks(sums: RunSums, rules: Rules) -> tuple[str, ...]:
+    lines = []
     for sink in flagged_sinks(sums.tallies, rules.sinks.weight, rules.sinks.min_passages):
         key = f"position {sink.index} of the text"
         if sink.kind == "token":
             key = f"token {sums.token(sink.index)!r}"
-        said.append(f"{key}: {sink.weight:.2f} of the attention in layer {sink.layer}")
-    return tuple(said)
+        lines.append(f"{key}: {sink.weight:.2f} of the attention in layer {sink.layer}")
+    return tuple(lines)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from headprobe.analysis.shuffled_links import shuffle_links
-from headprobe.commands.judging import Control, Sums, write_run
+from headprobe.commands.judging import ControlSums, RunSums, write_run
 from headprobe.errors import HeadprobeError
 from headprobe.progress import Progress
 from headprobe.roles.rules import load_rules
-from headprobe.runs.checkpoint import Clock, difference, find_unfinished
+from headprobe.runs.checkpoint import Clock, find_checkpoints, first_difference
 from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, Run, check_target
 from headprobe.runs.manifest import Manifest, WorkNote
 from headprobe.runs.shards import Shard, find_shards
@@ -37,11 +37,11 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     instances = first.instances()
     tokens = first.tokens()
     kv_heads = first.draft.model.n_kv_heads
-    sums = Sums(
+    sums = RunSums(
         instances,
         _sum(shards, TALLIES, progress),
         [
-            Control(
+            ControlSums(
                 name,
                 first.draft.seed,
                 key,
@@ -77,7 +77,7 @@ def _check(shards: Sequence[Shard]) -> None:
         if shard.count != first.count:
             what = f"is one of {shard.count} shards, {first.path} one of {first.count}"
             raise HeadprobeError(str(shard.path), what, "Name the shards of one scan")
-        if differs := difference(first.terms, shard.terms):
+        if differs := first_difference(first.terms, shard.terms):
             what = f"differs from {first.path} in {differs}"
             raise HeadprobeError(str(shard.path), what, "Scan all shards in the same way")
     number, times = Counter(shard.index for shard in shards).most_common(1)[0]
@@ -95,7 +95,7 @@ def _say_missing(first: Shard, missing: Sequence[int]) -> None:
         target
         for index in missing
         for target in [Shard.target(run, index, first.count)]
-        if find_unfinished(target.absolute().parent, target.name)
+        if find_checkpoints(target.absolute().parent, target.name)
     ]
     remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
     if begun:

@@ -13,17 +13,23 @@ import torch
 from headprobe.batching.corpus import Corpus, align
 from headprobe.batching.encoder import Encoder
 from headprobe.commands.distributed import local_rank
-from headprobe.commands.judging import doubts_of_roles
-from headprobe.config import ScanRequest, Share
+from headprobe.commands.judging import role_warnings
+from headprobe.config import Partition, ScanConfig
 from headprobe.errors import HeadprobeError
-from headprobe.measure.loop import Work
+from headprobe.measure.loop import PassPlan
 from headprobe.model.adapters import resolve_adapter
 from headprobe.model.dtypes import choose_dtype
-from headprobe.model.load import Source, check_tokens, choose_device, load_config, load_encoder
-from headprobe.probes.catalog import read, resolve
+from headprobe.model.load import (
+    CheckpointSource,
+    check_tokens,
+    choose_device,
+    load_config,
+    load_encoder,
+)
+from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.document import Passage
 from headprobe.probes.file import ProbeFile
-from headprobe.probes.passages import cut, sample_passages
+from headprobe.probes.passages import cut_passages, sample_passages
 from headprobe.progress import Progress
 from headprobe.roles.rules import Rules
 from headprobe.runs.manifest import ProbeNote
@@ -35,17 +41,17 @@ PASSAGE_TOKENS = 512
 UNBOUNDED = 1 << 30
 """The context of a model that names none."""
 
-LOUD = 0.20
+MAX_UNUSABLE_SHARE = 0.20
 """A larger share of unusable words than this is said loudly (METHOD section 1)."""
 
 
 @dataclass(frozen=True)
-class Reading:
+class ProbeCorpus:
     """The corpus, what each file gave to it, and what was left out. ``sampled_from``: how many
     passages there were where only a sample was taken."""
 
     corpus: Corpus
-    probes: tuple[ProbeNote, ...]
+    files: tuple[ProbeNote, ...]
     skipped: tuple[Skipped, ...]
     sampled_from: int | None = None
 
@@ -56,7 +62,7 @@ class Reading:
         return float(1 - usable.mean()) if len(usable) else 0.0
 
 
-class _Skips:
+class _SkippedCounts:
     """What was left out, added up by source, kind and reason; sources by file."""
 
     def __init__(self) -> None:
@@ -78,12 +84,12 @@ def read_corpus(
     max_passages: int | None,
     seed: int,
     progress: Progress,
-) -> Reading:
+) -> ProbeCorpus:
     """Read, cut and align every probe file; HeadprobeError where nothing is left of them.
 
     ``budget`` (tokens of a passage, start tokens included) defaults to the smaller of
     ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` a sample of so many is
-    taken (``probes.passages``).
+    taken (``files.passages``).
     """
     starts = len(encoder.start)
     longest = (context or UNBOUNDED) - starts
@@ -92,13 +98,13 @@ def read_corpus(
         raise HeadprobeError(
             f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
         )
-    skips, counts = _Skips(), {file: Counter[str]() for file in files}
+    skips, counts = _SkippedCounts(), {file: Counter[str]() for file in files}
 
     def passages() -> Iterator[tuple[int, Passage]]:
         for number, file in enumerate(files):
-            for document in read([file], skips, progress.advance):
+            for document in read_documents([file], skips, progress.advance):
                 counts[file]["documents"] += 1
-                for passage in cut(document, encoder.count, room, skips, longest):
+                for passage in cut_passages(document, encoder.count, room, skips, longest):
                     yield number, passage
 
     def counted(found: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
@@ -119,7 +125,7 @@ def read_corpus(
             counts[file]["documents"] = len(documents)
         found = chosen
     corpus = align(counted(found), encoder, skips, seed=seed)
-    reading = Reading(
+    probes = ProbeCorpus(
         corpus,
         tuple(
             ProbeNote(
@@ -139,15 +145,15 @@ def read_corpus(
     if not corpus.instances.usable.any():
         raise HeadprobeError(
             ", ".join(file.name for file in files),
-            f"nothing is left of the probes ({_reasons(reading.skipped)})",
+            f"nothing is left of the probes ({_reasons(probes.skipped)})",
             "Give probes that fit the model's tokenizer and context",
         )
-    if reading.unusable_words > LOUD:
+    if probes.unusable_words > MAX_UNUSABLE_SHARE:
         progress.warn(
-            f"{reading.unusable_words:.0%} of the words have no token of their own: this "
+            f"{probes.unusable_words:.0%} of the words have no token of their own: this "
             "tokenizer hardly fits these probes, and what is measured speaks for the rest only"
         )
-    return reading
+    return probes
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:
@@ -158,32 +164,32 @@ def _reasons(skipped: Sequence[Skipped]) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class PreparedScan:
     """The checkpoint, its configuration and tokenizer, the device, the dtype and the reason for it,
     the corpus, and the passes of this process."""
 
-    source: Source
+    source: CheckpointSource
     config: Any
     encoder: Encoder
     device: torch.device
     dtype: torch.dtype
     dtype_reason: str
-    reading: Reading
-    work: Work
+    probes: ProbeCorpus
+    pass_plan: PassPlan
 
     @property
-    def proof(self) -> torch.Tensor:
+    def check_tokens(self) -> torch.Tensor:
         """[T]: the start of the first passage, on which the capture is proved."""
-        end = min(int(self.reading.corpus.token_first[1]), 64)
-        return torch.from_numpy(self.reading.corpus.token_ids[:end]).long()
+        end = min(int(self.probes.corpus.token_first[1]), 64)
+        return torch.from_numpy(self.probes.corpus.token_ids[:end]).long()
 
 
-def look(
-    request: ScanRequest, rules: Rules, progress: Progress, rank: Share | None = None
-) -> Found:
+def prepare_scan(
+    request: ScanConfig, rules: Rules, progress: Progress, rank: Partition | None = None
+) -> PreparedScan:
     """Read all that can be known without the weights; HeadprobeError where it will not do. The
     ``rank`` is this process's share of what was asked for."""
-    files = resolve(request.probes)
+    files = find_probe_files(request.probes)
     if not files:
         raise HeadprobeError(
             "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
@@ -200,7 +206,7 @@ def look(
         device = source.in_memory.device(request.device)
         dtype = source.in_memory.dtype(request.dtype)
     encoder = load_encoder(source)
-    reading = read_corpus(
+    probes = read_corpus(
         files,
         encoder,
         context=getattr(config.get_text_config(), "max_position_embeddings", None),
@@ -209,9 +215,9 @@ def look(
         seed=request.seed,
         progress=progress,
     )
-    check_tokens(source.name, config, reading.corpus.token_ids)
-    for doubt in doubts_of_roles(reading.corpus.instances.relations, rules):
-        progress.warn(doubt)
-    shares = [share for share in (request.shard, rank) if share is not None]
-    work = Work.of(reading.corpus, request.seed).share(reading.corpus, shares)
-    return Found(source, config, encoder, device, dtype, reason, reading, work)
+    check_tokens(source.name, config, probes.corpus.token_ids)
+    for warning in role_warnings(probes.corpus.instances.relations, rules):
+        progress.warn(warning)
+    partitions = [partition for partition in (request.shard, rank) if partition is not None]
+    pass_plan = PassPlan.whole_run(probes.corpus, request.seed).partition(probes.corpus, partitions)
+    return PreparedScan(source, config, encoder, device, dtype, reason, probes, pass_plan)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes.catalog import read, resolve
+from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.document import Document
 from headprobe.probes.passages import sentence_text
-from headprobe.probes.relations import printed_marks
+from headprobe.probes.relations import marks_by_class
 from headprobe.results.views import ProbeSet, Sample, SampleSentence
 from headprobe.vocabulary import Skipped
 
@@ -14,8 +14,8 @@ from headprobe.vocabulary import Skipped
 def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
     """The built-in sets with their counts, or those of the sets, files and folders named."""
     sets = []
-    for file in resolve(names):
-        documents = list(read([file], _unheard))
+    for file in find_probe_files(names):
+        documents = list(read_documents([file], _ignore_skipped))
         sets.append(
             ProbeSet(
                 name=file.name,
@@ -33,7 +33,7 @@ def some_samples(name: str, most: int) -> Iterator[Sample]:
     """Documents spread evenly over a set, at most ``most``."""
     if most < 1:
         raise HeadprobeError(f"-n {most}", "nothing to show", "Ask for at least one")
-    documents = list(read(resolve([name]), _unheard))
+    documents = list(read_documents(find_probe_files([name]), _ignore_skipped))
     step = max(1, len(documents) // most)
     for document in documents[::step][:most]:
         yield _sample(document)
@@ -41,7 +41,7 @@ def some_samples(name: str, most: int) -> Iterator[Sample]:
 
 def list_marks() -> tuple[tuple[str, str], ...]:
     """(class, its characters) of the marks that punctuation relations look to."""
-    return printed_marks()
+    return marks_by_class()
 
 
 def _sample(document: Document) -> Sample:
@@ -71,5 +71,5 @@ def _sample(document: Document) -> Sample:
     )
 
 
-def _unheard(_: Skipped) -> None:
+def _ignore_skipped(_: Skipped) -> None:
     """Listing a set is no place to complain about it; a scan says what it left out."""

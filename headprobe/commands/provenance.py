@@ -12,12 +12,12 @@ import torch
 
 import headprobe
 from headprobe.batching.encoder import Encoder
-from headprobe.commands.judging import measured_with
-from headprobe.commands.prepare import Reading
-from headprobe.measure.loop import Work
+from headprobe.commands.judging import measuring_rules
+from headprobe.commands.prepare import ProbeCorpus
+from headprobe.measure.loop import PassPlan
 from headprobe.model.adapters import hash_adapter
-from headprobe.model.heads import HeadGrid
-from headprobe.model.load import Source, hash_weights
+from headprobe.model.heads import ObservedModel
+from headprobe.model.load import CheckpointSource, hash_weights
 from headprobe.model.quantization import describe_quantization
 from headprobe.roles.rules import Rules
 from headprobe.runs.instances import FOLD_HASH
@@ -29,7 +29,7 @@ _PACKAGES = ("torch", "transformers", "tokenizers", "numpy")
 def draft_manifest(
     model: ModelNote,
     encoder: Encoder,
-    reading: Reading,
+    probes: ProbeCorpus,
     rules: Rules,
     *,
     seed: int,
@@ -38,7 +38,7 @@ def draft_manifest(
     work: WorkNote,
 ) -> Manifest:
     """The manifest of a measurement, without what all its sums tell (``commands.judging``)."""
-    corpus = reading.corpus
+    corpus = probes.corpus
     return Manifest(
         model=model,
         tokenizer=TokenizerNote(
@@ -48,13 +48,13 @@ def draft_manifest(
         ),
         sinks_removed=tuple(f"{token} (start)" for token in encoder.start_tokens),
         sinks_flagged=(),
-        probes=reading.probes,
+        probes=probes.files,
         passages=len(corpus.lengths),
         tokens=int(corpus.lengths.sum()),
         used=0,
-        skipped=sum(skip.count for skip in reading.skipped),
-        unusable_words=reading.unusable_words,
-        bits_per_character=BitsNote(0.0, len(Work.of(corpus, seed).scored), 0),
+        skipped=sum(skip.count for skip in probes.skipped),
+        unusable_words=probes.unusable_words,
+        bits_per_character=BitsNote(0.0, len(PassPlan.whole_run(corpus, seed).scored), 0),
         seed=seed,
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
@@ -62,9 +62,9 @@ def draft_manifest(
         peak_memory_mib=_peak_memory(),
         rules_sha256=rules.sha256,
         fold_hash=FOLD_HASH,
-        measured_with=measured_with(rules),
+        measured_with=measuring_rules(rules),
         work=work,
-        sampled_from=reading.sampled_from,
+        sampled_from=probes.sampled_from,
     )
 
 
@@ -77,24 +77,26 @@ def versions() -> dict[str, str]:
     }
 
 
-def describe_model(source: Source, grid: HeadGrid, dtype_reason: str) -> ModelNote:
+def describe_model(
+    source: CheckpointSource, observed: ObservedModel, dtype_reason: str
+) -> ModelNote:
     """The checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
-    config = grid.model.config
+    config = observed.model.config
     text = config.get_text_config()
-    dtype = str(grid.model.dtype).removeprefix("torch.")
+    dtype = str(observed.model.dtype).removeprefix("torch.")
     file = source.gguf_file
     return ModelNote(
         asked=source.name,
         kind=source.kind,
         revision=source.revision or getattr(config, "_commit_hash", None) or source.commit,
         weights_sha256=hash_model(source, config),
-        architecture=type(grid.model).__name__,
+        architecture=type(observed.model).__name__,
         dtype=dtype,
-        device=", ".join(map(str, grid.devices)),
-        n_layers=len(grid.layers),
-        n_heads=grid.n_heads,
-        n_kv_heads=(grid.n_kv_heads,) * len(grid.layers),
-        head_dim=grid.head_dim,
+        device=", ".join(map(str, observed.devices)),
+        n_layers=len(observed.layers),
+        n_heads=observed.n_heads,
+        n_kv_heads=(observed.n_kv_heads,) * len(observed.layers),
+        head_dim=observed.head_dim,
         context=getattr(text, "max_position_embeddings", None),
         gguf=source.gguf,
         quantization=describe_quantization(config) if file is None else file.describe(dtype),
@@ -104,7 +106,7 @@ def describe_model(source: Source, grid: HeadGrid, dtype_reason: str) -> ModelNo
     )
 
 
-def hash_model(source: Source, config: Any) -> str:
+def hash_model(source: CheckpointSource, config: Any) -> str:
     """SHA-256 of all weights that are loaded, those of an adapter included."""
     if source.in_memory is not None:
         return source.in_memory.sha256()

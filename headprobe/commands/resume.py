@@ -6,74 +6,77 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from headprobe.commands.distributed import Alone
-from headprobe.config import ScanRequest
+from headprobe.commands.distributed import SingleProcess
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.model.in_memory import InMemoryModel
-from headprobe.runs.checkpoint import Unfinished, find_unfinished
+from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
 from headprobe.runs.folder import MANIFEST, default_target
 from headprobe.runs.shards import Shard
 from headprobe.vocabulary import build_value
 
 
-def run_target(request: ScanRequest) -> Path:
+def run_target(config: ScanConfig) -> Path:
     """The folder that will be written; HeadprobeError where shards would not share a name."""
-    if request.shard is None:
-        return request.out or default_target(request.source.name, datetime.now())
-    if request.out is None:
+    if config.shard is None:
+        return config.out or default_target(config.source.name, datetime.now())
+    if config.out is None:
         raise HeadprobeError(
-            f"--shard {request.shard}", "has no run to be a shard of", "Name it: --out RUN"
+            f"--shard {config.shard}", "has no run to be a shard of", "Name it: --out RUN"
         )
-    return Shard.target(request.out, request.shard.index, request.shard.count)
+    return Shard.target(config.out, config.shard.index, config.shard.count)
 
 
 @dataclass(frozen=True)
-class Attempt:
-    """A scan that goes on, or begins: ``terms`` are those it began with, by name (none where it
-    begins), ``seconds`` what it has spent by stage, ``resumed`` how often it was gone on with."""
+class ScanAttempt:
+    """A scan that goes on, or begins: ``fingerprint`` are those it began with, by name (none where
+    it begins), ``seconds`` what it has spent by stage, ``resumed`` how often it was gone on
+    with."""
 
-    request: ScanRequest
-    terms: Mapping[str, str] = field(default_factory=dict)
+    config: ScanConfig
+    fingerprint: Mapping[str, str] = field(default_factory=dict)
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
     seconds: Mapping[str, float] = field(default_factory=dict)
     resumed: int = 0
 
-    def values(self, terms: Mapping[str, str], seconds: Mapping[str, float]) -> dict[str, Any]:
+    def values(
+        self, fingerprint: Mapping[str, str], seconds: Mapping[str, float]
+    ) -> dict[str, Any]:
         """What a later attempt must know."""
         return {
-            "request": self.request.values(),
+            "request": self.config.values(),
             "folder": str(Path.cwd()),
-            "terms": dict(terms),
+            "terms": dict(fingerprint),
             "started": self.started.isoformat(),
             "seconds": dict(seconds),
             "resumed": self.resumed,
         }
 
 
-def recall(
+def load_attempt(
     target: Path,
-    ranks: Alone,
+    group: SingleProcess,
     trust_remote_code: bool = False,
     in_memory: InMemoryModel | None = None,
-) -> Attempt:
+) -> ScanAttempt:
     """The scan of which something is kept beside ``target``, to be gone on with; HeadprobeError
     where nothing is, where it is of another run, or where others would have to go on: other ranks,
     in another folder, or with the model that was in memory. Consent to remote code is what is given
     now, never what is kept."""
-    own = Unfinished(target, ranks.index, ranks.count)
-    kept = next((note for note in ranks.gather(own.note()) if note is not None), None)
+    own = ScanCheckpoint(target, group.index, group.count)
+    kept = next((note for note in group.gather(own.load_note()) if note is not None), None)
     if kept is None:
-        raise _nothing(target)
+        raise _nothing_saved(target)
     try:
         folder = build_value(str, kept["folder"])
-        attempt = Attempt(
-            ScanRequest.of(kept["request"], trust_remote_code, in_memory),
+        attempt = ScanAttempt(
+            ScanConfig.of(kept["request"], trust_remote_code, in_memory),
             build_value(dict[str, str], kept["terms"]),
             datetime.fromisoformat(kept["started"]),
             build_value(dict[str, float], kept["seconds"]),
             build_value(int, kept["resumed"]) + 1,
         )
-        written = run_target(attempt.request)
+        written = run_target(attempt.config)
         needs_memory = build_value(bool, kept["request"]["in_memory"])
     except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadprobeError(
@@ -102,8 +105,8 @@ def recall(
     return attempt
 
 
-def _nothing(target: Path) -> HeadprobeError:
-    others = find_unfinished(target.absolute().parent, target.name)
+def _nothing_saved(target: Path) -> HeadprobeError:
+    others = find_checkpoints(target.absolute().parent, target.name)
     if others and others[0].ranks > 1:
         what = f"was shared by {others[0].ranks} ranks"
         command = replace(others[0], target=target).command
@@ -123,16 +126,16 @@ def _nothing(target: Path) -> HeadprobeError:
     )
 
 
-def check_unfinished(target: Path, overwrite: bool) -> None:
+def check_not_interrupted(target: Path, overwrite: bool) -> None:
     """HeadprobeError where a scan of ``target`` could be gone on with; with ``overwrite`` what is
     kept of it is thrown away."""
-    for kept in find_unfinished(target.absolute().parent, target.name):
+    for checkpoint in find_checkpoints(target.absolute().parent, target.name):
         if overwrite:
-            kept.remove()
+            checkpoint.remove()
         else:
             raise HeadprobeError(
                 str(target),
                 "an interrupted scan of it can be resumed",
-                f"Resume it with {replace(kept, target=target).command}, "
+                f"Resume it with {replace(checkpoint, target=target).command}, "
                 "or start again with --overwrite",
             )

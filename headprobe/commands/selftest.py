@@ -14,13 +14,13 @@ from pathlib import Path
 import torch
 
 from headprobe.commands.scan import scan
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
-from headprobe.model.load import quietly
+from headprobe.model.load import quiet_libraries
 from headprobe.planted.checkpoint import Case, Seat, plant, planted_cases, random_cases
-from headprobe.planted.heads import Plan
+from headprobe.planted.heads import PlannedHead
 from headprobe.planted.words import Lexeme, read_lexicon, write_sample
-from headprobe.probes.catalog import resolve
+from headprobe.probes.catalog import find_probe_files
 from headprobe.progress import Progress, SilentProgress
 from headprobe.results.views import CaseResult, Fault, SelfTest
 from headprobe.roles.rules import load_rules
@@ -33,7 +33,7 @@ PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
 SHARES = {PLANTED: 0.5, RANDOM: 0.15}
 """How much of the bundled probe sets each kind of case is scanned on."""
 
-MOST_WORKERS = 4
+MAX_WORKERS = 4
 """Each holds the libraries, and some hundred MiB."""
 
 _NO_CONTENT = frozenset({"redundant", "positional"})
@@ -50,7 +50,7 @@ def selftest(
     """
     started = time.perf_counter()
     cases = [*planted_cases(seed, quick), *random_cases(seed, quick)]
-    files = resolve(())
+    files = find_probe_files(())
     lexicon = read_lexicon(files)
     results: list[CaseResult] = []
     with _folder(keep) as folder:
@@ -73,7 +73,7 @@ def selftest(
 def _workers() -> ProcessPoolExecutor:
     """Such small models are scanned side by side, one thread each: more have nothing to share."""
     return ProcessPoolExecutor(
-        min(os.cpu_count() or 1, MOST_WORKERS),
+        min(os.cpu_count() or 1, MAX_WORKERS),
         mp_context=get_context("spawn"),  # torch's threads do not survive a fork
         initializer=torch.set_num_threads,
         initargs=(1,),
@@ -86,9 +86,9 @@ def _scan_case(case: Case, lexicon: Sequence[Lexeme], place: Path) -> list[CaseR
     ``place`` is the case's folder, beside the probe sets.
     """
     kind = PLANTED if case.spread is None else RANDOM
-    with quietly():
+    with quiet_libraries():
         seats = plant(place / "model", case, lexicon)
-    request = ScanRequest(
+    config = ScanConfig(
         model=str(place / "model"),
         probes=(str(place.parent / _slug(kind)),),
         out=place / "run",
@@ -97,7 +97,7 @@ def _scan_case(case: Case, lexicon: Sequence[Lexeme], place: Path) -> list[CaseR
         overwrite=True,
         shuffle=kind == PLANTED,
     )
-    run = scan(request, _Unheard())
+    run = scan(config, _NoWarnings())
     heads = {(row.whole("layer"), row.whole("head")): row for row in run.rows(HEADS)}
     if kind == RANDOM:
         return [_result(case, kind, len(heads), 0, _named_at_random(heads))]
@@ -126,7 +126,9 @@ def _result(case: Case, kind: str, heads: int, planted: int, found: Iterable[Fau
     )
 
 
-def _wanted(seats: Mapping[Seat, Plan], leaders: Mapping[Seat, Seat]) -> Mapping[Seat, set[str]]:
+def _wanted(
+    seats: Mapping[Seat, PlannedHead], leaders: Mapping[Seat, Seat]
+) -> Mapping[Seat, set[str]]:
     """The roles that each head must hold, and no other: its own, of heads that repeat one another
     each the same; and all of these but their leader are redundant."""
     return {
@@ -137,7 +139,7 @@ def _wanted(seats: Mapping[Seat, Plan], leaders: Mapping[Seat, Seat]) -> Mapping
 
 
 def _faults(
-    seats: Mapping[Seat, Plan],
+    seats: Mapping[Seat, PlannedHead],
     leaders: Mapping[Seat, Seat],
     wanted: Mapping[Seat, set[str]],
     heads: Mapping[Seat, Row],
@@ -151,7 +153,7 @@ def _faults(
             yield Fault(head_name(*seat), plan.name, role, role in held, row.text("reason"))
 
 
-def _leaders(seats: Mapping[Seat, Plan], heads: Mapping[Seat, Row]) -> Mapping[Seat, Seat]:
+def _leaders(seats: Mapping[Seat, PlannedHead], heads: Mapping[Seat, Row]) -> Mapping[Seat, Seat]:
     """For each head with a planted repeater the one of them that keeps its role."""
     alike = defaultdict(list)
     for seat, plan in sorted(seats.items()):
@@ -215,7 +217,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         yield keep
 
 
-class _Unheard(SilentProgress):
+class _NoWarnings(SilentProgress):
     """Planted models know no text, and say so."""
 
     def warn(self, text: str) -> None:

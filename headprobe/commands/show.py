@@ -15,7 +15,7 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 from headprobe.results.views import HeadView
 from headprobe.runs import folder as run_folder
-from headprobe.runs.checkpoint import Unfinished, find_unfinished
+from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
 from headprobe.runs.folder import (
     CONTROLS,
     MANIFEST,
@@ -29,10 +29,10 @@ from headprobe.runs.folder import (
 from headprobe.runs.tables import Row
 from headprobe.vocabulary import head_name
 
-NEAR = 8
+EXACT_DISTANCES = 8
 """Distances up to here are shown one by one, longer ones in doubling ranges."""
 
-REST = 0.01
+MIN_REST_SHARE = 0.01
 """The share below which all that is left goes into one last range."""
 
 
@@ -64,9 +64,9 @@ def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
     total = float(sums.sum())
     if total <= 0:
         return ()
-    ranges = [(distance, distance) for distance in range(1, min(NEAR, len(sums)) + 1)]
-    first = NEAR + 1
-    while first <= len(sums) and sums[first - 1 :].sum() > REST * total:
+    ranges = [(distance, distance) for distance in range(1, min(EXACT_DISTANCES, len(sums)) + 1)]
+    first = EXACT_DISTANCES + 1
+    while first <= len(sums) and sums[first - 1 :].sum() > MIN_REST_SHARE * total:
         last = min(2 * (first - 1), len(sums))
         ranges.append((first, last))
         first = last + 1
@@ -89,12 +89,13 @@ def find_run(named: Path | None, note: Callable[[str], None]) -> Run:
     return Run.load(under if not named.exists() and under.is_dir() else named)
 
 
-def unfinished(folder: Path = RUNS) -> list[Unfinished]:
+def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
     """What can be gone on with in ``folder``, one of several ranks each."""
     return [
-        kept
-        for kept in find_unfinished(folder)
-        if kept.rank == 0 and not any((kept.target / name).is_file() for name in (MANIFEST, SHARD))
+        checkpoint
+        for checkpoint in find_checkpoints(folder)
+        if checkpoint.rank == 0
+        and not any((checkpoint.target / name).is_file() for name in (MANIFEST, SHARD))
     ]
 
 

@@ -12,24 +12,24 @@ from headprobe.batching.encoder import Encoder
 from headprobe.batching.layout import Block
 from headprobe.commands.provenance import hash_model
 from headprobe.errors import HeadprobeError
-from headprobe.measure.torch_view import TensorView
+from headprobe.measure.torch_view import TorchView
 from headprobe.model.adapters import resolve_adapter
-from headprobe.model.attention import Part
+from headprobe.model.attention import TilePart
 from headprobe.model.dtypes import DTYPES
 from headprobe.model.forward import PassObserver, run_chunk
-from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.heads import ObservedModel, observe_model
 from headprobe.model.in_memory import REMEDY, InMemoryModel
 from headprobe.model.load import (
-    Source,
+    CheckpointSource,
     check_tokens,
     choose_device,
     load_config,
     load_encoder,
     open_model,
-    quietly,
+    quiet_libraries,
 )
 from headprobe.probes.document import Document
-from headprobe.probes.passages import cut
+from headprobe.probes.passages import cut_passages
 from headprobe.probes.text import plain_sentence
 from headprobe.results.views import TextView
 from headprobe.runs.folder import MANIFEST, Run
@@ -53,7 +53,7 @@ def show_text(
     note = run.manifest.model
     if note.kind == "memory":
         return _show_in_memory(run, layer, head, text, in_memory)
-    source = Source(
+    source = CheckpointSource(
         note.asked,
         revision=note.revision if note.kind in ("hub", "gguf") else None,
         trust_remote_code=trust_remote_code,
@@ -66,7 +66,7 @@ def show_text(
     if dtype is None:
         raise _damaged(run, f"model.dtype is {note.dtype}, in which no model is measured")
     device = choose_device("auto")
-    with quietly():
+    with quiet_libraries():
         source = resolve_adapter(source)
         config = load_config(source)
         if source.folder is not None:  # those of the Hub may have to be fetched first
@@ -79,8 +79,8 @@ def _show_in_memory(
 ) -> TextView:
     if in_memory is None:
         raise HeadprobeError(str(run.path), "measured a model in memory, which is gone", REMEDY)
-    source = Source(in_memory.name, in_memory=in_memory)
-    with quietly():
+    source = CheckpointSource(in_memory.name, in_memory=in_memory)
+    with quiet_libraries():
         config, device = load_config(source), in_memory.device("auto")
         _check_weights(run, source, config)
         return _look_at(run, source, config, device, in_memory.model.dtype, (layer, head), text)
@@ -88,7 +88,7 @@ def _show_in_memory(
 
 def _look_at(
     run: Run,
-    source: Source,
+    source: CheckpointSource,
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
@@ -102,32 +102,32 @@ def _look_at(
     with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:
         if source.kind == "hub":
             _check_weights(run, source, config)
-        grid = observe_heads(model, source.name, torch.from_numpy(corpus.token_ids).long())
-        if (len(grid.layers), grid.n_heads) != (note.n_layers, note.n_heads):
+        observed = observe_model(model, source.name, torch.from_numpy(corpus.token_ids).long())
+        if (len(observed.layers), observed.n_heads) != (note.n_layers, note.n_heads):
             raise _damaged(
                 run,
                 f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
-                f"has {len(grid.layers)} of {grid.n_heads}",
+                f"has {len(observed.layers)} of {observed.n_heads}",
             )
-        look = _Look(grid, layer)
-        batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
+        look = _ShownLayer(observed, layer)
+        batcher = Batcher(corpus, observed.device, observed.n_kv_heads)
         whole = Block(np.array([0]), 0, len(corpus.token_ids))
-        run_chunk(grid, batcher, [whole], look)
+        run_chunk(observed, batcher, [whole], look)
 
-    found = corpus.instances
+    instances = corpus.instances
     return TextView(
         name=head_name(layer, head),
-        words=tuple(str(found.forms[form]) for form in found.form),
+        words=tuple(str(instances.forms[form]) for form in instances.form),
         weights=tuple(
             tuple(look.words[word, head, : word + 1].tolist()) if usable else ()
-            for word, usable in enumerate(found.usable)
+            for word, usable in enumerate(instances.usable)
         ),
         sink=tuple(look.sink[:, head].tolist()),
-        usable=tuple(found.usable.tolist()),
+        usable=tuple(instances.usable.tolist()),
     )
 
 
-def _check_kind(run: Run, source: Source) -> None:
+def _check_kind(run: Run, source: CheckpointSource) -> None:
     """The name in a run may mean something else here: another's folder, or a model of the Hub."""
     kind = run.manifest.model.kind
     if kind == "folder" and source.folder is None:
@@ -144,7 +144,7 @@ def _check_kind(run: Run, source: Source) -> None:
         )
 
 
-def _check_weights(run: Run, source: Source, config: Any) -> None:
+def _check_weights(run: Run, source: CheckpointSource, config: Any) -> None:
     if hash_model(source, config) != run.manifest.model.weights_sha256:
         raise HeadprobeError(
             source.name, f"its weights are not those that {run.path} measured", "Scan it again"
@@ -162,7 +162,7 @@ def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     document = Document("text", "", (sentence,), "--text", annotated=False)
     skipped: list[Skipped] = []
     room = (context or 1 << 20) - len(encoder.start)
-    passages = list(cut(document, encoder.count, room, skipped.append))
+    passages = list(cut_passages(document, encoder.count, room, skipped.append))
     if not passages:
         raise HeadprobeError(
             "--text", f"is longer than the {context} tokens that the model reads", "Shorten it"
@@ -170,33 +170,33 @@ def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     return align(passages, encoder, skipped.append, seed=0)
 
 
-class _Look(PassObserver):
+class _ShownLayer(PassObserver):
     """Keeps one layer's attention on one text: to words [W, H, W] and to the sinks [W, H]."""
 
     words: Tensor
     sink: Tensor
 
-    def __init__(self, grid: HeadGrid, layer: int) -> None:
-        self._layer = grid.layers[layer]
+    def __init__(self, observed: ObservedModel, layer: int) -> None:
+        self._layer = observed.layers[layer]
         self._chunk: Chunk
 
     def begin(self, chunk: Chunk) -> None:
         self._chunk = chunk
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
-        self._asked = module is self._layer.module
-        self._loudness = self._layer.loudness(value)
+        self._is_shown = module is self._layer.module
+        self._value_norm = self._layer.value_norm(value)
 
     def attended(
         self,
         number: int,
-        part: Part,  # noqa: ARG002
+        part: TilePart,  # noqa: ARG002
         weights: Tensor,
         scores: Tensor,
     ) -> None:
-        if self._asked:
+        if self._is_shown:
             batch = self._chunk.batches[number]
-            view = TensorView(batch, self._layer, weights, scores, self._loudness)
+            view = TorchView(batch, self._layer, weights, scores, self._value_norm)
             self.sink = view.sink[0].T.cpu()
             # the same words: each word's own attention stands on the diagonal
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from headprobe.batching.batches import Chunk
 from headprobe.measure.layer_view import LayerView, OutputView
-from headprobe.measure.numba_view import SweptView
+from headprobe.measure.numba_view import NumbaView
 from headprobe.measure.relations import RelationStatistic
-from headprobe.measure.similarity import LikenessStatistic
+from headprobe.measure.similarity import SimilarityStatistic
 from headprobe.measure.statistics import (
     POSITIONS,
     ColumnStatistic,
@@ -24,14 +24,14 @@ from headprobe.measure.statistics import (
     Statistic,
     WinnerStatistic,
 )
-from headprobe.measure.torch_view import TensorView
-from headprobe.model.attention import Part
+from headprobe.measure.torch_view import TorchView
+from headprobe.model.attention import TilePart
 from headprobe.model.forward import PassObserver
-from headprobe.model.heads import HeadGrid
+from headprobe.model.heads import ObservedModel
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 
-AT_ONCE = 1 << 18
+WEIGHTS_PER_THREAD = 1 << 18
 """Attention weights that a thread of a CPU goes over at a time: with their scores, and what is made
 of them, they shall lie in its cache of some megabytes."""
 
@@ -39,7 +39,7 @@ _NARROW = frozenset({"example_weight", "sampled_kept"})
 """Arrays by row, which are kept in float32."""
 
 
-class Tallier(PassObserver):
+class StatisticsCollector(PassObserver):
     """Observes a model's passes over the chunks of a run and adds everything up.
 
     ``seed`` is that of the random projection of outputs, ``idle_line`` that of METHOD section 5.
@@ -47,7 +47,7 @@ class Tallier(PassObserver):
 
     def __init__(
         self,
-        grid: HeadGrid,
+        observed: ObservedModel,
         instances: Instances,
         distinct_tokens: int,
         starts: int,
@@ -55,9 +55,9 @@ class Tallier(PassObserver):
         seed: int,
         idle_line: float,
     ) -> None:
-        layers, heads, device = len(grid.layers), grid.n_heads, grid.device
-        width = grid.layers[0].norm_map.shape[-1]
-        self._grid = grid
+        layers, heads, device = len(observed.layers), observed.n_heads, observed.device
+        width = observed.layers[0].norm_map.shape[-1]
+        self._observed = observed
         self._pairs = PairStatistic(layers, heads, device)
         self._statistics: tuple[Statistic, ...] = (
             RelationStatistic(
@@ -66,23 +66,23 @@ class Tallier(PassObserver):
             ShapeStatistic(layers, heads, device),
             self._pairs,
             WinnerStatistic(len(instances.sampled_words), layers, heads, device),
-            OutputStatistic(len(instances.cells), grid.layers, heads, width, device),
-            LikenessStatistic(grid.layers, heads, idle_line, seed, device),
+            OutputStatistic(len(instances.cells), observed.layers, heads, width, device),
+            SimilarityStatistic(observed.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, starts, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
-        self._swept = device.type == "cpu"
+        self._use_numba = device.type == "cpu"
         self._chunk: Chunk | None = None
-        self._view: SweptView | None = None
+        self._view: NumbaView | None = None
         self._residual: dict[int, Tensor]
 
     @property
-    def at_once(self) -> int | None:
+    def weights_per_call(self) -> int | None:
         """What fits in the caches of the threads (``model.attention.Observer``)."""
-        return AT_ONCE * torch.get_num_threads() if self._swept else None
+        return WEIGHTS_PER_THREAD * torch.get_num_threads() if self._use_numba else None
 
     @property
-    def held(self) -> int:
+    def held_bytes(self) -> int:
         """Bytes of the sums and of what they are worked out with, however many passages pass."""
         tensors = {
             id(part): part
@@ -98,7 +98,7 @@ class Tallier(PassObserver):
         """Whatever adds up."""
         return self._statistics
 
-    def beside(self) -> Self:
+    def worker_copy(self) -> Self:
         """One more, for passes that run beside those of this one: it adds to the same sums. Who
         adds when is the caller's care: a layer, or the end, of one pass at a time."""
         other = copy(self)
@@ -118,22 +118,22 @@ class Tallier(PassObserver):
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """A layer is about to attend (``model.attention.Observer``)."""
-        self._layer = self._grid.layers[self._grid.index_of(module)]
-        self._loudness = self._layer.loudness(value)
+        self._layer = self._observed.layers[self._observed.index_of(module)]
+        self._value_norm = self._layer.value_norm(value)
 
-    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
         """A part of a rectangle has attended."""
-        batch = self._running.batches[number]
+        batch = self._current_chunk.batches[number]
         if not batch.queries:
             return
-        by_kind = self._pairs.of(self._layer.index)
+        by_kind = self._pairs.layer_sums(self._layer.index)
         view: LayerView
-        if self._swept:
-            view = self._view or SweptView(batch, self._layer, self._loudness, by_kind)
-            view.take(part, weights, scores)
+        if self._use_numba:
+            view = self._view or NumbaView(batch, self._layer, self._value_norm, by_kind)
+            view.add_part(part, weights, scores)
             self._view = None if part.last else view
         else:
-            view = TensorView(batch, self._layer, weights, scores, self._loudness)
+            view = TorchView(batch, self._layer, weights, scores, self._value_norm)
             view.add_by_kind(by_kind)
         if part.last:
             for statistic in self._statistics:
@@ -142,25 +142,25 @@ class Tallier(PassObserver):
     def end_layer(self, module: nn.Module, output: Tensor) -> None:  # noqa: ARG002
         """The layer has attended."""
         residual = self._residual.pop(self._layer.index)
-        view = OutputView(self._running, self._layer, output, residual)
+        view = OutputView(self._current_chunk, self._layer, output, residual)
         for statistic in self._statistics:
             statistic.add_output(view)
 
     def end(self) -> None:
         """The pass over the chunk is over."""
         for statistic in self._statistics:
-            statistic.finish(self._running)
+            statistic.finish(self._current_chunk)
         self._chunk = None
 
     @property
-    def _running(self) -> Chunk:
+    def _current_chunk(self) -> Chunk:
         if self._chunk is None:
             raise RuntimeError("a pass without its chunk")
         return self._chunk
 
-    def tallies(self, beside: Mapping[str, NDArray[np.generic]]) -> Tallies:
+    def collect(self, host_counts: Mapping[str, NDArray[np.generic]]) -> Tallies:
         """Everything added up so far, as host arrays, with what was counted without the model."""
-        arrays: dict[str, NDArray[np.generic]] = dict(beside)
+        arrays: dict[str, NDArray[np.generic]] = dict(host_counts)
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from headprobe.batching.layout import Block, on_device
 from headprobe.measure.layer_view import winners
-from headprobe.measure.statistics import wide
-from headprobe.model.attention import Observer, Part
-from headprobe.model.heads import HeadGrid
+from headprobe.measure.statistics import sum_dtype
+from headprobe.model.attention import Observer, TilePart
+from headprobe.model.heads import ObservedModel
 from headprobe.vocabulary import LAGS
 
 
@@ -43,43 +43,43 @@ class CopyingObserver(Observer):
     the row's token in the first run, that of *induction* the token after it.
     """
 
-    def __init__(self, grid: HeadGrid, starts: int) -> None:
-        self._grid, self._starts = grid, starts
-        self._rows = torch.zeros(len(LAGS), dtype=torch.int64, device=grid.device)
-        shape = (len(grid.layers), len(LAGS), grid.n_heads)
-        device, kind = grid.device, wide(grid.device)
+    def __init__(self, observed: ObservedModel, starts: int) -> None:
+        self._observed, self._starts = observed, starts
+        self._rows = torch.zeros(len(LAGS), dtype=torch.int64, device=observed.device)
+        shape = (len(observed.layers), len(LAGS), observed.n_heads)
+        device, kind = observed.device, sum_dtype(observed.device)
         self._hits = {name: torch.zeros(shape, dtype=torch.int64, device=device) for name in _STEPS}
         self._mass = {name: torch.zeros(shape, dtype=kind, device=device) for name in _STEPS}
 
     def begin(self, blocks: Sequence[Block]) -> None:
         """The next pass is over these blocks of sequences (numbers of ``LAGS``)."""
-        self._asked = [self._ask(block) for block in blocks]
+        self._rows_of_blocks = [self._index_rows(block) for block in blocks]
 
-    def _ask(self, block: Block) -> tuple[Tensor, ...]:
+    def _index_rows(self, block: Block) -> tuple[Tensor, ...]:
         """Passage, row of the block, earlier copy and sequence of each row of a repetition."""
         lags = np.array([LAGS[number] for number in block.passages])
         passage = np.repeat(np.arange(len(lags)), lags)
         step = np.arange(len(passage)) - np.repeat(np.cumsum(lags) - lags, lags)
         row = self._starts + lags[passage] + step
-        asked = (passage, row - block.first, row - lags[passage], block.passages[passage])
+        arrays = (passage, row - block.first, row - lags[passage], block.passages[passage])
         inside = (block.first <= row) & (row < block.stop)
-        found = tuple(on_device(array[inside], self._grid.device) for array in asked)
-        self._rows.index_add_(0, found[-1], torch.ones_like(found[-1]))
-        return found
+        tensors = tuple(on_device(array[inside], self._observed.device) for array in arrays)
+        self._rows.index_add_(0, tensors[-1], torch.ones_like(tensors[-1]))
+        return tensors
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
         """A layer is about to attend (``model.attention.Observer``)."""
-        self._layer = self._grid.index_of(module)
+        self._layer = self._observed.index_of(module)
 
     def attended(
         self,
         number: int,
-        part: Part,  # noqa: ARG002
+        part: TilePart,  # noqa: ARG002
         weights: Tensor,
         scores: Tensor,  # noqa: ARG002
     ) -> None:
         """A rectangle has attended."""
-        passage, row, copy, sequence = self._asked[number]
+        passage, row, copy, sequence = self._rows_of_blocks[number]
         keys = weights.shape[2] - 1
         places = torch.arange(keys, device=weights.device)
         first = keys - weights.shape[4]

@@ -10,7 +10,7 @@ from torch import Tensor
 from headprobe.batching.batches import AlignedBatch, Chunk
 from headprobe.model.heads import Layer
 
-STRONGEST = 5
+N_STRONGEST = 5
 """How many attended words of an example row are kept."""
 
 
@@ -31,7 +31,7 @@ class LayerView(Protocol):
         to the word before, entropy in nats, and the rows of which something is left."""
 
     @property
-    def drawn(self) -> Tensor:
+    def attention_received(self) -> Tensor:
         """[B, T - 1]: attention that tokens get from later words, summed over the rows: the mean
         of the heads."""
 
@@ -67,10 +67,10 @@ class LayerView(Protocol):
     @property
     def strongest(self) -> tuple[Tensor, Tensor]:
         """[I, H, M] the largest ``share`` in the example rows, descending, and their words:
-        ``STRONGEST``, or as many as there are earlier words."""
+        ``N_STRONGEST``, or as many as there are earlier words."""
 
 
-def at(of_rows: Tensor, rows: Tensor) -> Tensor:
+def select_rows(of_rows: Tensor, rows: Tensor) -> Tensor:
     """[I, H] of [B, W, H] at these rows (b * W + w)."""
     return of_rows.flatten(0, 1).index_select(0, rows)
 
@@ -81,8 +81,8 @@ def winners(candidates: Tensor) -> Tensor:
     # as numbers, so that one product counts the largest and tells the place of a lone one
     largest = torch.eq(candidates, best, out=torch.empty_like(candidates))
     places = torch.arange(candidates.shape[1], device=best.device, dtype=best.dtype)
-    asked = torch.stack([torch.ones_like(places), places])
-    count, place = (asked @ largest).unbind(1)
+    weights = torch.stack([torch.ones_like(places), places])
+    count, place = (weights @ largest).unbind(1)
     return torch.where((count == 1) & (best[:, 0] > 0), place, -1).to(torch.int32)
 
 

@@ -20,21 +20,25 @@ from numpy.typing import NDArray
 from headprobe.batching.batches import Batcher
 from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import Block, lay_flat, plan_chunks
-from headprobe.config import Share
+from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
-from headprobe.measure.collector import Tallier, count_column_passages, count_profile_pairs
+from headprobe.measure.collector import (
+    StatisticsCollector,
+    count_column_passages,
+    count_profile_pairs,
+)
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
-from headprobe.measure.memory import BatchLimits, WorkingSet, measured_within
-from headprobe.measure.scheduler import Abreast, Planned
-from headprobe.measure.statistics import totals
+from headprobe.measure.memory import BatchLimits, WorkingSet, retry_with_less_memory
+from headprobe.measure.scheduler import ChunkScheduler, PlannedChunk
+from headprobe.measure.statistics import state_tensors
 from headprobe.model.forward import observe_flat
-from headprobe.model.heads import HeadGrid
-from headprobe.runs.checkpoint import Page
+from headprobe.model.heads import ObservedModel
+from headprobe.runs.checkpoint import CheckpointPart
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import LAGS, LONGEST
 
 
-class Ledger:
+class MeasurementState:
     """``passages`` [P] and ``sequences`` (of repeated random tokens) that passed, the ``bits`` of
     the scored ones, and by reference the totals of all statistics. ``limits`` of the chunks belong
     to it: with these the rest falls into the same chunks, so that sums come out equal bit by bit.
@@ -45,7 +49,9 @@ class Ledger:
         self.sequences = np.zeros(len(LAGS), dtype=np.bool_)
         self.bits = 0.0
         self.limits = dict(limits)
-        self._totals = {name: total for each in summed for name, total in totals(each).items()}
+        self._totals = {
+            name: total for each in summed for name, total in state_tensors(each).items()
+        }
 
     @staticmethod
     def limits_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
@@ -93,14 +99,14 @@ SCORED_TOKENS = 128
 
 
 @dataclass(frozen=True)
-class Work:
+class PassPlan:
     """Numbers of the passages whose text is scored, of the others, and of the sequences of repeated
     random tokens (``vocabulary.LAGS``). It is one of ``parts`` of the
     run, and the one that ``counts`` what is counted without the model."""
 
     scored: NDArray[np.int64]
     others: NDArray[np.int64]
-    copied: NDArray[np.int64]
+    copy_sequences: NDArray[np.int64]
     parts: int = 1
     counts: bool = True
 
@@ -114,25 +120,27 @@ class Work:
         return int(corpus.lengths[self.scored].sum() + corpus.lengths[self.others].sum())
 
     @classmethod
-    def of(cls, corpus: Corpus, seed: int) -> Self:
+    def whole_run(cls, corpus: Corpus, seed: int) -> Self:
         """All that a run does."""
         scored = _choose_scored(corpus.lengths, seed).astype(np.int64)
         passages = np.arange(len(corpus.lengths))
         return cls(scored, np.setdiff1d(passages, scored), np.arange(len(LAGS)))
 
-    def share(self, corpus: Corpus, shares: Sequence[Share]) -> "Work":
+    def partition(self, corpus: Corpus, partitions: Sequence[Partition]) -> "PassPlan":
         """The share of a share ... of it; it does not depend on how much memory there is, so that
         machines of different size can share a run."""
-        work = self
-        for share in shares:
-            work = Work(
-                share.take(work.scored, corpus.lengths[work.scored]),
-                share.take(work.others, corpus.lengths[work.others]),
-                share.take(work.copied, np.array(LAGS)[work.copied]),
-                work.parts * share.count,
-                work.counts and share.index == 0,
+        pass_plan = self
+        for partition in partitions:
+            pass_plan = PassPlan(
+                partition.select(pass_plan.scored, corpus.lengths[pass_plan.scored]),
+                partition.select(pass_plan.others, corpus.lengths[pass_plan.others]),
+                partition.select(
+                    pass_plan.copy_sequences, np.array(LAGS)[pass_plan.copy_sequences]
+                ),
+                pass_plan.parts * partition.count,
+                pass_plan.counts and partition.index == 0,
             )
-        return work
+        return pass_plan
 
 
 def _choose_scored(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
@@ -148,15 +156,15 @@ FEW = 32
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """The sums, and the distinct token ids that ``column_token`` counts."""
 
     tallies: Tallies
-    token_numbers: NDArray[np.int32]
+    distinct_tokens: NDArray[np.int32]
 
 
 def measure(
-    grid: HeadGrid,
+    observed: ObservedModel,
     corpus: Corpus,
     *,
     seed: int,
@@ -165,93 +173,105 @@ def measure(
     memory: int | None = None,
     limits: BatchLimits | None = None,
     warn: Callable[[str], None] = lambda _: None,
-    work: Work | None = None,
-    page: Page | None = None,
-) -> Measured:
+    pass_plan: PassPlan | None = None,
+    checkpoint: CheckpointPart | None = None,
+) -> Measurement:
     """Run every passage through the model once, then repeated random tokens; add everything up.
 
     Chunks keep within ``memory`` bytes over the weights (by default a share of what is free), or
     within ``limits`` where these are given, and get smaller where memory runs out all the same.
-    With ``work`` only its part: the sums of all parts add to those of the run. What ``page`` has
-    kept of an earlier attempt is gone on from, and it is shown what there is whenever sums are of
-    whole chunks.
+    With ``pass_plan`` only its part: the sums of all parts add to those of the run. What
+    ``checkpoint`` has kept of an earlier attempt is gone on from, and it is shown what there is
+    whenever sums are of whole chunks.
     HeadprobeError where there is too little memory, and where the model's numbers overflow: one
     such passage would spoil every sum.
     """
-    todo = work or Work.of(corpus, seed)
-    measuring = _Measuring(grid, corpus, seed, idle_line, advance, todo, page)
-    if page is not None and (kept := page.kept()) is not None:
-        limits = BatchLimits(**Ledger.limits_of(kept))
-        del kept
-    working = measuring.working
-    return measured_within(working, limits or working.limits(memory), measuring.attempt, warn)
+    todo = pass_plan or PassPlan.whole_run(corpus, seed)
+    measuring = _Measurer(observed, corpus, seed, idle_line, advance, todo, checkpoint)
+    if checkpoint is not None and (saved := checkpoint.saved_arrays()) is not None:
+        limits = BatchLimits(**MeasurementState.limits_of(saved))
+        del saved
+    working = measuring.working_set
+    return retry_with_less_memory(
+        working, limits or working.limits(memory), measuring.attempt, warn
+    )
 
 
 @dataclass
-class _Measuring:
-    """What the attempts at a measurement share; each begins with what ``page`` has kept, else with
-    nothing, so that no sum of a chunk that was not ended counts."""
+class _Measurer:
+    """What the attempts at a measurement share; each begins with what ``checkpoint`` has kept, else
+    with nothing, so that no sum of a chunk that was not ended counts."""
 
-    grid: HeadGrid
+    observed: ObservedModel
     corpus: Corpus
     seed: int
     idle_line: float
     advance: Callable[[int], None]
-    work: Work
-    page: Page | None
+    pass_plan: PassPlan
+    checkpoint: CheckpointPart | None
     batcher: Batcher = field(init=False)
-    working: WorkingSet = field(init=False)
+    working_set: WorkingSet = field(init=False)
     done: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(self.corpus, self.grid.device, self.grid.n_kv_heads)
-        self.working = WorkingSet(self.grid, self.corpus, self._new_tallier().held)
+        self.batcher = Batcher(self.corpus, self.observed.device, self.observed.n_kv_heads)
+        self.working_set = WorkingSet(self.observed, self.corpus, self._new_collector().held_bytes)
 
-    def attempt(self, limits: BatchLimits) -> Measured:
+    def attempt(self, limits: BatchLimits) -> Measurement:
         """Measure what is left in chunks within ``limits``."""
-        grid, corpus, work = self.grid, self.corpus, self.work
-        tallier, copying = self._new_tallier(), CopyingObserver(grid, corpus.starts)
-        ledger = Ledger(len(corpus.lengths), asdict(limits), (*tallier.statistics, copying))
-        if self.page is not None and (kept := self.page.kept()) is not None:
-            ledger.restore(kept)
-            ledger.limits = asdict(limits)
-            del kept
-        self._advance(ledger)
+        observed, corpus, pass_plan = self.observed, self.corpus, self.pass_plan
+        collector, copying = self._new_collector(), CopyingObserver(observed, corpus.starts)
+        state = MeasurementState(
+            len(corpus.lengths), asdict(limits), (*collector.statistics, copying)
+        )
+        if self.checkpoint is not None and (saved := self.checkpoint.saved_arrays()) is not None:
+            state.restore(saved)
+            state.limits = asdict(limits)
+            del saved
+        self._advance(state)
 
         # what was kept may be of a machine that held all weights
-        even = self._even(limits if grid.keeps_nothing else replace(limits, workers=1))
+        even = self._even(limits if observed.is_stateless else replace(limits, workers=1))
         planned = [
-            Planned(blocks, logits)
-            for passages, logits in ((work.scored, limits.logits), (work.others, None))
-            for blocks in self._plan(ledger.left(passages), even)
+            PlannedChunk(blocks, logits)
+            for passages, logits in ((pass_plan.scored, limits.logits), (pass_plan.others, None))
+            for blocks in self._plan(state.left(passages), even)
         ]
-        with Abreast(grid, self.batcher, tallier, even.workers) as abreast:
-            for _ in abreast.run(planned, partial(self._passed, ledger)):
-                self._show(ledger)
+        with ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler:
+            for _ in scheduler.run(planned, partial(self._count_chunk, state)):
+                self._save_if_due(state)
         start = corpus.token_ids[: corpus.starts]
-        sequences = repeat_tokens(start, self.batcher.token_numbers, grid.context, self.seed)
+        sequences = repeat_tokens(start, self.batcher.distinct_tokens, observed.context, self.seed)
         lengths = np.array([len(tokens) for tokens in sequences])
-        left = work.copied[(lengths[work.copied] > 0) & ~ledger.sequences[work.copied]]
-        for blocks in _plan(left, lengths, lengths, grid.n_heads, limits):
+        left = pass_plan.copy_sequences[
+            (lengths[pass_plan.copy_sequences] > 0) & ~state.sequences[pass_plan.copy_sequences]
+        ]
+        for blocks in _plan(left, lengths, lengths, observed.n_heads, limits):
             copying.begin(blocks)
-            observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), copying)
-            ledger.sequences[_passages_of(blocks)] = True
-        if self.page is not None:
-            self.page.close(ledger)
-        return Measured(self._finished(tallier, copying, ledger.bits), self.batcher.token_numbers)
+            observe_flat(
+                observed, lay_flat(dict(enumerate(sequences)), blocks, observed.device), copying
+            )
+            state.sequences[_passages_of(blocks)] = True
+        if self.checkpoint is not None:
+            self.checkpoint.save_final(state)
+        return Measurement(
+            self._finished(collector, copying, state.bits), self.batcher.distinct_tokens
+        )
 
-    def _new_tallier(self) -> Tallier:
-        return Tallier(
-            self.grid,
+    def _new_collector(self) -> StatisticsCollector:
+        return StatisticsCollector(
+            self.observed,
             self.corpus.instances,
-            len(self.batcher.token_numbers),
+            len(self.batcher.distinct_tokens),
             self.corpus.starts,
             seed=self.seed,
             idle_line=self.idle_line,
         )
 
     def _plan(self, passages: NDArray[np.int64], limits: BatchLimits) -> list[list[Block]]:
-        return _plan(passages, self.corpus.lengths, self.working.sizes, self.grid.n_heads, limits)
+        return _plan(
+            passages, self.corpus.lengths, self.working_set.sizes, self.observed.n_heads, limits
+        )
 
     def _even(self, limits: BatchLimits) -> BatchLimits:
         """With the smallest chunks that are no more, or as many more as let all workers have the
@@ -261,7 +281,8 @@ class _Measuring:
         def count(tokens: int) -> int:
             smaller = replace(limits, tokens=tokens)
             return sum(
-                len(self._plan(part, smaller)) for part in (self.work.scored, self.work.others)
+                len(self._plan(part, smaller))
+                for part in (self.pass_plan.scored, self.pass_plan.others)
             )
 
         chunks, workers, tokens = count(limits.tokens), limits.workers, limits.tokens
@@ -271,41 +292,47 @@ class _Measuring:
             workers = max(1, min(workers, count(tokens)))
         return replace(limits, tokens=tokens, workers=workers)
 
-    def _passed(self, ledger: Ledger, chunk: Planned, bits: float) -> None:
-        ledger.passages[_passages_of(chunk.blocks)] = True
-        ledger.bits += bits
-        self._advance(ledger)
+    def _count_chunk(self, state: MeasurementState, chunk: PlannedChunk, bits: float) -> None:
+        state.passages[_passages_of(chunk.blocks)] = True
+        state.bits += bits
+        self._advance(state)
 
-    def _advance(self, ledger: Ledger) -> None:
-        before, self.done = self.done, int(ledger.passages.sum())
+    def _advance(self, state: MeasurementState) -> None:
+        before, self.done = self.done, int(state.passages.sum())
         self.advance(self.done - before)
 
-    def _show(self, ledger: Ledger) -> None:
-        if self.page is not None:
-            self.page.show(ledger)
+    def _save_if_due(self, state: MeasurementState) -> None:
+        if self.checkpoint is not None:
+            self.checkpoint.save_if_due(state)
 
-    def _finished(self, tallier: Tallier, copying: CopyingObserver, bits: float) -> Tallies:
+    def _finished(
+        self, collector: StatisticsCollector, copying: CopyingObserver, bits: float
+    ) -> Tallies:
         """All sums, with what is counted without the model."""
-        corpus, found, distinct = self.corpus, self.corpus.instances, self.batcher.token_numbers
-        beside = {
-            "profile_pairs": count_profile_pairs(found, LONGEST),
-            "rows": np.array(found.usable.sum(), dtype=np.int64),
+        corpus, instances, distinct = (
+            self.corpus,
+            self.corpus.instances,
+            self.batcher.distinct_tokens,
+        )
+        host_counts = {
+            "profile_pairs": count_profile_pairs(instances, LONGEST),
+            "rows": np.array(instances.usable.sum(), dtype=np.int64),
             **count_column_passages(self.batcher.token_columns(), corpus.starts, len(distinct)),
         }
-        if not self.work.counts:
-            beside = {name: np.zeros_like(counts) for name, counts in beside.items()}
-        tallies = tallier.tallies(
+        if not self.pass_plan.counts:
+            host_counts = {name: np.zeros_like(counts) for name, counts in host_counts.items()}
+        tallies = collector.collect(
             {
-                **beside,
+                **host_counts,
                 "bits": np.array(bits),
-                "characters": corpus.characters[self.work.scored].sum(),
+                "characters": corpus.characters[self.pass_plan.scored].sum(),
                 **{name: sums.cpu().numpy() for name, sums in copying.sums().items()},
             }
         )
         spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
         if spoiled:
             raise HeadprobeError(
-                str(self.grid.model.dtype).removeprefix("torch."),
+                str(self.observed.model.dtype).removeprefix("torch."),
                 f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
                 "Try --dtype float32",
             )

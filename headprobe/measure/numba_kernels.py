@@ -36,7 +36,7 @@ _Cache: Any = caching.FunctionCache
 _File: Any = caching.IndexDataCacheFile
 
 
-class _Kept(_Cache):  # type: ignore[misc]
+class _DiskCache(_Cache):  # type: ignore[misc]
     """Machine code on disk: what cannot be read is compiled again, what finds no room is not
     kept. It holds the code of what it calls, and is good as long as none of this folder's files is
     another."""
@@ -62,7 +62,7 @@ class _Kept(_Cache):  # type: ignore[misc]
             super().save_overload(sig, data)
 
 
-def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as machine code, which does not hold the interpreter; kept on disk from its
     first call on, where there is a place to keep it.
 
@@ -72,21 +72,21 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
     # sums may be reordered; infinities and NaN stay what they are, and are no error
     fast = {"reassoc", "nsz", "contract"}
-    found = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
+    dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
     with suppress(RuntimeError):  # no folder that could be written to
-        found._cache = _Kept(function)
-    kept: Callable[..., Any] = found
+        dispatcher._cache = _DiskCache(function)
+    kept: Callable[..., Any] = dispatcher
     return kept
 
 
-@compiled
-def strip(
+@numba_kernel
+def strip_rows(
     weights: Floats,
     scores: Floats,
     at: int,
     wide: int,
-    loudness: Floats,
-    drawn: Floats,
+    value_norm: Floats,
+    received: Floats,
     extra: Ints,
     first: int,
     shares: Floats,
@@ -98,8 +98,8 @@ def strip(
     best: Floats,
     place: NDArray[np.int32],
 ) -> float:
-    """Fill ``shares`` [2 * W' * W] with attention to earlier words, raw and by ``loudness`` [T],
-    ``columns`` [3, W'] (the first of them) with what each gets, ``drawn`` [T - 1] with what each
+    """Fill ``shares`` [2 * W' * W] with attention to earlier words, raw and by ``value_norm`` [T],
+    ``columns`` [3, W'] (the first of them) with what each gets, ``received`` [T - 1] with what each
     token gets from later words; ``left`` [2, W] with the sums of the rows, ``spread`` [4, W] (as
     below), ``best`` and ``place`` [W] with the word that alone has the largest weight above 0, or
     -1. Returns the attention of words to themselves.
@@ -112,36 +112,36 @@ def strip(
         left[0, r] = left[1, r] = best[r] = spread[0, r] = spread[1, r] = spread[2, r] = 0
         place[r] = -1
         spread[3, r] = scores[U(at) + r]
-    for t in range(words, len(loudness)):
+    for t in range(words, len(value_norm)):
         key = U(at) + U(t) * U(wide)
-        _spread(weights, scores, key, spread, low, rows)
-        if t < len(drawn):
-            drawn[t] = _draw(weights, key, rows)
+        _add_entropy_terms(weights, scores, key, spread, low, rows)
+        if t < len(received):
+            received[t] = _sum_key(weights, key, rows)
     e, own = 0, 0.0
     for t in range(words):
         key, to = U(at) + U(t) * U(wide), U(t) * rows
         seen, later = U(max(t - first, 0)), U(max(t - first + 1, 0))
-        _spread(weights, scores, key, spread, seen, rows)
+        _add_entropy_terms(weights, scores, key, spread, seen, rows)
         _clear(shares, to, half, later, rows)
-        got = _add(weights, key, loudness[t], shares, to, half, left, later, rows)
-        drawn[t] = got
+        got = _add_token(weights, key, value_norm[t], shares, to, half, left, later, rows)
+        received[t] = got
         if t >= first:
             own += weights[key + seen]
         while e < extra.shape[1] and extra[2, e] == t:
             other = extra[1, e]
-            key, loud = U(at) + U(other) * U(wide), loudness[other]
-            more = _add(weights, key, loud, shares, to, half, left, later, rows)
-            drawn[other] = more
+            key, loud = U(at) + U(other) * U(wide), value_norm[other]
+            more = _add_token(weights, key, loud, shares, to, half, left, later, rows)
+            received[other] = more
             got += more
             if t >= first:
                 own += weights[key + seen]
             e += 1
         columns[0, t] = got
-        _choose(shares, to, t, best, place, later, rows)
+        _update_best(shares, to, t, best, place, later, rows)
     return own
 
 
-@compiled
+@numba_kernel
 def renormalise(
     shares: Floats, words: int, first: int, left: Floats, by_distance: Floats, columns: Floats
 ) -> None:
@@ -157,10 +157,10 @@ def renormalise(
         for t in range(words):
             to, later = U(k * words + t) * rows, U(max(t - first + 1, 0))
             back = U(first - t)
-            columns[k + 1, t] = _divide(shares, to, of_rows, of_words, back, later, rows)
+            columns[k + 1, t] = _renormalise_word(shares, to, of_rows, of_words, back, later, rows)
 
 
-@compiled
+@numba_kernel
 def sum_entropy(spread: Floats, rows: Ints) -> float:
     """In nats, over the rows of usable words: with p = exp(s - c) the entropy -sum(p log p) of a
     row is c sum(p) - sum(p s)."""
@@ -171,8 +171,10 @@ def sum_entropy(spread: Floats, rows: Ints) -> float:
     return entropy
 
 
-@compiled
-def _spread(weights: Floats, scores: Floats, at: int, spread: Floats, low: int, high: int) -> None:
+@numba_kernel
+def _add_entropy_terms(
+    weights: Floats, scores: Floats, at: int, spread: Floats, low: int, high: int
+) -> None:
     """Add a key to ``spread``: the sums of weights and of their products with scores, the largest
     weight and the largest score."""
     for r in range(low, high):
@@ -183,8 +185,8 @@ def _spread(weights: Floats, scores: Floats, at: int, spread: Floats, low: int, 
         spread[3, r] = score if score > spread[3, r] else spread[3, r]
 
 
-@compiled
-def _draw(weights: Floats, at: int, high: int) -> np.float32:
+@numba_kernel
+def _sum_key(weights: Floats, at: int, high: int) -> np.float32:
     """What a key gets from all query words."""
     got = np.float32(0)
     for r in range(U(0), high):
@@ -192,7 +194,7 @@ def _draw(weights: Floats, at: int, high: int) -> np.float32:
     return got
 
 
-@compiled
+@numba_kernel
 def _clear(shares: Floats, to: int, half: int, low: int, high: int) -> None:
     """A word's place in ``shares`` and in their second ``half``."""
     for r in range(low, high):
@@ -200,8 +202,8 @@ def _clear(shares: Floats, to: int, half: int, low: int, high: int) -> None:
         shares[to + half + r] = 0
 
 
-@compiled
-def _add(
+@numba_kernel
+def _add_token(
     weights: Floats,
     at: int,
     loud: float,
@@ -227,8 +229,8 @@ def _add(
     return got
 
 
-@compiled
-def _choose(
+@numba_kernel
+def _update_best(
     shares: Floats,
     to: int,
     word: int,
@@ -246,8 +248,8 @@ def _choose(
         best[r] = weight if weight > most else most
 
 
-@compiled
-def _divide(
+@numba_kernel
+def _renormalise_word(
     shares: Floats,
     to: int,
     left: Floats,
@@ -266,7 +268,7 @@ def _divide(
     return got
 
 
-@compiled
+@numba_kernel
 def add_by_kind(
     share: Floats,
     one: NDArray[np.int16],
@@ -287,14 +289,14 @@ def add_by_kind(
                 sums[U(other[to + r])] += share[to + r]
 
 
-@compiled
-def pick(share: Floats, pair: Ints, base: int, found: Floats) -> None:
+@numba_kernel
+def gather_pairs(share: Floats, pair: Ints, base: int, shares: Floats) -> None:
     """Put ``share`` of each ``pair`` [P] in ``found`` [P]."""
     for i in range(len(pair)):
-        found[i] = share[pair[i] - base]
+        shares[i] = share[pair[i] - base]
 
 
-@compiled
+@numba_kernel
 def find_strongest(
     share: Floats,
     row: Ints,
@@ -325,7 +327,7 @@ def find_strongest(
             word[i, place] = t
 
 
-@compiled
+@numba_kernel
 def find_winner(
     share: Floats,
     r: int,

@@ -8,10 +8,10 @@ from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch, Chunk
 from headprobe.measure.layer_view import LayerView
-from headprobe.measure.statistics import Statistic, wide
+from headprobe.measure.statistics import Statistic, sum_dtype
 from headprobe.vocabulary import FOLDS
 
-TOGETHER = 1 << 22
+MAX_SUMMED = 1 << 22
 """So many numbers of instances, layers and heads are added up at once: more would only take more
 memory."""
 
@@ -26,7 +26,7 @@ class RelationStatistic(Statistic):
     def __init__(
         self, relations: int, domains: int, layers: int, heads: int, device: torch.device
     ) -> None:
-        kind = wide(device)
+        kind = sum_dtype(device)
         self._on_targets = torch.zeros(relations, 3, layers, heads, dtype=kind, device=device)
         self._kept = torch.zeros(relations, layers, heads, dtype=kind, device=device)
         self._bins = {
@@ -38,32 +38,36 @@ class RelationStatistic(Statistic):
         self._hits = torch.zeros(bins, layers, heads, dtype=torch.int32, device=device)
 
     def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
-        self._told: dict[int, tuple[Tensor, ...]] = {}
+        self._pending: dict[int, tuple[Tensor, ...]] = {}
 
     def add(self, view: LayerView) -> None:
-        asked, start = view.batch.questions, view.batch.rectangle.start
-        if not len(asked.row):
+        instances, start = view.batch.instances, view.batch.tile.start
+        if not len(instances.row):
             return
         # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
         of_classes = view.batch.classes.flatten(0, 1).T @ view.columns.flatten(1, 2)
-        told = view.winner, view.kept, view.link_winner, view.targets, of_classes
-        if start not in self._told:
+        parts = view.winner, view.kept, view.link_winner, view.targets, of_classes
+        if start not in self._pending:
             # of all layers in one piece: many small ones would lie scattered among what comes and
             # goes meanwhile, and leave holes in the memory
             layers = self._kept.shape[1]
-            self._told[start] = tuple(of.new_empty(layers, *of.shape) for of in told)
-        for of_layers, of in zip(self._told[start], told, strict=True):
+            self._pending[start] = tuple(of.new_empty(layers, *of.shape) for of in parts)
+        for of_layers, of in zip(self._pending[start], parts, strict=True):
             of_layers[view.layer.index] = of
 
     def finish(self, chunk: Chunk) -> None:
         layers, heads = self._kept.shape[1:]
         for batch in chunk.batches:
-            asked = batch.questions
-            if told := self._told.pop(batch.rectangle.start, None):
-                together = max(1, TOGETHER // (max(map(len, (asked.row, asked.of))) * heads))
+            instances = batch.instances
+            if parts := self._pending.pop(batch.tile.start, None):
+                together = max(
+                    1,
+                    MAX_SUMMED
+                    // (max(map(len, (instances.row, instances.instance_of_target))) * heads),
+                )
                 for first in range(0, layers, together):
                     some = slice(first, first + together)
-                    self._add_up(batch, some, *(of[some] for of in told))
+                    self._add_up(batch, some, *(of[some] for of in parts))
 
     def _add_up(
         self,
@@ -77,20 +81,20 @@ class RelationStatistic(Statistic):
     ) -> None:
         """What ``some`` layers told of a batch: [L, B, W, H] by row, [L, I, H] winners of explicit
         links, [L, 2, K, H] by target, and [L, 3, C, H] by class."""
-        asked, kind = batch.questions, self._kept.dtype
+        instances, kind = batch.instances, self._kept.dtype
         winner, kept = (of.flatten(1, 2).transpose(0, 1).contiguous() for of in (winner, kept))
-        kept = kept.index_select(0, asked.row)
-        self._kept[:, some].index_add_(0, asked.relation, kept.to(kind))
+        kept = kept.index_select(0, instances.row)
+        self._kept[:, some].index_add_(0, instances.relation, kept.to(kind))
         share, share_norm = on_targets.permute(1, 2, 0, 3)
-        mass = share * kept.index_select(0, asked.of)
+        mass = share * kept.index_select(0, instances.instance_of_target)
         of_targets = torch.stack([mass, share, share_norm], dim=1).to(kind)
-        self._on_targets[:, :, some].index_add_(0, asked.target_relation, of_targets)
+        self._on_targets[:, :, some].index_add_(0, instances.target_relation, of_targets)
         of_classes = of_classes.permute(2, 1, 0, 3).to(kind)
-        self._on_targets[:, :, some].index_add_(0, asked.of_class, of_classes)
-        of_rows = winner.index_select(0, asked.row[asked.links :])
+        self._on_targets[:, :, some].index_add_(0, instances.class_relation, of_classes)
+        of_rows = winner.index_select(0, instances.row[instances.n_links :])
         of_links = of_links.transpose(0, 1).contiguous()
         hits = torch.cat([_hits_of_links(batch, of_links), _hits_of_classes(batch, of_rows)])
-        for bins in asked.bins.view(len(self._bins), -1):
+        for bins in instances.bins.view(len(self._bins), -1):
             self._hits[:, some].index_add_(0, bins, hits)
 
     def sums(self) -> Mapping[str, Tensor]:
@@ -111,14 +115,16 @@ class RelationStatistic(Statistic):
 
 def _hits_of_links(batch: AlignedBatch, winner: Tensor) -> Tensor:
     """[I, ...]: 1 where a target wins."""
-    asked = batch.questions
-    hit = winner.index_select(0, asked.of) == asked.target[:, None, None]
-    return torch.zeros_like(winner).index_add_(0, asked.of, hit.to(winner.dtype))
+    instances = batch.instances
+    hit = winner.index_select(0, instances.instance_of_target) == instances.target[:, None, None]
+    return torch.zeros_like(winner).index_add_(
+        0, instances.instance_of_target, hit.to(winner.dtype)
+    )
 
 
 def _hits_of_classes(batch: AlignedBatch, winner: Tensor) -> Tensor:
     """[I', ...]: 1 where one of the class wins."""
-    place = batch.questions.class_start[:, None, None]
+    place = batch.instances.class_start[:, None, None]
     place = place + winner.clamp(min=0) * batch.classes.shape[-1]
     member = batch.classes.flatten().index_select(0, place.flatten()).view_as(winner)
     return ((member > 0) & (winner >= 0)).to(winner.dtype)

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor
 
 from headprobe.batching.batches import Chunk
-from headprobe.measure.layer_view import LayerView, OutputView, at
-from headprobe.measure.statistics import Statistic, wide
+from headprobe.measure.layer_view import LayerView, OutputView, select_rows
+from headprobe.measure.statistics import Statistic, sum_dtype
 from headprobe.model.heads import Layer
 
-PROJECTED = 64
+PROJECTION_SIZE = 64
 """Dimensions in which outputs are compared."""
 
 
-class LikenessStatistic(Statistic):
+class SimilarityStatistic(Statistic):
     """Sums over sampled rows where both heads are active.
 
     ``affinity``: Hellinger affinity of stripped attention, ``sum(sqrt(p * q))``; ``cosine``: of
@@ -30,18 +30,18 @@ class LikenessStatistic(Statistic):
         # one product for the norm and for the projection
         self._norm = layers[0].norm_map.shape[-1]
         self._maps = [
-            torch.cat([layer.norm_map, layer.projection(PROJECTED, seed)], dim=-1)
+            torch.cat([layer.norm_map, layer.projection(PROJECTION_SIZE, seed)], dim=-1)
             for layer in layers
         ]
         self._rows = torch.zeros((), dtype=torch.int64, device=device)
         pairs = (len(layers) * heads, len(layers) * heads)
-        kind = wide(device)
+        kind = sum_dtype(device)
         self._affinity = torch.zeros(pairs, dtype=kind, device=device)
         self._cosine = torch.zeros(pairs, dtype=kind, device=device)
         self._both = torch.zeros(pairs, dtype=kind, device=device)
 
     def begin(self, chunk: Chunk) -> None:
-        layers, rows, pairs = len(self._maps), len(chunk.sampled_word), len(chunk.sampled_of)
+        layers, rows, pairs = len(self._maps), len(chunk.sampled_word), len(chunk.sampled_pair_word)
         heads, _, width = self._maps[0].shape
         like = self._maps[0].new_empty
         # of all layers in one piece each, which need not be copied together
@@ -53,7 +53,7 @@ class LikenessStatistic(Statistic):
 
     def add(self, view: LayerView) -> None:
         batch, first = view.batch, self._pairs
-        self._left.append(at(view.kept, batch.sampled) > 0)
+        self._left.append(select_rows(view.kept, batch.sampled) > 0)
         self._pairs += len(batch.sampled_pair)
         torch.sqrt(view.sampled, out=self._attention[view.layer.index, :, first : self._pairs])
 
@@ -74,7 +74,7 @@ class LikenessStatistic(Statistic):
         scale = active / torch.where(length > 0, length, 1)
         torch.mul(mapped[..., self._norm :], scale[..., None], out=self._written[layer])
         self._active[layer] = active
-        self._attention[layer].mul_(self._active[layer].index_select(1, chunk.sampled_of))
+        self._attention[layer].mul_(self._active[layer].index_select(1, chunk.sampled_pair_word))
         self._left, self._pairs = [], 0
 
     def finish(self, chunk: Chunk) -> None:

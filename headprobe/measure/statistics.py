@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from headprobe.batching.batches import Chunk
-from headprobe.batching.layout import KINDS
-from headprobe.measure.layer_view import STRONGEST, LayerView, OutputView, at
+from headprobe.batching.layout import N_PAIR_KINDS
+from headprobe.measure.layer_view import N_STRONGEST, LayerView, OutputView, select_rows
 from headprobe.model.heads import Layer
 from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, LONGEST, QUADRANTS
 
@@ -54,25 +54,25 @@ class Statistic:
         return {}
 
 
-def wide(device: torch.device) -> torch.dtype:
+def sum_dtype(device: torch.device) -> torch.dtype:
     """The dtype of sums: float64, or float32 on devices without float64 (MPS)."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
-def totals(of: object) -> dict[str, Tensor]:
+def state_tensors(of: object) -> dict[str, Tensor]:
     """The sums of a statistic (or of another observer): the tensors among its attributes, by name.
 
     Restoring these tensors is all that is needed to resume a measurement.
     """
-    found: dict[str, Tensor] = {}
+    tensors: dict[str, Tensor] = {}
     for name, value in vars(of).items():
         parts = value if isinstance(value, dict) else {"": value}
-        found |= {
+        tensors |= {
             f"{type(of).__name__}{name}.{key}": part
             for key, part in parts.items()
             if isinstance(part, Tensor)
         }
-    return found
+    return tensors
 
 
 _MEANS = ("sink", "self", "previous", "entropy", "rows_stripped", "distance", "punctuation")
@@ -82,9 +82,9 @@ class ShapeStatistic(Statistic):
     """Sums over the rows of usable words, and the profiles over word distance."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
-        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=wide(device), device=device)
+        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=sum_dtype(device), device=device)
         self._profiles = torch.zeros(
-            layers, 2, LONGEST + 1, heads, dtype=wide(device), device=device
+            layers, 2, LONGEST + 1, heads, dtype=sum_dtype(device), device=device
         )
 
     def add(self, view: LayerView) -> None:
@@ -98,7 +98,7 @@ class ShapeStatistic(Statistic):
         sums = self._sums[layer]
         sums[:5].add_(view.over_rows)
         sums[5].add_(away @ by_distance[0])
-        sums[6].add_(batch.marks.flatten() @ view.columns[1].flatten(0, 1))
+        sums[6].add_(batch.punctuation.flatten() @ view.columns[1].flatten(0, 1))
 
     def sums(self) -> Mapping[str, Tensor]:
         by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))
@@ -117,14 +117,16 @@ class PairStatistic(Statistic):
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
         # all kinds of a head in one place, where additions go to and fro between them
-        self._sums = torch.zeros(layers, heads, KINDS, dtype=wide(device), device=device)
+        self._sums = torch.zeros(
+            layers, heads, N_PAIR_KINDS, dtype=sum_dtype(device), device=device
+        )
 
-    def of(self, layer: int) -> Tensor:
+    def layer_sums(self, layer: int) -> Tensor:
         """The sums [H, KINDS] of a layer: they are too many to be found for each batch anew."""
         return self._sums[layer]
 
     def add(self, view: LayerView) -> None:
-        """Whoever makes the view adds to the sums ``of`` its layer."""
+        """Whoever makes the view adds to the sums ``layer_sums`` its layer."""
 
     def sums(self) -> Mapping[str, Tensor]:
         by_kind = self._sums.permute(2, 0, 1)
@@ -147,8 +149,8 @@ class WinnerStatistic(Statistic):
         if not len(batch.sampled):
             return
         layer, row = view.layer.index, batch.sampled_row
-        self._winner[:, layer].index_copy_(0, row, at(view.winner, batch.sampled) + 1)
-        self._kept[:, layer].index_copy_(0, row, at(view.kept, batch.sampled))
+        self._winner[:, layer].index_copy_(0, row, select_rows(view.winner, batch.sampled) + 1)
+        self._kept[:, layer].index_copy_(0, row, select_rows(view.kept, batch.sampled))
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"sampled_winner": self._winner, "sampled_kept": self._kept}
@@ -161,7 +163,7 @@ class OutputStatistic(Statistic):
     def __init__(
         self, cells: int, layers: Sequence[Layer], heads: int, width: int, device: torch.device
     ) -> None:
-        kind = wide(device)
+        kind = sum_dtype(device)
         self._layers = layers
         self._rows = torch.zeros(cells, dtype=torch.int64, device=device)
         self._sum = torch.zeros(len(layers), cells, heads, width, dtype=kind, device=device)
@@ -197,7 +199,7 @@ class ColumnStatistic(Statistic):
     """The attention, averaged over the heads of a layer, that a key gets from later words' rows."""
 
     def __init__(self, tokens: int, layers: int, starts: int, device: torch.device) -> None:
-        kind = wide(device)
+        kind = sum_dtype(device)
         self._starts = starts
         self._token = torch.zeros(layers, tokens, dtype=kind, device=device)
         self._token_rows = torch.zeros(tokens, dtype=torch.int64, device=device)
@@ -205,19 +207,19 @@ class ColumnStatistic(Statistic):
         self._position_rows = torch.zeros(POSITIONS, dtype=torch.int64, device=device)
 
     def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
-        self._drawn: list[tuple[Tensor, Tensor]] = []
+        self._received: list[tuple[Tensor, Tensor]] = []
 
     def add(self, view: LayerView) -> None:
-        self._drawn.append((view.batch.rectangle.seen[:, :-1], view.drawn))
+        self._received.append((view.batch.tile.key_places[:, :-1], view.attention_received))
 
     def add_output(self, view: OutputView) -> None:
         layer = view.layer.index
-        self._spread(view.chunk, self._drawn, self._token[layer], self._position[layer])
-        self._drawn = []
+        self._add_columns(view.chunk, self._received, self._token[layer], self._position[layer])
+        self._received = []
 
     def finish(self, chunk: Chunk) -> None:
-        counts = [(batch.rectangle.seen, batch.later_rows) for batch in chunk.batches]
-        self._spread(chunk, counts, self._token_rows, self._position_rows)
+        counts = [(batch.tile.key_places, batch.later_rows) for batch in chunk.batches]
+        self._add_columns(chunk, counts, self._token_rows, self._position_rows)
 
     def sums(self) -> Mapping[str, Tensor]:
         return {
@@ -227,15 +229,15 @@ class ColumnStatistic(Statistic):
             "column_position_rows": self._position_rows,
         }
 
-    def _spread(
-        self, chunk: Chunk, drawn: list[tuple[Tensor, Tensor]], by_token: Tensor, by_place: Tensor
+    def _add_columns(
+        self, chunk: Chunk, columns: list[tuple[Tensor, Tensor]], by_token: Tensor, by_place: Tensor
     ) -> None:
         """Add values [B, T] at places [B, T] of the text to sums by token [K] and by place [P].
 
         Keys that are no token draw nothing.
         """
         values = by_token.new_zeros(chunk.token_column.shape)
-        for seen, of_keys in drawn:
+        for seen, of_keys in columns:
             values.index_add_(0, seen.flatten(), of_keys.flatten().to(values.dtype))
         place = chunk.flat.positions[0] - self._starts
         values *= place >= 0
@@ -248,7 +250,7 @@ class ExampleStatistic(Statistic):
     """The strongest earlier words of every example row, and the raw attention they get."""
 
     def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
-        shape = (rows, layers, heads, STRONGEST)
+        shape = (rows, layers, heads, N_STRONGEST)
         # zero is "not seen yet", so that parts of a run add; the word index is moved by one
         self._word = torch.zeros(shape, dtype=torch.int16, device=device)
         self._weight = torch.zeros(shape, dtype=torch.float32, device=device)
@@ -258,7 +260,7 @@ class ExampleStatistic(Statistic):
         if not len(batch.example):
             return
         share, word = view.strongest
-        weight = share * at(view.kept, batch.example)[..., None]
+        weight = share * select_rows(view.kept, batch.example)[..., None]
         found, most = torch.where(weight > 0, word + 1, 0).to(torch.int16), word.shape[-1]
         self._word[:, layer, :, :most].index_copy_(0, batch.example_row, found)
         self._weight[:, layer, :, :most].index_copy_(0, batch.example_row, weight)

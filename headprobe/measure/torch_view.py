@@ -7,17 +7,17 @@ import torch
 from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch
-from headprobe.measure.layer_view import STRONGEST, at, winners
+from headprobe.measure.layer_view import N_STRONGEST, select_rows, winners
 from headprobe.model.heads import Layer
 
 
 @dataclass
-class TensorView:
+class TorchView:
     """``LayerView`` of a rectangle, with the heads h = g * S + s of each key/value head. Keys come
     before rows in memory, so that to go over earlier words is to add up long vectors.
 
     Each property is computed once, when the first statistic asks for it, and freed with the view.
-    ``weights`` and ``scores`` [B, G, T, S, R] as the attention function gives them; ``loudness``
+    ``weights`` and ``scores`` [B, G, T, S, R] as the attention function gives them; ``value_norm``
     [N, H]: the norm after ``W_O`` of the value that each head would read at each place.
     """
 
@@ -25,7 +25,7 @@ class TensorView:
     layer: Layer
     weights: Tensor
     scores: Tensor
-    loudness: Tensor
+    value_norm: Tensor
 
     @cached_property
     def tokens(self) -> Tensor:
@@ -47,7 +47,7 @@ class TensorView:
         least = torch.finfo(weights.dtype).tiny  # a learned sink may leave nothing
         offset = scores.amax(1) - weights.amax(1).clamp_(min=least).log_()
         found = offset * weights.sum(1) - scores.mul_(weights).sum(1)
-        words = self.batch.rectangle.rows[:, None, : self.batch.queries] >= 0
+        words = self.batch.tile.rows[:, None, : self.batch.queries] >= 0
         of_heads = found.view(len(words), -1, self.weights.shape[4])
         return of_heads[..., : self.batch.queries] * words
 
@@ -59,15 +59,15 @@ class TensorView:
         return torch.stack([*(x.sum((0, 2)) for x in of_rows), stripped])
 
     @cached_property
-    def drawn(self) -> Tensor:
+    def attention_received(self) -> Tensor:
         """[B, T - 1]."""
-        drawn = self.tokens.sum((1, 3, 4))
+        received = self.tokens.sum((1, 3, 4))
         first, last = self.batch.first_word, self.batch.words
         own = self.tokens.diagonal(-first, 2, 4).sum((1, 2))
-        drawn[:, first:last] -= own
+        received[:, first:last] -= own
         passage, key, row = self.batch.own_extra
         own = self.tokens[passage, :, key, :, row].sum((1, 2))
-        return drawn.index_put_((passage, key), -own, accumulate=True) / self.loudness.shape[1]
+        return received.index_put_((passage, key), -own, accumulate=True) / self.value_norm.shape[1]
 
     @cached_property
     def _words(self) -> Tensor:
@@ -76,14 +76,14 @@ class TensorView:
         batch, groups, keys, shared, _ = self.weights.shape
         queries = self.batch.queries
         words, extra, of_word = self.batch.words, self.batch.extra_key, self.batch.extra_word
-        by_head = self.loudness.index_select(0, self.batch.rectangle.seen.flatten())
-        loudness = by_head.view(batch, keys, groups, shared, 1).transpose(1, 2)
+        by_head = self.value_norm.index_select(0, self.batch.tile.key_places.flatten())
+        value_norm = by_head.view(batch, keys, groups, shared, 1).transpose(1, 2)
         both = self.weights.new_empty(2, batch, groups, words, shared, queries)
         both[0] = self.tokens[:, :, :words]
-        torch.mul(both[0], loudness[:, :, :words], out=both[1])
+        torch.mul(both[0], value_norm[:, :, :words], out=both[1])
         of_rows = self.weights.flatten(0, 2).index_select(0, extra)[..., :queries]
         both[0].flatten(0, 2).index_add_(0, of_word, of_rows)
-        loud = of_rows * loudness.flatten(0, 2).index_select(0, extra)
+        loud = of_rows * value_norm.flatten(0, 2).index_select(0, extra)
         both[1].flatten(0, 2).index_add_(0, of_word, loud)
         return both
 
@@ -139,7 +139,7 @@ class TensorView:
     def targets(self) -> Tensor:
         """[2, K, H]."""
         words, queries = self.batch.words, self.batch.queries
-        pair = self.batch.questions.target_pair
+        pair = self.batch.instances.target_pair
         earlier, passage = pair // queries % words, pair // (queries * words)
         by_pair = self.shares.permute(1, 3, 5, 0, 2, 4)[passage, earlier, pair % queries]
         return by_pair.flatten(2).transpose(0, 1)
@@ -168,7 +168,7 @@ class TensorView:
     def strongest(self) -> tuple[Tensor, Tensor]:
         """[I, H, M]."""
         shares = self._whole(self.batch.example).permute(2, 0, 1)
-        found = shares.topk(min(STRONGEST, shares.shape[-1]), dim=-1)
+        found = shares.topk(min(N_STRONGEST, shares.shape[-1]), dim=-1)
         return found.values, found.indices
 
     @cached_property
@@ -179,15 +179,15 @@ class TensorView:
     @cached_property
     def link_winner(self) -> Tensor:
         """[I, H]."""
-        asked = self.batch.questions
-        rows = asked.row[: asked.links]
-        winner = at(self.winner, rows)
+        instances = self.batch.instances
+        rows = instances.row[: instances.n_links]
+        winner = select_rows(self.winner, rows)
         if not self.batch.one_sentence:
-            of_sentence = at(_winners(self.earlier * self.batch.same_sentence), rows)
-            winner = torch.where(asked.sentence_scope[:, None], of_sentence, winner)
-        if len(asked.strict):
-            candidates = self._whole(asked.row[asked.strict]) * asked.other_form.T
-            winner[asked.strict] = winners(candidates).T
+            of_sentence = select_rows(_winners(self.earlier * self.batch.same_sentence), rows)
+            winner = torch.where(instances.sentence_scope[:, None], of_sentence, winner)
+        if len(instances.strict):
+            candidates = self._whole(instances.row[instances.strict]) * instances.other_form.T
+            winner[instances.strict] = winners(candidates).T
         return winner
 
     @cached_property

@@ -19,13 +19,13 @@ from headprobe.model.chatter import hold_back_chatter
 from headprobe.model.load_errors import friendly_load_errors
 
 if TYPE_CHECKING:
-    from headprobe.model.load import Source
+    from headprobe.model.load import CheckpointSource
 
 CONFIG = "adapter_config.json"
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 
-def resolve_adapter(source: "Source") -> "Source":
+def resolve_adapter(source: "CheckpointSource") -> "CheckpointSource":
     """The base and the adapter: MODEL itself may be an adapter, whose base is the one it names.
 
     HeadprobeError where an adapter is none, names no base, or lies over another adapter.
@@ -59,7 +59,7 @@ def resolve_adapter(source: "Source") -> "Source":
     )
 
 
-def base_is_missing(source: "Source", error: HeadprobeError) -> HeadprobeError:
+def base_is_missing(source: "CheckpointSource", error: HeadprobeError) -> HeadprobeError:
     """The base that an adapter names cannot be loaded: how to give it."""
     adapter = str(source.adapter)
     return HeadprobeError(
@@ -73,7 +73,7 @@ def _remedy(adapter: str) -> str:
     return f"Give its base: headprobe scan BASE --adapter {adapter}"
 
 
-def load_adapter(source: "Source", model: PreTrainedModel) -> PreTrainedModel:
+def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrainedModel:
     """``model`` with the source's adapter active in its layers; HeadprobeError where it does not
     fit. The model's own modules are changed."""
     adapter = str(source.adapter)
@@ -127,7 +127,7 @@ def load_adapter(source: "Source", model: PreTrainedModel) -> PreTrainedModel:
     return base
 
 
-def hash_adapter(source: "Source") -> str:
+def hash_adapter(source: "CheckpointSource") -> str:
     """SHA-256 over the adapter's configuration and weights, each by name and content."""
     digest = hashlib.sha256()
     for name in (CONFIG, *WEIGHTS):

@@ -18,13 +18,13 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, AttentionMaskInterface
 
-from headprobe.batching.layout import NONE, Rectangle
+from headprobe.batching.layout import EMPTY, AttentionTile
 
 NAME = "headprobe"
 
 
 @dataclass(frozen=True)
-class Part:
+class TilePart:
     """These passages and key/value heads of a rectangle; ``last``: no more of it follow."""
 
     passages: slice
@@ -41,7 +41,7 @@ class Observer:
     """
 
     @property
-    def at_once(self) -> int | None:
+    def weights_per_call(self) -> int | None:
         """The approximate number of attention weights per call of ``attended``, chosen so that
         they fit in a CPU cache; None for whole rectangles."""
         return None
@@ -52,7 +52,7 @@ class Observer:
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         """Called before a layer attends; ``value`` [N, G, V] are its key/value heads' values."""
 
-    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
         """One part of rectangle ``number``, part after part: ``weights`` [B, G, T, S, R] are the
         attention probabilities in float32 (query head g * S + s), the softmax of ``scores``,
         which are finite even where the weight is zero."""
@@ -62,7 +62,7 @@ class Observer:
         output projection."""
 
 
-class Finished(Exception):  # noqa: N818
+class PassFinished(Exception):  # noqa: N818
     """The last layer has attended: what would follow in the pass is of no interest."""
 
 
@@ -70,10 +70,10 @@ class Pass:
     """One pass over a flat run: who attends together, who is told, and where it may end."""
 
     def __init__(
-        self, rectangles: Sequence[Rectangle], observer: Observer, last: nn.Module | None
+        self, tiles: Sequence[AttentionTile], observer: Observer, last: nn.Module | None
     ) -> None:
-        self.rectangles, self.observer, self.last = rectangles, observer, last
-        self.device = rectangles[0].rows.device
+        self.tiles, self.observer, self.last = tiles, observer, last
+        self.device = tiles[0].rows.device
         self._places: dict[tuple[int, int, int], tuple[Tensor, Tensor, Tensor]] = {}
 
     @contextmanager
@@ -89,48 +89,48 @@ class Pass:
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
         """Where a rectangle's rows [B*H*R] stand in arrays of N * H and its keys [B*G*T] in those
         of N * G, and where its real rows' outputs [n*H] stand among B * H * R."""
-        found = self._places.get((number, heads, groups))
-        if found is None:
-            rectangle = self.rectangles[number]
-            head = torch.arange(heads, device=rectangle.rows.device)
-            asking = rectangle.asking[:, None, :] * heads + head[:, None]
-            seen = rectangle.seen[:, None, :] * groups + head[:groups, None]
-            rows = rectangle.rows.shape[1]
-            passage, row = rectangle.real // rows, rectangle.real % rows
-            back = (passage[:, None] * heads + head) * rows + row[:, None]
-            found = asking.flatten(), seen.flatten(), back.flatten()
-            self._places[number, heads, groups] = found
-        return found
+        places = self._places.get((number, heads, groups))
+        if places is None:
+            tile = self.tiles[number]
+            head = torch.arange(heads, device=tile.rows.device)
+            query_places = tile.query_places[:, None, :] * heads + head[:, None]
+            key_places = tile.key_places[:, None, :] * groups + head[:groups, None]
+            rows = tile.rows.shape[1]
+            passage, row = tile.token_rows // rows, tile.token_rows % rows
+            output_places = (passage[:, None] * heads + head) * rows + row[:, None]
+            places = query_places.flatten(), key_places.flatten(), output_places.flatten()
+            self._places[number, heads, groups] = places
+        return places
 
 
 RUNNING: ContextVar[Pass] = ContextVar("RUNNING")
 """The pass that runs in this thread."""
 
 
-class Masking:
+class LayerMask:
     """Which keys a row sees, by transformers' own rule for the model (windows, chunks)."""
 
     def __init__(self, sees: Callable[..., Tensor]) -> None:
-        self._sees = sees
+        self._mask_function = sees
         self._bias: dict[int, Tensor] = {}
 
-    def bias(self, rectangle: Rectangle, dtype: torch.dtype) -> Tensor:
+    def bias(self, tile: AttentionTile, dtype: torch.dtype) -> Tensor:
         """[B, 1, T, 1, R] to add to scores."""
-        found = self._bias.get(rectangle.start)
-        if found is None:
-            rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
+        bias = self._bias.get(tile.start)
+        if bias is None:
+            rows, keys = tile.rows[:, None, :], tile.keys[:, :, None]
             none = torch.zeros_like(keys[:1])
-            seen = self._sees(none, none, rows, keys) & (keys >= 0)
-            seen[:, -1] = rectangle.rows == NONE
+            seen = self._mask_function(none, none, rows, keys) & (keys >= 0)
+            seen[:, -1] = tile.rows == EMPTY
             low = torch.finfo(dtype).min / 2
             hidden = torch.where(seen, 0.0, low).to(dtype)
-            found = self._bias[rectangle.start] = hidden[:, None, :, None, :]
-        return found
+            bias = self._bias[tile.start] = hidden[:, None, :, None, :]
+        return bias
 
 
-def keep_rule(*, mask_function: Callable[..., Tensor], **_: Any) -> Masking:
+def keep_mask_rule(*, mask_function: Callable[..., Tensor], **_: Any) -> LayerMask:
     """The mask function: transformers' rule for a kind of layer, not yet a mask."""
-    return Masking(mask_function)
+    return LayerMask(mask_function)
 
 
 def attend(
@@ -138,7 +138,7 @@ def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Masking,
+    attention_mask: LayerMask,
     scaling: float | None = None,
     softcap: float | None = None,
     s_aux: Tensor | None = None,
@@ -162,49 +162,66 @@ def attend(
     keys, values = (x[0].transpose(0, 1).reshape(tokens * groups, -1) for x in (key, value))
     output = values.new_empty(tokens, heads * values.shape[1])
     flat.observer.begin_layer(module, values.view(tokens, groups, -1))
-    for number, rectangle in enumerate(flat.rectangles):
-        asking, seen, back = flat.places(number, heads, groups)
-        (batch, length), rows = rectangle.keys.shape, rectangle.rows.shape[1]
-        asked = queries.index_select(0, asking).view(batch, groups, -1, width).mT
-        columns = keys.index_select(0, seen).view(batch, groups, length, width)
-        of_keys = values.index_select(0, seen).view(batch, groups, length, -1)
-        bias = attention_mask.bias(rectangle, query.dtype)
-        mixed = output.new_empty(batch, groups, heads // groups * rows, of_keys.shape[-1])
-        for part in _parts(batch, groups, bias[0].numel() * heads // groups, flat.observer.at_once):
-            some, of = part.passages, part.groups
-            shape = *columns[some, of].shape[:3], heads // groups, rows
-            here = bias[some].expand(shape)
-            keyed, asks = columns[some, of].flatten(0, 1), asked[some, of].flatten(0, 1)
+    for number, tile in enumerate(flat.tiles):
+        query_places, key_places, output_places = flat.places(number, heads, groups)
+        (batch, length), rows = tile.keys.shape, tile.rows.shape[1]
+        tile_queries = queries.index_select(0, query_places).view(batch, groups, -1, width).mT
+        tile_keys = keys.index_select(0, key_places).view(batch, groups, length, width)
+        tile_values = values.index_select(0, key_places).view(batch, groups, length, -1)
+        bias = attention_mask.bias(tile, query.dtype)
+        tile_output = output.new_empty(batch, groups, heads // groups * rows, tile_values.shape[-1])
+        for part in _parts(
+            batch, groups, bias[0].numel() * heads // groups, flat.observer.weights_per_call
+        ):
+            some_passages, some_groups = part.passages, part.groups
+            shape = *tile_keys[some_passages, some_groups].shape[:3], heads // groups, rows
+            part_bias = bias[some_passages].expand(shape)
+            part_keys, part_queries = (
+                tile_keys[some_passages, some_groups].flatten(0, 1),
+                tile_queries[some_passages, some_groups].flatten(0, 1),
+            )
             if softcap is None:
-                scores = here.clone(memory_format=torch.contiguous_format)
-                scores.view(len(keyed), length, -1).baddbmm_(keyed, asks, alpha=scale)
+                scores = part_bias.clone(memory_format=torch.contiguous_format)
+                scores.view(len(part_keys), length, -1).baddbmm_(
+                    part_keys, part_queries, alpha=scale
+                )
             else:
-                scores = torch.bmm(keyed, asks).mul_(scale / softcap).tanh_().mul_(softcap)
-                scores = scores.view(shape).add_(here)
-            sinks = None if s_aux is None else s_aux.to(flat.device).view(groups, -1)[of]
+                scores = (
+                    torch.bmm(part_keys, part_queries).mul_(scale / softcap).tanh_().mul_(softcap)
+                )
+                scores = scores.view(shape).add_(part_bias)
+            sinks = None if s_aux is None else s_aux.to(flat.device).view(groups, -1)[some_groups]
             weights = _softmax(scores, sinks)
-            given = of_keys[some, of].flatten(0, 1)
-            found = torch.bmm(weights.flatten(3).flatten(0, 1).mT.to(value.dtype), given)
-            mixed[some, of] = found.view(*shape[:2], *found.shape[1:])
+            part_values = tile_values[some_passages, some_groups].flatten(0, 1)
+            part_output = torch.bmm(
+                weights.flatten(3).flatten(0, 1).mT.to(value.dtype), part_values
+            )
+            tile_output[some_passages, some_groups] = part_output.view(
+                *shape[:2], *part_output.shape[1:]
+            )
             flat.observer.attended(number, part, weights, scores)
-        real = mixed.view(batch * heads * rows, -1).index_select(0, back)
-        stop = rectangle.start + len(rectangle.real)
-        output[rectangle.start : stop] = real.view(-1, output.shape[1])
+        real = tile_output.view(batch * heads * rows, -1).index_select(0, output_places)
+        stop = tile.start + len(tile.token_rows)
+        output[tile.start : stop] = real.view(-1, output.shape[1])
     flat.observer.end_layer(module, output.view(tokens, heads, -1))
     if module is flat.last:
-        raise Finished
+        raise PassFinished
     return output.view(1, tokens, heads, -1).to(home), None
 
 
-def _parts(passages: int, groups: int, size: int, at_once: int | None) -> Iterator[Part]:
+def _parts(
+    passages: int, groups: int, size: int, weights_per_call: int | None
+) -> Iterator[TilePart]:
     """All of a rectangle in parts of about so many weights; one passage has ``size`` of them for
     each key/value head."""
-    of_passage = 1 if at_once is None else math.ceil(groups * size / at_once)
-    of_all = 1 if at_once is None else math.ceil(passages * groups * size / at_once)
+    of_passage = 1 if weights_per_call is None else math.ceil(groups * size / weights_per_call)
+    of_all = (
+        1 if weights_per_call is None else math.ceil(passages * groups * size / weights_per_call)
+    )
     together, heads = math.ceil(passages / of_all), math.ceil(groups / of_passage)
     corners = list(product(range(0, passages, together), range(0, groups, heads)))
     for passage, group in corners:
-        yield Part(
+        yield TilePart(
             slice(passage, min(passage + together, passages)),
             slice(group, min(group + heads, groups)),
             last=(passage, group) == corners[-1],
@@ -223,4 +240,4 @@ def _softmax(scores: Tensor, sinks: Tensor | None) -> Tensor:
 def register() -> None:
     """Make NAME known to transformers, with its mask function."""
     AttentionInterface.register(NAME, attend)
-    AttentionMaskInterface.register(NAME, keep_rule)
+    AttentionMaskInterface.register(NAME, keep_mask_rule)

@@ -18,42 +18,44 @@ from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from headprobe.batching.batches import Batcher, Chunk
 from headprobe.batching.layout import Block, Flat
-from headprobe.model.attention import Finished, Observer, Pass
-from headprobe.model.heads import HeadGrid
+from headprobe.model.attention import Observer, Pass, PassFinished
+from headprobe.model.heads import ObservedModel
 
-IN_CACHE = 1 << 18
+MAX_CPU_LOGITS = 1 << 18
 """So many logits lie in a CPU's cache, where there may be more of them."""
 
 
-def score(model: PreTrainedModel, found: Any, ids: Tensor, told: Tensor, logits: int) -> Tensor:
-    """The cross-entropy, in nats, of the tokens at the places ``told`` [M] of a run of ``ids`` [N],
-    given what the base model ``found``.
+def score(
+    model: PreTrainedModel, outputs: Any, ids: Tensor, scored_tokens: Tensor, logits: int
+) -> Tensor:
+    """The cross-entropy, in nats, of the tokens at the places ``scored_tokens`` [M] of a run of
+    ``ids`` [N], given what the base model ``outputs``.
 
     So many ``logits`` exist at a time: of some tokens for some words of the vocabulary, by these
     words' rows of the output layer; or for all words (of one token at least), where that is no
     plain matrix or the model's code its own. It is the model's own forward that makes them, and may
-    scale or cap each, with ``found`` in the place of what its base model would say.
+    scale or cap each, with ``outputs`` in the place of what its base model would say.
     """
     head = _plain_head(model)
     if head is None:
-        words = at_once = model.config.get_text_config().vocab_size
+        words = words_per_call = model.config.get_text_config().vocab_size
         rows = max(1, logits // words)
     else:
         words = len(head[1].weight)
-        room = min(logits, IN_CACHE) if ids.device.type == "cpu" else logits
-        rows = max(1, min(len(told), math.isqrt(room)))
-        at_once = room // rows
-    home = found.last_hidden_state.device  # the last layer's
+        room = min(logits, MAX_CPU_LOGITS) if ids.device.type == "cpu" else logits
+        rows = max(1, min(len(scored_tokens), math.isqrt(room)))
+        words_per_call = room // rows
+    home = outputs.last_hidden_state.device  # the last layer's
     nats, ids = torch.zeros((), device=home), ids.to(home)
-    for places in told.to(home).split(rows):
-        piece = replace(found, last_hidden_state=found.last_hidden_state[:, places - 1])
-        asked = ids[places]
-        own = torch.zeros_like(asked, dtype=torch.float32)
+    for places in scored_tokens.to(home).split(rows):
+        piece = replace(outputs, last_hidden_state=outputs.last_hidden_state[:, places - 1])
+        targets = ids[places]
+        own = torch.zeros_like(targets, dtype=torch.float32)
         total = torch.full_like(own, -math.inf)
-        for first in range(0, words, at_once):
-            some = _logits(model, piece, head, slice(first, first + at_once)).to(home)
+        for first in range(0, words, words_per_call):
+            some = _logits(model, piece, head, slice(first, first + words_per_call)).to(home)
             total = torch.logaddexp(total, some.logsumexp(-1))
-            place = asked - first
+            place = targets - first
             there = (place >= 0) & (place < some.shape[-1])
             place = place.clamp(0, some.shape[-1] - 1)
             own += torch.where(there, some.gather(-1, place[:, None])[:, 0], 0)
@@ -61,7 +63,7 @@ def score(model: PreTrainedModel, found: Any, ids: Tensor, told: Tensor, logits:
     return nats
 
 
-class _Answering(nn.Module):
+class _FixedOutput(nn.Module):
     """Stands where a module would be asked."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
@@ -69,7 +71,7 @@ class _Answering(nn.Module):
         self._answer = answer
 
     @property
-    def decoder(self) -> "_Answering":
+    def decoder(self) -> "_FixedOutput":
         """Some models (OPT) call this part of their base model and not all of it."""
         return self
 
@@ -78,19 +80,19 @@ class _Answering(nn.Module):
 
 
 def _logits(
-    model: PreTrainedModel, found: Any, head: tuple[str, nn.Linear] | None, words: slice
+    model: PreTrainedModel, outputs: Any, head: tuple[str, nn.Linear] | None, words: slice
 ) -> Tensor:
-    """[M, words] in float32, of what the base model ``found`` [1, M, E]; all words without a plain
-    ``head``. The model is left as it is, for others may pass through it."""
-    answering: dict[str, nn.Module] = {model.base_model_prefix: _Answering(lambda *_: found)}
+    """[M, words] in float32, of what the base model ``outputs`` [1, M, E]; all words without a
+    plain ``head``. The model is left as it is, for others may pass through it."""
+    answering: dict[str, nn.Module] = {model.base_model_prefix: _FixedOutput(lambda *_: outputs)}
     if head is not None:
         name, layer = head
         weight, bias = layer.weight[words], None if layer.bias is None else layer.bias[words]
-        answering[name] = _Answering(lambda hidden: F.linear(hidden, weight, bias))
+        answering[name] = _FixedOutput(lambda hidden: F.linear(hidden, weight, bias))
     other = copy(model)
     other.__dict__.pop("forward", None)  # accelerate's is the model's, not its copy's
     other._modules = {**model._modules, **answering}
-    hidden = found.last_hidden_state
+    hidden = outputs.last_hidden_state
     asked = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
     logits: Tensor = other(input_ids=asked, use_cache=False).logits[0]
     return logits.float()
@@ -119,7 +121,7 @@ class PassObserver(Observer):
 
 
 def run_chunk(
-    grid: HeadGrid,
+    observed: ObservedModel,
     batcher: Batcher,
     blocks: Sequence[Block],
     observer: PassObserver,
@@ -135,22 +137,22 @@ def run_chunk(
     with torch.inference_mode():
         observer.begin(chunk)
         if logits is None:
-            observe_flat(grid, chunk.flat, observer)
+            observe_flat(observed, chunk.flat, observer)
             observer.end()
             return 0.0
-        found = run_flat(grid.model.base_model, chunk.flat, observer, None)
+        outputs = run_flat(observed.model.base_model, chunk.flat, observer, None)
         observer.end()  # others may wait for it
-        nats = score(grid.model, found, chunk.flat.token_ids[0], chunk.told, logits)
+        nats = score(observed.model, outputs, chunk.flat.token_ids[0], chunk.scored_tokens, logits)
     return float(nats) / math.log(2)
 
 
-def observe_flat(grid: HeadGrid, flat: Flat, observer: Observer) -> None:
+def observe_flat(observed: ObservedModel, flat: Flat, observer: Observer) -> None:
     """One pass of the base model, up to the last layer's attention."""
-    with torch.inference_mode(), suppress(Finished):
-        run_flat(grid.model.base_model, flat, observer, grid.layers[-1].module)
+    with torch.inference_mode(), suppress(PassFinished):
+        run_flat(observed.model.base_model, flat, observer, observed.layers[-1].module)
 
 
 def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module | None) -> Any:
-    """What ``model`` makes of a flat run; ``Finished`` after the attention of ``last``."""
-    with Pass(flat.rectangles, observer, last).running():
+    """What ``model`` makes of a flat run; ``PassFinished`` after the attention of ``last``."""
+    with Pass(flat.tiles, observer, last).running():
         return model(input_ids=flat.token_ids, position_ids=flat.positions, use_cache=False)

@@ -12,8 +12,8 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from headprobe.model.attention import RUNNING
-from headprobe.model.devices import home
-from headprobe.model.verify import HALF_DIFFERENCE, Witness, prove, refusal
+from headprobe.model.devices import input_device
+from headprobe.model.verify import HALF_TOLERANCE, CaptureCheck, refusal, verify_capture
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Layer:
     output: nn.Module
     norm_map: Tensor
 
-    def loudness(self, value: Tensor) -> Tensor:
+    def value_norm(self, value: Tensor) -> Tensor:
         """[N, H]: the norm after ``W_O`` of values [N, G, V], as each head reads them."""
         maps = self.norm_map.unflatten(0, (value.shape[1], -1)).transpose(1, 2).flatten(2)
         written = torch.bmm(value.float().transpose(0, 1), maps)
@@ -53,7 +53,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class HeadGrid:
+class ObservedModel:
     """A causal language model whose every head can be observed.
 
     ``n_heads`` query heads in each layer read ``n_kv_heads`` key/value heads; ``head_dim`` is that
@@ -80,7 +80,7 @@ class HeadGrid:
         return self.device, *sorted(others, key=str)
 
     @cached_property
-    def keeps_nothing(self) -> bool:
+    def is_stateless(self) -> bool:
         """Whether passes leave the model as it is, so that several may run at once: not where
         weights come and go (accelerate's hooks), nor where positions are scaled by the longest
         sequence of the pass; and what a checkpoint's own code or that of a quantisation library
@@ -113,15 +113,15 @@ def _rope_types(module: nn.Module) -> set[str]:
     return set(found.values()) if isinstance(found, dict) else {str(found)}
 
 
-def observe_heads(model: PreTrainedModel, where: str, ids: Tensor) -> HeadGrid:
+def observe_model(model: PreTrainedModel, where: str, ids: Tensor) -> ObservedModel:
     """Switch the model to the observing attention function, once it is proved (``model.verify``) on
     ``ids`` [T]; HeadprobeError for a model that cannot be measured rightly."""
-    witness = prove(model, where, ids.to(home(model)))
-    heads, groups, width = witness.shapes[0]
-    layers = _layers(witness, where)
+    check = verify_capture(model, where, ids.to(input_device(model)))
+    heads, groups, width = check.shapes[0]
+    layers = _layers(check, where)
     for layer in layers:
         layer.block.register_forward_pre_hook(_tell_residual(layer.index), with_kwargs=True)
-    return HeadGrid(model, layers, heads, groups, width, witness.learned_sinks)
+    return ObservedModel(model, layers, heads, groups, width, check.learned_sinks)
 
 
 def _tell_residual(layer: int) -> Callable[..., None]:
@@ -135,16 +135,16 @@ def _tell_residual(layer: int) -> Callable[..., None]:
     return hook
 
 
-def _layers(witness: Witness, where: str) -> tuple[Layer, ...]:
+def _layers(check: CaptureCheck, where: str) -> tuple[Layer, ...]:
     layers = []
-    for index, module in enumerate(witness.modules):
-        output = witness.projections[module]
-        heads, _, width = witness.shapes[0]
+    for index, module in enumerate(check.modules):
+        output = check.projections[module]
+        heads, _, width = check.shapes[0]
         output_map = _output_map(output, heads, width)
-        _check_matrix(where, output, output_map, witness.outputs[module])
+        _check_matrix(where, output, output_map, check.outputs[module])
         triangle = torch.linalg.qr(output_map.transpose(1, 2).cpu(), mode="r").R
-        norm_map = triangle.transpose(1, 2).contiguous().to(witness.outputs[module].device)
-        layers.append(Layer(index, module, witness.blocks[module], output, norm_map))
+        norm_map = triangle.transpose(1, 2).contiguous().to(check.outputs[module].device)
+        layers.append(Layer(index, module, check.blocks[module], output, norm_map))
     return tuple(layers)
 
 
@@ -159,7 +159,7 @@ def _check_matrix(where: str, output: nn.Module, output_map: Tensor, heads: Tens
     expected = given.float() @ output_map.flatten(0, 1).to(given.device)
     apart = (made.to(given.device) - expected).norm() / expected.norm()
     one_to_one = int(output_map.count_nonzero()) <= output_map.shape[-1]
-    if one_to_one or not float(apart) <= HALF_DIFFERENCE:  # quantised ones may round their input
+    if one_to_one or not float(apart) <= HALF_TOLERANCE:  # quantised ones may round their input
         what = f"{type(output).__name__}, which takes its heads' outputs, is no linear projection"
         raise refusal(where, what)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.devices import home
+from headprobe.model.devices import input_device
 
 REMEDY = "Save it with save_pretrained (the tokenizer, too) and name the folder"
 
@@ -66,7 +66,7 @@ class InMemoryModel:
 
     def device(self, requested: str) -> torch.device:
         """Where it is; HeadprobeError where another device is requested."""
-        device = home(self.model)
+        device = input_device(self.model)
         if requested != "auto" and torch.device(requested).type != device.type:
             raise HeadprobeError(
                 f"device={requested!r}",

@@ -34,7 +34,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
 from headprobe.model.configuration import check_raw, check_sizes
-from headprobe.model.devices import room_beside, tell_places
+from headprobe.model.devices import describe_placement, weight_memory
 from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load_errors import friendly_load_errors
@@ -49,7 +49,7 @@ _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
 
 
 @dataclass(frozen=True)
-class Source:
+class CheckpointSource:
     """Where a checkpoint comes from: a Hub id (with a revision), a folder, a GGUF file, or the
     package. ``gguf`` names a GGUF file inside the folder or Hub repository ``name``; without
     ``gguf_cache`` GGUF files are loaded as they are, without a converted copy."""
@@ -116,7 +116,7 @@ class Source:
         path = self._local_gguf
         wanted = self.gguf or ""
         if path is None:
-            with friendly_load_errors(self.name), quietly():
+            with friendly_load_errors(self.name), quiet_libraries():
                 found = cached_file(
                     self.name,
                     wanted,
@@ -147,7 +147,7 @@ class Source:
         return str(self.folder or self.name)
 
 
-def check_source(source: Source) -> None:
+def check_source(source: CheckpointSource) -> None:
     """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
     if not source.name.strip():
         raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
@@ -195,7 +195,7 @@ def check_source(source: Source) -> None:
         )
 
 
-def _check_gguf_option(source: Source) -> None:
+def _check_gguf_option(source: CheckpointSource) -> None:
     """HeadprobeError where ``--gguf`` names no GGUF file inside the folder."""
     folder, where = source.folder, f"--gguf {source.gguf}"
     if folder is None:
@@ -209,7 +209,7 @@ def _check_gguf_option(source: Source) -> None:
         raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
 
 
-def load_config(source: Source) -> Any:
+def load_config(source: CheckpointSource) -> Any:
     """The text decoder's configuration; HeadprobeError for what is not one, and where the weights
     are quantised in a way that cannot be read here. ``source`` has its adapter resolved."""
     try:
@@ -218,16 +218,16 @@ def load_config(source: Source) -> Any:
         raise (base_is_missing(source, error) if source.base_of_adapter else error) from error
 
 
-def _load_config(source: Source) -> Any:
+def _load_config(source: CheckpointSource) -> Any:
     if source.in_memory is not None:
         config: Any = deepcopy(source.in_memory.model.config)
     else:
         check_source(source)
-        with reading(source), friendly_load_errors(source.name), quietly():
+        with reading(source), friendly_load_errors(source.name), quiet_libraries():
             place, options = _text_place(source)
             raw, _ = PreTrainedConfig.get_config_dict(place, **options)
         check_raw(source.name, raw)
-        with reading(source), friendly_load_errors(source.name), quietly():
+        with reading(source), friendly_load_errors(source.name), quiet_libraries():
             config = AutoConfig.from_pretrained(place, attn_implementation=ATTENTION, **options)
             text = config.get_text_config()
         check_sizes(source.name, text)
@@ -241,7 +241,7 @@ def _load_config(source: Source) -> Any:
     return config
 
 
-def load_encoder(source: Source) -> Encoder:
+def load_encoder(source: CheckpointSource) -> Encoder:
     """The tokenizer, which must be a fast one; of a model in memory a copy."""
     if source.in_memory is not None:
         with friendly_load_errors(source.name, "its tokenizer cannot be copied"):
@@ -262,7 +262,7 @@ def load_encoder(source: Source) -> Encoder:
     with (
         reading(source),
         friendly_load_errors(source.name, "its tokenizer cannot be loaded"),
-        quietly(),
+        quiet_libraries(),
         hold_back_panics(),
     ):
         place, options = _text_place(source)
@@ -277,13 +277,13 @@ SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")
 they do not know."""
 
 
-def _text_place(source: Source) -> tuple[str, dict[str, Any]]:
+def _text_place(source: CheckpointSource) -> tuple[str, dict[str, Any]]:
     """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
     file = source.gguf_file
     return (source.place, source.options) if file is None else file.text_place()
 
 
-def reading(source: Source) -> AbstractContextManager[None]:
+def reading(source: CheckpointSource) -> AbstractContextManager[None]:
     """Explains what goes wrong while a GGUF file is read; nothing for other sources."""
     file = source.gguf_file
     return nullcontext() if file is None else file.loading()
@@ -300,10 +300,10 @@ def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
         )
 
 
-def choose_device(asked: str, rank: int | None = None) -> torch.device:
+def choose_device(requested: str, rank: int | None = None) -> torch.device:
     """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for. Of several
     processes on one machine number ``rank`` has its own CUDA device."""
-    if asked in ("auto", "cuda") and torch.cuda.is_available():
+    if requested in ("auto", "cuda") and torch.cuda.is_available():
         there = torch.cuda.device_count()
         if rank is not None and rank >= there:
             raise HeadprobeError(
@@ -312,20 +312,20 @@ def choose_device(asked: str, rank: int | None = None) -> torch.device:
                 f"Start torchrun with --nproc-per-node {there}, or add --device cpu",
             )
         return torch.device("cuda") if rank is None else torch.device("cuda", rank)
-    if asked == "auto":
+    if requested == "auto":
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
-        device = torch.device(asked)
+        device = torch.device(requested)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise HeadprobeError(
-            f"--device {asked}", "no such device here", "Try --device auto or --device cpu"
+            f"--device {requested}", "no such device here", "Try --device auto or --device cpu"
         ) from error
     return device
 
 
 def load_model(
-    source: Source,
+    source: CheckpointSource,
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
@@ -340,13 +340,13 @@ def load_model(
     file = source.gguf_file
     if file is None:
         weight_files(source, config)  # refuses names that lead out of the checkpoint
-    with reading(source), friendly_load_errors(source.name), quietly(), hold_back_chatter():
+    with reading(source), friendly_load_errors(source.name), quiet_libraries(), hold_back_chatter():
         place, options = (
             (source.place, source.options)
             if file is None
             else file.weights_place(config, dtype, warn)
         )
-        room = room_beside(config, device, dtype) if spread else None
+        room = weight_memory(config, device, dtype) if spread else None
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             place,
             config=config,
@@ -361,7 +361,7 @@ def load_model(
     model, report = loaded
     if file is not None:
         forget_blocks(model)
-    if room is not None and (told := tell_places(model, source.name, device)):
+    if room is not None and (told := describe_placement(model, source.name, device)):
         warn(told)
     missing = sorted(report["missing_keys"])
     if missing:
@@ -385,7 +385,7 @@ def load_model(
 
 @contextmanager
 def open_model(
-    source: Source,
+    source: CheckpointSource,
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
@@ -431,7 +431,7 @@ def offload_folder() -> str:
     return folder.name
 
 
-def hash_weights(source: Source, config: Any) -> str:
+def hash_weights(source: CheckpointSource, config: Any) -> str:
     """SHA-256 over the checkpoint's weight files, each by name and content, in order of name; of a
     GGUF file's own bytes."""
     if (file := source.gguf_file) is not None:
@@ -443,7 +443,7 @@ def hash_weights(source: Source, config: Any) -> str:
     return digest.hexdigest()
 
 
-def weight_files(source: Source, config: Any) -> list[Path]:
+def weight_files(source: CheckpointSource, config: Any) -> list[Path]:
     """The files on this machine that transformers takes the weights from: the one that the
     configuration names (``transformers_weights``), else safetensors before pickles, and a whole
     file before shards; then those that the configuration's class adds.
@@ -463,17 +463,17 @@ def weight_files(source: Source, config: Any) -> list[Path]:
     for stem in stems:
         _check_inside(source, "config.json", stem)
         suffix = "" if named is not None else ".index.json"
-        whole, index = _stored(source, stem), _stored(source, f"{stem}{suffix}")
+        whole, index = _cached_file(source, stem), _cached_file(source, f"{stem}{suffix}")
         if whole is not None and not stem.endswith(".index.json"):
             return [whole, *_extra_files(source, config)]
         if index is not None:
-            files = [_stored(source, shard) for shard in _shards(source, index)]
+            files = [_cached_file(source, shard) for shard in _shards(source, index)]
             present = [path for path in files if path is not None]
             return [*present, *_extra_files(source, config)]
     return []
 
 
-def _shards(source: Source, index: Path) -> list[str]:
+def _shards(source: CheckpointSource, index: Path) -> list[str]:
     """The files that an index names, each once."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
@@ -486,7 +486,7 @@ def _shards(source: Source, index: Path) -> list[str]:
     return sorted(names)
 
 
-def _check_inside(source: Source, where: str, name: object) -> None:
+def _check_inside(source: CheckpointSource, where: str, name: object) -> None:
     """HeadprobeError unless the name is of a file within the checkpoint."""
     path = PurePath(name) if isinstance(name, str) else None
     if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
@@ -497,14 +497,14 @@ def _check_inside(source: Source, where: str, name: object) -> None:
         )
 
 
-def _extra_files(source: Source, config: Any) -> list[Path]:
+def _extra_files(source: CheckpointSource, config: Any) -> list[Path]:
     names = getattr(type(config), "extra_files", ())
-    return [path for name in names if (path := _stored(source, name)) is not None]
+    return [path for name in names if (path := _cached_file(source, name)) is not None]
 
 
-def _stored(source: Source, name: str) -> Path | None:
+def _cached_file(source: CheckpointSource, name: str) -> Path | None:
     """A file of the checkpoint on this machine."""
-    found = cached_file(
+    path = cached_file(
         source.place,
         name,
         revision=source.revision,
@@ -512,7 +512,7 @@ def _stored(source: Source, name: str) -> Path | None:
         _raise_exceptions_for_missing_entries=False,
         _raise_exceptions_for_connection_errors=False,
     )
-    return None if found is None else Path(found)
+    return None if path is None else Path(path)
 
 
 _TALKATIVE = (
@@ -527,7 +527,7 @@ _TALKATIVE = (
 
 
 @contextmanager
-def quietly() -> Iterator[None]:
+def quiet_libraries() -> Iterator[None]:
     """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
     level = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()

@@ -7,13 +7,13 @@ import torch
 from accelerate import dispatch_model, infer_auto_device_map
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from headprobe.model.devices import room_beside
-from headprobe.model.load import ATTENTION, Source, offload_folder, quietly
+from headprobe.model.devices import weight_memory
+from headprobe.model.load import ATTENTION, CheckpointSource, offload_folder, quiet_libraries
 from headprobe.model.load_errors import friendly_load_errors
 
 
 def build_twin(
-    source: Source,
+    source: CheckpointSource,
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
@@ -26,12 +26,12 @@ def build_twin(
     The same seed gives the same weights on the same kind of device; the generators of others stay
     as they are. ``spread`` as for ``load_model``.
     """
-    room = room_beside(config, device, dtype) if spread else None
+    room = weight_memory(config, device, dtype) if spread else None
     place = device if room is None else torch.device("cpu")
     devices = [device] if device.type == "cuda" else []
     with (
         friendly_load_errors(source.name, "no twin of it can be built"),
-        quietly(),
+        quiet_libraries(),
         torch.random.fork_rng(devices),
         place,
     ):

@@ -12,19 +12,19 @@ from transformers import PreTrainedModel
 
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import NAME, Observer, Part, Pass, register
+from headprobe.model.attention import NAME, Observer, Pass, TilePart, register
 
-ROW_SUM = 1e-3
+ROW_SUM_TOLERANCE = 1e-3
 """Rows sum to one this closely; probabilities are float32 whatever the model is in."""
 
-DIFFERENCE = {torch.float64: 1e-6, torch.float32: 1e-3}
+TOLERANCE = {torch.float64: 1e-6, torch.float32: 1e-3}
 """Relative difference that a layer's heads may show against eager attention ..."""
 
-HALF_DIFFERENCE = 0.05
+HALF_TOLERANCE = 0.05
 """... and in half precision, where transformers rounds its probabilities."""
 
 
-class Witness(Observer):
+class CaptureCheck(Observer):
     """Notes every call of the attention function."""
 
     def __init__(self) -> None:
@@ -34,13 +34,13 @@ class Witness(Observer):
         self.projections: dict[nn.Module, nn.Module] = {}
         self.returned: set[nn.Module] = set()
         self.blocks: dict[nn.Module, nn.Module] = {}
-        self.future = 0.0
+        self.later_weight = 0.0
         self.row_low, self.row_high = 1.0, 1.0
 
     @property
     def learned_sinks(self) -> bool:
         """Rows sum to less than one by design."""
-        return self.row_low < 1 - ROW_SUM
+        return self.row_low < 1 - ROW_SUM_TOLERANCE
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         self.modules.append(module)
@@ -49,13 +49,13 @@ class Witness(Observer):
     def attended(
         self,
         number: int,  # noqa: ARG002
-        part: Part,  # noqa: ARG002
+        part: TilePart,  # noqa: ARG002
         weights: Tensor,
         scores: Tensor,  # noqa: ARG002
     ) -> None:
         keys, rows = weights.shape[2] - 1, weights.shape[4]
         later = weights[:, :, :keys].transpose(2, 3).tril(rows - keys - 1)
-        self.future = max(self.future, float(later.max()))
+        self.later_weight = max(self.later_weight, float(later.max()))
         sums = weights.sum(2)
         self.row_low = min(self.row_low, float(sums.min()))
         self.row_high = max(self.row_high, float(sums.max()))
@@ -86,7 +86,7 @@ class Witness(Observer):
             self.returned.update([module] if same else [])
 
 
-def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
+def verify_capture(model: PreTrainedModel, where: str, ids: Tensor) -> CaptureCheck:
     """Switch the model to the observing attention function and check it on ``ids`` [T].
 
     The model runs twice: with transformers' eager attention on the passage, and observed, in one
@@ -103,8 +103,8 @@ def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
 
     HeadprobeError where any of this fails.
     """
-    witness = Witness()
-    own, seen = _Record(model), _Record(model, witness)
+    check = CaptureCheck()
+    own, seen = _LayerRecord(model), _LayerRecord(model, check)
     register()
     tokens, some = ids.cpu().numpy(), -(-len(ids) // 3)
     blocks = [
@@ -119,7 +119,7 @@ def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
                 model.base_model(input_ids=ids[None], use_cache=False)
             model.set_attn_implementation(NAME)
             instead = own.layer_inputs(flat.positions[0])
-            observing = Pass(flat.rectangles, witness, None).running()
+            observing = Pass(flat.tiles, check, None).running()
             with seen.recording(instead), observing:
                 found = model.base_model(
                     input_ids=flat.token_ids, position_ids=flat.positions, use_cache=False
@@ -128,20 +128,20 @@ def prove(model: PreTrainedModel, where: str, ids: Tensor) -> Witness:
             raise refusal(where, "its attention cannot be observed") from error
     if not hasattr(found, "last_hidden_state"):
         raise refusal(where, "its decoder is not set apart from what predicts words")
-    _check_calls(model, where, witness)
-    _check_projections(where, witness)
-    _check_blocks(model, where, witness, seen)
-    _check_heads(where, witness, own, seen, flat.positions[0])
+    _check_calls(model, where, check)
+    _check_projections(where, check)
+    _check_blocks(model, where, check, seen)
+    _check_heads(where, check, own, seen, flat.positions[0])
     _check_passages(where, own, seen, flat.positions[0], found.last_hidden_state)
-    return witness
+    return check
 
 
-class _Record:
+class _LayerRecord:
     """What the modules of a model were given in one pass."""
 
-    def __init__(self, model: PreTrainedModel, witness: Witness | None = None) -> None:
+    def __init__(self, model: PreTrainedModel, check: CaptureCheck | None = None) -> None:
         self._modules = list(model.base_model.modules())
-        self._witness = witness
+        self._witness = check
         self.inputs: dict[nn.Module, Tensor] = {}
 
     def layer_inputs(self, places: Tensor | None = None) -> dict[nn.Module, Tensor]:
@@ -196,9 +196,9 @@ def _is_numbered(module: nn.Module) -> bool:
     return isinstance(getattr(module, "layer_idx", None), int)
 
 
-def _check_calls(model: PreTrainedModel, where: str, witness: Witness) -> None:
+def _check_calls(model: PreTrainedModel, where: str, check: CaptureCheck) -> None:
     expected = list(range(model.config.get_text_config().num_hidden_layers))
-    called = [getattr(module, "layer_idx", None) for module in witness.modules]
+    called = [getattr(module, "layer_idx", None) for module in check.modules]
     if not called:
         raise refusal(where, "none of its layers attends through transformers' functions")
     if None in called:
@@ -207,32 +207,34 @@ def _check_calls(model: PreTrainedModel, where: str, witness: Witness) -> None:
         raise refusal(
             where, f"{len(called)} of its {len(expected)} layers attend, not each once in turn"
         )
-    if witness.future > 0:
+    if check.later_weight > 0:
         raise refusal(where, "its attention looks at later tokens, as an encoder's does")
-    if len(set(witness.shapes)) > 1:
+    if len(set(check.shapes)) > 1:
         raise refusal(where, "its layers differ in their number or size of heads")
-    learned = any(getattr(module, "sinks", None) is not None for module in witness.modules)
-    if witness.row_high > 1 + ROW_SUM or (witness.learned_sinks and not learned):
+    learned = any(getattr(module, "sinks", None) is not None for module in check.modules)
+    if check.row_high > 1 + ROW_SUM_TOLERANCE or (check.learned_sinks and not learned):
         raise refusal(where, "its attention rows do not sum to one")
 
 
-def _check_projections(where: str, witness: Witness) -> None:
-    for module in witness.modules:
-        projection = witness.projections.get(module)
+def _check_projections(where: str, check: CaptureCheck) -> None:
+    for module in check.modules:
+        projection = check.projections.get(module)
         if projection is None:
             what = "its heads' outputs are changed (gated, say) before they are projected"
             raise refusal(where, what)
         if projection not in set(module.modules()):
             raise refusal(where, "its heads' outputs are projected outside of attention modules")
-        if module not in witness.returned:
+        if module not in check.returned:
             what = f"{type(projection).__name__} is not all that follows its heads in attention"
             raise refusal(where, what)
 
 
-def _check_blocks(model: PreTrainedModel, where: str, witness: Witness, seen: _Record) -> None:
+def _check_blocks(
+    model: PreTrainedModel, where: str, check: CaptureCheck, seen: _LayerRecord
+) -> None:
     names = {module: name for name, module in model.named_modules()}
-    for module in witness.modules:
-        block = witness.blocks[module] = _block_of(model, names[module])
+    for module in check.modules:
+        block = check.blocks[module] = _block_of(model, names[module])
         given = seen.inputs.get(block)
         if given is None or given.ndim != 3:
             raise refusal(where, f"the residual stream does not pass through {names[block]}")
@@ -247,9 +249,11 @@ def _block_of(model: PreTrainedModel, name: str) -> nn.Module:
     return model.get_submodule(".".join(parts[:-1]))
 
 
-def _check_heads(where: str, witness: Witness, own: _Record, seen: _Record, places: Tensor) -> None:
-    for module in witness.modules:
-        projection = witness.projections[module]
+def _check_heads(
+    where: str, check: CaptureCheck, own: _LayerRecord, seen: _LayerRecord, places: Tensor
+) -> None:
+    for module in check.modules:
+        projection = check.projections[module]
         if projection not in own.inputs:
             raise refusal(where, "its eager attention joins heads in another way")
         joined, expected = seen.inputs[projection], own.inputs[projection]
@@ -261,7 +265,9 @@ def _check_heads(where: str, witness: Witness, own: _Record, seen: _Record, plac
             raise refusal(where, f"observing it changes layer {module.layer_idx} by {apart:.0e}")
 
 
-def _check_passages(where: str, own: _Record, seen: _Record, places: Tensor, last: Tensor) -> None:
+def _check_passages(
+    where: str, own: _LayerRecord, seen: _LayerRecord, places: Tensor, last: Tensor
+) -> None:
     """The first numbered module is given what eager attention's was given; and the first tokens of
     passages, which see nothing but themselves, are the same in every layer of the flat run. One
     that differs may have met another expert, for rounding differs."""
@@ -284,7 +290,7 @@ def _difference(tensor: Tensor, expected: Tensor) -> float:
 
 
 def _tolerance(tensor: Tensor) -> float:
-    return DIFFERENCE.get(tensor.dtype, HALF_DIFFERENCE)
+    return TOLERANCE.get(tensor.dtype, HALF_TOLERANCE)
 
 
 def refusal(where: str, what: str) -> HeadprobeError:

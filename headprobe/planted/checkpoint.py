@@ -17,8 +17,8 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from headprobe.planted.heads import CONTENT, DECAYS, PREVIOUS, RANDOM, SINKS, Plan, repeated
-from headprobe.planted.weights import Shape, build_model, build_random_model, embed
+from headprobe.planted.heads import CONTENT, DECAYS, PREVIOUS, RANDOM, SINKS, PlannedHead, repeated
+from headprobe.planted.weights import CheckpointShape, build_model, build_random_model, embed
 from headprobe.planted.words import Lexeme
 
 
@@ -27,7 +27,7 @@ class Case:
     """A checkpoint to build. ``adds_start``: its tokenizer puts a start token before a text. With
     ``spread`` nothing is planted: its weights are drawn at random, with this standard deviation."""
 
-    shape: Shape
+    shape: CheckpointShape
     adds_start: bool
     seed: int
     spread: float | None = None
@@ -42,16 +42,16 @@ class Case:
 
 
 _PLANTED = (
-    (Shape(3, 8, 8, 32), True),
-    (Shape(4, 8, 4, 24), False),
-    (Shape(6, 4, 2, 48), True),
-    (Shape(2, 16, 16, 24), False),
-    (Shape(8, 4, 1, 40), True),
-    (Shape(4, 6, 6, 32), False),
-    (Shape(2, 12, 6, 64), True),
+    (CheckpointShape(3, 8, 8, 32), True),
+    (CheckpointShape(4, 8, 4, 24), False),
+    (CheckpointShape(6, 4, 2, 48), True),
+    (CheckpointShape(2, 16, 16, 24), False),
+    (CheckpointShape(8, 4, 1, 40), True),
+    (CheckpointShape(4, 6, 6, 32), False),
+    (CheckpointShape(2, 12, 6, 64), True),
 )
 
-_RANDOM = (Shape(3, 4, 4, 16), Shape(2, 8, 2, 32), Shape(4, 6, 1, 24))
+_RANDOM = (CheckpointShape(3, 4, 4, 16), CheckpointShape(2, 8, 2, 32), CheckpointShape(4, 6, 1, 24))
 
 _SPREADS = (0.02, 0.1, 0.3)
 
@@ -90,7 +90,7 @@ _SINK_SHARE = 1 / 3
 _ATTEMPTS = 1000
 
 
-def draw_seats(shape: Shape, rng: Random) -> Mapping[Seat, Plan]:
+def draw_seats(shape: CheckpointShape, rng: Random) -> Mapping[Seat, PlannedHead]:
     """A plan for every seat: each content head, two repeaters of different ones, each head that is
     blind to content, and random heads in the groups that are left.
 
@@ -101,16 +101,16 @@ def draw_seats(shape: Shape, rng: Random) -> Mapping[Seat, Plan]:
     for _ in range(_ATTEMPTS):
         seats = _attempt(shape, rng)
         if seats and _fits(shape, seats):
-            return _voiced(seats)
+            return _with_directions(seats)
     raise ValueError(f"{shape} has no room for the planted heads")
 
 
-def _attempt(shape: Shape, rng: Random) -> dict[Seat, Plan]:
+def _attempt(shape: CheckpointShape, rng: Random) -> dict[Seat, PlannedHead]:
     first, second = rng.sample(sorted(CONTENT), 2)
     sharing = [*CONTENT.values(), repeated(CONTENT[first], 1), repeated(CONTENT[second], RESCALED)]
     groups = [(layer, group) for layer in range(shape.layers) for group in range(shape.groups)]
     rng.shuffle(groups)
-    members: dict[tuple[int, int], list[Plan]] = {}
+    members: dict[tuple[int, int], list[PlannedHead]] = {}
     for plan in sharing:
         room = [
             group
@@ -141,7 +141,7 @@ def _attempt(shape: Shape, rng: Random) -> dict[Seat, Plan]:
     }
 
 
-def _fits(shape: Shape, seats: Mapping[Seat, Plan]) -> bool:
+def _fits(shape: CheckpointShape, seats: Mapping[Seat, PlannedHead]) -> bool:
     writer = [layer for (layer, _), plan in seats.items() if plan.writes == "previous"]
     readers = [layer for (layer, _), plan in seats.items() if plan.key == "previous"]
     asleep = Counter(layer for (layer, _), plan in seats.items() if plan.sink and not plan.key)
@@ -152,13 +152,13 @@ def _fits(shape: Shape, seats: Mapping[Seat, Plan]) -> bool:
     )
 
 
-def _voiced(seats: Mapping[Seat, Plan]) -> dict[Seat, Plan]:
+def _with_directions(seats: Mapping[Seat, PlannedHead]) -> dict[Seat, PlannedHead]:
     """Each head writes in a direction of its own, but repeaters in their original's."""
     names = sorted(CONTENT)
     return {
         (layer, head): replace(
             plan,
-            voice=names.index(plan.repeats or plan.name)
+            direction_seed=names.index(plan.repeats or plan.name)
             if plan.key
             else len(names) + layer * 1000 + head,
         )
@@ -226,7 +226,7 @@ IN_PIECES = 0.9
 """Share of the words that can be split which are."""
 
 
-def plant(folder: Path, case: Case, lexicon: Sequence[Lexeme]) -> Mapping[Seat, Plan]:
+def plant(folder: Path, case: Case, lexicon: Sequence[Lexeme]) -> Mapping[Seat, PlannedHead]:
     """Write a checkpoint with all kinds of heads on seats drawn by the case's seed; who sits where.
     Of a case with random weights nobody sits anywhere."""
     forms = [word.form for word in lexicon]

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headprobe.planted.heads import Plan
+from headprobe.planted.heads import PlannedHead
 from headprobe.planted.words import CASES, PRONOUNS, Lexeme
 
 CONSTANT_SIZE = 40.0
@@ -110,7 +110,7 @@ _NOISE = 3.0
 
 
 @dataclass(frozen=True)
-class Shape:
+class CheckpointShape:
     """The size of a checkpoint; ``groups`` key/value heads a layer."""
 
     layers: int
@@ -156,9 +156,9 @@ class Shape:
 
 
 def build_model(
-    shape: Shape,
+    shape: CheckpointShape,
     embeddings: Tensor,
-    seats: Mapping[tuple[int, int], Plan],
+    seats: Mapping[tuple[int, int], PlannedHead],
     generator: torch.Generator,
 ) -> LlamaForCausalLM:
     """A model with ``embeddings`` [V, hidden] and the head planned for each (layer, head)."""
@@ -184,7 +184,9 @@ def build_model(
     return model
 
 
-def build_random_model(shape: Shape, vocabulary: int, spread: float, seed: int) -> LlamaForCausalLM:
+def build_random_model(
+    shape: CheckpointShape, vocabulary: int, spread: float, seed: int
+) -> LlamaForCausalLM:
     """A model with random weights of standard deviation ``spread``."""
     width = shape.heads * shape.head_dim
     config = _config(
@@ -201,7 +203,7 @@ def build_random_model(shape: Shape, vocabulary: int, spread: float, seed: int) 
     return model
 
 
-def _config(shape: Shape, vocabulary: int, **options: Any) -> LlamaConfig:
+def _config(shape: CheckpointShape, vocabulary: int, **options: Any) -> LlamaConfig:
     return LlamaConfig(
         vocab_size=vocabulary,
         num_hidden_layers=shape.layers,
@@ -227,7 +229,9 @@ class _Group:
     outputs: Tensor
 
 
-def _group(shape: Shape, plans: Sequence[Plan], generator: torch.Generator) -> _Group:
+def _group(
+    shape: CheckpointShape, plans: Sequence[PlannedHead], generator: torch.Generator
+) -> _Group:
     code = shape.layout.code
     turn = _orthonormal(shape.head_dim, len(code), generator)
     values = torch.zeros(shape.head_dim, shape.hidden)
@@ -248,7 +252,7 @@ def _group(shape: Shape, plans: Sequence[Plan], generator: torch.Generator) -> _
     )
 
 
-def _keys(shape: Shape, plan: Plan) -> Tensor:
+def _keys(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
     """[head_dim, hidden]: 1 in the pairs that read distance, and each feature in a slot of its own:
     the start, what the plan looks for, and what it shuns."""
     keys = torch.zeros(shape.head_dim, shape.hidden)
@@ -261,7 +265,7 @@ def _keys(shape: Shape, plan: Plan) -> Tensor:
     return keys
 
 
-def _queries(shape: Shape, plan: Plan) -> Tensor:
+def _queries(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
     """[head_dim, hidden]: what is asked of the keys of ``_keys``."""
     queries = torch.zeros(shape.head_dim, shape.hidden)
     constant, half = shape.layout.constant, shape.head_dim // 2
@@ -274,14 +278,14 @@ def _queries(shape: Shape, plan: Plan) -> Tensor:
     queries[shape.slots[0], constant] = plan.sink
     queries /= CONSTANT_SIZE
     size = CONSTANT_SIZE if plan.asks == "constant" else 1
-    asked = [(dimension, plan.content / size) for dimension in shape.feature(plan.asks)]
-    asked += [(dimension, -plan.content) for dimension in shape.feature(plan.shuns)]
-    for slot, (dimension, score) in zip(shape.slots[1:], asked, strict=False):
+    wanted = [(dimension, plan.content / size) for dimension in shape.feature(plan.asks)]
+    wanted += [(dimension, -plan.content) for dimension in shape.feature(plan.shuns)]
+    for slot, (dimension, score) in zip(shape.slots[1:], wanted, strict=False):
         queries[slot, dimension] = score
     return queries * sqrt(shape.head_dim)
 
 
-def _written(shape: Shape, plan: Plan) -> Tensor:
+def _written(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
     """[hidden, code]: what becomes of the codes that a head attends to."""
     layout = shape.layout
     written = torch.zeros(shape.hidden, len(layout.code))
@@ -289,18 +293,18 @@ def _written(shape: Shape, plan: Plan) -> Tensor:
         rows, onto = layout.previous, torch.eye(len(layout.code))
     else:
         rows = layout.scratch
-        voice = torch.Generator().manual_seed(plan.voice)
-        onto = _orthonormal(len(rows), len(layout.code), voice)
-    written[rows.start : rows.stop] = plan.loudness * onto
+        direction = torch.Generator().manual_seed(plan.direction_seed)
+        onto = _orthonormal(len(rows), len(layout.code), direction)
+    written[rows.start : rows.stop] = plan.output_scale * onto
     return written
 
 
-def _random(shape: Shape, generator: torch.Generator) -> Tensor:
+def _random(shape: CheckpointShape, generator: torch.Generator) -> Tensor:
     """[head_dim, hidden]: reads codes alone, so that it knows tokens but no class of words."""
     code = shape.layout.code
     weights = torch.zeros(shape.head_dim, shape.hidden)
-    drawn = torch.randn(shape.head_dim, len(code), generator=generator)
-    weights[:, code.start : code.stop] = sqrt(_NOISE) * drawn
+    noise = torch.randn(shape.head_dim, len(code), generator=generator)
+    weights[:, code.start : code.stop] = sqrt(_NOISE) * noise
     return weights
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headprobe.probes.catalog import read
+from headprobe.probes.catalog import read_documents
 from headprobe.probes.file import ProbeFile
 from headprobe.vocabulary import Skipped
 
@@ -69,7 +69,7 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
     agrees: dict[str, set[str]] = defaultdict(set)
     for file in files:
         pronouns = dict(_pronouns(file.path))
-        for document in read([file], _unheard):
+        for document in read_documents([file], _ignore_skipped):
             words = [word for sentence in document.sentences for word in sentence.words]
             for word in words:
                 upos[word.form][word.upos] += 1
@@ -115,7 +115,7 @@ def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
                 yield (document, entity), pronoun
 
 
-def _unheard(_: Skipped) -> None:
+def _ignore_skipped(_: Skipped) -> None:
     """A scan says what it left out."""
 
 

@@ -10,7 +10,15 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 from headprobe.probes.conllu import read_conllu
 from headprobe.probes.document import Document
-from headprobe.probes.file import Advance, Note, ProbeFile, Reader, keep_still, nearest, reading
+from headprobe.probes.file import (
+    AdvanceCallback,
+    ProbeFile,
+    Reader,
+    SkipCallback,
+    friendly_read_errors,
+    no_progress,
+    suggest_names,
+)
 from headprobe.probes.text import read_text
 from headprobe.probes.yaml import read_probe_set
 from headprobe.resources import configs_folder
@@ -35,22 +43,22 @@ READERS: dict[str, Reader] = {
 _PLAIN = ".txt"
 
 
-def resolve(names: Sequence[str]) -> tuple[ProbeFile, ...]:
+def find_probe_files(names: Sequence[str]) -> tuple[ProbeFile, ...]:
     """The files that names mean: built-in sets, files, folders; all built-in sets for no name.
 
     A folder stands for all files in it that can be read, sorted by path; plain text only where
     there is nothing annotated (a README.txt beside a treebank is no probe). Files named twice count
     once. Raises HeadprobeError where a name means nothing.
     """
-    found: dict[Path, ProbeFile] = {}
+    files: dict[Path, ProbeFile] = {}
     for name in names or builtin_files(READERS):
         for file in _files_of(name):
-            found.setdefault(file.path.resolve(), file)
-    return tuple(found.values())
+            files.setdefault(file.path.resolve(), file)
+    return tuple(files.values())
 
 
-def read(
-    files: Iterable[ProbeFile], note: Note, advance: Advance = keep_still
+def read_documents(
+    files: Iterable[ProbeFile], note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
     """The documents of files, one at a time, each with an id of its own.
 
@@ -79,7 +87,7 @@ def _renamed(document: Document, seen: dict[str, int]) -> Document:
 def _files_of(name: str) -> Iterator[ProbeFile]:
     builtin = builtin_files(READERS)
     path = Path(name)
-    with reading(path):
+    with friendly_read_errors(path):
         is_folder, is_file = bool(name) and path.is_dir(), path.is_file()
     if name in builtin:
         yield ProbeFile(builtin[name], name)
@@ -96,12 +104,12 @@ def _files_of(name: str) -> Iterator[ProbeFile]:
         raise HeadprobeError(
             f"probes {name!r}",
             "neither a built-in set nor a file or folder",
-            nearest(path.name, [*builtin, *beside]),
+            suggest_names(path.name, [*builtin, *beside]),
         )
 
 
 def _files_in(folder: Path) -> Iterator[ProbeFile]:
-    with reading(folder):
+    with friendly_read_errors(folder):
         paths = sorted(
             path
             for path in folder.rglob("*")
@@ -117,7 +125,7 @@ def _files_in(folder: Path) -> Iterator[ProbeFile]:
 
 
 def _names_in(folder: Path) -> list[str]:
-    with reading(folder):
+    with friendly_read_errors(folder):
         return sorted(
             path.name
             for path in folder.iterdir()

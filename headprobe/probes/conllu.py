@@ -26,8 +26,14 @@ from typing import NoReturn
 
 from headprobe.probes.corefud import DEFAULT_ORDER, MentionReader, field_order
 from headprobe.probes.declared import Text, declared_relation
-from headprobe.probes.document import Declared, Document, Sentence, Surface, Word
-from headprobe.probes.file import Advance, Note, ProbeFile, keep_still, nearest
+from headprobe.probes.document import DeclaredLink, Document, Sentence, Surface, Word
+from headprobe.probes.file import (
+    AdvanceCallback,
+    ProbeFile,
+    SkipCallback,
+    no_progress,
+    suggest_names,
+)
 from headprobe.vocabulary import Relation, Skipped
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -47,12 +53,12 @@ class Block:
     @cached_property
     def comments(self) -> Mapping[str, str | None]:
         """What stands after ``#``: keys with the values after ``=``, or None."""
-        found: dict[str, str | None] = {}
+        comments: dict[str, str | None] = {}
         for line in self.lines:
             if line[0] == "#":
                 key, equals, value = line[1:].partition("=")
-                found[key.strip()] = value.strip() if equals else None
-        return found
+                comments[key.strip()] = value.strip() if equals else None
+        return comments
 
     def declared_columns(self) -> tuple[str, ...] | None:
         """The columns, where a comment of CoNLL-U Plus declares them."""
@@ -68,11 +74,11 @@ class Block:
             )
         return columns
 
-    def rows(self, columns: Sequence[str], asked: Sequence[str]) -> Iterator[list[str]]:
-        """The cells of the columns ``asked`` of each row; ``_`` where there is no such column."""
+    def rows(self, columns: Sequence[str], wanted: Sequence[str]) -> Iterator[list[str]]:
+        """The cells of the columns ``wanted`` of each row; ``_`` where there is no such column."""
         width = len(columns)
         # a cell of its own, the last, stands for every column that is missing
-        places = [columns.index(name) if name in columns else width for name in asked]
+        places = [columns.index(name) if name in columns else width for name in wanted]
         row = -1
         for line in self.lines:
             if line[0] == "#":
@@ -100,7 +106,7 @@ class Block:
         return self.first_line + next(found, 0)
 
 
-def blocks(file: ProbeFile, advance: Advance) -> Iterator[Block]:
+def blocks(file: ProbeFile, advance: AdvanceCallback) -> Iterator[Block]:
     """The blocks of a file, which empty lines divide."""
     lines: list[str] = []
     number = 0
@@ -137,7 +143,7 @@ class LinkReader:
                 key, _, value = setting.partition(":")
                 if key not in _SETTINGS:
                     raise self._file.error(
-                        line, f"the setting {key[:40]!r} is unknown", nearest(key, _SETTINGS)
+                        line, f"the setting {key[:40]!r} is unknown", suggest_names(key, _SETTINGS)
                     )
                 found[key] = Text(value, line)
             self._settings[name] = found
@@ -145,7 +151,7 @@ class LinkReader:
 
     def read(
         self, links: str, query: int, words: Sequence[Word], first: int, line: int
-    ) -> Iterator[Declared]:
+    ) -> Iterator[DeclaredLink]:
         """The links of the ``query``-th of a sentence's words, in word indices of the document,
         where the sentence starts at ``first``.
 
@@ -177,14 +183,16 @@ class LinkReader:
                 )
             targets.setdefault(name, set()).add(first + target)
         for name, found in targets.items():
-            yield Declared(self._relation(Text(name, line)), first + query, tuple(sorted(found)))
+            yield DeclaredLink(
+                self._relation(Text(name, line)), first + query, tuple(sorted(found))
+            )
 
     def _relation(self, name: Text) -> Relation:
         if self._settings and name.text not in self._settings:
             raise self._file.error(
                 name.line,
                 f"the relation {name.text[:40]!r} is not declared",
-                f"{nearest(name.text, self._settings)}; or declare it, too: # {COMMENT}",
+                f"{suggest_names(name.text, self._settings)}; or declare it, too: # {COMMENT}",
             )
         settings = {"family": Text("user", name.line), **self._settings.get(name.text, {})}
         return declared_relation(self._file, name, settings)
@@ -192,7 +200,7 @@ class LinkReader:
 
 _DOMAIN_COMMENTS = ("meta::genre", "genre", "domain")
 
-_ASKED = ("id", "form", "upos", "head", "deprel", "misc")
+_COLUMNS_READ = ("id", "form", "upos", "head", "deprel", "misc")
 
 _INDEX = {str(number): number - 1 for number in range(1, 512)}
 """The IDs of most words there are, without a sign or leading zeros, as indices."""
@@ -200,7 +208,9 @@ _INDEX = {str(number): number - 1 for number in range(1, 512)}
 _ID = re.compile(r"(?P<first>0|[1-9]\d{0,8})(?:(?P<kind>[-.])(?P<second>[1-9]\d{0,8}))?", re.ASCII)
 
 
-def read_conllu(file: ProbeFile, note: Note, advance: Advance = keep_still) -> Iterator[Document]:
+def read_conllu(
+    file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
+) -> Iterator[Document]:
     """The documents of a CoNLL-U file, with the mentions of CorefUD's ``Entity=`` brackets and the
     links of ``Link=`` (``probes.conllu``).
 
@@ -243,7 +253,7 @@ class _Draft:
         self, file: ProbeFile, name: str, mentions: MentionReader, links: LinkReader
     ) -> None:
         self.file, self.name, self.mentions, self.links = file, name, mentions, links
-        self.declared: list[Declared] = []
+        self.declared: list[DeclaredLink] = []
         self.domain = self.template = self.source = ""
         self.sentences: list[Sentence] = []
         self.words = 0
@@ -253,7 +263,7 @@ class _Draft:
             self.domain = self.domain or comments.get(key) or ""
         self.template = self.template or comments.get("template") or ""
 
-    def add(self, rows: "_Rows", note: Note) -> None:
+    def add(self, rows: "_Rows", note: SkipCallback) -> None:
         block = rows.block
         source = self.file.at(block.first_line)
         nodes = [None if word is None else self.words + word for word in rows.nodes]
@@ -300,7 +310,7 @@ class _Rows:
         self.brackets: list[tuple[int, int, str]] = []
         self.links: list[tuple[int, int, str]] = []
         self.range_end = 0
-        rows = list(block.rows(columns, _ASKED))
+        rows = list(block.rows(columns, _COLUMNS_READ))
         self.length = sum(cells[0].isdigit() for cells in rows)
         for row, (name, form, upos, head, deprel, misc) in enumerate(rows):
             if not form:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headprobe.probes.document import Mention
-from headprobe.probes.file import Note
+from headprobe.probes.file import SkipCallback
 from headprobe.vocabulary import Skipped
 
 DEFAULT_ORDER = ("eid", "etype", "head", "other")
@@ -29,7 +29,7 @@ def field_order(comment: str) -> tuple[str, ...]:
 
 
 @dataclass(slots=True)
-class _Opened:
+class _OpenMention:
     """A mention, or the last opened part of one, that waits for its end."""
 
     entity: str
@@ -48,12 +48,12 @@ class MentionReader:
     counts where a field counts positions in a mention, but is no word of it.
     """
 
-    def __init__(self, order: Sequence[str], note: Note) -> None:
+    def __init__(self, order: Sequence[str], note: SkipCallback) -> None:
         self._order = tuple(order)
         self._note = note
         self._nodes: list[int | None] = []
-        self._open: dict[str, list[_Opened]] = {}
-        self._awaited: dict[str, list[_Opened]] = {}
+        self._open: dict[str, list[_OpenMention]] = {}
+        self._awaited: dict[str, list[_OpenMention]] = {}
         self._mentions: list[Mention] = []
 
     def add_nodes(self, nodes: Sequence[int | None]) -> int:
@@ -64,14 +64,14 @@ class MentionReader:
 
     def read(self, brackets: str, place: int, source: str) -> None:
         """Read the brackets of the node at ``place``, which stands at ``source`` (file:line)."""
-        for found in _BRACKETS.finditer(brackets):
-            if found["stray"] is not None:
-                self._skip(source, f"brackets {found['stray']!r} are malformed")
-            elif found["closes"] is not None:
-                self._close(found["closes"], place, source)
+        for bracket in _BRACKETS.finditer(brackets):
+            if bracket["stray"] is not None:
+                self._skip(source, f"brackets {bracket['stray']!r} are malformed")
+            elif bracket["closes"] is not None:
+                self._close(bracket["closes"], place, source)
             else:
-                key = self._open_bracket(found["opens"], place, source)
-                if key is not None and found["closed"]:
+                key = self._open_bracket(bracket["opens"], place, source)
+                if key is not None and bracket["closed"]:
                     self._close(key, place, source)
 
     def finish(self) -> tuple[Mention, ...]:
@@ -97,7 +97,7 @@ class MentionReader:
         if not key:
             self._skip(source, f"the bracket {text!r} names no entity")
             return None
-        opened = _Opened(key, place, fields, source)
+        opened = _OpenMention(key, place, fields, source)
         split = _PART.fullmatch(key)
         if split:
             opened.entity = split["entity"]
@@ -107,7 +107,7 @@ class MentionReader:
         self._open.setdefault(key, []).append(opened)
         return key
 
-    def _continue(self, opened: _Opened) -> bool:
+    def _continue(self, opened: _OpenMention) -> bool:
         """Join a later part to the latest mention whose next part it is."""
         waiting = self._awaited.get(opened.entity, [])
         for index in reversed(range(len(waiting))):
@@ -131,7 +131,7 @@ class MentionReader:
         else:
             self._complete(opened)
 
-    def _complete(self, opened: _Opened) -> None:
+    def _complete(self, opened: _OpenMention) -> None:
         nodes = [self._nodes[place] for place in opened.nodes]
         words = tuple(sorted({node for node in nodes if node is not None}))
         if not words:
@@ -140,7 +140,7 @@ class MentionReader:
         head = self._head(opened, nodes)
         self._mentions.append(Mention(opened.entity, words, words[-1] if head is None else head))
 
-    def _head(self, opened: _Opened, nodes: Sequence[int | None]) -> int | None:
+    def _head(self, opened: _OpenMention, nodes: Sequence[int | None]) -> int | None:
         """The declared head word (METHOD section 2); None where none is declared."""
         declared = opened.fields.get("minspan") or opened.fields.get("head")
         if not declared:

@@ -50,7 +50,7 @@ class Mention:
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
+class DeclaredLink:
     """A link that the probe file itself declares, in word indices of the document."""
 
     relation: Relation
@@ -71,7 +71,7 @@ class Document:
     sentences: tuple[Sentence, ...]
     source: str
     mentions: tuple[Mention, ...] = ()
-    declared: tuple[Declared, ...] = ()
+    declared: tuple[DeclaredLink, ...] = ()
     cluster: str = ""
     annotated: bool = True
 

@@ -16,10 +16,10 @@ from headprobe.errors import HeadprobeError
 from headprobe.probes.document import Document
 from headprobe.vocabulary import Skipped
 
-Note = Callable[[Skipped], None]
+SkipCallback = Callable[[Skipped], None]
 """Told of each thing that is left out."""
 
-Advance = Callable[[int], None]
+AdvanceCallback = Callable[[int], None]
 """Told how many more bytes have been read."""
 
 _REPORT_EVERY = 1 << 16
@@ -29,11 +29,11 @@ class Reader(Protocol):
     """Gives the documents of a probe file, one at a time; HeadprobeError where it is malformed."""
 
     def __call__(
-        self, file: "ProbeFile", note: Note, advance: Advance, /
+        self, file: "ProbeFile", note: SkipCallback, advance: AdvanceCallback, /
     ) -> Iterator[Document]: ...
 
 
-def keep_still(_: int) -> None:
+def no_progress(_: int) -> None:
     """Advance for callers that show no progress."""
 
 
@@ -47,13 +47,13 @@ class ProbeFile:
     @cached_property
     def size(self) -> int:
         """Bytes."""
-        with reading(self.path):
+        with friendly_read_errors(self.path):
             return self.path.stat().st_size
 
     @cached_property
     def sha256(self) -> str:
         """Hash of the whole file, in hexadecimal."""
-        with reading(self.path), self.path.open("rb") as stream:
+        with friendly_read_errors(self.path), self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def at(self, line: int) -> str:
@@ -64,13 +64,13 @@ class ProbeFile:
         """A fault of this file at a line (from 1), under the path by which it was opened."""
         return HeadprobeError(f"{self.path}:{line}", what, remedy)
 
-    def lines(self, advance: Advance = keep_still) -> Iterator[str]:
+    def lines(self, advance: AdvanceCallback = no_progress) -> Iterator[str]:
         """The lines without their ends, a byte order mark left out.
 
         Raises HeadprobeError where the file cannot be opened or a line is not UTF-8.
         """
         unreported = 0
-        with reading(self.path), self.path.open("rb") as stream:
+        with friendly_read_errors(self.path), self.path.open("rb") as stream:
             for number, raw in enumerate(stream, start=1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -89,7 +89,7 @@ class ProbeFile:
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
+def friendly_read_errors(path: Path) -> Iterator[None]:
     """Turns the operating system's refusal to open ``path`` into a HeadprobeError."""
     try:
         yield
@@ -102,7 +102,7 @@ def reading(path: Path) -> Iterator[None]:
 _SHOWN = 12
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def suggest_names(name: str, names: Iterable[str]) -> str:
     """A remedy that lists the names nearest to a mistyped one; all of them where none is near."""
     known = [each if each.isprintable() else repr(each) for each in dict.fromkeys(names)]
     lower = {candidate.lower(): candidate for candidate in reversed(known)}

@@ -9,19 +9,19 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice, zip_longest
 
 from headprobe.probes.document import Document, Passage, PassageWord, Sentence
-from headprobe.probes.file import Note
-from headprobe.probes.relations import Excerpt, Excerpts, Made, cut_off, make
+from headprobe.probes.file import SkipCallback
+from headprobe.probes.relations import Excerpt, Excerpts, RelationLinks, cut_off, make_relations
 from headprobe.vocabulary import Skipped
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
 """Tokens of each text, without special ones."""
 
 
-def cut(
+def cut_passages(
     document: Document,
     count_tokens: CountTokens,
     budget: int,
-    note: Note,
+    note: SkipCallback,
     context: int | None = None,
 ) -> Iterator[Passage]:
     """The passages of a document, in order, filled up to ``budget`` tokens.
@@ -79,7 +79,7 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
     for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
         words.extend(_placed(sentence, index, start))
         start += len(text) + 1
-    made = make(excerpt) if document.annotated else Made()
+    relations = make_relations(excerpt) if document.annotated else RelationLinks()
     return Passage(
         id=f"{document.id}-{number}",
         document=document.id,
@@ -87,8 +87,8 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
         cluster=document.cluster or document.id,
         text=" ".join(texts),
         words=tuple(words),
-        links=made.links,
-        classes=made.classes,
+        links=relations.links,
+        classes=relations.classes,
         mention_ends=_mention_ends(excerpt),
         cut_off=cut_off(excerpt) if document.annotated else 0,
         source=excerpt.sentences[0].source,
@@ -134,9 +134,9 @@ def sample_passages(
     number = -1
     for number, (file, passage) in enumerate(passages):
         lot = hashlib.blake2b(f"{seed} {passage.id}".encode(), digest_size=8).hexdigest()
-        drawn = strata.setdefault((file, passage.domain), [])
-        insort(drawn, (lot, file, number, passage), key=lambda each: each[:3])
-        del drawn[most:]
+        stratum_passages = strata.setdefault((file, passage.domain), [])
+        insort(stratum_passages, (lot, file, number, passage), key=lambda each: each[:3])
+        del stratum_passages[most:]
     turns = zip_longest(*(strata[stratum] for stratum in sorted(strata)))
     chosen = islice((each for turn in turns for each in turn if each is not None), most)
     ordered = sorted(chosen, key=lambda each: each[2])

@@ -14,7 +14,7 @@ from functools import cache, cached_property
 from itertools import accumulate
 from types import MappingProxyType
 
-from headprobe.probes.document import Declared, Document, Link, Mention, Sentence, Word
+from headprobe.probes.document import DeclaredLink, Document, Link, Mention, Sentence, Word
 from headprobe.vocabulary import Relation
 
 
@@ -29,7 +29,7 @@ class Excerpt:
 
     sentences: tuple[Sentence, ...]
     mentions: tuple[Mention, ...] = ()
-    declared: tuple[Declared, ...] = ()
+    declared: tuple[DeclaredLink, ...] = ()
     before: frozenset[str] = frozenset()
 
     @cached_property
@@ -71,7 +71,7 @@ class Excerpts:
                 ]
             ),
             tuple(
-                Declared(
+                DeclaredLink(
                     declared.relation,
                     declared.query - start,
                     tuple(target - start for target in declared.targets),
@@ -116,7 +116,7 @@ def mark_class(form: str) -> str:
     return next((_CLASS[character] for character in form if character in _CLASS), "other")
 
 
-def printed_marks() -> tuple[tuple[str, str], ...]:
+def marks_by_class() -> tuple[tuple[str, str], ...]:
     """(class, its characters divided by spaces), for showing to a person."""
     return tuple((name, " ".join(characters)) for name, characters in MARKS.items())
 
@@ -132,17 +132,17 @@ _STRICT = "-strict"
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
+class RelationLinks:
     """What a maker finds: links, and for relations with ``every`` the words of their class."""
 
     links: tuple[Link, ...] = ()
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
 
 
-Maker = Callable[[Excerpt], Made]
+Maker = Callable[[Excerpt], RelationLinks]
 
 
-def syntax(excerpt: Excerpt) -> Made:
+def syntax(excerpt: Excerpt) -> RelationLinks:
     """One instance per word, relation (subtype folded) and direction of its edges."""
     targets: dict[tuple[int, str, bool], list[int]] = {}
     for start, sentence in excerpt.numbered:
@@ -153,7 +153,7 @@ def syntax(excerpt: Excerpt) -> Made:
                 continue
             later, earlier = (index, head) if head < index else (head, index)
             targets.setdefault((start + later, name, head < index), []).append(start + earlier)
-    return Made(
+    return RelationLinks(
         _links((_edge(name, to_head), query, t) for (query, name, to_head), t in targets.items())
     )
 
@@ -163,7 +163,7 @@ def _edge(name: str, to_head: bool) -> Relation:
     return Relation("syntax", name, "head" if to_head else "dependent", "sentence")
 
 
-def coreference(excerpt: Excerpt) -> Made:
+def coreference(excerpt: Excerpt) -> RelationLinks:
     """One instance per anaphor's head word and entity, and its strict version beside it."""
     links: list[tuple[Relation, int, Iterable[int]]] = []
     for query, mentions in _earlier_mentions(excerpt):
@@ -173,16 +173,16 @@ def coreference(excerpt: Excerpt) -> Made:
         )
         links.append((relation, query, _words_of(mentions)))
         links.append((strict(relation), query, _other_forms(words, query, mentions)))
-    return Made(_links(links))
+    return RelationLinks(_links(links))
 
 
-def punctuation(excerpt: Excerpt) -> Made:
+def punctuation(excerpt: Excerpt) -> RelationLinks:
     """The marks of each class; every word looks to every earlier one."""
     marks = [(index, word) for index, word in enumerate(excerpt.words) if is_mark(word)]
     members = {ANY: [index for index, _ in marks]} | {name: [] for name in MARKS}
     for index, word in marks:
         members[mark_class(word.form)].append(index)
-    return Made(
+    return RelationLinks(
         classes={
             Relation("punctuation", name, "mark", every=True): tuple(found)
             for name, found in members.items()
@@ -191,7 +191,7 @@ def punctuation(excerpt: Excerpt) -> Made:
     )
 
 
-def declared(excerpt: Excerpt) -> Made:
+def declared(excerpt: Excerpt) -> RelationLinks:
     """The links that the probe file declares; of coreference the strict version too."""
     links: list[tuple[Relation, int, Iterable[int]]] = []
     for link in excerpt.declared:
@@ -201,7 +201,7 @@ def declared(excerpt: Excerpt) -> Made:
             mentions = [Mention("", (target,), target) for target in inside]
             forms = _other_forms(excerpt.words, link.query, mentions)
             links.append((strict(link.relation), link.query, forms))
-    return Made(_links(links))
+    return RelationLinks(_links(links))
 
 
 MAKERS: dict[str, Maker] = {
@@ -213,10 +213,10 @@ MAKERS: dict[str, Maker] = {
 """Extension point: every maker that is asked about each passage."""
 
 
-def make(excerpt: Excerpt) -> Made:
+def make_relations(excerpt: Excerpt) -> RelationLinks:
     """All links and classes of an excerpt, by every maker."""
     found = [maker(excerpt) for maker in MAKERS.values()]
-    return Made(
+    return RelationLinks(
         tuple(link for made in found for link in made.links),
         {relation: words for made in found for relation, words in made.classes.items()},
     )
@@ -235,8 +235,8 @@ def strict(relation: Relation) -> Relation:
     return replace(relation, name=relation.name + _STRICT, strict=True)
 
 
-def _links(found: Iterable[tuple[Relation, int, Iterable[int]]]) -> tuple[Link, ...]:
-    links = (Link(relation, query, tuple(sorted(set(words)))) for relation, query, words in found)
+def _links(triples: Iterable[tuple[Relation, int, Iterable[int]]]) -> tuple[Link, ...]:
+    links = (Link(relation, query, tuple(sorted(set(words)))) for relation, query, words in triples)
     return tuple(link for link in links if link.targets)
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import PurePath
 
 from headprobe.probes.document import Document, Sentence, Surface, Word
-from headprobe.probes.file import Advance, Note, ProbeFile, keep_still
+from headprobe.probes.file import AdvanceCallback, ProbeFile, SkipCallback, no_progress
 
 _IDEOGRAPHS = (
     "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -83,7 +83,9 @@ LONGEST = 500
 _SENTENCE_END = re.compile(r"(?<=[.!?…][\"'”’»)\]])\s+|(?<=[.!?…])\s+|(?<=[。！？])(?![”’」』）])")
 
 
-def read_text(file: ProbeFile, note: Note, advance: Advance = keep_still) -> Iterator[Document]:
+def read_text(
+    file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
+) -> Iterator[Document]:
     """The documents of a text file: one, unless lines of ``<|endoftext|>`` divide it.
 
     A sentence ends with its line, or at a full stop, question or exclamation mark before a space.

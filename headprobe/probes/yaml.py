@@ -30,8 +30,14 @@ import yaml
 from yaml.reader import Reader
 
 from headprobe.probes.declared import Text, declared_relation
-from headprobe.probes.document import Declared, Document, Sentence
-from headprobe.probes.file import Advance, Note, ProbeFile, keep_still, nearest
+from headprobe.probes.document import DeclaredLink, Document, Sentence
+from headprobe.probes.file import (
+    AdvanceCallback,
+    ProbeFile,
+    SkipCallback,
+    no_progress,
+    suggest_names,
+)
 from headprobe.probes.text import plain_sentence
 
 _DEEPEST = 20
@@ -60,7 +66,7 @@ class Mapping:
 Node = Text | List | Mapping
 
 
-def read_yaml(file: ProbeFile, advance: Advance = keep_still) -> Node | None:
+def read_yaml(file: ProbeFile, advance: AdvanceCallback = no_progress) -> Node | None:
     """What a YAML file holds, None where that is nothing; lines count from 1.
 
     Raises HeadprobeError with file:line where it is no YAML, names a key twice, nests deeper than
@@ -158,7 +164,9 @@ def _find(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> int:
     number = int(match["number"] or 1) if match else 1
     places = [place for place, found in enumerate(forms) if found == form]
     if not places:
-        raise file.error(line, f"the word {form[:40]!r} is not in the text", nearest(form, forms))
+        raise file.error(
+            line, f"the word {form[:40]!r} is not in the text", suggest_names(form, forms)
+        )
     if number > len(places):
         raise file.error(
             line,
@@ -176,7 +184,7 @@ _ITEM = ("text", "sentences", "link", "links", "document", *_SHARED)
 
 
 def read_probe_set(
-    file: ProbeFile, note: Note, advance: Advance = keep_still
+    file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
     """The items of a probe set, each a document with the links it declares.
 
@@ -212,7 +220,7 @@ def read_probe_set(
 def _check_keys(file: ProbeFile, node: Mapping, known: Sequence[str]) -> None:
     for key, line in node.lines.items():
         if key not in known:
-            raise file.error(line, f"the key {key[:40]!r} is unknown", nearest(key, known))
+            raise file.error(line, f"the key {key[:40]!r} is unknown", suggest_names(key, known))
 
 
 def _texts(file: ProbeFile, nodes: dict[str, Node]) -> dict[str, Text]:
@@ -273,7 +281,7 @@ class _Item:
             sentences.append(sentence)
         return tuple(sentences)
 
-    def _declared(self, sentences: Sequence[Sentence]) -> Iterator[Declared]:
+    def _declared(self, sentences: Sequence[Sentence]) -> Iterator[DeclaredLink]:
         forms = [word.form for sentence in sentences for word in sentence.words]
         sentence_of = [i for i, sentence in enumerate(sentences) for _ in sentence.words]
         settings = {key: self._setting(key) for key in ("family", "looks_to", "scope")}
@@ -294,7 +302,7 @@ class _Item:
                         f"{forms[target]!r} stands in another sentence than {forms[query]!r}",
                         "Give the relation the scope 'passage', or keep to one sentence",
                     )
-            yield Declared(relation, query, tuple(sorted(set(targets))))
+            yield DeclaredLink(relation, query, tuple(sorted(set(targets))))
 
     def _links(self) -> Iterator[tuple[Text, Text]]:
         """(relation's name, link) of the item."""

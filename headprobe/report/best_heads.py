@@ -10,7 +10,7 @@ from rich.text import Text
 
 from headprobe import format as numbers
 from headprobe import format as wording
-from headprobe.format import clip, plain
+from headprobe.format import clip, safe_text
 from headprobe.report.layout import LABEL, longest_word, marks, title
 from headprobe.results.views import NONE, kind_of
 from headprobe.runs.tables import Row
@@ -67,7 +67,7 @@ def _nothing_judged(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[
         )
         return
     reasons = {head.text("reason") for head in heads if kind_of(head) == NONE}
-    yield title("no relation could be judged", plain(min(reasons)) if len(reasons) == 1 else "")
+    yield title("no relation could be judged", safe_text(min(reasons)) if len(reasons) == 1 else "")
 
 
 def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
@@ -94,9 +94,9 @@ def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
     ranked: list[tuple[int, Row]] = []
     met: Counter[tuple[str, str, str]] = Counter()
     for row in sorted(rows, key=gain, reverse=True):
-        asked = (row.text("family"), row.text("relation"), row.text("looks_to"))
-        ranked.append((met[asked], row))
-        met[asked] += 1
+        key = (row.text("family"), row.text("relation"), row.text("looks_to"))
+        ranked.append((met[key], row))
+        met[key] += 1
     ranked.sort(key=lambda each: each[0])
     return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
 

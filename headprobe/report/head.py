@@ -21,7 +21,7 @@ from rich.text import Text
 
 from headprobe import format as numbers
 from headprobe import format as wording
-from headprobe.format import clip, fraction, plain
+from headprobe.format import clip, fraction, safe_text
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.layout import LABEL, longest_word, marks, title
 from headprobe.results.views import HeadView, TextView, kind_of
@@ -30,7 +30,7 @@ from headprobe.runs.tables import Row
 DOMAIN_RELATIONS_SHOWN = 3
 """Relations shown; all of them are in ``domains.csv``."""
 
-_ASKED = ("family", "relation", "looks_to")
+_RELATION_COLUMNS = ("family", "relation", "looks_to")
 
 
 def draw_domains(
@@ -38,24 +38,24 @@ def draw_domains(
 ) -> Iterator[RenderableType]:
     """The gains of a head in each domain, for the relations that earned it a role, else for its
     best one; nothing where the probes have one domain."""
-    earned = [_asked(row) for row in relations if row.text("role")]
+    earned = [_relation_key(row) for row in relations if row.text("role")]
     best = (head.text("best_relation"), head.text("best_looks_to"))
-    chosen = earned or [asked for asked in map(_asked, relations) if asked[1:] == best]
+    chosen = earned or [asked for asked in map(_relation_key, relations) if asked[1:] == best]
     found = {
-        asked: [row for row in domains if _asked(row) == asked]
+        asked: [row for row in domains if _relation_key(row) == asked]
         for asked in chosen[:DOMAIN_RELATIONS_SHOWN]
     }
-    told = [rows for rows in found.values() if len(rows) > 1]
-    if not told:
+    shown = [rows for rows in found.values() if len(rows) > 1]
+    if not shown:
         return
     yield title("by domain")
-    words = [relation_words(rows[0]) for rows in told]
+    words = [relation_words(rows[0]) for rows in shown]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("looks for", overflow="fold", min_width=longest_word(words))
     table.add_column("domain", overflow="fold")
     for name in ("n", "top1", "baseline", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
-    for rows in told:
+    for rows in shown:
         for place, row in enumerate(rows):
             table.add_row(
                 "" if place else relation_words(row),
@@ -68,8 +68,8 @@ def draw_domains(
     yield Padding(table, (0, 0, 0, 2))
 
 
-def _asked(row: Row) -> tuple[str, str, str]:
-    family, relation, looks_to = (row.text(name) for name in _ASKED)
+def _relation_key(row: Row) -> tuple[str, str, str]:
+    family, relation, looks_to = (row.text(name) for name in _RELATION_COLUMNS)
     return family, relation, looks_to
 
 
@@ -79,7 +79,13 @@ LONGEST_WORD = 40
 FAINT = ".00"
 """A weight that is not worth a mark."""
 
-QUERY, FOUND, SEEN, MISSED, SAME = "bold reverse", "bold green", "yellow", "bold red", "bold cyan"
+QUERY_STYLE, HIT_STYLE, ATTENDED_STYLE, MISSED_STYLE, SAME = (
+    "bold reverse",
+    "bold green",
+    "yellow",
+    "bold red",
+    "bold cyan",
+)
 
 
 class Outcome(Enum):
@@ -105,11 +111,11 @@ def outcome_of(example: Mapping[str, Any]) -> Outcome:
 def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
     """How to read the examples: an entry for every kind of mark that occurs in them."""
     entries = [
-        (("‹word›", QUERY), " the word that looks back"),
-        (("[word .62]", FOUND), " looked at, with its weight"),
+        (("‹word›", QUERY_STYLE), " the word that looks back"),
+        (("[word .62]", HIT_STYLE), " looked at, with its weight"),
     ]
     if any(outcome_of(example) is not Outcome.HIT for example in examples):
-        entries.append((("{word}", MISSED), " a target not looked at most"))
+        entries.append((("{word}", MISSED_STYLE), " a target not looked at most"))
     if any(example.get("same_form") for example in examples):
         entries.append(
             (("[=word .62]", SAME), " an antecedent of the same form, left out by -strict")
@@ -136,13 +142,13 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
         form, weight = clip(word, LONGEST_WORD), weights.get(place, FAINT)
         weighed = form if weight == FAINT else f"{form} {weight}"
         if place == query:
-            line.append(f"‹{form}›", style=QUERY)
+            line.append(f"‹{form}›", style=QUERY_STYLE)
         elif place in missed or (missed and place in targets and weighed != form):
-            line.append(f"{{{weighed}}}", style=MISSED)
+            line.append(f"{{{weighed}}}", style=MISSED_STYLE)
         elif weighed != form and place in same_form:
             line.append(f"[={weighed}]", style=SAME)
         elif weighed != form:
-            line.append(f"[{weighed}]", style=FOUND if place in targets else SEEN)
+            line.append(f"[{weighed}]", style=HIT_STYLE if place in targets else ATTENDED_STYLE)
         else:
             line.append(form)
     return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
@@ -174,7 +180,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def draw_head(view: HeadView, console: Console) -> None:
     """Print everything about the head, widest things cut to the console's width."""
     console.print(_name(view.head))
-    console.print(Padding(Text(plain(view.head.text("reason"))), (0, 0, 0, 2)))
+    console.print(Padding(Text(safe_text(view.head.text("reason"))), (0, 0, 0, 2)))
     console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width):
         console.print(part)
@@ -189,15 +195,15 @@ def draw_head(view: HeadView, console: Console) -> None:
 def _name(head: Row) -> Text:
     kind = kind_of(head)
     line = Text.assemble(
-        (head.text("name"), "bold"), "  ", (plain(kind), marks([kind])[kind].style)
+        (head.text("name"), "bold"), "  ", (safe_text(kind), marks([kind])[kind].style)
     )
     if head.number("strength") is not None:
         line.append(f", strength {numbers.fraction(head.number('strength'))}")
     others = [role for role in head.text("roles").split(";") if role not in ("", kind, "redundant")]
     if others:
-        line.append(f"   also {plain(', '.join(others))}")
+        line.append(f"   also {safe_text(', '.join(others))}")
     if head.text("repeater_of"):
-        line.append(f"   repeats {plain(head.text('repeater_of'))}")
+        line.append(f"   repeats {safe_text(head.text('repeater_of'))}")
     return line.append(f"   KV group {head.whole('kv_group')}", style=LABEL)
 
 
@@ -243,7 +249,7 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
             baseline_words(row),
             Text(numbers.signed(row.number("gain")), style="bold" if role else ""),
             numbers.span(row.number("gain_low"), row.number("gain_high")),
-            *([numbers.chance_of(row.number("p"))] if width >= SPACIOUS else []),
+            *([numbers.p_value(row.number("p"))] if width >= SPACIOUS else []),
         )
     yield Padding(table, (0, 0, 0, 2))
 
@@ -290,7 +296,7 @@ def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType
 
     for words, group in groupby(examples, key=asked):
         found = list(group)
-        yield title(plain(words), "its clearest sentences")
+        yield title(safe_text(words), "its clearest sentences")
         for outcome in Outcome:
             chosen = [example for example in found if outcome_of(example) is outcome]
             if chosen and outcome is not Outcome.HIT:
@@ -318,13 +324,13 @@ LEAST_WEIGHT_SHOWN = 0.005
 
 def draw_text(view: TextView, console: Console) -> None:
     """Print for each word what it looks at, strongest first."""
-    console.print(Text.assemble((plain(view.name), "bold"), " on your text"))
+    console.print(Text.assemble((safe_text(view.name), "bold"), " on your text"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("word", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("start", justify="right", no_wrap=True, style=LABEL)
     table.add_column("itself", justify="right", no_wrap=True, style=LABEL)
     table.add_column("looks at", overflow="fold")
-    shown = _told_apart(view.words)
+    shown = _numbered_words(view.words)
     for place, form in enumerate(shown):
         if not view.usable[place]:
             table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))
@@ -335,7 +341,7 @@ def draw_text(view: TextView, console: Console) -> None:
     console.print(table)
 
 
-def _told_apart(words: Sequence[str]) -> list[str]:
+def _numbered_words(words: Sequence[str]) -> list[str]:
     """Every word as it is shown; from its second time on with its number, as probe files write it
     (``the#2``)."""
     met: Counter[str] = Counter()

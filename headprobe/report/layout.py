@@ -21,7 +21,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from headprobe.format import duration, plain
+from headprobe.format import duration, safe_text
 from headprobe.progress import PlainProgress, Progress
 from headprobe.results.views import IDLE, NONE, REPEATER, kind_of
 from headprobe.runs.tables import Row
@@ -103,14 +103,14 @@ def marks(found: Iterable[str]) -> dict[str, Mark]:
     return chosen
 
 
-class _Quiet(Console):
+class _PipeConsole(Console):
     """A reader that leaves early (``| head``) is no error."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
-class _Trimmed:
+class _TrimmedStream:
     """A stream without the blanks that tables leave at the ends of lines."""
 
     def __init__(self, stream: TextIO) -> None:
@@ -133,8 +133,8 @@ class _Trimmed:
 def console(stream: TextIO, width: int | None = None) -> Console:
     """A console on ``stream``: no markup, no emoji codes, control codes only on a terminal."""
     terminal = stream.isatty()
-    return _Quiet(
-        file=stream if terminal else cast(TextIO, _Trimmed(stream)),
+    return _PipeConsole(
+        file=stream if terminal else cast(TextIO, _TrimmedStream(stream)),
         width=width,
         force_terminal=None if terminal else False,
         markup=False,
@@ -183,7 +183,7 @@ def longest_word(texts: Iterable[str], most: int = 24) -> int:
 def listed(names: Sequence[str], most: int = LISTED) -> str:
     """Some names, the rest counted."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(plain(name) for name in names[:most]) + more
+    return ", ".join(safe_text(name) for name in names[:most]) + more
 
 
 class _Amount(TextColumn):
@@ -224,7 +224,7 @@ class LiveProgress:
             console=self._console,
             transient=True,
         )
-        self._bar.add_task(plain(name), total=total, unit=plain(unit))
+        self._bar.add_task(safe_text(name), total=total, unit=safe_text(unit))
         self._bar.start()
 
     def advance(self, n: int = 1) -> None:
@@ -232,7 +232,7 @@ class LiveProgress:
             self._bar.advance(self._bar.task_ids[0], n)
 
     def warn(self, text: str) -> None:
-        self._console.print(Text.assemble(("warning: ", "bold yellow"), plain(text)))
+        self._console.print(Text.assemble(("warning: ", "bold yellow"), safe_text(text)))
 
     def finish(self) -> None:
         if self._bar is not None:

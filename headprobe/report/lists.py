@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe import format as numbers
-from headprobe.format import clip, plain
+from headprobe.format import clip, safe_text
 from headprobe.report.layout import LABEL, marks
 from headprobe.results.views import CaseResult, Change, Fault, Plan, ProbeSet, Sample, SelfTest
 from headprobe.runs.folder import Run
@@ -38,11 +38,11 @@ def draw_runs(runs: Sequence[Run], console: Console) -> None:
         names = ", ".join(clip(probe.name, 24) for probe in run.manifest.probes[:2])
         more = len(run.manifest.probes) - 2
         table.add_row(
-            plain(run.path.name),
+            safe_text(run.path.name),
             clip(Path(model.asked).name if model.kind == "folder" else model.asked, 32),
             f"{model.n_layers} x {model.n_heads}",
             names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else ""),
-            plain(run.manifest.started[:16].replace("T", " ")),
+            safe_text(run.manifest.started[:16].replace("T", " ")),
         )
     console.print(table)
 
@@ -57,7 +57,7 @@ def draw_probe_sets(sets: Sequence[ProbeSet], console: Console) -> None:
     for each in sets:
         amounts = (each.documents, each.sentences, each.words, each.mentions)
         domains = ", ".join(clip(domain, 24) for domain in each.domains if domain)
-        table.add_row(plain(each.name), *(f"{amount:,}" for amount in amounts), domains)
+        table.add_row(safe_text(each.name), *(f"{amount:,}" for amount in amounts), domains)
     console.print(table)
 
 
@@ -67,19 +67,20 @@ def draw_marks(marks: Sequence[tuple[str, str]], console: Console) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, characters in marks:
-        table.add_row(plain(name), plain(characters))
+        table.add_row(safe_text(name), safe_text(characters))
     console.print(table)
 
 
 def draw_samples(samples: Iterable[Sample], console: Console) -> None:
     """Print sentences with their relations under them, then who is who in each document."""
     for sample in samples:
-        domain = f"   {plain(sample.domain)}" if sample.domain else ""
-        console.print(Text.assemble((plain(sample.id), "bold"), (domain, LABEL)))
+        domain = f"   {safe_text(sample.domain)}" if sample.domain else ""
+        console.print(Text.assemble((safe_text(sample.id), "bold"), (domain, LABEL)))
         for sentence in sample.sentences:
-            console.print(Padding(Text(plain(sentence.text)), (0, 0, 0, 2)))
+            console.print(Padding(Text(safe_text(sentence.text)), (0, 0, 0, 2)))
             edges = "  ".join(
-                f"{plain(name)}({plain(word)}→{plain(head)})" for name, word, head in sentence.edges
+                f"{safe_text(name)}({safe_text(word)}→{safe_text(head)})"
+                for name, word, head in sentence.edges
             )
             if edges:
                 console.print(Padding(Text(edges, style=LABEL), (0, 0, 0, 4)))
@@ -88,7 +89,9 @@ def draw_samples(samples: Iterable[Sample], console: Console) -> None:
             console.print(Padding(Text.assemble(("same: ", LABEL), same), (0, 0, 0, 2)))
         for name, query, targets in sample.declared:
             link = f"{clip(query, 40)} → {', '.join(clip(target, 40) for target in targets)}"
-            console.print(Padding(Text.assemble((f"{plain(name)}: ", LABEL), link), (0, 0, 0, 2)))
+            console.print(
+                Padding(Text.assemble((f"{safe_text(name)}: ", LABEL), link), (0, 0, 0, 2))
+            )
         console.print()
 
 
@@ -97,17 +100,17 @@ def draw_plan(plan: Plan, console: Console) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style=LABEL, no_wrap=True)
     table.add_column(overflow="fold")
-    table.add_row("model", Text(plain(plan.model), style="bold"))
+    table.add_row("model", Text(safe_text(plan.model), style="bold"))
     layers = numbers.count(plan.n_layers, "layer")
     heads = f"{numbers.count(plan.n_heads, 'head')}, {numbers.groups(plan.n_kv_heads)}"
-    where = f"{plain(plan.dtype)} on {plain(plan.device)}"
+    where = f"{safe_text(plan.dtype)} on {safe_text(plan.device)}"
     if plan.quantization is not None:
-        where = f"{plain(plan.quantization)}, {where}"
+        where = f"{safe_text(plan.quantization)}, {where}"
     if plan.dtype_reason:
-        where += f" ({plain(plan.dtype_reason)})"
-    table.add_row("", f"{plain(plan.architecture)}: {layers} of {heads}; {where}")
+        where += f" ({safe_text(plan.dtype_reason)})"
+    table.add_row("", f"{safe_text(plan.architecture)}: {layers} of {heads}; {where}")
     if plan.adapter is not None:
-        table.add_row("adapter", plain(plan.adapter))
+        table.add_row("adapter", safe_text(plan.adapter))
     for place, probe in enumerate(plan.probes):
         words = numbers.count(probe.words, "word")
         sentences = numbers.count(probe.sentences, "sentence")
@@ -118,7 +121,7 @@ def draw_plan(plan: Plan, console: Console) -> None:
         table.add_row("skipped", f"{plan.skipped:,}")
     if plan.controls:
         table.add_row("controls", ", ".join(plan.controls))
-    table.add_row("run", plain(str(plan.target)))
+    table.add_row("run", safe_text(str(plan.target)))
     console.print(table)
     _relations(plan.relations, console)
     console.print(Text("\ndry run: nothing was measured", style=LABEL))
@@ -133,7 +136,7 @@ def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
         return
     console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
     ordered = sorted(found, key=lambda each: -each[1])
-    entries = [Text.assemble(f"{n:>7,}  ", (plain(name), LABEL)) for name, n in ordered]
+    entries = [Text.assemble(f"{n:>7,}  ", (safe_text(name), LABEL)) for name, n in ordered]
     console.print(Columns(entries, padding=(0, 3), equal=True, column_first=True))
 
 
@@ -156,22 +159,22 @@ def draw_changes(changes: Sequence[Change], console: Console) -> None:
     table.add_column("because", overflow="fold", style=LABEL)
     for change in changes[:CHANGES_SHOWN]:
         roles = (Text(clip(role, 16), chosen[role].style) for role in (change.was, change.now))
-        table.add_row(plain(change.name), *roles, plain(change.reason))
+        table.add_row(safe_text(change.name), *roles, safe_text(change.reason))
     if len(changes) > CHANGES_SHOWN:
         table.add_row("", "", "", f"and {len(changes) - CHANGES_SHOWN:,} more")
     console.print(table)
 
 
-def draw_selftest(found: SelfTest, console: Console) -> None:
+def draw_selftest(result: SelfTest, console: Console) -> None:
     """Print a line for each planted case, the sums of the others, and every fault."""
-    console.print(_table([*(case for case in found.cases if case.planted), *found.totals]))
+    console.print(_table([*(case for case in result.cases if case.planted), *result.totals]))
     console.print()
-    faults = [(case, fault) for case in found.cases for fault in case.faults]
+    faults = [(case, fault) for case in result.cases for fault in case.faults]
     if faults:
         console.print(_fault_table(faults))
         console.print()
-    if found.right:
-        console.print(f"every planted head was found, and nothing else ({found.seconds:.0f} s)")
+    if result.right:
+        console.print(f"every planted head was found, and nothing else ({result.seconds:.0f} s)")
     else:
         console.print("this is a bug of headprobe: please report the lines above")
 
@@ -184,7 +187,7 @@ def _table(cases: Sequence[CaseResult]) -> Table:
     table.add_column("falsely named", justify="right", max_width=7)
     for case in cases:
         table.add_row(
-            plain(case.case),
+            safe_text(case.case),
             *(f"{n:,}" for n in (case.heads, case.planted, case.found, case.missed)),
             Text(f"{case.falsely_named:,}", style="bold red" if case.falsely_named else ""),
         )
@@ -198,9 +201,9 @@ def _fault_table(faults: Sequence[tuple[CaseResult, Fault]]) -> Table:
     table.add_column("checkpoint, and the reason that the run gives", overflow="fold")
     for case, fault in faults:
         table.add_row(
-            plain(fault.head),
-            plain(fault.planted),
-            ("falsely " if fault.named else "missed: ") + plain(fault.role),
-            f"{plain(case.case)}: {plain(fault.reason)}",
+            safe_text(fault.head),
+            safe_text(fault.planted),
+            ("falsely " if fault.named else "missed: ") + safe_text(fault.role),
+            f"{safe_text(case.case)}: {safe_text(fault.reason)}",
         )
     return table

@@ -16,7 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe import format as numbers
-from headprobe.format import clip, clip_start, plain, small
+from headprobe.format import clip, clip_start, safe_text, small
 from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
 from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, roles_of, title
@@ -48,7 +48,7 @@ def draw_controls(
     for note in notes:
         mine = [row for row in rows if row.text("control") == note.control]
         table.add_row(
-            _NAMES.get(note.control, plain(note.control)),
+            _NAMES.get(note.control, safe_text(note.control)),
             _line(note, mine, width - _CONTROLS_LABEL),
         )
     yield table
@@ -57,11 +57,11 @@ def draw_controls(
 def _line(note: ControlNote, rows: Sequence[Row], width: int) -> Text:
     roles = numbers.count(note.named, "role")
     line = Text(roles, style="bold red" if note.named else "")
-    kinds = [f"{count:,} {plain(role)}" for role, count in note.roles.items()]
+    kinds = [f"{count:,} {safe_text(role)}" for role, count in note.roles.items()]
     if kinds:
         line.append(f" ({', '.join(kinds)})")
     if note.taken_from is not None:
-        line.append(f"   reused from {plain(note.taken_from)}", style=LABEL)
+        line.append(f"   reused from {safe_text(note.taken_from)}", style=LABEL)
     nearest = islice(
         (row for row in sorted(rows, key=_rank) if _has_interval(row)), CONTROL_RELATIONS_SHOWN
     )
@@ -97,14 +97,14 @@ _OUT_OF_REACH = "even a perfect head may be missed"
 def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     """Which relations are too small to say anything, and how large a gain a head must have to be
     seen in the others."""
-    asked = [row for row in rows if row.whole("n")]
-    if not asked:
+    known = [row for row in rows if row.whole("n")]
+    if not known:
         return
     yield title("statistical power", "relation by relation: power.csv")
     table = pairs_table()
-    marks = [row for row in asked if _is_single_mark(row)]
+    marks = [row for row in known if _is_single_mark(row)]
     reasons: dict[str, list[Row]] = {}
-    for row in asked:
+    for row in known:
         if row not in marks and (reason := _lacking(row)):
             reasons.setdefault(reason, []).append(row)
     for place, (reason, found) in enumerate(reasons.items()):
@@ -116,12 +116,12 @@ def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
         ]
         if len(largest) > POWER_RELATIONS_SHOWN:
             names.append(f"{len(largest) - POWER_RELATIONS_SHOWN:,} more")
-        amount = f"{numbers.count(len(found), 'relation')}: {plain(reason)}"
+        amount = f"{numbers.count(len(found), 'relation')}: {safe_text(reason)}"
         words = Text.assemble(amount, ("\n" + filled(names, width - _POWER_LABEL), LABEL))
         table.add_row("" if place else numbers.TOO_LITTLE, words)
     if marks:
         table.add_row("no role possible", _single_marks(marks, width - _POWER_LABEL))
-    able = [row for row in asked if row not in marks and not _lacking(row)]
+    able = [row for row in known if row not in marks and not _lacking(row)]
     if able:
         table.add_row("smallest detectable gain", _gains(able, width - _POWER_LABEL))
     yield table
@@ -207,7 +207,7 @@ def draw_summary(run: Run, console: Console) -> None:
     for part in [
         *_caution(manifest),
         *draw_best(heads, relations),
-        *_by_conduct(heads),
+        *_by_behaviour(heads),
         *_redundant(heads, alike),
     ]:
         console.print(part)
@@ -235,7 +235,7 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
         "",
         filled(
             [
-                f"{plain(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
+                f"{safe_text(model.architecture)}: {numbers.count(model.n_layers, 'layer')} of "
                 f"{numbers.count(model.n_heads, 'head')}",
                 f"{numbers.groups(model.n_kv_heads)}; {_precision(model)}",
             ],
@@ -243,7 +243,7 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
         ),
     )
     if model.adapter is not None:
-        known = f" ({plain(model.adapter_sha256)[:12]})" if model.adapter_sha256 else ""
+        known = f" ({safe_text(model.adapter_sha256)[:12]})" if model.adapter_sha256 else ""
         table.add_row("adapter", f"{clip_start(model.adapter, width - 26)}{known}")
     for place, probe in enumerate(manifest.probes[:LISTED]):
         built_in = " (built in)" if _is_built_in(probe) else ""
@@ -276,8 +276,8 @@ def _precision(model: ModelNote) -> str:
     if model.quantization is not None:  # that of a GGUF file says what it was converted to
         stored = model.quantization
         dtype = stored if stored.endswith(dtype) else f"{stored}, {dtype}"
-    reason = f" ({plain(model.dtype_reason)})" if model.dtype_reason else ""
-    return f"{plain(dtype)} on {plain(model.device)}{reason}"
+    reason = f" ({safe_text(model.dtype_reason)})" if model.dtype_reason else ""
+    return f"{safe_text(dtype)} on {safe_text(model.device)}{reason}"
 
 
 def _stages(manifest: Manifest) -> list[str]:
@@ -301,7 +301,7 @@ def _caution(manifest: Manifest) -> Iterator[Text]:
         f"\nThese roles are claims about {which} probe sentences, which were written for this "
         "test. To test the claims on your own treebank:"
     )
-    yield Text(f"  headprobe scan{plain(named)} -p your.conllu", style="bold")
+    yield Text(f"  headprobe scan{safe_text(named)} -p your.conllu", style="bold")
 
 
 def _text(manifest: Manifest) -> list[str]:
@@ -325,7 +325,7 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
         yield Text(line, style=LABEL)
 
 
-def _by_conduct(heads: Sequence[Row]) -> Iterator[RenderableType]:
+def _by_behaviour(heads: Sequence[Row]) -> Iterator[RenderableType]:
     """The heads that hold a role which no relation of the probes earns, strongest first; where it
     is not their strongest role, after the others."""
     table = pairs_table()
@@ -399,9 +399,9 @@ def _least_telling(head: Row) -> tuple[bool, bool, float]:
 
 def _end(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> RenderableType:
     table = pairs_table()
-    table.add_row("run", Text(plain(str(run.path)), style="bold"))
+    table.add_row("run", Text(safe_text(str(run.path)), style="bold"))
     for place, step in enumerate(next_steps(run, heads, relations)):
-        table.add_row("" if place else "next", plain(step))
+        table.add_row("" if place else "next", safe_text(step))
     framed = Table.grid()
     framed.add_row("")
     framed.add_row(table)

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headprobe.analysis.behaviour import Conduct
+from headprobe.analysis.behaviour import BehaviourEvidence
 from headprobe.analysis.candidates import Candidates
-from headprobe.analysis.distance_control import choices
+from headprobe.analysis.distance_control import distance_choices
 from headprobe.analysis.evidence import Bools, Floats, Ints, mean_profile
 from headprobe.format import relation_name
 from headprobe.roles.verdict import Verdict
@@ -52,7 +52,7 @@ def after_copies(instances: Instances, role: str) -> RelationInstances:
     )
 
 
-def labelled(instances: Instances, role: str, pair: int) -> RelationInstances:
+def label_pair_instances(instances: Instances, role: str, pair: int) -> RelationInstances:
     """From words of the first label of a deprel pair (``vocabulary``) to those of the second
     one."""
     asking, asked = divmod(pair, len(DEPRELS))
@@ -65,10 +65,10 @@ def labelled(instances: Instances, role: str, pair: int) -> RelationInstances:
     )
 
 
-def habitual(instances: Instances, role: str, profile: Floats) -> RelationInstances:
+def usual_distance_instances(instances: Instances, role: str, profile: Floats) -> RelationInstances:
     """To the word that a head's mean attention per distance, ``profile`` [D], would choose."""
     rows = Candidates(instances, _queries(instances), "passage", strict=False)
-    distance = choices(rows, profile[None])["habit"][:, 0]
+    distance = distance_choices(rows, profile[None])["habit"][:, 0]
     chosen = dict(zip(rows.query.tolist(), (rows.query - distance).tolist(), strict=True))
     relation = Relation(role, "a word", "the word at its usual distance")
     return _example_instances(instances, relation, lambda query, words: words == chosen[query])
@@ -113,7 +113,7 @@ ATTENDED = 3
 BEFORE, AFTER, AROUND = 24, 8, 4
 """Words shown before and after the query (within its sentence), and around far words."""
 
-AT_ONCE = 1 << 17
+MAX_TOGETHER = 1 << 17
 """Instances by heads that are looked at together."""
 
 Example = dict[str, Any]
@@ -122,7 +122,7 @@ _Head = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _ShownInstances:
     """The instances of a relation among the example rows: which row [J] and query [J], and the
     folded forms of the query and of its nearest target. The ``targets`` [K] of each are those from
     ``first`` [J + 1] on; ``keys`` [K] names each pair of instance and target by one number,
@@ -144,7 +144,7 @@ class _Asked:
         return [int(key) - instance * words for key in self.left_out[low:high]]
 
 
-class _Chosen(NamedTuple):
+class _ChosenExamples(NamedTuple):
     """The instances [I] of a head that are shown, the first of them ``hits``: the ``weight`` [I] on
     the best target, and the words that the head attends to most with their weights [I, S]."""
 
@@ -159,7 +159,7 @@ def write_examples(
     path: Path,
     instances: Instances,
     tallies: Tallies,
-    conduct: Conduct,
+    behaviour: BehaviourEvidence,
     verdicts: Sequence[Verdict],
 ) -> None:
     """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
@@ -167,23 +167,26 @@ def write_examples(
     Lines begin with layer and head, by which ``Run.examples`` finds them."""
     encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as file:
-        rows = examples(instances, tallies, conduct, verdicts)
+        rows = examples(instances, tallies, behaviour, verdicts)
         file.writelines(_visible(encode(row)) + "\n" for row in rows)
 
 
 def examples(
-    instances: Instances, tallies: Tallies, conduct: Conduct, verdicts: Iterable[Verdict]
+    instances: Instances,
+    tallies: Tallies,
+    behaviour: BehaviourEvidence,
+    verdicts: Iterable[Verdict],
 ) -> Iterator[Example]:
     """Per head, for what its claims are about (else its best relation): up to five hits, those with
     most attention on a target first, and up to two misses."""
-    subjects = {(each.layer, each.head): _subjects(each, conduct) for each in verdicts}
+    subjects = {(each.layer, each.head): _subjects(each, behaviour) for each in verdicts}
     heads_of: dict[_Subject, list[_Head]] = defaultdict(list)
     for head, theirs in subjects.items():
         for subject in theirs:
             heads_of[subject].append(head)
-    shown: dict[tuple[_Head, _Subject], tuple[_Asked, _Chosen]] = {}
+    shown: dict[tuple[_Head, _Subject], tuple[_ShownInstances, _ChosenExamples]] = {}
     for subject, heads in heads_of.items():
-        asked = _ask(instances, _instances_of(subject, instances, tallies))
+        asked = _shown_instances(instances, _instances_of(subject, instances, tallies))
         for head, chosen in zip(heads, _choose(instances, tallies, asked, heads), strict=True):
             shown[head, subject] = asked, chosen
     text = _Text(instances)
@@ -211,13 +214,13 @@ class _Subject(NamedTuple):
     head: _Head = (-1, -1)
 
 
-def _subjects(verdict: Verdict, conduct: Conduct) -> list[_Subject]:
+def _subjects(verdict: Verdict, behaviour: BehaviourEvidence) -> list[_Subject]:
     at, subjects = (verdict.layer, verdict.head), []
     for claim in verdict.claims:
         if claim.relation is not None:
             subjects.append(_Subject(claim.relation))
         elif claim.role == UNNAMED:
-            pairs = conduct.agreement.turns[at].tolist()
+            pairs = behaviour.agreement.top_pairs[at].tolist()
             subjects += [_Subject(None, UNNAMED, labels=pair) for pair in pairs if pair >= 0]
         elif claim.role == POSITIONAL:
             subjects.append(_Subject(None, POSITIONAL, head=at))
@@ -232,15 +235,15 @@ def _instances_of(subject: _Subject, instances: Instances, tallies: Tallies) -> 
     if subject.relation is not None:
         return instances.of(subject.relation)
     if subject.role == UNNAMED:
-        return labelled(instances, UNNAMED, subject.labels)
+        return label_pair_instances(instances, UNNAMED, subject.labels)
     if subject.role == POSITIONAL:
         profiles = mean_profile(tallies, "profile").reshape(tallies["profile"].shape)
-        return habitual(instances, POSITIONAL, profiles[subject.head])
+        return usual_distance_instances(instances, POSITIONAL, profiles[subject.head])
     looked_for = {DUPLICATE: earlier_copies, INDUCTION: after_copies}
     return looked_for[subject.role](instances, subject.role)
 
 
-def _ask(instances: Instances, found: RelationInstances) -> _Asked:
+def _shown_instances(instances: Instances, found: RelationInstances) -> _ShownInstances:
     shown = instances.example_words
     order = np.argsort(shown, kind="stable")
     place = np.searchsorted(shown[order], found.query)
@@ -255,7 +258,7 @@ def _ask(instances: Instances, found: RelationInstances) -> _Asked:
     first = np.searchsorted(of, np.arange(len(chosen) + 1))
     keys = of * len(instances.form) + targets
     left_out = _left_out(instances, found.relation, query)
-    return _Asked(found.relation, row, query, targets, first, forms, keys, left_out)
+    return _ShownInstances(found.relation, row, query, targets, first, forms, keys, left_out)
 
 
 def _left_out(instances: Instances, relation: Relation, query: Integers) -> Integers:
@@ -283,12 +286,12 @@ def _left_out(instances: Instances, relation: Relation, query: Integers) -> Inte
 
 
 def _choose(
-    instances: Instances, tallies: Tallies, asked: _Asked, heads: Sequence[_Head]
-) -> Iterator[_Chosen]:
+    instances: Instances, tallies: Tallies, asked: _ShownInstances, heads: Sequence[_Head]
+) -> Iterator[_ChosenExamples]:
     """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
     count = len(asked.row)
     start = instances.passage_first[instances.passage[asked.query]][:, None, None]
-    size = max(1, AT_ONCE // max(count, 1))
+    size = max(1, MAX_TOGETHER // max(count, 1))
     for some in (heads[first : first + size] for first in range(0, len(heads), size)):
         place = (asked.row[:, None], *np.array(some).T)
         words = tallies["example_word"][place].astype(np.int64)
@@ -319,7 +322,7 @@ def _choose(
                 for order, count, most in ordered
             ]
             i = np.array([each for group in shown for each in group], dtype=np.int64)
-            yield _Chosen(i, len(shown[0]), on_target[i, n], numbers[i, n], weights[i, n])
+            yield _ChosenExamples(i, len(shown[0]), on_target[i, n], numbers[i, n], weights[i, n])
 
 
 def _among(keys: Integers, known: Integers) -> Any:
@@ -335,7 +338,7 @@ def _most(weights: Any) -> Any:
     return np.maximum.reduce([weights[..., place] for place in range(weights.shape[-1])])
 
 
-def _candidates(instances: Instances, asked: _Asked, numbers: Integers) -> Any:
+def _candidates(instances: Instances, asked: _ShownInstances, numbers: Integers) -> Any:
     """[J, N, S]: which of the strongest words compete with the targets (METHOD section 2)."""
     relation = asked.relation
     query = asked.query[:, None, None]
@@ -347,7 +350,7 @@ def _candidates(instances: Instances, asked: _Asked, numbers: Integers) -> Any:
     return competing
 
 
-def _varied(asked: _Asked, ordered: Sequence[int], most: int) -> list[int]:
+def _varied(asked: _ShownInstances, ordered: Sequence[int], most: int) -> list[int]:
     """The first ``most`` of ``ordered``, those with a new pair of query and target forms first."""
     seen: set[tuple[int, int]] = set()
     fresh: list[int] = []
@@ -382,7 +385,7 @@ class _Text:
         return self._around[word]
 
 
-def _excerpt(text: _Text, asked: _Asked, chosen: _Chosen, number: int) -> Example:
+def _excerpt(text: _Text, asked: _ShownInstances, chosen: _ChosenExamples, number: int) -> Example:
     """The words around query, targets and attended words; ``gaps`` are the places in ``words``
     before which some were left out (their number: after the last), ``glued`` those without a space
     before them. ``expected`` is the target that counts as missed in a miss, ``same_form`` are the

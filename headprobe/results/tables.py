@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from headprobe.analysis.behaviour import Conduct
-from headprobe.analysis.evidence import BEATS, Evidence, Shape, strongest_heads
+from headprobe.analysis.behaviour import BehaviourEvidence
+from headprobe.analysis.evidence import BEATS, Evidence, HeadStatistics, strongest_heads
 from headprobe.analysis.intervals import Power
-from headprobe.format import plain, relation_name
+from headprobe.format import relation_name, safe_text
 from headprobe.results.examples import write_examples
 from headprobe.roles.verdict import Pair, Verdict
 from headprobe.runs import folder as run_folder
@@ -35,13 +35,13 @@ BASELINES = ("offset", "start", "chance", "uniform", "habit", "habit_length")
 
 def heads_table(
     evidence: Evidence,
-    shape: Shape,
-    conduct: Conduct,
+    statistics: HeadStatistics,
+    behaviour: BehaviourEvidence,
     verdicts: Sequence[Verdict],
     n_kv_heads: Sequence[int],
 ) -> pd.DataFrame:
     """``heads_table.csv``: one row per head, by layer and head. ``n_kv_heads`` [L]."""
-    n_layers, n_heads = shape.sink.shape
+    n_layers, n_heads = statistics.sink.shape
     order = sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head))
     layer, head = (axis.ravel().tolist() for axis in np.indices((n_layers, n_heads)))
     if [(v.layer, v.head) for v in order] != list(zip(layer, head, strict=True)):
@@ -57,15 +57,15 @@ def heads_table(
         "roles": [";".join(dict.fromkeys(v.roles)) for v in order],
         "strength": [np.nan if v.strength is None else v.strength for v in order],
         "reason": [v.reason for v in order],
-        "sink": shape.sink.ravel(),
-        "self": shape.self_attention.ravel(),
-        "previous": shape.previous.ravel(),
-        "entropy": shape.entropy.ravel(),
-        "distance": shape.distance.ravel(),
-        "punctuation": shape.punctuation.ravel(),
-        "output_norm": shape.output_norm.ravel(),
-        "residual_share": shape.residual_share.ravel(),
-        **_conduct_columns(conduct),
+        "sink": statistics.sink.ravel(),
+        "self": statistics.self_attention.ravel(),
+        "previous": statistics.previous.ravel(),
+        "entropy": statistics.entropy.ravel(),
+        "distance": statistics.distance.ravel(),
+        "punctuation": statistics.punctuation.ravel(),
+        "output_norm": statistics.output_norm.ravel(),
+        "residual_share": statistics.residual_share.ravel(),
+        **_behaviour_columns(behaviour),
         "idle": [v.idle for v in order],
         "repeater_of": [v.repeater_of or "" for v in order],
         "cluster": pd.array([v.cluster for v in order], dtype="Int64"),
@@ -86,14 +86,14 @@ def relations_table(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.
     ``role`` is the role that the head earned by this relation, empty where it earned none.
     """
     layer, head, relation = (axis.ravel() for axis in np.indices(evidence.top1.shape))
-    asked = evidence.relations
+    specs = evidence.relations
     columns: dict[str, Any] = {
         "layer": layer,
         "head": head,
         "name": _head_names(layer, head),
-        "family": _names([r.family for r in asked], relation),
-        "relation": _names([relation_name(r) for r in asked], relation),
-        "looks_to": _names([r.looks_to for r in asked], relation),
+        "family": _names([r.family for r in specs], relation),
+        "relation": _names([relation_name(r) for r in specs], relation),
+        "looks_to": _names([r.looks_to for r in specs], relation),
         "role": _earned(verdicts, evidence.top1.shape),
         "n": evidence.n[relation],
     }
@@ -121,20 +121,20 @@ def domains_table(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFra
     Only relations where the head beats something, and each head's best one: 1,024 heads, 80
     relations and 20 domains would be 1.6 million rows, nearly all of them of heads that do nothing.
     """
-    told = evidence.beats > 0
+    shown = evidence.beats > 0
     for verdict in verdicts:
         if verdict.best_relation is not None:
-            told[verdict.layer, verdict.head, verdict.best_relation] = True
-    layer, head, relation, domain = np.nonzero(told[..., None] & (evidence.domain_n.T > 0))
-    asked = evidence.relations
+            shown[verdict.layer, verdict.head, verdict.best_relation] = True
+    layer, head, relation, domain = np.nonzero(shown[..., None] & (evidence.domain_n.T > 0))
+    specs = evidence.relations
     at = (domain, layer, head, relation)
     columns: dict[str, Any] = {
         "layer": layer,
         "head": head,
         "name": _head_names(layer, head),
-        "family": _names([r.family for r in asked], relation),
-        "relation": _names([relation_name(r) for r in asked], relation),
-        "looks_to": _names([r.looks_to for r in asked], relation),
+        "family": _names([r.family for r in specs], relation),
+        "relation": _names([relation_name(r) for r in specs], relation),
+        "looks_to": _names([r.looks_to for r in specs], relation),
         "domain": _names(evidence.domains, domain),
         "n": evidence.domain_n[domain, relation],
         "top1": evidence.domain_top1[at],
@@ -145,29 +145,29 @@ def domains_table(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFra
     return _frame(columns)
 
 
-def power_table(evidence: Evidence, found: Power) -> pd.DataFrame:
+def power_table(evidence: Evidence, relation_power: Power) -> pd.DataFrame:
     """``power_table.csv``: one row per relation. ``best_gain`` is the gain of ``best_head``, which
     was chosen on one half of the documents, on the other half."""
-    asked, n_heads = evidence.relations, evidence.gain.shape[1]
+    specs, n_heads = evidence.relations, evidence.gain.shape[1]
     columns: dict[str, Any] = {
-        "family": [r.family for r in asked],
-        "relation": [relation_name(r) for r in asked],
-        "looks_to": [r.looks_to for r in asked],
+        "family": [r.family for r in specs],
+        "relation": [relation_name(r) for r in specs],
+        "looks_to": [r.looks_to for r in specs],
         "n": evidence.n,
         "forms": evidence.forms,
         "shared_forms": evidence.shared_forms,
         "document_folds": evidence.document_folds,
         "form_folds": evidence.form_folds,
         "reliability": evidence.reliability,
-        "error": found.error,
-        "detectable": found.detectable,
-        "can_say": found.can_say,
-        "why": list(found.why),
+        "error": relation_power.error,
+        "detectable": relation_power.detectable,
+        "can_say": relation_power.can_say,
+        "why": list(relation_power.why),
         "best_head": [
             head_name(*divmod(number, n_heads)) if number >= 0 else ""
-            for number in found.best.tolist()
+            for number in relation_power.best.tolist()
         ],
-        "best_gain": found.best_gain,
+        "best_gain": relation_power.best_gain,
     }
     return _frame(columns)
 
@@ -239,14 +239,14 @@ def _head_names(layer: Any, head: Any) -> Any:
     return _names(names, layer * heads + head)
 
 
-def _conduct_columns(conduct: Conduct) -> dict[str, Any]:
-    positional, agreement = conduct.positional, conduct.agreement
+def _behaviour_columns(behaviour: BehaviourEvidence) -> dict[str, Any]:
+    positional, agreement = behaviour.positional, behaviour.agreement
     columns = {
         "positional": positional.explained,
         "positional_length": positional.by_length,
         "positional_rows": positional.rows,
     }
-    copies = {"duplicate_token": conduct.duplicate, "induction": conduct.induction}
+    copies = {"duplicate_token": behaviour.duplicate, "induction": behaviour.induction}
     for name, found in copies.items():
         columns[name] = found.top1
         columns[f"{name}_gain_low"] = found.gain_low
@@ -333,7 +333,7 @@ def _texts(values: Any) -> list[str]:
 
 
 def _text(value: str) -> str:
-    cell = guard(plain(value))
+    cell = guard(safe_text(value))
     quoted = '"' in cell or "," in cell
     return '"' + cell.replace('"', '""') + '"' if quoted else cell
 
@@ -355,22 +355,22 @@ def write_results(
     tallies: Tallies,
     evidence: Evidence,
     power: Power,
-    shape: Shape,
-    conduct: Conduct,
+    statistics: HeadStatistics,
+    behaviour: BehaviourEvidence,
     verdicts: Sequence[Verdict],
     pairs: Iterable[Pair],
     skipped: Iterable[Skipped],
     n_kv_heads: Sequence[int],
 ) -> None:
     """What follows from the sums: the tables and the examples."""
-    heads = heads_table(evidence, shape, conduct, verdicts, n_kv_heads)
+    heads = heads_table(evidence, statistics, behaviour, verdicts, n_kv_heads)
     write_csv(heads, folder / run_folder.HEADS)
     write_csv(relations_table(evidence, verdicts), folder / run_folder.RELATIONS)
     write_csv(domains_table(evidence, verdicts), folder / run_folder.DOMAINS)
     write_csv(power_table(evidence, power), folder / run_folder.POWER)
     write_csv(pairs_table(pairs), folder / run_folder.PAIRS)
     write_csv(skipped_table(skipped), folder / run_folder.SKIPPED)
-    write_examples(folder / run_folder.EXAMPLES, instances, tallies, conduct, verdicts)
+    write_examples(folder / run_folder.EXAMPLES, instances, tallies, behaviour, verdicts)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

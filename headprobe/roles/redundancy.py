@@ -4,24 +4,24 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.analysis.evidence import Bools, Floats, Ints, Shape, divide, floats
+from headprobe.analysis.evidence import Bools, Floats, HeadStatistics, Ints, divide, floats
 from headprobe.roles.rules import IdleRule, RepeaterRule
 from headprobe.roles.verdict import Pair
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import head_name
 
 
-def find_idle(shape: Shape, rule: IdleRule) -> Bools:
+def find_idle(statistics: HeadStatistics, rule: IdleRule) -> Bools:
     """[L, H]: quiet in every domain, against the layer's median head and the residual stream."""
-    if not shape.domains:
-        return np.zeros(shape.output_norm.shape, dtype=np.bool_)
-    against_layer = (shape.output_high < rule.output_norm).all(0)
-    against_residual = (shape.residual_by_domain < rule.residual_share).all(0)
+    if not statistics.domains:
+        return np.zeros(statistics.output_norm.shape, dtype=np.bool_)
+    against_layer = (statistics.output_high < rule.output_norm).all(0)
+    against_residual = (statistics.residual_by_domain < rule.residual_share).all(0)
     return np.asarray(against_layer & against_residual)
 
 
 @dataclass(frozen=True)
-class Likeness:
+class HeadSimilarity:
     """All pairs of heads [N, N]: mean affinity and cosine over rows where both are active (NaN on
     too few such rows), whether they share a key/value group, and the thresholds of each pair."""
 
@@ -39,9 +39,9 @@ class Likeness:
         return np.nan_to_num(above, nan=-np.inf)
 
 
-def find_likeness(
+def find_similarity(
     tallies: Tallies, idle: Bools, heads_per_group: int, rule: RepeaterRule
-) -> Likeness:
+) -> HeadSimilarity:
     """Pair means, without idle heads. Within a key/value group the thresholds rise to a quantile of
     such pairs where there are enough groups of several heads, but not beyond what is certain: where
     more pairs are exact repeaters than the quantile leaves, it would be a tie among them."""
@@ -64,7 +64,7 @@ def find_likeness(
             raised = max(plain, min(usual, rule.certain))
         return np.where(same_group, raised, plain)
 
-    return Likeness(
+    return HeadSimilarity(
         affinity,
         cosine,
         rows.astype(np.int64),
@@ -74,17 +74,17 @@ def find_likeness(
     )
 
 
-def find_pairs(likeness: Likeness, heads: int, rule: RepeaterRule) -> list[Pair]:
+def find_pairs(similarity: HeadSimilarity, heads: int, rule: RepeaterRule) -> list[Pair]:
     """Pairs that repeat each other, and pairs whose outputs oppose each other, most alike first."""
-    repeats = likeness.surplus >= 0
-    opposes = likeness.cosine <= -rule.cosine
+    repeats = similarity.surplus >= 0
+    opposes = similarity.cosine <= -rule.cosine
     found = [
         Pair(
             head_name(*divmod(int(a), heads)),
             head_name(*divmod(int(b), heads)),
-            float(likeness.affinity[a, b]),
-            float(likeness.cosine[a, b]),
-            bool(likeness.same_group[a, b]),
+            float(similarity.affinity[a, b]),
+            float(similarity.cosine[a, b]),
+            bool(similarity.same_group[a, b]),
             "repeats" if repeats[a, b] else "opposes",
         )
         for a, b in np.argwhere(np.triu(repeats | opposes, 1))
@@ -92,10 +92,10 @@ def find_pairs(likeness: Likeness, heads: int, rule: RepeaterRule) -> list[Pair]
     return sorted(found, key=lambda pair: (-pair.output_cosine, -pair.affinity))
 
 
-def find_clusters(likeness: Likeness) -> list[tuple[int, ...]]:
+def find_clusters(similarity: HeadSimilarity) -> list[tuple[int, ...]]:
     """Complete-link clusters of repeaters, as head numbers: of the clusters in which all pairs are
     above their thresholds, the two whose worst pair is best are joined first."""
-    surplus = likeness.surplus
+    surplus = similarity.surplus
     alike = np.flatnonzero((surplus >= 0).any(0))
     clusters: list[tuple[int, ...]] = [(int(head),) for head in alike]
     linked = surplus[np.ix_(alike, alike)]

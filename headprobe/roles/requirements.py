@@ -10,7 +10,7 @@ from headprobe.format import fraction, relation_name, small
 from headprobe.roles.rules import RoleRule, Rules
 from headprobe.vocabulary import Relation
 
-Seat = tuple[int, int, int]
+RelationIndex = tuple[int, int, int]
 """Layer, head, relation."""
 
 
@@ -19,7 +19,7 @@ class Requirement:
     """``met`` [L, H, R], NaN never meeting it, and for one head and relation what is missing."""
 
     met: Bools
-    shortfall: Callable[[Seat], str]
+    shortfall: Callable[[RelationIndex], str]
 
 
 def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
@@ -60,22 +60,22 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
     )
 
 
-def belongs(relation: Relation, rule: RoleRule) -> bool:
+def role_applies(relation: Relation, rule: RoleRule) -> bool:
     """Whether a relation can earn a role."""
     named = rule.relation in ("", relation_name(relation))
     return relation.family == rule.family and named and (relation.strict or not rule.strict)
 
 
-def beyond(evidence: Evidence, rule: RoleRule) -> tuple[Requirement, ...]:
+def role_requirements(evidence: Evidence, rule: RoleRule) -> tuple[Requirement, ...]:
     """What a role asks of its relations on top of section 4."""
     beaten = evidence.beats >= BEATS.index(rule.beats)
-    asked = [Requirement(beaten, lambda _: f"does not beat {rule.beats}")]
+    needed = [Requirement(beaten, lambda _: f"does not beat {rule.beats}")]
     if rule.norm_above_habit:
-        asked.append(writes_it_too(evidence))
-    return tuple(asked)
+        needed.append(norm_requirement(evidence))
+    return tuple(needed)
 
 
-def writes_it_too(evidence: Evidence) -> Requirement:
+def norm_requirement(evidence: Evidence) -> Requirement:
     """What reaches the output, not the attention alone, favours the targets more than by habit."""
     written, expected = evidence.share_norm, evidence.habit_share
     return Requirement(

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from headprobe.analysis.behaviour import Conduct
-from headprobe.analysis.evidence import Bools, Evidence, Floats, Shape
+from headprobe.analysis.behaviour import BehaviourEvidence
+from headprobe.analysis.evidence import Bools, Evidence, Floats, HeadStatistics
 from headprobe.roles.reasons import (
     why_copying,
     why_earned,
@@ -18,8 +18,8 @@ from headprobe.roles.reasons import (
     why_repeater,
     why_unnamed,
 )
-from headprobe.roles.redundancy import find_clusters, find_idle, find_likeness, find_pairs
-from headprobe.roles.requirements import Requirement, belongs, beyond, requirements
+from headprobe.roles.redundancy import find_clusters, find_idle, find_pairs, find_similarity
+from headprobe.roles.requirements import Requirement, requirements, role_applies, role_requirements
 from headprobe.roles.rules import Rules
 from headprobe.roles.verdict import Claim, Pair, Verdict
 from headprobe.runs.sums import Tallies
@@ -34,54 +34,60 @@ from headprobe.vocabulary import (
     head_name,
 )
 
-Seat = tuple[int, int]
+HeadIndex = tuple[int, int]
 """Layer, head."""
 
 
-def find_conduct_claims(conduct: Conduct, rules: Rules) -> dict[Seat, list[Claim]]:
+def find_behaviour_claims(
+    behaviour: BehaviourEvidence, rules: Rules
+) -> dict[HeadIndex, list[Claim]]:
     """The heads that follow distance alone, and those that copy.
 
     Strength is ``gain / (1 - baseline)``, as of relations: for positional heads what length of
     words leaves unexplained is the rest, for copying heads what the best fixed distance does.
     """
-    claims: dict[Seat, list[Claim]] = {}
-    found, rule = conduct.positional, rules.positional
-    met = (found.explained > rule.explained) & (found.gain > rules.margin)
-    met &= found.rows >= rule.min_rows
-    for at in _seats(met):
-        reason = why_positional(found, at)
-        claims.setdefault(at, []).append(_claim(POSITIONAL, found.strength, reason, at))
+    claims: dict[HeadIndex, list[Claim]] = {}
+    positional, rule = behaviour.positional, rules.positional
+    met = (positional.explained > rule.explained) & (positional.gain > rules.margin)
+    met &= positional.rows >= rule.min_rows
+    for at in _head_indices(met):
+        reason = why_positional(positional, at)
+        claims.setdefault(at, []).append(_claim(POSITIONAL, positional.strength, reason, at))
     for role, copies, target in (
-        (DUPLICATE, conduct.duplicate, "the earlier copy"),
-        (INDUCTION, conduct.induction, "the token after the earlier copy"),
+        (DUPLICATE, behaviour.duplicate, "the earlier copy"),
+        (INDUCTION, behaviour.induction, "the token after the earlier copy"),
     ):
         copying = rules.copying
-        for at in _seats((copies.gain_low > copying.margin) & (copies.mass >= copying.min_mass)):
+        for at in _head_indices(
+            (copies.gain_low > copying.margin) & (copies.mass >= copying.min_mass)
+        ):
             reason = why_copying(copies, target, at)
             claims.setdefault(at, []).append(_claim(role, copies.strength, reason, at))
     return claims
 
 
-def find_unnamed(conduct: Conduct, rules: Rules) -> dict[Seat, Claim]:
+def find_unnamed(behaviour: BehaviourEvidence, rules: Rules) -> dict[HeadIndex, Claim]:
     """Heads that repeat something beyond distance and part of speech, whatever else they are; their
     strength is the share of attention that it moves."""
-    found, rule = conduct.agreement, rules.unnamed
+    found, rule = behaviour.agreement, rules.unnamed
     met = (found.agreement_low >= rule.agreement) & (found.moved >= rule.moved)
-    return {at: _claim(UNNAMED, found.moved, why_unnamed(found, at), at) for at in _seats(met)}
+    return {
+        at: _claim(UNNAMED, found.moved, why_unnamed(found, at), at) for at in _head_indices(met)
+    }
 
 
-def _seats(met: Bools) -> list[Seat]:
+def _head_indices(met: Bools) -> list[HeadIndex]:
     return [(int(layer), int(head)) for layer, head in np.argwhere(met)]
 
 
-def _claim(role: str, strength: Floats, reason: str, at: Seat) -> Claim:
+def _claim(role: str, strength: Floats, reason: str, at: HeadIndex) -> Claim:
     return Claim(role, None, float(strength[at]), reason)
 
 
 def judge(
     evidence: Evidence,
-    shape: Shape,
-    conduct: Conduct,
+    statistics: HeadStatistics,
+    behaviour: BehaviourEvidence,
     tallies: Tallies,
     kv_heads: int,
     rules: Rules,
@@ -90,16 +96,16 @@ def judge(
 
     ``kv_heads`` is the number of key/value heads of a layer.
     """
-    layers, heads = shape.output_norm.shape
-    asked = requirements(evidence, rules)
-    by_conduct = find_conduct_claims(conduct, rules)
-    claims = _ordered(find_claims(evidence, rules, asked), by_conduct, heads)
-    unnamed = find_unnamed(conduct, rules)
-    idle = find_idle(shape, rules.idle)
-    likeness = find_likeness(tallies, idle, heads // kv_heads, rules.repeater)
-    clusters = find_clusters(likeness)
+    layers, heads = statistics.output_norm.shape
+    general = requirements(evidence, rules)
+    by_behaviour = find_behaviour_claims(behaviour, rules)
+    claims = _ordered(find_claims(evidence, rules, general), by_behaviour, heads)
+    unnamed = find_unnamed(behaviour, rules)
+    idle = find_idle(statistics, rules.idle)
+    similarity = find_similarity(tallies, idle, heads // kv_heads, rules.repeater)
+    clusters = find_clusters(similarity)
     leaders = {
-        member: (number, max(cluster, key=lambda head: _rank(head, claims, shape)))
+        member: (number, max(cluster, key=lambda head: _rank(head, claims, statistics)))
         for number, cluster in enumerate(clusters, start=1)
         for member in cluster
     }
@@ -111,9 +117,9 @@ def judge(
         cluster, leader = leaders.get(number, (None, number))
         repeats = leader != number
         if idle[layer, head]:
-            role, reason = REDUNDANT, why_idle(shape, layer, head)
+            role, reason = REDUNDANT, why_idle(statistics, layer, head)
         elif repeats:
-            role, reason = REDUNDANT, why_repeater(likeness, number, leader, heads)
+            role, reason = REDUNDANT, why_repeater(similarity, number, leader, heads)
         elif earned:
             role, reason = _strongest(earned, rules.mixed)
         elif (layer, head) in unnamed:
@@ -122,7 +128,7 @@ def judge(
         else:
             relation = best[number]
             at = None if relation is None else (layer, head, relation)
-            role, reason = NONE, why_none(evidence, rules, asked, at)
+            role, reason = NONE, why_none(evidence, rules, general, at)
         named = [claim.relation for claim in earned if claim.relation is not None]
         verdicts.append(
             Verdict(
@@ -138,19 +144,21 @@ def judge(
                 best_relation=named[0] if named else best[number],
             )
         )
-    return verdicts, find_pairs(likeness, heads, rules.repeater)
+    return verdicts, find_pairs(similarity, heads, rules.repeater)
 
 
 def find_claims(
-    evidence: Evidence, rules: Rules, asked: Sequence[Requirement]
+    evidence: Evidence, rules: Rules, general: Sequence[Requirement]
 ) -> list[list[Claim]]:
     """For each head [N] the roles it has earned by relations, each by the strongest one that meets
-    all that is ``asked``; roles of one relation before those of a whole family."""
+    all that is ``general``; roles of one relation before those of a whole family."""
     layers, heads, _ = evidence.gain.shape
     claims: list[list[Claim]] = [[] for _ in range(layers * heads)]
     for role, rule in sorted(rules.roles.items(), key=lambda each: not each[1].relation):
-        earning = np.array([belongs(relation, rule) for relation in evidence.relations], dtype=bool)
-        needs = [requirement.met for requirement in (*asked, *beyond(evidence, rule))]
+        earning = np.array(
+            [role_applies(relation, rule) for relation in evidence.relations], dtype=bool
+        )
+        needs = [requirement.met for requirement in (*general, *role_requirements(evidence, rule))]
         met = np.logical_and.reduce(needs) & earning
         strength = np.where(met, evidence.strength, -np.inf)
         for layer, head in np.argwhere(met.any(-1)).tolist():
@@ -189,10 +197,12 @@ def _best_relations(evidence: Evidence, rules: Rules) -> list[int | None]:
     ]
 
 
-def _rank(number: int, claims: list[tuple[Claim, ...]], shape: Shape) -> tuple[float, float, int]:
+def _rank(
+    number: int, claims: list[tuple[Claim, ...]], statistics: HeadStatistics
+) -> tuple[float, float, int]:
     """The stronger of repeaters: by its best role, then the louder one, then the earlier."""
     strength = claims[number][0].strength if claims[number] else -1.0
-    return strength, float(np.nan_to_num(shape.output_norm).flat[number]), -number
+    return strength, float(np.nan_to_num(statistics.output_norm).flat[number]), -number
 
 
 def _strongest(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:

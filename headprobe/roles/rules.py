@@ -135,12 +135,12 @@ def load_rules(path: Path | None = None) -> Rules:
     return _rules(values, str(path or default))
 
 
-class _Twice(Exception):  # noqa: N818
+class _DuplicateKey(Exception):  # noqa: N818
     def __init__(self, key: str, line: int) -> None:
         self.key, self.line = key[:60], line
 
 
-class _EachKeyOnce(yaml.SafeLoader):
+class _UniqueKeyLoader(yaml.SafeLoader):
     """YAML as plain values; the library by itself takes the last of equal keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -148,7 +148,7 @@ class _EachKeyOnce(yaml.SafeLoader):
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode):
                 if key.value in seen:
-                    raise _Twice(key.value, key.start_mark.line + 1)
+                    raise _DuplicateKey(key.value, key.start_mark.line + 1)
                 seen.add(key.value)
         found: dict[Any, Any] = super().construct_mapping(node, deep)
         return found
@@ -156,13 +156,13 @@ class _EachKeyOnce(yaml.SafeLoader):
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _EachKeyOnce)  # noqa: S506
+        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
     except OSError as error:
         reason = error.strerror or "cannot be read"
         raise HeadprobeError(str(path), reason, "Name a readable rules file") from error
     except UnicodeDecodeError as error:
         raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
-    except _Twice as error:
+    except _DuplicateKey as error:
         where = f"{path}:{error.line}"
         raise HeadprobeError(where, f"{error.key!r} stands twice", "Keep one of them") from error
     except yaml.YAMLError as error:

@@ -31,7 +31,7 @@ PARTS = ("checkpoint", "shuffled", "twin")
 
 
 @dataclass(frozen=True)
-class Unfinished:
+class ScanCheckpoint:
     """What the process ``rank`` of ``ranks`` (from 0) keeps of the scan that is to write the run,
     or shard, ``target``. It comes in parts, one file each, written whole or not at all."""
 
@@ -52,10 +52,11 @@ class Unfinished:
         start = f"torchrun --nproc-per-node {self.ranks} -m " if self.ranks > 1 else ""
         return f"{start}headprobe scan --resume {self.target}"
 
-    def keep(
+    def save(
         self, part: str, note: Mapping[str, Any], arrays: Mapping[str, "NDArray[Any]"]
     ) -> None:
-        """Write one part, and in it a ``note`` on the scan as a whole. OSError where it cannot."""
+        """Write one part, and in it a ``load_note`` on the scan as a whole. OSError where it
+        cannot."""
         import numpy as np
 
         self.path.mkdir(parents=True, exist_ok=True)
@@ -66,7 +67,7 @@ class Unfinished:
             os.fsync(file.fileno())
         written.replace(self.path / f"{part}.npz")
 
-    def note(self) -> dict[str, Any] | None:
+    def load_note(self) -> dict[str, Any] | None:
         """The note that was written last; None where nothing is kept. HeadprobeError where it
         cannot be read."""
         parts = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
@@ -88,7 +89,7 @@ class Unfinished:
         return (self.path / f"{part}.npz").is_file()
 
     def arrays(self, part: str) -> "dict[str, NDArray[Any]] | None":
-        """The arrays of a part; None where it is not kept. HeadprobeError as ``note``."""
+        """The arrays of a part; None where it is not kept. HeadprobeError as ``load_note``."""
         path = self.path / f"{part}.npz"
         return self._read(path) if path.is_file() else None
 
@@ -111,31 +112,31 @@ class Unfinished:
             )
 
 
-def find_unfinished(folder: Path, name: str | None = None) -> list[Unfinished]:
+def find_checkpoints(folder: Path, name: str | None = None) -> list[ScanCheckpoint]:
     """What is kept in ``folder`` of the run ``name``, or of any run."""
-    found = []
+    checkpoints = []
     for path in sorted(folder.glob(".*.unfinished")):
         match = _FOLDER.fullmatch(path.name)
         if match and name in (None, match[1]) and any(path.glob("*.npz")):
             rank, ranks = int(match[2] or 1), int(match[3] or 1)
-            found.append(Unfinished(folder / match[1], rank - 1, ranks))
-    return found
+            checkpoints.append(ScanCheckpoint(folder / match[1], rank - 1, ranks))
+    return checkpoints
 
 
-EVERY = 60.0
+WRITE_INTERVAL = 60.0
 """Seconds between two writings: what is lost at most when a scan is killed."""
 
-RARELY = 50
+WRITE_COST_FACTOR = 50
 """Writing waits so many times as long as the last one took: it costs two per cent at most."""
 
 
-class Told(Protocol):
+class CheckpointState(Protocol):
     """What can say how far it is."""
 
     def arrays(self) -> Mapping[str, NDArray[Any]]: ...
 
 
-class Journal:
+class CheckpointWriter:
     """What is ``kept`` of a scan, and when.
 
     ``resumed``: whether a part that is found is gone on from. Until the first minute is over
@@ -144,76 +145,76 @@ class Journal:
 
     def __init__(
         self,
-        kept: Unfinished,
+        checkpoint: ScanCheckpoint,
         warn: Callable[[str], None],
         *,
         resumed: bool,
     ) -> None:
-        self._kept, self._warn, self._resumed = kept, warn, resumed
+        self._checkpoint, self._warn, self._resumed = checkpoint, warn, resumed
         self._note: Callable[[], Mapping[str, Any]] | None = None
-        self._last, self._wait, self._broken = time.monotonic(), EVERY, False
+        self._last, self._wait, self._broken = time.monotonic(), WRITE_INTERVAL, False
 
     def begin(self, note: Callable[[], Mapping[str, Any]]) -> None:
-        """From now on it can be gone on with: ``note`` gives what every part says of the scan as a
-        whole."""
+        """From now on it can be gone on with: ``load_note`` gives what every part says of the scan
+        as a whole."""
         self._note = note
 
-    def page(self, part: str) -> "Page":
+    def part(self, part: str) -> "CheckpointPart":
         """The part of the checkpoint, or of one of its controls."""
-        return Page(self, part, kept=self._resumed and self._kept.has(part))
+        return CheckpointPart(self, part, saved=self._resumed and self._checkpoint.has(part))
 
     def arrays(self, part: str) -> Mapping[str, NDArray[Any]] | None:
         """What was written of a part last."""
-        return self._kept.arrays(part)
+        return self._checkpoint.arrays(part)
 
     def is_due(self) -> bool:
         """Whether it is time to write."""
         return time.monotonic() - self._last >= self._wait
 
-    def write(self, part: str, told: Told) -> bool:
+    def write(self, part: str, state: CheckpointState) -> bool:
         """Write a part, and say whether it is there. A disk that is full does not end the scan: it
         is said once."""
         if self._note is None or self._broken:
             return False
         began = time.monotonic()
         try:
-            self._kept.keep(part, self._note(), told.arrays())
+            self._checkpoint.save(part, self._note(), state.arrays())
         except OSError as error:
             self._broken = True
-            self._warn(f"{self._kept.path}: {error.strerror}; no more is kept for --resume")
+            self._warn(f"{self._checkpoint.path}: {error.strerror}; no more is kept for --resume")
         self._last = time.monotonic()
-        self._wait = max(EVERY, RARELY * (self._last - began))
+        self._wait = max(WRITE_INTERVAL, WRITE_COST_FACTOR * (self._last - began))
         return not self._broken
 
-    def remedy(self) -> str | None:
+    def resume_hint(self) -> str | None:
         """How to go on with what is kept, if anything is."""
-        if self._note is None or not any(self._kept.path.glob("*.npz")):
+        if self._note is None or not any(self._checkpoint.path.glob("*.npz")):
             return None
-        return f"what was measured is saved. Resume it with {self._kept.command}"
+        return f"what was measured is saved. Resume it with {self._checkpoint.command}"
 
 
-class Page:
+class CheckpointPart:
     """One part of a journal; ``kept``: whether an earlier attempt left something of it."""
 
-    def __init__(self, journal: Journal, part: str, *, kept: bool) -> None:
-        self._journal, self.part, self._kept = journal, part, kept
+    def __init__(self, writer: CheckpointWriter, part: str, *, saved: bool) -> None:
+        self._writer, self.part, self._saved = writer, part, saved
         self._since = time.monotonic()
 
-    def kept(self) -> Mapping[str, NDArray[Any]] | None:
+    def saved_arrays(self) -> Mapping[str, NDArray[Any]] | None:
         """Its arrays as they were written last: by an earlier attempt, or by this one, which goes
         on from there when memory ran out."""
-        return self._journal.arrays(self.part) if self._kept else None
+        return self._writer.arrays(self.part) if self._saved else None
 
-    def show(self, told: Told) -> None:
+    def save_if_due(self, state: CheckpointState) -> None:
         """So far it is."""
-        if self._journal.is_due():
-            self._kept |= self._journal.write(self.part, told)
+        if self._writer.is_due():
+            self._saved |= self._writer.write(self.part, state)
 
-    def close(self, told: Told) -> None:
+    def save_final(self, state: CheckpointState) -> None:
         """It is complete: what took longer than a minute is written whole, for what comes after
         may take long, too."""
-        if time.monotonic() - self._since >= EVERY:
-            self._kept |= self._journal.write(self.part, told)
+        if time.monotonic() - self._since >= WRITE_INTERVAL:
+            self._saved |= self._writer.write(self.part, state)
 
 
 class Clock:
@@ -242,10 +243,10 @@ class Clock:
 _SHOWN = 12  # of a hash
 
 
-def difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
+def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
     """What is not the same in both, in words that follow "differs in"; None where all is."""
     for name in {**one, **other}:
-        had, has = (terms.get(name, "nothing") for terms in (one, other))
-        if had != has:
-            return f"{name} ({had[:_SHOWN]} and {has[:_SHOWN]})"
+        one_value, other_value = (terms.get(name, "nothing") for terms in (one, other))
+        if one_value != other_value:
+            return f"{name} ({one_value[:_SHOWN]} and {other_value[:_SHOWN]})"
     return None

@@ -46,16 +46,16 @@ PARTIAL, OLD = "partial", "old"
 _NAME = re.compile(rf"\.(.+)\.({PARTIAL}|{OLD})-([A-Za-z0-9-]*)-([0-9]+)-[0-9a-f]{{8}}")
 
 
-def beside(target: Path, kind: str) -> Path:
+def temporary_sibling(target: Path, kind: str) -> Path:
     """A new hidden name beside ``target`` that says which process of which machine uses it."""
     return target.with_name(f".{target.name}.{kind}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
 
 
-def sweep(folder: Path, own: Collection[str]) -> None:
+def remove_leftovers(folder: Path, own: Collection[str]) -> None:
     """Remove from ``folder`` what processes of this machine that are gone have left there; a run
     that was to be replaced and never was takes its place again. Only files with the names ``own``
     are removed, others move to the run that replaced theirs."""
-    for path, target, kind in list(_left(folder)):
+    for path, target, kind in list(_leftovers(folder)):
         if kind == OLD and not (target.exists() or target.is_symlink()):
             with suppress(OSError):
                 path.rename(target)
@@ -63,7 +63,7 @@ def sweep(folder: Path, own: Collection[str]) -> None:
             remove_own(path, own, heir=target if kind == OLD else None)
 
 
-def _left(folder: Path) -> Iterator[tuple[Path, Path, str]]:
+def _leftovers(folder: Path) -> Iterator[tuple[Path, Path, str]]:
     """(path, what it was for, kind) of what no living process uses, runs put aside first."""
     if os.name == "nt" or not folder.is_dir():  # there asking for a process would end it
         return
@@ -71,7 +71,7 @@ def _left(folder: Path) -> Iterator[tuple[Path, Path, str]]:
         named = _NAME.fullmatch(path.name)
         if not named or path.is_symlink() or not path.is_dir():
             continue
-        if named[3] == _host() and not _lives(int(named[4])):
+        if named[3] == _host() and not _is_running(int(named[4])):
             yield path, folder / named[1], named[2]
 
 
@@ -79,7 +79,7 @@ def _host() -> str:
     return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40]
 
 
-def _lives(process: int) -> bool:
+def _is_running(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:
@@ -244,7 +244,7 @@ def _reading(path: Path) -> Iterator[Path]:
         raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
 
 
-def carry_over(source: Path, folder: Path, names: Iterable[str]) -> None:
+def link_files(source: Path, folder: Path, names: Iterable[str]) -> None:
     """Bring the files of ``names`` that ``source`` has into ``folder``, where that has none of the
     name; they are linked where the disk can, and never changed."""
     for name in names:
@@ -278,7 +278,7 @@ def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -
     run that holds files of others is replaced only with ``keep_foreign``, where they stay.
     """
     try:
-        sweep(target.absolute().parent, OWN)
+        remove_leftovers(target.absolute().parent, OWN)
         if target.exists() or target.is_symlink():
             _check_existing(target, overwrite, keep_foreign)
             target = target.resolve()
@@ -286,7 +286,7 @@ def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -
         while not parent.exists():
             parent = parent.parent
         # the longest name that will be needed, so that a name that is too long is found now
-        attempt = beside(parent / target.absolute().name, PARTIAL)
+        attempt = temporary_sibling(parent / target.absolute().name, PARTIAL)
         attempt.mkdir()
         attempt.rmdir()
     except OSError as error:
@@ -336,19 +336,19 @@ def new_run(target: Path, overwrite: bool = False, *, keep_foreign: bool = False
     check_target(target, overwrite, keep_foreign=keep_foreign)
     named, target = target, target.resolve() if target.is_symlink() else target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = beside(target, PARTIAL)
+    temporary = temporary_sibling(target, PARTIAL)
     temporary.mkdir()
     try:
         yield temporary
         for path in [*temporary.rglob("*"), temporary]:
             _flush(path)
         check_target(named, overwrite, keep_foreign=keep_foreign)
-        _put(temporary, target, beside(target, OLD))
+        _replace(temporary, target, temporary_sibling(target, OLD))
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put(temporary: Path, target: Path, aside: Path) -> None:
+def _replace(temporary: Path, target: Path, aside: Path) -> None:
     if target.exists():
         if target.is_symlink():  # it was none when the scan began
             raise HeadprobeError(str(target), "was made by another", "Name another folder with -o")

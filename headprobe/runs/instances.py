@@ -32,7 +32,7 @@ def fold_of(text: str) -> int:
     return int.from_bytes(digest, "little") % FOLDS
 
 
-def pieces(counts: Integers, most: int) -> Iterator[slice]:
+def split_by_count(counts: Integers, most: int) -> Iterator[slice]:
     """Cuts an axis into pieces whose ``counts`` sum up to about ``most``, by less than one of them
     more."""
     number = (np.cumsum(counts, dtype=np.int64) - counts) // most
@@ -77,8 +77,8 @@ class RelationInstances:
     def contain(self, words: Integers) -> NDArray[np.bool_]:
         """[I]: whether each instance's one of ``words`` [I] is a target."""
         place = self.places(words)
-        found = self.targets[np.minimum(place, len(self.targets) - 1)] == words
-        return np.asarray(found & (place < self.stop))
+        is_target = self.targets[np.minimum(place, len(self.targets) - 1)] == words
+        return np.asarray(is_target & (place < self.stop))
 
     def targets_of(self, chosen: Integers | slice) -> tuple[Integers, Integers]:
         """All targets of the instances ``chosen`` [I'], one after another: whose each is, as an
@@ -91,7 +91,7 @@ class RelationInstances:
 
     def pairs(self) -> Iterator[tuple[Integers, Integers]]:
         """Every instance [K'] with every target [K'], about ``PAIRS`` at a time."""
-        for some in pieces(self.stop - self.first, PAIRS):
+        for some in split_by_count(self.stop - self.first, PAIRS):
             of, words = self.targets_of(some)
             yield of + some.start, words
 
@@ -224,15 +224,15 @@ class Instances:
 
     def of(self, relation: int) -> RelationInstances:
         """All instances of ``relations[relation]``: usable query, at least one usable target."""
-        asked = self.relations[relation]
-        if asked.every:
+        spec = self.relations[relation]
+        if spec.every:
             return self._of_class(relation)
         chosen = np.flatnonzero(self.link_relation == relation)
         counts = np.diff(self.link_first)[chosen]
         edges = np.concatenate([[0], np.cumsum(counts)])
         offsets = np.arange(edges[-1]) - np.repeat(edges[:-1], counts)
         targets = self.link_targets[np.repeat(self.link_first[chosen], counts) + offsets]
-        return RelationInstances(asked, self.link_query[chosen], edges[:-1], edges[1:], targets)
+        return RelationInstances(spec, self.link_query[chosen], edges[:-1], edges[1:], targets)
 
     def _of_class(self, relation: int) -> RelationInstances:
         bit = self.every.index(relation)

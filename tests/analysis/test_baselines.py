@@ -8,11 +8,11 @@ import pytest
 
 from headprobe.analysis.baselines import (
     Rule,
+    baseline_input,
     chance,
     last_subject,
     nearest_mention,
     offset,
-    question_of,
     same_form,
     start,
     uniform,
@@ -41,7 +41,7 @@ def test_chance(instances: Instances, relation: int) -> None:
         len(targets) / len(candidates_by_hand(instances, RELATIONS[relation], query))
         for query, targets in instances_by_hand(instances, relation)
     ]
-    found = chance(question_of(instances, instances.of(relation))).hits
+    found = chance(baseline_input(instances, instances.of(relation))).hits
     np.testing.assert_allclose(found, expected)
 
 
@@ -53,7 +53,7 @@ def test_uniform(instances: Instances, relation: int) -> None:
         most = max(instances.tokens[word] for word in candidates)
         longest = [word for word in candidates if instances.tokens[word] == most]
         expected.append(sum(word in targets for word in longest) / len(longest))
-    found = uniform(question_of(instances, instances.of(relation))).hits
+    found = uniform(baseline_input(instances, instances.of(relation))).hits
     np.testing.assert_allclose(found, expected)
 
 
@@ -65,7 +65,7 @@ def test_offset(instances: Instances, relation: int) -> None:
         for distance in range(1, 41)
     }
     best = max(hits, key=lambda distance: sum(hits[distance]))
-    found = offset(question_of(instances, instances.of(relation)))
+    found = offset(baseline_input(instances, instances.of(relation)))
     assert found.choice == str(best)
     np.testing.assert_array_equal(found.hits, hits[best])
 
@@ -82,7 +82,7 @@ def test_start(instances: Instances, relation: int) -> None:
         for place_ in range(40)
     }
     best = max(hits, key=lambda choice: sum(hits[choice]))
-    found = start(question_of(instances, instances.of(relation)))
+    found = start(baseline_input(instances, instances.of(relation)))
     assert found.choice == best
     np.testing.assert_array_equal(found.hits, hits[best])
 
@@ -110,7 +110,7 @@ def test_rules_of_coreference(instances: Instances, relation: int, rule: Rule) -
         last_subject: lambda word, _: DEPRELS[instances.deprel[word]] == "nsubj",
     }
     hits, any_at_all = by_rule(instances, relation, suits[rule])
-    found = rule(question_of(instances, instances.of(relation)))
+    found = rule(baseline_input(instances, instances.of(relation)))
     if found is None:
         assert not any_at_all and rule is not same_form
     else:
@@ -125,7 +125,7 @@ def test_without_mentions_or_syntax_their_rules_are_not_worked_out(instances: In
         mention_end=np.full_like(instances.mention_end, -1),
         deprel=np.zeros_like(instances.deprel),
     )
-    question = question_of(bare, bare.of(RELATIONS.index(PRONOUN)))
+    question = baseline_input(bare, bare.of(RELATIONS.index(PRONOUN)))
     assert nearest_mention(question) is None and last_subject(question) is None
 
 

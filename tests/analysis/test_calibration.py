@@ -13,7 +13,7 @@ from scipy import stats
 
 from headprobe.analysis.candidates import DOCUMENTS, DOMAINS, FORMS
 from headprobe.analysis.evidence import Evidence
-from headprobe.analysis.gains import Footing, weigh_on
+from headprobe.analysis.gains import BaselineSums, evidence_from_sums
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import FOLDS, Relation
 from tests.helpers.evidence import random_instances
@@ -50,7 +50,7 @@ class Simulation:
         sizes = np.array([each[0] for each in drawn])
         hits = np.array([each[1][0] for each in drawn])
         none = np.zeros((len(relations), self.heads))
-        footing = Footing(
+        baseline_sums = BaselineSums(
             sizes=sizes,
             forms=np.full(len(relations), self.forms),
             shared_forms=np.zeros(len(relations), dtype=np.int64),
@@ -67,7 +67,7 @@ class Simulation:
         parts = {"document": DOCUMENTS, "form": FORMS, "domain": DOMAINS}
         tallies |= {f"hits_by_{name}": hits[:, part][:, :, None] for name, part in parts.items()}
         instances = random_instances(np.random.default_rng(0), [1], relations)
-        return weigh_on(footing, instances, Tallies(tallies), Demands())
+        return evidence_from_sums(baseline_sums, instances, Tallies(tallies), Demands())
 
     def _relation(self, rng: np.random.Generator, relation: int) -> tuple[np.ndarray, np.ndarray]:
         """Sizes [S], and hits [1 + rivals + 1, S, N]: of the heads, the baselines, the control."""

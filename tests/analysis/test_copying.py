@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.analysis.behaviour import copying
+from headprobe.analysis.behaviour import copying_evidence
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import LAGS
 
@@ -26,13 +26,13 @@ def test_planted_heads() -> None:
     fixed = np.where(np.array(LAGS) == 20, ROWS, 0)
     longest = np.where(np.array(LAGS) == max(LAGS), ROWS, 0)
     hits = np.stack([perfect, none, half, fixed, longest], 1)
-    found = copying(tallies_of(hits), "duplicate", 0.95)
-    assert found.rows == ROWS.sum() and found.baseline == max(LAGS) / ROWS.sum()
-    top1, gain, low = found.top1[0], found.gain[0], found.gain_low[0]
+    copies = copying_evidence(tallies_of(hits), "duplicate", 0.95)
+    assert copies.rows == ROWS.sum() and copies.baseline == max(LAGS) / ROWS.sum()
+    top1, gain, low = copies.top1[0], copies.gain[0], copies.gain_low[0]
     assert top1[:2].tolist() == [1, 0]
     assert top1[2] == pytest.approx(half.sum() / ROWS.sum())
-    np.testing.assert_allclose(found.mass[0], 0.5 * top1)
-    assert low[0] > 0.8 and low[2] > 0.3 and found.strength[0, 0] == pytest.approx(1)
+    np.testing.assert_allclose(copies.mass[0], 0.5 * top1)
+    assert low[0] > 0.8 and low[2] > 0.3 and copies.strength[0, 0] == pytest.approx(1)
     assert gain[1] < 0 and gain[3] < 0 and gain[4] == pytest.approx(0)
     assert (low[[1, 3, 4]] < 0).all()
 
@@ -41,16 +41,16 @@ def test_planted_heads() -> None:
 def test_the_lower_end_is_below_every_fixed_distance(drawn: list[tuple[int, int]]) -> None:
     rows = np.array([max(pair) for pair in drawn])
     hits = np.array([[min(pair)] for pair in drawn])
-    found = copying(tallies_of(hits, rows), "induction", 0.95)
+    copies = copying_evidence(tallies_of(hits, rows), "induction", 0.95)
     if not rows.sum():
-        assert found.rows == 0 and np.isnan(found.top1).all() and np.isnan(found.gain_low).all()
+        assert copies.rows == 0 and np.isnan(copies.top1).all() and np.isnan(copies.gain_low).all()
         return
-    assert 0 <= found.top1[0, 0] <= 1
-    assert np.isnan(found.gain_low[0, 0]) or found.gain_low[0, 0] <= found.gain[0, 0]
-    assert found.gain[0, 0] == pytest.approx((hits.sum() - rows.max()) / rows.sum())
+    assert 0 <= copies.top1[0, 0] <= 1
+    assert np.isnan(copies.gain_low[0, 0]) or copies.gain_low[0, 0] <= copies.gain[0, 0]
+    assert copies.gain[0, 0] == pytest.approx((hits.sum() - rows.max()) / rows.sum())
 
 
 def test_one_lucky_sequence_is_no_proof() -> None:
     """Two sequences of 24 copied whole: .1 in the mean, and nothing at all in the others."""
     hits = np.where(np.isin(np.array(LAGS), (30, 31)), ROWS, 0)[:, None]
-    assert copying(tallies_of(hits), "duplicate", 0.95).gain_low[0, 0] < 0
+    assert copying_evidence(tallies_of(hits), "duplicate", 0.95).gain_low[0, 0] < 0

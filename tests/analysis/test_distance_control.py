@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headprobe.analysis import candidates as module
-from headprobe.analysis.distance_control import HABITS, habit
+from headprobe.analysis.distance_control import DISTANCE_RULES, distance_control
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import LONGEST
 from tests.helpers.evidence import (
@@ -66,11 +66,11 @@ def test_equals_a_loop_over_candidates(
 ) -> None:
     rng, instances = drawn()
     profile, norm = PROFILES[kind](rng), rng.random((4, LONGEST))
-    monkeypatch.setattr(module, "ROOM", 20_000)
-    found = habit(instances, grouped(instances), profile, norm)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 20_000)
+    found = distance_control(instances, grouped(instances), profile, norm)
     for index, each in enumerate(grouped(instances)):
         hits, expected, share = by_hand(instances, index, profile, norm)
-        for rule, place in itertools.product(HABITS, range(each.length)):
+        for rule, place in itertools.product(DISTANCE_RULES, range(each.length)):
             of_place = (each.groups == place).any(0)
             np.testing.assert_array_equal(
                 found.sums[rule][index, place], hits[rule][of_place].sum(0)
@@ -81,6 +81,8 @@ def test_equals_a_loop_over_candidates(
 
 def test_a_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
-    found = habit(instances, grouped(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST)))
+    found = distance_control(
+        instances, grouped(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST))
+    )
     assert not any(sums.any() for sums in found.sums.values())
     assert np.isnan(found.expected).all() and np.isnan(found.share).all()

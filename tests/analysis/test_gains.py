@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from headprobe.analysis.baselines import BASELINES, nearest_mention, question_of
+from headprobe.analysis.baselines import BASELINES, baseline_input, nearest_mention
 from headprobe.analysis.candidates import DOCUMENTS, group
 from headprobe.analysis.evidence import BEATS, Evidence
+from headprobe.analysis.gains import compute_evidence as weigh_with
 from headprobe.analysis.gains import gains_over
-from headprobe.analysis.gains import weigh as weigh_with
-from headprobe.analysis.pos_control import category_hits, fit_tastes, pair_counts
+from headprobe.analysis.pos_control import category_hits, fit_preferences, pair_counts
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import CATEGORIES, FOLDS
@@ -35,7 +35,7 @@ class Demands:
 
 
 def weigh(instances: Instances, tallies: Tallies, demands: Demands) -> Evidence:
-    return weigh_with(instances, tallies, fit_tastes(instances, tallies), demands)
+    return weigh_with(instances, tallies, fit_preferences(instances, tallies), demands)
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_numbers_are_means_over_instances(instances: Instances) -> None:
         )
         np.testing.assert_allclose(evidence.baseline_top1[..., index], np.nanmax(rivals, 0))
         np.testing.assert_array_equal(evidence.baseline[..., index], np.nanargmax(rivals, 0))
-        asked = question_of(instances, instances.of(index))
+        asked = baseline_input(instances, instances.of(index))
         for head, named in enumerate(evidence.baseline[..., index].ravel()):
             if names[named] in BASELINES:
                 gains = hit[:, head] - BASELINES[names[named]](asked).hits
@@ -171,7 +171,7 @@ def test_text_without_relations() -> None:
 def test_the_rules_of_coreference_count_for_coreference(instances: Instances) -> None:
     """A head that always looks at the nearest mention gains nothing but over the other rules."""
     index = RELATIONS.index(PRONOUN)
-    follows = nearest_mention(question_of(instances, instances.of(index)))
+    follows = nearest_mention(baseline_input(instances, instances.of(index)))
     assert follows is not None
     hits = {index: follows.hits[:, None]}
     evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
@@ -185,22 +185,22 @@ def test_the_rules_of_coreference_count_for_coreference(instances: Instances) ->
 def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instances) -> None:
     """Three heads: blind, as good as its own category profile, and better than that."""
     index = RELATIONS.index(PRONOUN)
-    asked = instances.of(index)
+    links = instances.of(index)
     pairs = pair_counts(instances)
     profile = np.random.default_rng(7).random(CATEGORIES)
     category = np.repeat((profile * pairs)[:, None], 3, axis=1).reshape(CATEGORIES, 1, 3)
     plain = tallies_of(instances, {}, 1, 3, category=category)
-    both = category_hits(instances, [group(instances, index)], fit_tastes(instances, plain))
+    both = category_hits(instances, [group(instances, index)], fit_preferences(instances, plain))
     theirs = both[:, 0, DOCUMENTS, 0].sum(1).max()
-    hits = np.zeros((len(asked), 3))
+    hits = np.zeros((len(links), 3))
     hits[:, 0] = noise(np.random.default_rng(8), instances, index, 1)[:, 0]
     hits[:, 2] = 1
     evidence = weigh(
         instances, tallies_of(instances, {index: hits}, 1, 3, category=category), Demands()
     )
-    np.testing.assert_allclose(evidence.category_top1[0, :, index], theirs / len(asked))
+    np.testing.assert_allclose(evidence.category_top1[0, :, index], theirs / len(links))
     np.testing.assert_allclose(
-        evidence.category_gain[0, :, index], hits.mean(0) - theirs / len(asked)
+        evidence.category_gain[0, :, index], hits.mean(0) - theirs / len(links)
     )
     assert BEATS[evidence.beats[0, 2, index]] == "category"
     assert evidence.beats[0, :2, index].tolist() == [0, 0]

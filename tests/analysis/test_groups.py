@@ -14,16 +14,16 @@ def test_every_instance_counts_once_in_each_grouping() -> None:
     instances = random_instances(rng, [25] * 20, domains=DOMAIN_NAMES)
     for index in range(len(RELATIONS)):
         grouped = group(instances, index)
-        values = rng.random(len(grouped.asked))
+        values = rng.random(len(grouped.links))
         sums, sizes = grouped.sums(values), grouped.sums()
         for part in (DOCUMENTS, FORMS, DOMAINS):
             np.testing.assert_allclose(sums[part].sum(), values.sum())
-            assert sizes[part].sum() == len(grouped.asked)
+            assert sizes[part].sum() == len(grouped.links)
         for number, name in enumerate(("letter", "prose", "talk")):
-            passages = instances.passage[grouped.asked.query]
+            passages = instances.passage[grouped.links.query]
             there = instances.passage_domains[passages] == name
             np.testing.assert_allclose(sums[DOMAINS][number], values[there].sum())
-        hits = rng.random((len(grouped.asked), 3)) < 0.4
+        hits = rng.random((len(grouped.links), 3)) < 0.4
         some = np.flatnonzero(rng.random(len(hits)) < 0.5)
         expected = [
             grouped.sums(np.where(np.isin(np.arange(len(hits)), some), hits[:, head], 0.0))
@@ -39,11 +39,11 @@ def test_forms_that_share_a_fold_are_counted() -> None:
     twin = next(name for number in range(10_000) if fold_of(name := f"other{number}") == fold[0])
     renamed[1] = twin
     object.__setattr__(instances, "forms", renamed)
-    footing = footing_of(instances, 1)
+    baseline_sums = footing_of(instances, 1)
     for index in range(len(RELATIONS)):
         nearest = instances.of(index).nearest
         forms = {str(renamed[instances.form[word]]).lower() for word in nearest}
         folds = [fold_of(form) for form in forms]
-        assert footing.forms[index] == len(forms)
-        assert footing.shared_forms[index] == sum(folds.count(fold) > 1 for fold in folds)
-    assert footing.shared_forms.max() >= 2
+        assert baseline_sums.forms[index] == len(forms)
+        assert baseline_sums.shared_forms[index] == sum(folds.count(fold) > 1 for fold in folds)
+    assert baseline_sums.shared_forms.max() >= 2

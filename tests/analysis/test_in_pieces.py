@@ -14,12 +14,12 @@ from headprobe.analysis import candidates as rows
 from headprobe.analysis import distance_control as habit
 from headprobe.analysis import pos_control as category_null
 from headprobe.analysis import shuffled_links
-from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, question_of
-from headprobe.analysis.gains import Footing, find_footing
-from headprobe.analysis.pos_control import by_category_alone, fit_tastes, plain_shifts
+from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, baseline_input
+from headprobe.analysis.gains import BaselineSums, sum_baselines
+from headprobe.analysis.pos_control import expected_attention, fit_preferences, surface_shifts
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.runs import instances as module
-from headprobe.runs.instances import Instances, pieces
+from headprobe.runs.instances import Instances, split_by_count
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, LONGEST, UPOS
 from tests.helpers.evidence import MARKS, RELATIONS, STOPS, random_instances, tallies_of
@@ -35,7 +35,7 @@ def cut_to(size: int) -> Iterator[None]:
             patch.setattr(where, "PAIRS", size)
         for where in (category_null, habit):
             patch.setattr(where, "CACHED", max(1, size // 40))
-        patch.setattr(rows, "ROOM", max(1, size))
+        patch.setattr(rows, "MAX_ENTRIES", max(1, size))
         yield
 
 
@@ -51,18 +51,18 @@ def drawn(seed: int, lengths: list[int]) -> tuple[Instances, Tallies]:
 @given(made, st.sampled_from([1, 30, 700]))
 def test_pieces_add_up_to_the_whole(text: tuple[int, list[int]], size: int) -> None:
     instances, tallies = drawn(*text)
-    fitted = fit_tastes(instances, tallies)
+    preferences = fit_preferences(instances, tallies)
     chosen = np.array([2, 0])
 
-    def found() -> tuple[Footing, list[np.ndarray]]:
-        shifts = plain_shifts(fitted, chosen), by_category_alone(fitted)
-        return find_footing(instances, tallies, fitted), [*shifts]
+    def found() -> tuple[BaselineSums, list[np.ndarray]]:
+        shifts = surface_shifts(preferences, chosen), expected_attention(preferences)
+        return sum_baselines(instances, tallies, preferences), [*shifts]
 
     whole, of_whole = found()
     with cut_to(size):
         cut, of_cut = found()
         shuffled = shuffle_links(instances, 7)
-    for field in (each.name for each in fields(Footing)):
+    for field in (each.name for each in fields(BaselineSums)):
         one, other = getattr(whole, field), getattr(cut, field)
         if field == "baselines":
             for name, sums in one.items():
@@ -83,32 +83,32 @@ def test_targets_of_each_instance(text: tuple[int, list[int]], size: int) -> Non
     words = np.arange(len(instances.form))
     bits = {relation: bit for bit, relation in enumerate((MARKS, STOPS))}
     for number, relation in enumerate(RELATIONS):
-        asked = instances.of(number)
+        links = instances.of(number)
         targets = [
-            asked.targets[a:b].tolist() for a, b in zip(asked.first, asked.stop, strict=True)
+            links.targets[a:b].tolist() for a, b in zip(links.first, links.stop, strict=True)
         ]
         if relation.every:
             of_class = instances.usable & (instances.word_classes >> bits[relation] & 1 > 0)
-            for query, theirs in zip(asked.query, targets, strict=True):
+            for query, theirs in zip(links.query, targets, strict=True):
                 here = (instances.passage == instances.passage[query]) & (words < query)
                 assert theirs == words[of_class & here].tolist()
         assert all(theirs for theirs in targets)
-        assert asked.nearest.tolist() == [theirs[-1] for theirs in targets]
+        assert links.nearest.tolist() == [theirs[-1] for theirs in targets]
         with cut_to(size):
-            laid_out = list(asked.pairs())
+            laid_out = list(links.pairs())
         expected = [(i, word) for i, theirs in enumerate(targets) for word in theirs]
         assert [pair for of, word in laid_out for pair in zip(of, word, strict=True)] == expected
         longest = max(map(len, targets), default=0)
         assert all(len(of) < size + longest for of, _ in laid_out)
         for shift in (-1, 0, 1, 5):
-            asked_for = asked.query - shift
+            asked_for = links.query - shift
             contained = [word in of for word, of in zip(asked_for, targets, strict=True)]
-            assert asked.contain(asked_for).tolist() == contained
+            assert links.contain(asked_for).tolist() == contained
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 30))
 def test_an_axis_in_pieces(counts: list[int], most: int) -> None:
-    found = list(pieces(np.array(counts, dtype=np.int64), most))
+    found = list(split_by_count(np.array(counts, dtype=np.int64), most))
     assert [place for some in found for place in range(some.start, some.stop)] == [
         *range(len(counts))
     ]
@@ -133,14 +133,14 @@ def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
 def test_marks_before_every_word_take_no_room() -> None:
     """Pairs of a word and an earlier mark are many times the words: never kept together."""
     instances = random_instances(np.random.default_rng(4), [1500] * 4, (MARKS,))
-    asked = instances.of(0)
-    pairs = int((asked.stop - asked.first).sum())
-    kept = sum(len(getattr(asked, name)) for name in ("query", "first", "stop", "targets"))
+    links = instances.of(0)
+    pairs = int((links.stop - links.first).sum())
+    kept = sum(len(getattr(links, name)) for name in ("query", "first", "stop", "targets"))
     assert kept <= 4 * len(instances.form) < pairs / 20
     rules = [*BASELINES.values(), *BASELINES_OF_FAMILY["coreference"].values()]
     with cut_to(1 << 13):
         tracemalloc.start()
-        found = [rule(question_of(instances, asked)) for rule in rules]
+        found = [rule(baseline_input(instances, links)) for rule in rules]
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert len(found) == 7 and peak < 4 * pairs

@@ -8,7 +8,7 @@ import pytest
 
 from headprobe.analysis import candidates as module
 from headprobe.analysis.candidates import DOCUMENTS, group
-from headprobe.analysis.pos_control import category_hits, fit_tastes, pair_counts
+from headprobe.analysis.pos_control import category_hits, fit_preferences, pair_counts
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import CATEGORIES, LONGEST, UPOS, category, distance_bins
 from tests.helpers.evidence import (
@@ -52,11 +52,11 @@ def test_equals_a_loop_over_candidates(
     sums = rng.integers(0, {"smooth": 10**6, "tied": 3, "silent": 1}[kind], (CATEGORIES, HEADS))
     sums = sums * pairs[:, None] * 1.0
     tallies = tallies_of(instances, {}, 2, 2, category=sums.reshape(CATEGORIES, 2, 2))
-    monkeypatch.setattr(module, "ROOM", 20_000)
+    monkeypatch.setattr(module, "MAX_ENTRIES", 20_000)
     relations = grouped(instances)
-    fitted = fit_tastes(instances, tallies)
-    found = category_hits(instances, relations, fitted)
-    profiles = sums / np.maximum(pairs, 1)[:, None], fitted.tastes
+    preferences = fit_preferences(instances, tallies)
+    found = category_hits(instances, relations, preferences)
+    profiles = sums / np.maximum(pairs, 1)[:, None], preferences.preferences
     for (rule, profile), (index, asked) in itertools.product(
         enumerate(profiles), enumerate(relations)
     ):
@@ -94,7 +94,7 @@ def test_a_head_of_category_tastes_alone_is_explained() -> None:
         link_targets=target,
     )
     tallies = tallies_of(asked, {}, 1, 1, category=sums[:, None])
-    found = category_hits(asked, [group(asked, 0)], fit_tastes(asked, tallies))
+    found = category_hits(asked, [group(asked, 0)], fit_preferences(asked, tallies))
     mean, taste = found[:, 0, DOCUMENTS, 0].sum(1)
     assert mean < 0.95 * len(query) and taste > 0.98 * len(query)
 
@@ -106,9 +106,9 @@ def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
 
 def test_text_without_relations_or_words() -> None:
     instances = random_instances(np.random.default_rng(4), [9, 9], ())
-    fitted = fit_tastes(instances, tallies_of(instances, {}, 1, 2))
-    assert category_hits(instances, [], fitted).shape[1] == 0
+    preferences = fit_preferences(instances, tallies_of(instances, {}, 1, 2))
+    assert category_hits(instances, [], preferences).shape[1] == 0
     empty = random_instances(np.random.default_rng(5), [1], (OBJ,))
-    fitted = fit_tastes(empty, tallies_of(empty, {}, 1, 2))
-    hits = category_hits(empty, [group(empty, 0)], fitted)
+    preferences = fit_preferences(empty, tallies_of(empty, {}, 1, 2))
+    hits = category_hits(empty, [group(empty, 0)], preferences)
     assert not hits.any()

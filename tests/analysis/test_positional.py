@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headprobe.analysis import behaviour as module
-from headprobe.analysis.behaviour import Positional, positional
+from headprobe.analysis.behaviour import Positional, positional_evidence
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import LONGEST
@@ -40,7 +40,7 @@ def judged(instances: Instances, values: np.ndarray, profile: np.ndarray) -> Pos
     sums = dict(winners(instances, values).arrays)
     sums["profile"] = profile[None]
     sums["profile_pairs"] = np.ones(LONGEST)
-    return positional(instances, Tallies(sums), MIN_KEPT)
+    return positional_evidence(instances, Tallies(sums), MIN_KEPT)
 
 
 def by_distance(instances: Instances, profile: np.ndarray) -> np.ndarray:
@@ -56,10 +56,10 @@ def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: i
     profile = np.random.default_rng(seed).permutation(LONGEST).astype(float)[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS", rows)
-        found = judged(instances, by_distance(instances, profile[0])[None], profile)
-    assert found.rows[0, 0] > 0
-    assert found.explained[0, 0] == 1
-    assert found.strength[0, 0] == pytest.approx(1) or found.by_length[0, 0] == 1
+        positional = judged(instances, by_distance(instances, profile[0])[None], profile)
+    assert positional.rows[0, 0] > 0
+    assert positional.explained[0, 0] == 1
+    assert positional.strength[0, 0] == pytest.approx(1) or positional.by_length[0, 0] == 1
 
 
 def test_rows_in_which_a_head_rests_do_not_count() -> None:
@@ -73,9 +73,9 @@ def test_rows_in_which_a_head_rests_do_not_count() -> None:
     sums = dict(winners(instances, values[None]).arrays)
     sums["profile"] = profile[None, None]
     sums["profile_pairs"] = np.ones(LONGEST)
-    assert positional(instances, Tallies(sums), MIN_KEPT).explained > 0.9
+    assert positional_evidence(instances, Tallies(sums), MIN_KEPT).explained > 0.9
     sums["sampled_kept"] = np.where(at_work, 1.0, 1e-9).astype(np.float32)[:, None, None]
-    found = positional(instances, Tallies(sums), MIN_KEPT)
+    found = positional_evidence(instances, Tallies(sums), MIN_KEPT)
     assert found.rows <= at_work.sum() and found.explained < 0.5
 
 
@@ -85,8 +85,8 @@ def test_words_weighed_by_their_tokens_are_habits_too() -> None:
     profile = np.exp(-np.arange(LONGEST) / 9.0)[None] * (1 + 1e-6 * np.arange(LONGEST) % 7)
     plain = by_distance(instances, profile[0])
     values = np.stack([plain * instances.tokens, plain])
-    found = judged(instances, values, np.repeat(profile, 2, axis=0))
-    assert found.explained.tolist() == [[1, 1]]
+    positional = judged(instances, values, np.repeat(profile, 2, axis=0))
+    assert positional.explained.tolist() == [[1, 1]]
 
 
 def test_content_and_length_are_no_habit() -> None:
@@ -97,33 +97,33 @@ def test_content_and_length_are_no_habit() -> None:
     length = np.broadcast_to(instances.tokens + 0.5 * rng.random(shape), shape)
     even = np.ones(shape)
     flat = np.ones((3, LONGEST)) + 1e-6 * np.arange(LONGEST, 0, -1)
-    found = judged(instances, np.stack([taste, length, even]), flat)
-    assert found.explained[0, 0] < 0.3 and found.gain[0, 0] < 0.1
-    assert found.gain[0, 1] < 0.1
+    positional = judged(instances, np.stack([taste, length, even]), flat)
+    assert positional.explained[0, 0] < 0.3 and positional.gain[0, 0] < 0.1
+    assert positional.gain[0, 1] < 0.1
     # nobody wins where all words are alike, but in rows with one word to look at
     alone = [
         len(candidates_by_hand(instances, PRONOUN, query)) == 1
         for query in instances.sampled_words.tolist()
     ]
-    assert found.rows[0, 2] == sum(alone)
-    assert found.by_length[0, 2] == found.explained[0, 2] == 1
-    assert not found.gain[0, 2] > 0
+    assert positional.rows[0, 2] == sum(alone)
+    assert positional.by_length[0, 2] == positional.explained[0, 2] == 1
+    assert not positional.gain[0, 2] > 0
 
 
 def test_spread_evenly_the_longest_words_win_and_ties_are_split() -> None:
     instances = sampled(3, [25])
     values = np.random.default_rng(0).random((1, len(instances.sampled_words), 25))
-    found = judged(instances, values, np.ones((1, LONGEST)))
+    positional = judged(instances, values, np.ones((1, LONGEST)))
     tallied, score = winners(instances, values)["sampled_winner"][:, 0, 0], []
     for winner, query in zip(tallied, instances.sampled_words.tolist(), strict=True):
         words = candidates_by_hand(instances, PRONOUN, query)
         most = [word for word in words if instances.tokens[word] == instances.tokens[words].max()]
         if winner:
             score.append((winner - 1 in most) / len(most))
-    assert found.by_length[0, 0] == pytest.approx(np.mean(score))
+    assert positional.by_length[0, 0] == pytest.approx(np.mean(score))
 
 
 def test_without_rows_there_is_no_number() -> None:
     instances = replace(sampled(4, [9]), sampled_words=np.zeros(0, dtype=np.int64))
-    found = judged(instances, np.zeros((2, 0, 9)), np.ones((2, LONGEST)))
-    assert found.rows.tolist() == [[0, 0]] and np.isnan(found.explained).all()
+    positional = judged(instances, np.zeros((2, 0, 9)), np.ones((2, LONGEST)))
+    assert positional.rows.tolist() == [[0, 0]] and np.isnan(positional.explained).all()

@@ -20,13 +20,17 @@ class Demands(Weighing):
 
 def test_detectable_is_the_formula_of_the_docstring() -> None:
     evidence = Simulation(30).weigh(np.random.default_rng(0))
-    found = find_power(evidence, Demands())
+    relation_power = find_power(evidence, Demands())
     degrees = min(evidence.document_folds[0], evidence.form_folds[0]) - 1
     error = np.median((evidence.gain_high - evidence.gain) / stats.t.ppf(0.975, degrees))
-    assert found.error[0] == pytest.approx(error)
+    assert relation_power.error[0] == pytest.approx(error)
     reach = stats.t.ppf(0.975, degrees) + stats.t.ppf(0.8, degrees)
-    assert found.detectable[0] == pytest.approx(0.1 + reach * error)
-    assert found.can_say[0] and not found.impossible[0] and found.why == ("",)
+    assert relation_power.detectable[0] == pytest.approx(0.1 + reach * error)
+    assert (
+        relation_power.can_say[0]
+        and not relation_power.impossible[0]
+        and relation_power.why == ("",)
+    )
 
 
 def test_heads_of_the_detectable_gain_are_found_as_often_as_is_said() -> None:
@@ -52,10 +56,10 @@ def test_heads_of_the_detectable_gain_are_found_as_often_as_is_said() -> None:
 )
 def test_what_cannot_be_said_has_a_reason(changes: dict, asked: dict, why: str) -> None:
     evidence = Simulation(20, **changes).weigh(np.random.default_rng(3))
-    found = find_power(evidence, Demands(**asked))
-    assert found.why[0] == why
-    assert found.can_say[0] == (why in ("", OUT_OF_REACH))
-    assert found.impossible[0] == (why == OUT_OF_REACH)
+    relation_power = find_power(evidence, Demands(**asked))
+    assert relation_power.why[0] == why
+    assert relation_power.can_say[0] == (why in ("", OUT_OF_REACH))
+    assert relation_power.impossible[0] == (why == OUT_OF_REACH)
 
 
 def test_the_best_head_is_chosen_on_one_half_and_told_by_the_other() -> None:
@@ -63,17 +67,17 @@ def test_the_best_head_is_chosen_on_one_half_and_told_by_the_other() -> None:
     evidence = Simulation(50, families=families, gains={(1, 7): 0.3}).weigh(
         np.random.default_rng(4)
     )
-    found = find_power(evidence, Demands())
-    assert found.best[1] == 7
+    relation_power = find_power(evidence, Demands())
+    assert relation_power.best[1] == 7
     for relation in range(2):
         best = evidence.gain_a[0, :, relation].argmax()
-        assert found.best[relation] == best
-        assert found.best_gain[relation] == evidence.gain_b[0, best, relation]
+        assert relation_power.best[relation] == best
+        assert relation_power.best_gain[relation] == evidence.gain_b[0, best, relation]
 
 
 def test_one_document_tells_of_no_best_head() -> None:
     evidence = Simulation(5, documents=1).weigh(np.random.default_rng(5))
     lone = replace(evidence, gain_a=np.full_like(evidence.gain_a, np.nan))
-    found = find_power(lone, Demands())
-    assert found.best.tolist() == [-1] and np.isnan(found.best_gain).all()
-    assert np.isnan(found.detectable).all()
+    relation_power = find_power(lone, Demands())
+    assert relation_power.best.tolist() == [-1] and np.isnan(relation_power.best_gain).all()
+    assert np.isnan(relation_power.detectable).all()

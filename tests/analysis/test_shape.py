@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headprobe.analysis.behaviour import shape
+from headprobe.analysis.behaviour import head_statistics
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import LONGEST
 from tests.helpers.evidence import random_instances, tallies_of
@@ -36,7 +36,7 @@ def spread(rows: np.ndarray) -> np.ndarray:
 def test_norms_are_those_of_outputs_without_their_mean() -> None:
     loudness = np.array([1.0, 0.1, 2.0, 1.1, 0.9])
     instances, tallies, outputs = speaking(np.random.default_rng(0), loudness)
-    found = shape(instances, tallies, 0.95)
+    found = head_statistics(instances, tallies, 0.95)
     norms = spread(np.concatenate(outputs))
     np.testing.assert_allclose(found.output_norm[0], norms / np.median(norms))
     np.testing.assert_allclose(found.residual_share[0], norms / 10)
@@ -56,7 +56,7 @@ def test_upper_ends_cover_the_truth() -> None:
     below = []
     for _ in range(120):
         instances, tallies, _ = speaking(rng, loudness)
-        below.append(shape(instances, tallies, 0.95).output_high[:, 0, 1] < 0.25)
+        below.append(head_statistics(instances, tallies, 0.95).output_high[:, 0, 1] < 0.25)
     assert np.mean(below) < 0.05
 
 
@@ -65,7 +65,7 @@ def test_a_head_loud_in_one_domain_has_wide_bounds_everywhere() -> None:
     instances, tallies, _ = speaking(rng, np.array([1.0, 0.1, 1.0, 1.0]))
     letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]
     tallies["output_square"][letter, 0, 1] *= 4
-    found = shape(instances, tallies, 0.95)
+    found = head_statistics(instances, tallies, 0.95)
     assert (found.output_high[:, 0, 1] > 0.3).all()
 
 
@@ -74,7 +74,7 @@ def test_one_document_has_no_bounds_but_for_silence() -> None:
     instances = random_instances(rng, [9, 9], (), documents=["same", "same"])
     tallies = tallies_of(instances, {}, 1, 3)
     square = np.array([[[1000.0, 0.0, 10.0]]])
-    found = shape(instances, Tallies({**tallies.arrays, "output_square": square}), 0.95)
+    found = head_statistics(instances, Tallies({**tallies.arrays, "output_square": square}), 0.95)
     assert found.output_high[0, 0, 1] == 0
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
@@ -91,7 +91,7 @@ def test_one_row_silences_nobody() -> None:
         "output_square": np.square(sums).sum(-1),
         "residual_square": np.array([[1.0]]),
     }
-    found = shape(instances, Tallies({**tallies.arrays, **alone}), 0.95)
+    found = head_statistics(instances, Tallies({**tallies.arrays, **alone}), 0.95)
     assert found.output_high[0, 0, 1] == 0
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
@@ -101,13 +101,13 @@ def test_a_domain_without_rows_decides_nothing() -> None:
     letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]
     for name in ("output_rows", "output_sum", "output_square", "residual_square"):
         tallies[name][letter] = 0
-    found = shape(instances, tallies, 0.95)
+    found = head_statistics(instances, tallies, 0.95)
     assert found.domains == ("prose", "talk") and not np.isnan(found.output_high).any()
 
 
 def test_a_layer_that_is_mostly_silent() -> None:
     instances, tallies, _ = speaking(np.random.default_rng(4), np.array([0.0, 0.0, 1.0]), mean=0)
-    found = shape(instances, tallies, 0.95)
+    found = head_statistics(instances, tallies, 0.95)
     assert found.output_norm[0].tolist() == [0, 0, np.inf]
     assert (found.output_high[:, 0, :2] == 0).all()
     assert not (found.output_high[:, 0, 2] < 1e9).any()
@@ -118,7 +118,7 @@ def test_means_are_over_their_own_rows() -> None:
     profile = np.arange(2.0 * LONGEST).reshape(1, 2, LONGEST)
     tallies = tallies_of(instances, {}, 1, 2, profile=profile)
     pairs = np.arange(LONGEST) % 3
-    found = shape(instances, Tallies({**tallies.arrays, "profile_pairs": pairs}), 0.95)
+    found = head_statistics(instances, Tallies({**tallies.arrays, "profile_pairs": pairs}), 0.95)
     assert found.sink == pytest.approx(0.4) and found.distance == pytest.approx(0.5)
     assert found.profile[0, 1, :4].tolist() == [0, LONGEST + 1, (LONGEST + 2) / 2, 0]
 

@@ -48,8 +48,8 @@ def test_every_link_keeps_its_query_and_its_number_of_candidates_as_targets(
 
 
 def spans(instances: Instances) -> list[tuple[int, int]]:
-    asked = instances.of(0)
-    return list(zip(asked.first.tolist(), asked.stop.tolist(), strict=True))
+    links = instances.of(0)
+    return list(zip(links.first.tolist(), links.stop.tolist(), strict=True))
 
 
 @settings(max_examples=40, deadline=None)

@@ -7,8 +7,13 @@ import numpy as np
 import pytest
 
 from headprobe.analysis import pos_control as category_null
-from headprobe.analysis.pos_control import PlainWords, by_category_alone, fit_tastes, plain_shifts
-from headprobe.analysis.structure import TURNS, Agreement, agree
+from headprobe.analysis.pos_control import (
+    SurfaceFeatures,
+    expected_attention,
+    fit_preferences,
+    surface_shifts,
+)
+from headprobe.analysis.structure import N_TOP_PAIRS, Agreement, label_agreement
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import (
@@ -100,8 +105,8 @@ def run() -> tuple[Instances, Tallies]:
 
 
 def judged(instances: Instances, tallies: Tallies, **changes: object) -> Agreement:
-    fitted = fit_tastes(instances, tallies)
-    return agree(tallies, fitted, confidence=0.95, min_attention=2, **changes)
+    preferences = fit_preferences(instances, tallies)
+    return label_agreement(tallies, preferences, confidence=0.95, min_attention=2, **changes)
 
 
 LABEL, TAG, WORD, WORDS, SLIGHT, EVEN, ONE = range(7)
@@ -160,8 +165,8 @@ def test_what_tastes_would_move_is_what_they_do_move() -> None:
     tallies = attend(
         instances, [blind, lambda query, words: blind(query, words) + size * capital[words]]
     )
-    shifts = plain_shifts(fit_tastes(instances, tallies), np.array([0]))[..., 0]
-    assert len(shifts) == PlainWords.COUNT
+    shifts = surface_shifts(fit_preferences(instances, tallies), np.array([0]))[..., 0]
+    assert len(shifts) == SurfaceFeatures.COUNT
     pairs = tallies["deprel_pairs"][:, :, 0]
     moved = (pairs[..., 1] - pairs[..., 0]) / size
     np.testing.assert_allclose(shifts[-1], moved, atol=0.03 * np.abs(moved).max())
@@ -170,23 +175,23 @@ def test_what_tastes_would_move_is_what_they_do_move() -> None:
 
 def test_what_a_head_turns_to_is_named(run: tuple[Instances, Tallies]) -> None:
     found = judged(*run)
-    first = found.turns[0, ONE, 0]
+    first = found.top_pairs[0, ONE, 0]
     assert [DEPRELS[number] for number in divmod(first, len(DEPRELS))] == ["obj", "acl"]
     # of an obj's attention, what acl's get beyond what all verbs at such distances get
     instances, tallies = run
     observed = tallies["deprel_pairs"][..., 0, ONE].sum(0)
-    expected = by_category_alone(fit_tastes(instances, tallies))[..., ONE].sum(0)
+    expected = expected_attention(fit_preferences(instances, tallies))[..., ONE].sum(0)
     rows = observed.reshape(len(DEPRELS), -1)[DEPRELS.index("obj")].sum()
     more = (observed - expected)[first] / rows
-    assert found.turned[0, ONE, 0] == pytest.approx(more, rel=0.05) and more > 0.1
-    assert found.turns.shape == (1, 7, TURNS)
+    assert found.excess[0, ONE, 0] == pytest.approx(more, rel=0.05) and more > 0.1
+    assert found.top_pairs.shape == (1, 7, N_TOP_PAIRS)
 
 
 def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
     run: tuple[Instances, Tallies], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances, tallies = run
-    expected = by_category_alone(fit_tastes(instances, tallies))
+    expected = expected_attention(fit_preferences(instances, tallies))
     observed = tallies["deprel_pairs"][..., 0, :]
     for head in (TAG, EVEN):
         away = np.abs(expected - observed)[..., head].sum() / observed[..., head].sum()
@@ -195,7 +200,7 @@ def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
     np.testing.assert_allclose(expected.sum((0, 1)), observed.sum((0, 1)), rtol=1e-3)
     for name, size in (("PAIRS", 500), ("ROWS", 7), ("HEADS", 2)):
         monkeypatch.setattr(category_null, name, size)
-    pieces = by_category_alone(fit_tastes(instances, tallies))
+    pieces = expected_attention(fit_preferences(instances, tallies))
     np.testing.assert_allclose(pieces, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -218,7 +223,7 @@ def test_the_expectation_is_that_of_a_slow_fit() -> None:
         for kind in kinds:
             start[kind] += 1
     fitted = {kind: sums[kind, 0] / count for kind, count in start.items()}
-    for _ in range(category_null.ROUNDS):
+    for _ in range(category_null.ITERATIONS):
         offered = dict.fromkeys(fitted, 0.0)
         for _, _, kinds in rows:
             for kind in kinds:
@@ -231,7 +236,7 @@ def test_the_expectation_is_that_of_a_slow_fit() -> None:
         for word, kind in zip(words, kinds, strict=True):
             pair = deprel_pair(int(instances.deprel[query]), int(instances.deprel[word]))
             expected[quadrant(fold, instances.form_fold[word]), pair] += fitted[kind] / total
-    found = by_category_alone(fit_tastes(instances, tallies))[..., 0]
+    found = expected_attention(fit_preferences(instances, tallies))[..., 0]
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
@@ -245,7 +250,7 @@ def test_tastes_of_any_size_are_fitted() -> None:
         lambda query, words: (words - query) * 6.0,
     ]
     tallies = attend(instances, heads)
-    expected = by_category_alone(fit_tastes(instances, tallies))
+    expected = expected_attention(fit_preferences(instances, tallies))
     observed = tallies["deprel_pairs"][..., 0, :]
     assert np.isfinite(expected).all()
     assert (np.abs(expected - observed).sum((0, 1)) < 0.02 * observed.sum((0, 1))).all()
@@ -257,4 +262,4 @@ def test_too_little_text_agrees_on_nothing() -> None:
         tallies = attend(instances, [lambda _, words: np.zeros(len(words))])
         found = judged(instances, tallies)
         assert np.isnan(found.agreement_low).all()
-        assert not (found.moved > 0).any() and (found.turns == -1).all()
+        assert not (found.moved > 0).any() and (found.top_pairs == -1).all()

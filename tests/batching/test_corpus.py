@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from headprobe.batching.batches import Batcher
 from headprobe.batching.corpus import EXAMPLES_PER_RELATION, Corpus, align
 from headprobe.batching.encoder import Encoder
-from headprobe.batching.layout import NONE, Block, plan_chunks
-from headprobe.probes.catalog import read, resolve
+from headprobe.batching.layout import EMPTY, Block, plan_chunks
+from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.document import Passage
-from headprobe.probes.passages import cut
+from headprobe.probes.passages import cut_passages
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import DEPRELS, UPOS, Skipped
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
@@ -31,12 +31,12 @@ def aligned(budget: int = 60) -> tuple[Corpus, list[Passage], list[Skipped]]:
 
 def test_instances_are_the_passages_links() -> None:
     corpus, passages, skipped = aligned()
-    found = corpus.instances
+    instances = corpus.instances
     expected: Counter[object] = Counter()
     lost = sum(passage.cut_off for passage in passages)
     for number, passage in enumerate(passages):
-        base = int(found.passage_first[number])
-        usable = found.usable[base : base + len(passage.words)]
+        base = int(instances.passage_first[number])
+        usable = instances.usable[base : base + len(passage.words)]
         for link in passage.links:
             targets = tuple(base + t for t in link.targets if usable[t])
             if usable[link.query] and targets:
@@ -49,33 +49,33 @@ def test_instances_are_the_passages_links() -> None:
                 if targets:
                     expected[relation, base + int(query), targets] += 1
     got: Counter[object] = Counter()
-    for number, relation in enumerate(found.relations):
-        asked = found.of(number)
-        for i, query in enumerate(asked.query.tolist()):
-            targets = asked.targets[asked.first[i] : asked.stop[i]].tolist()
+    for number, relation in enumerate(instances.relations):
+        links = instances.of(number)
+        for i, query in enumerate(links.query.tolist()):
+            targets = links.targets[links.first[i] : links.stop[i]].tolist()
             got[relation, query, tuple(targets)] += 1
-            assert asked.nearest[i] == targets[-1]
+            assert links.nearest[i] == targets[-1]
     assert got == expected
     assert sum(skip.count for skip in skipped if skip.what == "instance") == lost
-    assert sum(skip.count for skip in skipped if skip.what == "word") == (~found.usable).sum()
+    assert sum(skip.count for skip in skipped if skip.what == "word") == (~instances.usable).sum()
 
 
 def test_instances_come_back_from_disk(tmp_path: Path) -> None:
-    found = aligned()[0].instances
-    found.save(tmp_path / "instances.npz")
+    instances = aligned()[0].instances
+    instances.save(tmp_path / "instances.npz")
     back = Instances.load(tmp_path / "instances.npz")
-    assert back.relations == found.relations
+    assert back.relations == instances.relations
     for name in (field.name for field in fields(Instances)):
-        assert np.array_equal(getattr(back, name), getattr(found, name)), name
+        assert np.array_equal(getattr(back, name), getattr(instances, name)), name
     for name in ("deprel", "mention_end", "sampled_words", "example_words"):
         assert len(set(getattr(back, name).tolist())) > 5, name
-    assert back.domains == found.domains == ("news", "story")
+    assert back.domains == instances.domains == ("news", "story")
     assert [back.domains[d] for d in back.domain] == back.passage_domains.tolist()
     assert [UPOS[n] for n in back.upos_number] == back.upos_names[back.upos].tolist()
     words = [str(back.forms[form]) for form in back.form[:4]]
     assert words == ["The", "tired", "dog", "did"]
     assert back.space[:5].tolist() == [False, True, True, True, False]
-    assert back.cells == found.cells
+    assert back.cells == instances.cells
 
 
 NESTED = """
@@ -110,25 +110,27 @@ def test_labels_and_mention_ends_are_those_of_the_file(tmp_path: Path, budget: i
     path = tmp_path / "nested.conllu"
     path.write_text("\n".join(lines) + "\n\n")
     encoder = Encoder(toy_tokenizer(), "toy")
-    documents = read(resolve([str(path)]), lambda note: pytest.fail(str(note)))
+    documents = read_documents(find_probe_files([str(path)]), lambda note: pytest.fail(str(note)))
     count = lambda texts: [len(text.split()) for text in texts]  # noqa: E731
-    passages = [p for d in documents for p in cut(d, count, budget, lambda _: None)]
+    passages = [p for d in documents for p in cut_passages(d, count, budget, lambda _: None)]
     assert len(passages) == {7: 3, 12: 2, 100: 1}[budget]
-    found = align(passages, encoder, lambda _: None, seed=0).instances
-    words = " ".join(str(found.forms[form]) for form in found.form)
+    instances = align(passages, encoder, lambda _: None, seed=0).instances
+    words = " ".join(str(instances.forms[form]) for form in instances.form)
     assert words == "The girl of the town left . She saw her there . So they met"
-    labels = " ".join(DEPRELS[number] for number in found.deprel)
+    labels = " ".join(DEPRELS[number] for number in instances.deprel)
     assert labels == "det nsubj case det nmod root punct nsubj root obj   advmod nsubj root"
     ends = {1: 1, 4: 4, 9: 11, 10: 10, 13: 14}
-    assert found.mention_end.tolist() == [ends.get(word, -1) for word in range(15)]
+    assert instances.mention_end.tolist() == [ends.get(word, -1) for word in range(15)]
 
 
 def test_sampled_rows_are_a_seeded_few_of_the_usable_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = aligned()[0].instances
-    every = [w for w in range(len(found.form)) if found.usable[w] and found.place[w] > 0]
-    assert found.sampled_words.tolist() == every
+    instances = aligned()[0].instances
+    every = [
+        w for w in range(len(instances.form)) if instances.usable[w] and instances.place[w] > 0
+    ]
+    assert instances.sampled_words.tolist() == every
     monkeypatch.setattr("headprobe.batching.corpus.SAMPLED_ROWS", 9)
     few, again = (aligned()[0].instances.sampled_words.tolist() for _ in range(2))
     assert few == again == sorted(set(few))
@@ -138,13 +140,13 @@ def test_sampled_rows_are_a_seeded_few_of_the_usable_ones(
 
 def test_examples_are_a_seeded_few_of_every_relation() -> None:
     corpus, passages, _ = aligned()
-    found = corpus.instances
-    shown = set(found.example_words.tolist())
-    for number in range(len(found.relations)):
-        queries = set(found.of(number).query.tolist())
+    instances = corpus.instances
+    shown = set(instances.example_words.tolist())
+    for number in range(len(instances.relations)):
+        queries = set(instances.of(number).query.tolist())
         assert len(queries & shown) >= min(len(queries), EXAMPLES_PER_RELATION)
     again = align(passages, Encoder(toy_tokenizer(), "toy"), lambda _: None, seed=0)
-    assert np.array_equal(again.instances.example_words, found.example_words)
+    assert np.array_equal(again.instances.example_words, instances.example_words)
 
 
 @given(
@@ -177,8 +179,8 @@ def test_every_row_is_in_one_block_within_the_limits(
 def test_a_chunk_is_its_passages_one_after_another() -> None:
     corpus = aligned()[0]
     sampled = np.arange(3, 30)
-    found = replace(corpus.instances, sampled_words=sampled[corpus.instances.usable[sampled]])
-    corpus = replace(corpus, instances=found)
+    instances = replace(corpus.instances, sampled_words=sampled[corpus.instances.usable[sampled]])
+    corpus = replace(corpus, instances=instances)
     blocks = [
         Block(np.array([1]), 0, 9),
         Block(np.array([1]), 9, corpus.lengths[1]),
@@ -194,27 +196,32 @@ def test_a_chunk_is_its_passages_one_after_another() -> None:
         t for p in (1, 2, 0) for t in range(corpus.lengths[p])
     ]
     words = {
-        w for p in (1, 2, 0) for w in range(*found.passage_first[p : p + 2]) if found.usable[w]
+        w
+        for p in (1, 2, 0)
+        for w in range(*instances.passage_first[p : p + 2])
+        if instances.usable[w]
     }
     seen, sampled_words, places = [], [], []
     for block, batch in zip(blocks, chunk.batches, strict=True):
         for b, p in enumerate(block.passages):
-            first = int(found.passage_first[p]) + batch.first_word
-            for w, row in enumerate(batch.rectangle.rows[b, : batch.queries].tolist()):
-                if row != NONE:
+            first = int(instances.passage_first[p]) + batch.first_word
+            for w, row in enumerate(batch.tile.rows[b, : batch.queries].tolist()):
+                if row != EMPTY:
                     seen.append(first + w)
                     assert block.first <= row < block.stop
                     assert row == corpus.last_token[first + w]
         for row in batch.sampled.tolist():
             b, w = divmod(row, batch.queries)
-            sampled_words.append(int(found.passage_first[block.passages[b]]) + batch.first_word + w)
+            sampled_words.append(
+                int(instances.passage_first[block.passages[b]]) + batch.first_word + w
+            )
         places += batch.sampled_row.tolist()
     assert sorted(seen) == sorted(words)
-    assert sorted(sampled_words) == [w for w in found.sampled_words if w in words]
-    assert found.sampled_words[places].tolist() == sampled_words
+    assert sorted(sampled_words) == [w for w in instances.sampled_words if w in words]
+    assert instances.sampled_words[places].tolist() == sampled_words
     starts = dict(zip((1, 2, 0), (0, spans[0].stop - spans[0].start, 0), strict=True))
     starts[0] = starts[2] + int(corpus.lengths[2])
-    last = [starts[int(found.passage[w])] + int(corpus.last_token[w]) for w in sampled_words]
+    last = [starts[int(instances.passage[w])] + int(corpus.last_token[w]) for w in sampled_words]
     assert chunk.word_token[chunk.sampled_word].tolist() == last
 
 
@@ -227,11 +234,11 @@ def test_other_scripts_align(name: str, least: float) -> None:
     if not path.is_file():
         pytest.skip(f"../shared has no {path.name}")
     encoder, skipped = Encoder(toy_tokenizer(), "toy"), []
-    documents = read(resolve([str(path)]), skipped.append)
+    documents = read_documents(find_probe_files([str(path)]), skipped.append)
     passages = (
         passage
         for document, _ in zip(documents, range(300), strict=False)
-        for passage in cut(document, encoder.count, 10**6, skipped.append)
+        for passage in cut_passages(document, encoder.count, 10**6, skipped.append)
     )
     corpus = align(passages, encoder, skipped.append, seed=0)
     assert corpus.instances.usable.mean() > least

@@ -7,8 +7,8 @@ import numpy as np
 
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
-from headprobe.probes.catalog import read, resolve
-from headprobe.probes.passages import cut
+from headprobe.probes.catalog import find_probe_files, read_documents
+from headprobe.probes.passages import cut_passages
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES
 
@@ -26,9 +26,9 @@ def grown(copies: int) -> tuple[int, int, int]:
 
     def passages():
         for copy in range(copies):
-            for document in read(resolve([str(PROBES)]), ignore):
+            for document in read_documents(find_probe_files([str(PROBES)]), ignore):
                 named = replace(document, id=f"{copy}/{document.id}")
-                yield from cut(named, encoder.count, 40, ignore)
+                yield from cut_passages(named, encoder.count, 40, ignore)
 
     tracemalloc.start()
     corpus = align(passages(), encoder, ignore, seed=0)

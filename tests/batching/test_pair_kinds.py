@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.batching.layout import KINDS, RUN, in_runs, pair_kinds
+from headprobe.batching.layout import N_PAIR_KINDS, PAIRS_PER_RUN, pair_kinds, sort_pairs_by_kind
 from headprobe.vocabulary import CATEGORIES, DEPRELS, UPOS
 from tests.helpers.slow import distance_bin
 
@@ -23,7 +23,7 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
     form_fold = drawn(64)
     document_fold = data.draw(arrays.arrays(np.int64, passages, elements=st.integers(0, 63)))
     by_pair = pair_kinds(usable, upos, deprel, form_fold, document_fold)
-    found = in_runs(by_pair)
+    found = sort_pairs_by_kind(by_pair)
     expected = []
     for b in range(passages):
         for query in range(words):
@@ -39,9 +39,9 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
     lengths = np.diff(ends)[: len(found.first)]
     kinds = np.repeat(found.kind, lengths)
     assert sorted(zip(found.members, kinds, strict=True)) == sorted(expected)
-    assert all(lengths <= RUN)
+    assert all(lengths <= PAIRS_PER_RUN)
     assert all(lengths > 0)
-    assert all(found.kind < KINDS)
+    assert all(found.kind < N_PAIR_KINDS)
     dense = [
         (place, kind) for of_all in by_pair.reshape(2, -1) for place, kind in enumerate(of_all)
     ]

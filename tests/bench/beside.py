@@ -24,13 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from headprobe.analysis.behaviour import conduct, shape
-from headprobe.analysis.gains import Footing, find_footing, weigh_on
+from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
+from headprobe.analysis.gains import BaselineSums, evidence_from_sums, sum_baselines
 from headprobe.analysis.intervals import find_power
-from headprobe.analysis.pos_control import fit_tastes
+from headprobe.analysis.pos_control import fit_preferences
 from headprobe.commands.prepare import read_corpus
-from headprobe.model.load import Source, load_encoder
-from headprobe.probes.catalog import resolve
+from headprobe.model.load import CheckpointSource, load_encoder
+from headprobe.probes.catalog import find_probe_files
 from headprobe.progress import SilentProgress
 from headprobe.results.tables import write_manifest, write_results, write_sums
 from headprobe.roles.roles import judge
@@ -52,11 +52,14 @@ Measured = Iterator[tuple[str, Seconds | float, float | None]]
 
 def reading(treebanks: list[str], folder: Path) -> Measured:
     """Reading, cutting and aligning: the sentences given, repeated where they are fewer."""
-    text = "\n\n".join(file.path.read_text("utf-8").strip() for file in resolve(treebanks))
+    text = "\n\n".join(file.path.read_text("utf-8").strip() for file in find_probe_files(treebanks))
     sentences = text.split("\n\n")
     many = (sentences * (SENTENCES // len(sentences) + 1))[:SENTENCES]
     (folder / "many.conllu").write_text("\n\n".join(many) + "\n", "utf-8")
-    encoder, files = load_encoder(Source.demo()), resolve([str(folder / "many.conllu")])
+    encoder, files = (
+        load_encoder(CheckpointSource.demo()),
+        find_probe_files([str(folder / "many.conllu")]),
+    )
 
     def read() -> object:
         return read_corpus(
@@ -81,24 +84,28 @@ def judging(run: Path) -> Measured:
     yield "MB of hits and of outputs by fold", (sum(by_fold) + sums["output_sum"].nbytes) / 1e6, 300
     yield "MB of all sums", sum(array.nbytes for array in sums.arrays.values()) / 1e6, None
     few = some_heads(sums, 1)
-    fitted = fit_tastes(asked, few)
-    footing = repeated(find_footing(asked, few, fitted))
+    preferences = fit_preferences(asked, few)
+    footing = repeated(sum_baselines(asked, few, preferences))
     conducted = repeated(
-        conduct(
+        behaviour_evidence(
             asked,
             few,
-            fitted,
+            preferences,
             confidence=rules.confidence,
             min_kept=rules.positional.min_kept,
             min_attention=rules.unnamed.min_attention,
-            look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+            recheck=(rules.unnamed.agreement, rules.unnamed.moved),
         )
     )
 
     def decide() -> tuple[Any, ...]:
-        evidence = weigh_on(footing, asked, sums, rules)
-        shapes = shape(asked, sums, rules.confidence)
-        return evidence, shapes, *judge(evidence, shapes, conducted, sums, HEADS // 4, rules)
+        evidence = evidence_from_sums(footing, asked, sums, rules)
+        statistics = head_statistics(asked, sums, rules.confidence)
+        return (
+            evidence,
+            statistics,
+            *judge(evidence, statistics, conducted, sums, HEADS // 4, rules),
+        )
 
     judged, (evidence, shapes, verdicts, pairs) = timed(decide)
     note = manifest(LAYERS, HEADS, HEADS // 4)
@@ -145,11 +152,11 @@ def words(count: int, folder: Path) -> Measured:
 
 def repeated(found: Any) -> Any:
     """What was worked out for one layer, for all of them: the axes of layers and heads grow."""
-    if is_dataclass(found) and not isinstance(found, Footing):
+    if is_dataclass(found) and not isinstance(found, BaselineSums):
         return replace(
             found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
         )
-    if isinstance(found, Footing):
+    if isinstance(found, BaselineSums):
         by_head = ("category", "habit_expected", "habit_share")
         return replace(
             found,

@@ -16,8 +16,8 @@ from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import Flat, lay_flat, plan_chunks
 from headprobe.measure.copying import repeat_tokens
 from headprobe.measure.loop import measure
-from headprobe.measure.similarity import LikenessStatistic
-from headprobe.model.heads import HeadGrid
+from headprobe.measure.similarity import SimilarityStatistic
+from headprobe.model.heads import ObservedModel
 from headprobe.vocabulary import LAGS
 from tests.bench.by_hand import Look, look_eagerly, reduction
 from tests.bench.peers import PEERS, checked
@@ -28,17 +28,17 @@ TOGETHER = 16
 
 
 class Contest:
-    """All ways, for one model (``grid``) and one corpus. Those named ``+ copying`` pass the
+    """All ways, for one model (``observed``) and one corpus. Those named ``+ copying`` pass the
     repeated random tokens too, which every scan adds to the probes."""
 
-    def __init__(self, grid: HeadGrid, corpus: Corpus) -> None:
-        self._grid, self._corpus = grid, corpus
-        self.model = grid.model
-        self._base: PreTrainedModel = grid.model.base_model
+    def __init__(self, observed: ObservedModel, corpus: Corpus) -> None:
+        self._grid, self._corpus = observed, corpus
+        self.model = observed.model
+        self._base: PreTrainedModel = observed.model.base_model
         edges = corpus.token_first
         passages = [corpus.token_ids[a:b].astype(np.int64) for a, b in pairwise(edges)]
-        numbers = Batcher(corpus, CPU).token_numbers
-        copying = repeat_tokens(corpus.token_ids[: corpus.starts], numbers, grid.context, 0)
+        numbers = Batcher(corpus, CPU).distinct_tokens
+        copying = repeat_tokens(corpus.token_ids[: corpus.starts], numbers, observed.context, 0)
         self._passages = passages
         self._flat = _lay(passages)
         self._flat_with_copying = _lay([*passages, *(ids for ids in copying if len(ids))])
@@ -55,7 +55,7 @@ class Contest:
                     input_ids=flat.token_ids,
                     position_ids=flat.positions,
                     use_cache=False,
-                    rectangles=flat.rectangles,
+                    rectangles=flat.tiles,
                 )
 
     def padded(self) -> None:
@@ -69,7 +69,7 @@ class Contest:
     def headprobe(self, *, likeness: bool, copying: bool) -> None:
         """From the loaded model to the last sum."""
         self.model.set_attn_implementation("headprobe")
-        of_pairs = LikenessStatistic if likeness else _Nothing
+        of_pairs = SimilarityStatistic if likeness else _Nothing
         repeated = repeat_tokens if copying else _no_sequences
         with (
             patch("headprobe.measure.collector.LikenessStatistic", of_pairs),
@@ -120,7 +120,7 @@ class Contest:
 def _lay(passages: list[np.ndarray]) -> list[Flat]:
     """Chunks of at most 2,048 tokens, whose rectangles hold passages of one length."""
     lengths = np.array([len(ids) for ids in passages])
-    with patch.multiple("headprobe.batching.layout", ALIKE=1, SPARED=0):
+    with patch.multiple("headprobe.batching.layout", MIN_LENGTH_RATIO=1, MAX_PADDING_WEIGHTS=0):
         plan = plan_chunks(np.arange(len(passages)), lengths, 1, tokens=2048, scores=1 << 40)
     return [lay_flat(dict(enumerate(passages)), blocks, CPU) for blocks in plan]
 

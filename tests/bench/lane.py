@@ -12,7 +12,7 @@ from subprocess import PIPE, Popen
 
 import torch
 
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from tests.bench.contestants import WAYS, Contest
 from tests.bench.corpora import corpus
 from tests.bench.shapes import build
@@ -45,7 +45,7 @@ def contest(shape: str, kind: str, count: int) -> Contest:
     text = corpus(kind, count)
     end = min(int(text.token_first[1]), 64)
     ids = torch.from_numpy(text.token_ids[:end]).long()
-    return Contest(observe_heads(build(shape), shape, ids), text)
+    return Contest(observe_model(build(shape), shape, ids), text)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from numpy.random import Generator
 from headprobe.analysis.candidates import DOCUMENTS, DOMAINS, FORMS, group
 from headprobe.analysis.pos_control import pair_counts
 from headprobe.batching.corpus import with_examples, with_sample
-from headprobe.measure.layer_view import STRONGEST
+from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import AXES, Tallies
 from headprobe.vocabulary import DEPREL_PAIRS, LAGS, LONGEST, QUADRANTS, deprel_pair, quadrant
@@ -24,30 +24,30 @@ TOKENS = 4096
 
 def instances() -> Instances:
     """Those of the bundled sets, cut into 80 relations and dealt to 5 domains."""
-    found = corpus("all", 0).instances
-    relations, relation = list(found.relations), found.link_relation.copy()
+    instances = corpus("all", 0).instances
+    relations, relation = list(instances.relations), instances.link_relation.copy()
     while len(relations) < RELATIONS:
         largest = int(np.bincount(relation).argmax())
         half = np.flatnonzero(relation == largest)[1::2]
         relation[half] = len(relations)
         relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
-    domains = [f"domain {number % DOMAINS_ASKED}" for number in range(len(found.passage_ids))]
-    found = replace(
-        found,
+    domains = [f"domain {number % DOMAINS_ASKED}" for number in range(len(instances.passage_ids))]
+    instances = replace(
+        instances,
         relations=tuple(relations),
         link_relation=relation,
         passage_domains=np.array(domains),
-        passage_clusters=found.passage_ids,
+        passage_clusters=instances.passage_ids,
     )
-    return with_sample(with_examples(found, 0), 0)
+    return with_sample(with_examples(instances, 0), 0)
 
 
 def many_words(count: int) -> Instances:
     """Passages of 512 tokens, repeated as other documents until there are so many words."""
-    found = corpus("long", LONG_PASSAGES).instances
-    words, links = len(found.form), len(found.link_targets)
+    instances = corpus("long", LONG_PASSAGES).instances
+    words, links = len(instances.form), len(instances.link_targets)
     times = -(-count // words)
-    of = np.repeat(np.arange(times), len(found.passage_ids))
+    of = np.repeat(np.arange(times), len(instances.passage_ids))
     names = np.array([f"document {number}" for number in range(len(of))])
 
     def moved(numbers: np.ndarray, by: int) -> np.ndarray:
@@ -55,19 +55,19 @@ def many_words(count: int) -> Instances:
 
     by_word = ("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel")
     many = replace(
-        found,
+        instances,
         passage_ids=names,
         passage_documents=names,
         passage_clusters=names,
-        passage_domains=np.tile(found.passage_domains, times),
-        passage_first=np.append(moved(found.passage_first[:-1], words), times * words),
-        **{name: np.tile(getattr(found, name), times) for name in by_word},
-        link_relation=np.tile(found.link_relation, times),
-        link_query=moved(found.link_query, words),
-        link_first=np.append(moved(found.link_first[:-1], links), times * links),
-        link_targets=moved(found.link_targets, words),
+        passage_domains=np.tile(instances.passage_domains, times),
+        passage_first=np.append(moved(instances.passage_first[:-1], words), times * words),
+        **{name: np.tile(getattr(instances, name), times) for name in by_word},
+        link_relation=np.tile(instances.link_relation, times),
+        link_query=moved(instances.link_query, words),
+        link_first=np.append(moved(instances.link_first[:-1], links), times * links),
+        link_targets=moved(instances.link_targets, words),
         mention_end=np.where(
-            np.tile(found.mention_end, times) < 0, -1, moved(found.mention_end, words)
+            np.tile(instances.mention_end, times) < 0, -1, moved(instances.mention_end, words)
         ),
     )
     return with_sample(with_examples(many, 0), 0)
@@ -133,9 +133,9 @@ def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Talli
             "bits": np.array(9.0),
             "characters": np.array(9),
             "example_word": np.moveaxis(
-                rng.integers(1, earlier + 1, (*grid, STRONGEST, len(earlier)), np.int16), -1, 0
+                rng.integers(1, earlier + 1, (*grid, N_STRONGEST, len(earlier)), np.int16), -1, 0
             ),
-            "example_weight": rng.random((len(earlier), *grid, STRONGEST), np.float32),
+            "example_weight": rng.random((len(earlier), *grid, N_STRONGEST), np.float32),
         }
     )
 

@@ -6,7 +6,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from tests.bench.by_hand import look_eagerly
 from tests.bench.contestants import WAYS, Contest
 from tests.bench.peers import PEERS, checked, missing
@@ -20,7 +20,7 @@ LOOKS = {"by hand": look_eagerly, **PEERS}
 def contest_of(architecture: str) -> Contest:
     encoder = Encoder(toy_tokenizer(), "toy")
     corpus = align(passages_of(PROBES, encoder, 40), encoder, lambda _: None, seed=0)
-    return Contest(observe_heads(tiny_model(architecture), "tiny", random_ids(9)), corpus)
+    return Contest(observe_model(tiny_model(architecture), "tiny", random_ids(9)), corpus)
 
 
 def needs(way: str) -> None:

@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from headprobe.analysis.behaviour import conduct, shape
-from headprobe.analysis.gains import find_footing, weigh_on
-from headprobe.analysis.pos_control import fit_tastes
+from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
+from headprobe.analysis.gains import evidence_from_sums, sum_baselines
+from headprobe.analysis.pos_control import fit_preferences
 from headprobe.results.examples import write_examples
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import load_rules
@@ -29,24 +29,24 @@ def main(folder: Path) -> None:
     rules = load_rules()
     asked, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
     heads, before = sums["sink"].shape[1], peak()
-    fitting, fitted = timed(lambda: fit_tastes(asked, sums))
-    basing, footing = timed(lambda: find_footing(asked, sums, fitted))
+    fitting, fitted = timed(lambda: fit_preferences(asked, sums))
+    basing, footing = timed(lambda: sum_baselines(asked, sums, fitted))
     watching, conducted = timed(
-        lambda: conduct(
+        lambda: behaviour_evidence(
             asked,
             sums,
             fitted,
             confidence=rules.confidence,
             min_kept=rules.positional.min_kept,
             min_attention=rules.unnamed.min_attention,
-            look_again=(rules.unnamed.agreement, rules.unnamed.moved),
+            recheck=(rules.unnamed.agreement, rules.unnamed.moved),
         )
     )
 
     def decide() -> None:
-        evidence = weigh_on(footing, asked, sums, rules)
-        shapes = shape(asked, sums, rules.confidence)
-        verdicts, _ = judge(evidence, shapes, conducted, sums, heads, rules)
+        evidence = evidence_from_sums(footing, asked, sums, rules)
+        statistics = head_statistics(asked, sums, rules.confidence)
+        verdicts, _ = judge(evidence, statistics, conducted, sums, heads, rules)
         write_examples(folder / "examples.jsonl", asked, sums, conducted, verdicts)
 
     deciding, _ = timed(decide)

@@ -13,7 +13,7 @@ import pytest
 
 import headprobe
 from headprobe.cli import main as command_line
-from headprobe.commands.distributed import Elsewhere, Ranks
+from headprobe.commands.distributed import OtherProcessFailed, ProcessGroup
 from headprobe.errors import HeadprobeError
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import WorkNote
@@ -153,14 +153,14 @@ def test_a_rank_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPa
         def check(self, names: list[str]) -> bool:
             return all(name in self.held for name in names)
 
-    monkeypatch.setattr("headprobe.commands.distributed.SILENT", 0.1)
-    ranks = object.__new__(Ranks)
-    vars(ranks).update(index=0, count=2, _store=Store(), _meetings=0, _steps=0, _beaten=0.0)
+    monkeypatch.setattr("headprobe.commands.distributed.BARRIER_TIMEOUT", 0.1)
+    group = object.__new__(ProcessGroup)
+    vars(group).update(index=0, count=2, _store=Store(), _meetings=0, _steps=0, _beaten=0.0)
     with pytest.raises(HeadprobeError, match=r"rank 0: rank 1 has not moved for 0\.1 seconds"):
-        ranks.meet()
+        group.barrier()
     Store.held["here/2/1"] = b""
-    ranks.meet()
+    group.barrier()
     Store.held["failed"] = b"1"
-    vars(ranks)["_beaten"] = 0.0
-    with pytest.raises(Elsewhere):
-        ranks.meet()
+    vars(group)["_beaten"] = 0.0
+    with pytest.raises(OtherProcessFailed):
+        group.barrier()

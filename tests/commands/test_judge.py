@@ -12,7 +12,7 @@ from headprobe.cli import main as command_line
 from headprobe.commands import judge as judge_module
 from headprobe.commands.judge import judge_run
 from headprobe.commands.scan import scan
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.roles.rules import load_rules
 from headprobe.runs.folder import Run
@@ -35,10 +35,10 @@ def lax(tmp_path: Path) -> Path:
 def measured(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Run:
     """A run with enough documents for random heads to pass rules that ask for nothing."""
     folder = tmp_path_factory.mktemp("measured") / "run"
-    request = ScanRequest(
+    config = ScanConfig(
         model=str(checkpoint), probes=("story",), out=folder, device="cpu", max_passages=40, seed=1
     )
-    return scan(request, Remembering())
+    return scan(config, Remembering())
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from headprobe.probes.catalog import resolve
+from headprobe.probes.catalog import find_probe_files
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.tiny import VOCABULARY
@@ -33,7 +33,7 @@ def test_random_weights_earn_no_role(
         eos_token_id=2,
     )
     folder = save_checkpoint(tmp_path / "model", LlamaForCausalLM(config).eval())
-    run = scanned(model=folder, probes=resolve(["story"])[0].path, max_passages=60)
+    run = scanned(model=folder, probes=find_probe_files(["story"])[0].path, max_passages=60)
     assert run.relations["n"].max() > 1000
     assert set(run.heads["role"]) <= {"none", "redundant"}
     assert run.heads["strength"].isna().all()

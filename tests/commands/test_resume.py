@@ -14,9 +14,9 @@ import torch
 import headprobe
 from headprobe.cli import main as command_line
 from headprobe.commands.scan import scan
-from headprobe.config import ScanRequest, Share
+from headprobe.config import Partition, ScanConfig
 from headprobe.errors import HeadprobeError
-from headprobe.runs.checkpoint import Page, Told
+from headprobe.runs.checkpoint import CheckpointPart, CheckpointState
 from headprobe.runs.folder import Run
 from tests.helpers.durable import FAST, assert_same_files, hurry, write_many
 from tests.helpers.progress import Remembering
@@ -53,9 +53,9 @@ def probes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def stop_after(monkeypatch: pytest.MonkeyPatch) -> Stop:
     """Ctrl-C when so many chunks of a part have passed from here; 0 for never again."""
     left, stopped = [0], ["checkpoint"]
-    show = Page.show
+    show = CheckpointPart.save_if_due
 
-    def interrupted(self: Page, told: Told) -> None:
+    def interrupted(self: CheckpointPart, told: CheckpointState) -> None:
         show(self, told)
         left[0] -= self.part == stopped[0]
         if left[0] == 0 and self.part == stopped[0]:
@@ -64,7 +64,7 @@ def stop_after(monkeypatch: pytest.MonkeyPatch) -> Stop:
     def stop(chunks: int, part: str = "checkpoint") -> None:
         left[0], stopped[0] = chunks, part
 
-    monkeypatch.setattr(Page, "show", interrupted)
+    monkeypatch.setattr(CheckpointPart, "save_if_due", interrupted)
     return stop
 
 
@@ -137,7 +137,7 @@ def test_a_shard_goes_on(scanned: Scan, checkpoint: Path, probes: Path, stop_aft
         stop_after(0)
         assert command_line.run(["scan", "--resume", f"run.shard-{index + 1}-of-2"]) == 0
     for index in range(2):
-        scanned_shard(checkpoint, probes, Share(index, 2))
+        scanned_shard(checkpoint, probes, Partition(index, 2))
     merged, undisturbed = (
         headprobe.merge(name, progress=Remembering()) for name in ("run", "other")
     )
@@ -145,10 +145,10 @@ def test_a_shard_goes_on(scanned: Scan, checkpoint: Path, probes: Path, stop_aft
     assert_same_files(undisturbed, merged)
 
 
-def scanned_shard(checkpoint: Path, probes: Path, shard: Share) -> None:
-    request = ScanRequest(str(checkpoint), (str(probes),), Path("other"), device="cpu", shard=shard)
+def scanned_shard(checkpoint: Path, probes: Path, shard: Partition) -> None:
+    config = ScanConfig(str(checkpoint), (str(probes),), Path("other"), device="cpu", shard=shard)
     with pytest.raises(HeadprobeError, match="not a run folder"):
-        scan(request, Remembering())
+        scan(config, Remembering())
 
 
 def test_what_is_kept_is_not_lost_by_mistake(
@@ -219,7 +219,7 @@ def test_a_full_disk_ends_no_scan(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headprobe.runs.checkpoint.Unfinished.keep", full)
+    monkeypatch.setattr("headprobe.runs.checkpoint.ScanCheckpoint.save", full)
     progress = Remembering()
     scanned(probes=probes, out=Path("run"), progress=progress)
     (said,) = (each for each in progress.warnings if "kept" in each)
@@ -229,5 +229,7 @@ def test_a_full_disk_ends_no_scan(
 def test_within_a_minute_nothing_is_kept(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headprobe.runs.checkpoint.Unfinished.keep", None)  # would not be called
+    monkeypatch.setattr(
+        "headprobe.runs.checkpoint.ScanCheckpoint.save", None
+    )  # would not be called
     assert scanned().manifest.work.resumed == 0

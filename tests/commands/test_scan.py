@@ -14,11 +14,11 @@ import headprobe
 from headprobe.cli import main as command_line
 from headprobe.commands.scan import plan
 from headprobe.commands.show_text import show_text
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
-from headprobe.model.heads import HeadGrid, observe_heads
-from headprobe.model.load import Source
-from headprobe.probes.catalog import resolve
+from headprobe.model.heads import ObservedModel, observe_model
+from headprobe.model.load import CheckpointSource
+from headprobe.probes.catalog import find_probe_files
 from headprobe.runs.folder import Run
 from headprobe.vocabulary import LAGS
 from tests.helpers.progress import PROBES, Remembering
@@ -71,11 +71,11 @@ def test_each_passage_goes_through_the_model_once(
         seen.extend(tuple(ids.tolist()) for ids in input_ids[0].tensor_split(starts[1:]))
         return forward(self, input_ids=input_ids, **options)
 
-    def observed(*of: object) -> HeadGrid:
+    def observed(*of: object) -> ObservedModel:
         """Whatever passes after the proof at load is counted."""
-        grid = observe_heads(*of)
+        observed = observe_model(*of)
         monkeypatch.setattr(LlamaModel, "forward", counted)
-        return grid
+        return observed
 
     monkeypatch.setattr("headprobe.commands.scan.observe_heads", observed)
     run = scanned(budget=48)
@@ -147,8 +147,8 @@ def test_a_start_token_is_prepended_where_the_tokenizer_adds_none(
 
 def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "run"
-    request = ScanRequest(model=str(checkpoint), probes=(str(PROBES),), out=target)
-    found = plan(request, Remembering())
+    config = ScanConfig(model=str(checkpoint), probes=(str(PROBES),), out=target)
+    found = plan(config, Remembering())
     assert (found.n_layers, found.n_heads) == (3, 4)
     assert found.passages == 2
     assert ("verb → its subject (nsubj)", 8) in found.relations
@@ -169,7 +169,7 @@ def test_one_head_on_typed_text(scanned: Scan) -> None:
 
 
 def test_a_sample_of_passages_is_said_to_be_one(scanned: Scan, tmp_path: Path) -> None:
-    for file in resolve(["story", "dialogue"]):
+    for file in find_probe_files(["story", "dialogue"]):
         (tmp_path / "sets" / file.path.name).parent.mkdir(exist_ok=True)
         (tmp_path / "sets" / file.path.name).write_bytes(file.path.read_bytes())
     run = scanned(probes=tmp_path / "sets", max_passages=8)
@@ -192,7 +192,7 @@ def test_typed_text_may_need_code_of_the_model(
 ) -> None:
     asked: list[bool] = []
 
-    def refuse(source: Source) -> None:
+    def refuse(source: CheckpointSource) -> None:
         asked.append(source.trust_remote_code)
         raise HeadprobeError("here", "stops", "Go on")
 

@@ -13,10 +13,10 @@ from headprobe.cli import main as command_line
 from headprobe.commands import selftest as workflow
 from headprobe.commands.scan import scan
 from headprobe.commands.selftest import PLANTED, RANDOM, SHUFFLED, selftest
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.planted.checkpoint import draw_seats, planted_cases
 from headprobe.planted.words import read_lexicon
-from headprobe.probes.catalog import resolve
+from headprobe.probes.catalog import find_probe_files
 from headprobe.report.layout import console
 from headprobe.report.lists import draw_selftest
 from headprobe.results.views import Fault, SelfTest
@@ -53,7 +53,7 @@ def test_sinks_earn_nothing_where_heroes_come_first(
     """Attention meant for the start spills over the first words, where the antecedent stands."""
     names = [
         word.form
-        for word in read_lexicon(resolve(()))
+        for word in read_lexicon(find_probe_files(()))
         if word.upos == "PROPN" and word.agrees & {"he", "she"} and word.form.isalpha()
     ][:40]
     verbs = ("slept", "waited", "laughed", "smiled")
@@ -67,7 +67,7 @@ def test_sinks_earn_nothing_where_heroes_come_first(
     for number, case in enumerate(planted_cases(11, True)):
         out = tmp_path / f"run-{number}"
         model = str(kept / f"{number:02}" / "model")
-        run = scan(ScanRequest(model, (str(probes),), out, device="cpu"), Remembering())
+        run = scan(ScanConfig(model, (str(probes),), out, device="cpu"), Remembering())
         sinks = [
             head_name(*seat)
             for seat, plan in draw_seats(case.shape, Random(case.seed)).items()  # noqa: S311

@@ -16,8 +16,8 @@ from headprobe.cli.main import run
 from headprobe.commands.judge import judge_run
 from headprobe.commands.show_text import show_text
 from headprobe.errors import HeadprobeError
-from headprobe.model.load import Source, load_config, load_model
-from headprobe.runs.checkpoint import Unfinished
+from headprobe.model.load import CheckpointSource, load_config, load_model
+from headprobe.runs.checkpoint import ScanCheckpoint
 from headprobe.runs.folder import Run
 from tests.helpers.progress import PROBES, Remembering
 
@@ -96,7 +96,7 @@ def planted(model: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def keep(note: object) -> None:
-    Unfinished(Path("run")).keep("checkpoint", note, {})  # type: ignore[arg-type]
+    ScanCheckpoint(Path("run")).save("checkpoint", note, {})  # type: ignore[arg-type]
 
 
 def test_a_planted_note_executes_nothing(
@@ -147,19 +147,19 @@ def test_a_damaged_note_is_said_in_one_line(
 def test_another_number_of_threads_does_not_go_on(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headprobe.runs.checkpoint import Page
+    from headprobe.runs.checkpoint import CheckpointPart
     from tests.helpers.durable import hurry
 
     hurry(monkeypatch)
     monkeypatch.chdir(tmp_path)
-    show = Page.show
+    show = CheckpointPart.save_if_due
 
-    def interrupted(self: Page, told: Any) -> None:
+    def interrupted(self: CheckpointPart, told: Any) -> None:
         show(self, told)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Page, "show", interrupted)
+        patch.setattr(CheckpointPart, "save_if_due", interrupted)
         scanned(out=Path("run"))
     threads = torch.get_num_threads()
     torch.set_num_threads(threads + 1)
@@ -179,8 +179,10 @@ def test_a_configuration_cannot_ask_for_a_kernel(
 
     monkeypatch.setattr("transformers.modeling_utils.lazy_import_flash_attention", fetched)
     change(model / "config.json", attn_implementation="org/kernel")
-    config = load_config(Source(str(model)))
-    loaded = load_model(Source(str(model)), config, torch.device("cpu"), torch.float32, print)
+    config = load_config(CheckpointSource(str(model)))
+    loaded = load_model(
+        CheckpointSource(str(model)), config, torch.device("cpu"), torch.float32, print
+    )
     assert loaded.config._attn_implementation == "eager"
 
 
@@ -273,13 +275,13 @@ def test_sums_that_are_no_numbers_are_not_judged(scanned: Scan, value: float) ->
 def test_sums_that_are_no_numbers_are_not_written(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from headprobe.commands.distributed import Alone
+    from headprobe.commands.distributed import SingleProcess
     from headprobe.runs.sums import Tallies
 
-    def overflow(self: Alone, tallies: Tallies) -> Tallies:
+    def overflow(self: SingleProcess, tallies: Tallies) -> Tallies:
         return Tallies({**tallies.arrays, "mass": tallies["mass"] * np.inf})
 
-    monkeypatch.setattr(Alone, "add", overflow)
+    monkeypatch.setattr(SingleProcess, "reduce_sums", overflow)
     with (
         np.errstate(invalid="ignore"),
         pytest.raises(HeadprobeError, match=r"what is not a number \(mass\)"),

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from headprobe.cli import main as command_line
 from headprobe.commands.scan import scan
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.resources import DEMO_MODEL
 from headprobe.runs.folder import Run
 from tests.golden.cases import record
@@ -70,8 +70,8 @@ def test_its_heads_have_jobs(demo_run: Run) -> None:
 
 def test_in_half_precision_no_label_flips(demo_run: Run, tmp_path: Path) -> None:
     """Weights, too, are rounded to eight bits: numbers agree within what that allows."""
-    request = ScanRequest(out=tmp_path / "run", device="cpu", dtype="bfloat16")
-    half = scan(request, Remembering())
+    config = ScanConfig(out=tmp_path / "run", device="cpu", dtype="bfloat16")
+    half = scan(config, Remembering())
     pd.testing.assert_series_equal(half.heads["role"], demo_run.heads["role"])
     for column, most in (("top1", 0.06), ("share", 0.003), ("mass", 0.003)):
         whole = demo_run.relations[column].where(demo_run.relations["n"] >= 50)
@@ -94,7 +94,7 @@ def test_its_random_twin_earns_nothing(tmp_path: Path) -> None:
     twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     twin.save_pretrained(tmp_path / "twin")
     AutoTokenizer.from_pretrained(DEMO_MODEL).save_pretrained(tmp_path / "twin")
-    request = ScanRequest(model=str(tmp_path / "twin"), out=tmp_path / "run", device="cpu")
+    request = ScanConfig(model=str(tmp_path / "twin"), out=tmp_path / "run", device="cpu")
     run = scan(request, Remembering())
     assert run.heads["strength"].isna().all()
     assert set(run.heads["role"]) <= {"none", "redundant"}
@@ -107,8 +107,8 @@ def test_its_jobs_hold_on_treebanks_it_never_saw(name: str, tmp_path: Path) -> N
     probes = SHARED / "treebanks" / f"ud_english_{name}" / f"en_{name}-ud-dev.conllu"
     if not probes.is_file():
         pytest.skip(f"../shared has no {probes.name}")
-    request = ScanRequest(probes=(str(probes),), out=tmp_path / "run", device="cpu")
-    found = scan(request, Remembering()).relations
+    config = ScanConfig(probes=(str(probes),), out=tmp_path / "run", device="cpu")
+    found = scan(config, Remembering()).relations
     assert best(found, "syntax") > 0.15
     assert best(found, "punctuation") > 0.15
     if name == "gum":

@@ -7,7 +7,7 @@ import pytest
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.loop import measure
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES, passages_of
 from tests.helpers.tiny import random_ids, tiny_model
@@ -28,4 +28,4 @@ def measured(grid, corpus, warnings=None, **options):
     return found.tallies
 
 
-SHARED_GRID = cache(lambda: observe_heads(tiny_model("llama-gqa"), "tiny", random_ids(9)))
+SHARED_GRID = cache(lambda: observe_model(tiny_model("llama-gqa"), "tiny", random_ids(9)))

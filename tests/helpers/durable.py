@@ -37,9 +37,9 @@ def write_many(folder: Path, copies: int = 4) -> Path:
 
 def hurry(patch: pytest.MonkeyPatch) -> None:
     """What ``FAST`` does, in this process."""
-    patch.setattr("headprobe.runs.checkpoint.EVERY", 0)
-    patch.setattr("headprobe.runs.checkpoint.RARELY", 0)
-    patch.setattr("headprobe.measure.memory.MOST_ABREAST", 1)
+    patch.setattr("headprobe.runs.checkpoint.WRITE_INTERVAL", 0)
+    patch.setattr("headprobe.runs.checkpoint.WRITE_COST_FACTOR", 0)
+    patch.setattr("headprobe.measure.memory.MAX_WORKERS", 1)
     patch.setattr(BatchLimits, "of", classmethod(lambda cls, device: SMALL))
 
 

@@ -7,8 +7,8 @@ import pytest
 from numpy.random import Generator
 
 from headprobe.analysis.candidates import GroupedInstances, group
-from headprobe.analysis.gains import Footing, find_footing
-from headprobe.analysis.pos_control import fit_tastes
+from headprobe.analysis.gains import BaselineSums, sum_baselines
+from headprobe.analysis.pos_control import fit_preferences
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import CATEGORIES, DEPRELS, FOLDS, LONGEST, Relation
@@ -32,7 +32,7 @@ def random_instances(
     asked: float = 0.3,
     usable: float = 0.85,
 ) -> Instances:
-    """Passages of so many words; each usable word asks a relation with probability ``asked`` and
+    """Passages of so many words; each usable word asks a relation with probability ``links`` and
     has some of its candidates as targets."""
     words = sum(lengths)
     first = np.concatenate([[0], np.cumsum(lengths)])
@@ -140,10 +140,10 @@ def candidates_by_hand(instances: Instances, relation: Relation, query: int) -> 
 
 def instances_by_hand(instances: Instances, relation: int) -> list[tuple[int, set[int]]]:
     """(query, targets) of each instance."""
-    asked = instances.of(relation)
+    links = instances.of(relation)
     return [
-        (int(query), set(asked.targets[asked.first[i] : asked.stop[i]].tolist()))
-        for i, query in enumerate(asked.query)
+        (int(query), set(links.targets[links.first[i] : links.stop[i]].tolist()))
+        for i, query in enumerate(links.query)
     ]
 
 
@@ -166,13 +166,13 @@ def tallies_of(
     by_domain = np.zeros((relations, len(instances.domains), layers * heads), dtype=np.int64)
     sums = np.zeros((relations, layers, heads))
     for index, hit in hits.items():
-        asked = instances.of(index)
-        documents = instances.document_fold[instances.passage[asked.query]]
+        links = instances.of(index)
+        documents = instances.document_fold[instances.passage[links.query]]
         np.add.at(by_document[index], documents, hit.astype(np.int64))
-        np.add.at(by_form[index], instances.form_fold[asked.nearest], hit.astype(np.int64))
-        domains = instances.domain[instances.passage[asked.query]]
+        np.add.at(by_form[index], instances.form_fold[links.nearest], hit.astype(np.int64))
+        domains = instances.domain[instances.passage[links.query]]
         np.add.at(by_domain[index], domains, hit.astype(np.int64))
-        sums[index] = len(asked)
+        sums[index] = len(links)
     shape = (relations, FOLDS, layers, heads)
     flat = np.ones((layers, heads, LONGEST))
     pairs = (layers * heads, layers * heads)
@@ -208,7 +208,7 @@ def tallies_of(
     )
 
 
-def footing_of(instances: Instances, heads: int) -> Footing:
+def footing_of(instances: Instances, heads: int) -> BaselineSums:
     """The footing of heads of one layer that attend to nothing."""
     tallies = tallies_of(instances, {}, 1, heads)
-    return find_footing(instances, tallies, fit_tastes(instances, tallies))
+    return sum_baselines(instances, tallies, fit_preferences(instances, tallies))

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from headprobe.analysis.behaviour import Conduct, Copying, Positional
-from headprobe.analysis.evidence import Evidence, Shape
+from headprobe.analysis.behaviour import BehaviourEvidence, Copying, Positional
+from headprobe.analysis.evidence import Evidence, HeadStatistics
 from headprobe.analysis.structure import Agreement
 from headprobe.roles.verdict import Claim, Verdict
 from headprobe.vocabulary import Relation
@@ -81,10 +81,10 @@ def evidence(
     )
 
 
-def shape(n_layers: int, n_heads: int, seed: int = 1) -> Shape:
+def shape(n_layers: int, n_heads: int, seed: int = 1) -> HeadStatistics:
     random = np.random.default_rng(seed)
     dimensions = (n_layers, n_heads)
-    return Shape(
+    return HeadStatistics(
         sink=random.beta(2, 2, dimensions),
         self_attention=random.beta(1, 8, dimensions),
         previous=random.beta(1, 5, dimensions),
@@ -100,7 +100,7 @@ def shape(n_layers: int, n_heads: int, seed: int = 1) -> Shape:
     )
 
 
-def conduct(n_layers: int, n_heads: int, seed: int = 2) -> Conduct:
+def conduct(n_layers: int, n_heads: int, seed: int = 2) -> BehaviourEvidence:
     random = np.random.default_rng(seed)
     dimensions = (n_layers, n_heads)
 
@@ -108,7 +108,7 @@ def conduct(n_layers: int, n_heads: int, seed: int = 2) -> Conduct:
         return random.beta(1, 5, dimensions)
 
     copies = [Copying(564, 0.06, some(), some(), some(), some() - 0.1) for _ in range(2)]
-    return Conduct(
+    return BehaviourEvidence(
         Positional(random.integers(0, 2049, dimensions), some(), some()),
         *copies,
         Agreement(

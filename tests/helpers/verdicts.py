@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from headprobe.analysis.behaviour import Conduct, Copying, Positional
-from headprobe.analysis.evidence import Evidence, Shape
+from headprobe.analysis.behaviour import BehaviourEvidence, Copying, Positional
+from headprobe.analysis.evidence import Evidence, HeadStatistics
 from headprobe.analysis.structure import Agreement
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import DEPRELS, Relation, deprel_pair
@@ -80,10 +80,10 @@ def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any)
     )
 
 
-def shape_of(high: Any = 1.1, residual: Any = 0.2, norm: Any = 1.0) -> Shape:
+def shape_of(high: Any = 1.1, residual: Any = 0.2, norm: Any = 1.0) -> HeadStatistics:
     """Two layers of two heads in two domains; ``high`` and ``residual`` broadcast to [2, L, H]."""
     plain = np.full((2, 2), 0.5)
-    return Shape(
+    return HeadStatistics(
         *[plain] * 6,
         output_norm=np.broadcast_to(norm, (2, 2)).astype(np.float64),
         output_high=np.broadcast_to(high, (2, 2, 2)).astype(np.float64),
@@ -94,7 +94,7 @@ def shape_of(high: Any = 1.1, residual: Any = 0.2, norm: Any = 1.0) -> Shape:
     )
 
 
-def conduct_of(**changes: Any) -> Conduct:
+def conduct_of(**changes: Any) -> BehaviourEvidence:
     """Two layers of two heads that follow, copy and repeat nothing; ``changes`` name a number of
     L1H0's conduct: ``explained``, ``duplicate_gain_low``, ``moved`` ..."""
 
@@ -116,7 +116,7 @@ def conduct_of(**changes: Any) -> Conduct:
     turns = np.full((2, 2, 3), -1)
     pairs = (("obj", "root"), ("nsubj", "root"))
     turns[..., :2] = [deprel_pair(*map(DEPRELS.index, pair)) for pair in pairs]
-    return Conduct(
+    return BehaviourEvidence(
         Positional(
             rows=number("rows", 2048).astype(np.int64),
             explained=number("explained", 0.4),
@@ -128,8 +128,8 @@ def conduct_of(**changes: Any) -> Conduct:
             agreement=number("agreement_low", 0.1) + 0.1,
             agreement_low=number("agreement_low", 0.1),
             moved=number("moved", 0.01),
-            turns=turns,
-            turned=np.broadcast_to([0.12, 0.05, np.nan], (2, 2, 3)).astype(np.float64),
+            top_pairs=turns,
+            excess=np.broadcast_to([0.12, 0.05, np.nan], (2, 2, 3)).astype(np.float64),
         ),
     )
 

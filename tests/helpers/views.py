@@ -4,26 +4,26 @@ import torch
 from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch
-from headprobe.batching.layout import KINDS
-from headprobe.measure.numba_view import SweptView
-from headprobe.measure.torch_view import TensorView
-from headprobe.model.attention import Part
+from headprobe.batching.layout import N_PAIR_KINDS
+from headprobe.measure.numba_view import NumbaView
+from headprobe.measure.torch_view import TorchView
+from headprobe.model.attention import TilePart
 
 NUMBERS = ("sampled", "over_rows", "drawn", "kept", "targets", "columns", "by_distance")
 PLACES = ("winner", "link_winner")
 
 
-def sweep(batch: AlignedBatch, weights: Tensor, scores: Tensor, loudness: Tensor) -> SweptView:
+def sweep(batch: AlignedBatch, weights: Tensor, scores: Tensor, loudness: Tensor) -> NumbaView:
     """All of it at once; with the sums by kind as ``by_kind``."""
-    sums = torch.zeros(loudness.shape[1], KINDS, dtype=torch.float64)
-    swept = SweptView(batch, None, loudness, sums)
-    whole = Part(slice(0, len(weights)), slice(0, weights.shape[1]), last=True)
-    swept.take(whole, weights, scores)
+    sums = torch.zeros(loudness.shape[1], N_PAIR_KINDS, dtype=torch.float64)
+    swept = NumbaView(batch, None, loudness, sums)
+    whole = TilePart(slice(0, len(weights)), slice(0, weights.shape[1]), last=True)
+    swept.add_part(whole, weights, scores)
     swept.by_kind = sums
     return swept
 
 
-def compare(swept: SweptView, tensors: TensorView) -> None:
+def compare(swept: NumbaView, tensors: TorchView) -> None:
     for name in NUMBERS:
         found, expected = getattr(swept, name), getattr(tensors, name)
         if name == "by_distance":  # as far as words reach; tensors may have zeros beyond

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import torch
 
-from headprobe.analysis.behaviour import shape
+from headprobe.analysis.behaviour import head_statistics
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
-from headprobe.model.load import Source, load_config, load_encoder, load_model
+from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
 from headprobe.runs.sums import AXES
 from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, LAGS, QUADRANTS, UPOS
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
@@ -82,7 +82,7 @@ def outputs_agree(instances, tallies, slow: Slow) -> None:
         written = torch.stack(rows)
         norms[at] = float((written - written.mean(0)).square().sum(-1).mean().sqrt())
     layers = {layer for layer, _ in norms}
-    found = shape(instances, tallies, 0.95).output_norm
+    found = head_statistics(instances, tallies, 0.95).output_norm
     for (layer, head), norm in norms.items():
         median = np.median([norms[at] for at in norms if at[0] == layer])
         assert found[layer, head] == pytest.approx(norm / median, rel=1e-4)
@@ -189,7 +189,7 @@ def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
         pytest.skip("../shared is not here")
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source = Source(str(folder))
+    source = CheckpointSource(str(folder))
     encoder = load_encoder(source)
     passages = passages_of(probes, encoder, 160, most=6)
     eager = AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager")

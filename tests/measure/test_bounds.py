@@ -19,7 +19,7 @@ from headprobe.batching.layout import plan_chunks
 from headprobe.measure import numba_kernels as gather
 from headprobe.measure import numba_kernels as strip
 from headprobe.measure import numba_view as sweep
-from headprobe.measure.torch_view import TensorView
+from headprobe.measure.torch_view import TorchView
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES, passages_of
 from tests.helpers.views import compare
@@ -50,7 +50,7 @@ def _checked() -> Iterator[None]:
 
 def test_what_lies_outside_is_noticed() -> None:
     with pytest.raises(IndexError):
-        gather.pick(np.zeros(6, np.float32), np.array([8]), 2, np.zeros(1, np.float32))
+        gather.gather_pairs(np.zeros(6, np.float32), np.array([8]), 2, np.zeros(1, np.float32))
 
 
 @cache
@@ -93,9 +93,9 @@ def attention(
     batch: AlignedBatch, groups: int, shared: int, window: int, dtype: torch.dtype, sink: float
 ) -> tuple[Tensor, Tensor]:
     """Random weights and scores as of ``model.attention``; a learned ``sink`` takes part."""
-    rows, keys = batch.rectangle.rows[:, None, :], batch.rectangle.keys[:, :, None]
+    rows, keys = batch.tile.rows[:, None, :], batch.tile.keys[:, :, None]
     seen = (rows >= keys) & (keys >= 0) & (rows - keys < window)
-    seen[:, -1] = batch.rectangle.rows == -1
+    seen[:, -1] = batch.tile.rows == -1
     shape = len(rows), groups, keys.shape[1], shared, rows.shape[2]
     hidden = torch.where(seen, 0.0, torch.finfo(dtype).min / 2)[:, None, :, None, :]
     scores = (3 * torch.randn(shape) + hidden).to(dtype)
@@ -123,11 +123,11 @@ def test_odd_shapes(dtype: torch.dtype, scores: int, lost: float) -> None:
                 continue
             window, sink = [(1000, -1e4), (3, 1.0), (5, 200.0)][(number // 3) % 3]
             weights, asked = attention(batch, groups, shared, window, dtype, sink)
-            loudness = torch.rand(int(batch.rectangle.seen.max()) + 1, groups * shared)
+            loudness = torch.rand(int(batch.tile.key_places.max()) + 1, groups * shared)
             swept = swept_whole(batch, weights, asked, loudness)
             copies = weights.contiguous(), asked.float(), loudness
-            compare(swept, TensorView(batch, None, *copies))
+            compare(swept, TorchView(batch, None, *copies))
             assert lost != 1.0 or not swept.columns.any()
     assert len(shapes) > (scores < 1 << 12)
     # another layout of memory is compiled anew, for seconds
-    assert len(sweep.sweep.signatures) == 1
+    assert len(sweep.fill_view.signatures) == 1

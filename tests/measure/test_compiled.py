@@ -7,7 +7,7 @@ import numba
 import pytest
 from numba.core.caching import IndexDataCacheFile
 
-from headprobe.measure.numba_kernels import compiled
+from headprobe.measure.numba_kernels import numba_kernel
 
 
 def doubled(number: int) -> int:
@@ -20,7 +20,7 @@ def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_it_is_compiled_once() -> None:
-    first, again = compiled(doubled), compiled(doubled)
+    first, again = numba_kernel(doubled), numba_kernel(doubled)
     assert first(3) == again(3) == 6
     assert not first.stats.cache_hits
     assert again.stats.cache_hits
@@ -33,12 +33,12 @@ def test_it_is_compiled_anew_when_a_file_beside_is_another(
     called = tmp_path / "called.py"
     called.write_text("one = 1\n")
     monkeypatch.setattr("headprobe.measure.numba_kernels.__file__", str(tmp_path / "compiled.py"))
-    assert compiled(doubled)(3) == 6
+    assert numba_kernel(doubled)(3) == 6
     called.write_text("one = 100\n")
-    again = compiled(doubled)
+    again = numba_kernel(doubled)
     assert again(3) == 6
     assert not again.stats.cache_hits
-    same = compiled(doubled)
+    same = numba_kernel(doubled)
     assert same(3) == 6
     assert same.stats.cache_hits
 
@@ -46,11 +46,11 @@ def test_it_is_compiled_anew_when_a_file_beside_is_another(
 @pytest.mark.parametrize("name", ["*.nbi", "*.nbc"])
 @pytest.mark.parametrize("size", [0, 20, 150])
 def test_damaged_files_are_written_anew(tmp_path: Path, name: str, size: int) -> None:
-    assert compiled(doubled)(3) == 6
+    assert numba_kernel(doubled)(3) == 6
     (file,) = tmp_path.rglob(name)
     file.write_bytes(file.read_bytes()[:size])
-    assert compiled(doubled)(3) == 6
-    sound = compiled(doubled)
+    assert numba_kernel(doubled)(3) == 6
+    sound = numba_kernel(doubled)
     assert sound(3) == 6
     assert sound.stats.cache_hits
 
@@ -61,12 +61,12 @@ def test_a_full_disk_is_no_fault(monkeypatch: pytest.MonkeyPatch, method: str) -
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(IndexDataCacheFile, method, full)
-    assert compiled(doubled)(3) == 6
+    assert numba_kernel(doubled)(3) == 6
 
 
 def test_no_folder_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headprobe.measure.numba_kernels._Kept", _nowhere)
-    assert compiled(doubled)(3) == 6
+    monkeypatch.setattr("headprobe.measure.numba_kernels._DiskCache", _nowhere)
+    assert numba_kernel(doubled)(3) == 6
 
 
 def _nowhere(function: object) -> None:

@@ -13,9 +13,9 @@ from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
 from headprobe.batching.layout import lay_flat, plan_chunks
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
-from headprobe.model.attention import Part
+from headprobe.model.attention import TilePart
 from headprobe.model.forward import observe_flat
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from headprobe.vocabulary import LAGS
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import LARGE, PROBES, SMALL, passages_of, run
@@ -63,7 +63,7 @@ class Pretending(CopyingObserver):
 
     ids: list[list[list[int]]]
 
-    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
         fake = torch.zeros_like(weights)
         for b, ids in enumerate(self.ids[number]):
             for row in range(1, len(ids)):
@@ -78,15 +78,17 @@ class Pretending(CopyingObserver):
 
 def test_perfect_copiers_hit_always_and_others_never() -> None:
     model = tiny_model("llama")
-    grid = observe_heads(model, "pretending", random_ids(9))
-    observer = Pretending(grid, 1)
+    observed = observe_model(model, "pretending", random_ids(9))
+    observer = Pretending(observed, 1)
     sequences = repeat_tokens(np.array([1]), np.arange(300), 128, seed=3)
     for chosen in (np.array([0, 23, 5]), np.array([7])):
         lengths = np.array([len(sequences[e]) for e in chosen])
         ((*blocks,),) = plan_chunks(chosen, lengths, 4, tokens=1024, scores=1 << 20)
         observer.ids = [[sequences[e].tolist() for e in block.passages] for block in blocks]
         observer.begin(blocks)
-        observe_flat(grid, lay_flat(dict(enumerate(sequences)), blocks, grid.device), observer)
+        observe_flat(
+            observed, lay_flat(dict(enumerate(sequences)), blocks, observed.device), observer
+        )
     sums = observer.sums()
     rows = np.zeros(len(LAGS), dtype=int)
     rows[[0, 23, 5, 7]] = [LAGS[e] for e in (0, 23, 5, 7)]

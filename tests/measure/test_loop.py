@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.config import Share
+from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
 
 
@@ -19,17 +19,17 @@ def test_every_number_is_in_one_share(lengths: list[int], count: int, within: in
     dealt: list[int] = []
     work: list[int] = []
     for index in range(count):
-        mine = Share(index, count).take(numbers, sizes)
+        mine = Partition(index, count).select(numbers, sizes)
         work.append(int(sizes[mine].sum()))
         for rank in range(within):
-            dealt += Share(rank, within).take(mine, sizes[mine]).tolist()
+            dealt += Partition(rank, within).select(mine, sizes[mine]).tolist()
     assert sorted(dealt) == numbers.tolist()
     assert max(work) - min(work) <= max(lengths, default=0)
 
 
 def test_a_share_is_written_from_one() -> None:
-    assert Share.read("3/8") == Share(2, 8)
-    assert str(Share(2, 8)) == "3/8"
+    assert Partition.parse("3/8") == Partition(2, 8)
+    assert str(Partition(2, 8)) == "3/8"
     for wrong in ("0/8", "9/8", "3", "3/", "a/b", "-1/2", "1/0", ""):
         with pytest.raises(HeadprobeError, match="3/8"):
-            Share.read(wrong)
+            Partition.parse(wrong)

@@ -11,11 +11,11 @@ import torch
 from headprobe.cli.scan import parse_size
 from headprobe.errors import HeadprobeError
 from headprobe.measure import collector as tallier
-from headprobe.measure.collector import Tallier
-from headprobe.measure.memory import LIBRARIES, MIB, BatchLimits, WorkingSet, ran_out
-from headprobe.model.heads import observe_heads
+from headprobe.measure.collector import StatisticsCollector
+from headprobe.measure.memory import LIBRARY_BYTES, MIB, BatchLimits, WorkingSet, is_out_of_memory
+from headprobe.model.heads import observe_model
 from headprobe.runs import checkpoint as journals
-from headprobe.runs.checkpoint import Journal, Unfinished
+from headprobe.runs.checkpoint import CheckpointWriter, ScanCheckpoint
 from tests.bench.live import LiveBytes
 from tests.helpers.corpora import SHARED_GRID, corpus_of, measured
 from tests.helpers.tiny import build, random_ids
@@ -35,7 +35,7 @@ def same(one, other) -> None:
 
 STATISTICS = [
     getattr(tallier, f"{name}Statistic")
-    for name in ["Relation", "Shape", "Pair", "Winner", "Output", "Likeness", "Column", "Example"]
+    for name in ["Relation", "Shape", "Pair", "Winner", "Output", "Similarity", "Column", "Example"]
 ]
 
 
@@ -52,7 +52,7 @@ def test_memory_that_runs_out_costs_no_sum(
     monkeypatch: pytest.MonkeyPatch, kind: type, method: str, at: int, fault: Exception
 ) -> None:
     """In whatever statistic and layer, when it has added its sums."""
-    corpus, grid = SHARED_CORPUS(), SHARED_GRID()
+    corpus, observed = SHARED_CORPUS(), SHARED_GRID()
     undisturbed, calls, warnings = UNDISTURBED(), [], []
     whole = getattr(kind, method)
 
@@ -63,20 +63,20 @@ def test_memory_that_runs_out_costs_no_sum(
             raise fault
 
     monkeypatch.setattr(kind, method, failing)
-    found = measured(grid, corpus, warnings, limits=LIMITS)
+    found = measured(observed, corpus, warnings, limits=LIMITS)
     assert len(calls) > 2 * at
     assert len(warnings) == 1
     same(undisturbed, found)
 
 
 def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(journals, "EVERY", 0.0)
-    monkeypatch.setattr(journals, "RARELY", 0)
-    corpus, grid, undisturbed = SHARED_CORPUS(), SHARED_GRID(), UNDISTURBED()
+    monkeypatch.setattr(journals, "WRITE_INTERVAL", 0.0)
+    monkeypatch.setattr(journals, "WRITE_COST_FACTOR", 0)
+    corpus, observed, undisturbed = SHARED_CORPUS(), SHARED_GRID(), UNDISTURBED()
     limits, warnings, begun = BatchLimits(tokens=80, scores=1 << 13), [], []
-    journal = Journal(Unfinished(tmp_path / "run"), pytest.fail, resumed=False)
-    journal.begin(dict)
-    whole = Tallier.begin
+    writer = CheckpointWriter(ScanCheckpoint(tmp_path / "run"), pytest.fail, resumed=False)
+    writer.begin(dict)
+    whole = StatisticsCollector.begin
 
     def begin(self, chunk) -> None:
         begun.append(chunk.passages)
@@ -84,8 +84,8 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
             raise MemoryError
         whole(self, chunk)
 
-    monkeypatch.setattr(Tallier, "begin", begin)
-    found = measured(grid, corpus, warnings, limits=limits, page=journal.page("checkpoint"))
+    monkeypatch.setattr(StatisticsCollector, "begin", begin)
+    found = measured(observed, corpus, warnings, limits=limits, page=writer.part("checkpoint"))
     same(undisturbed, found)
     again = np.concatenate(begun[3:])
     assert not set(again.tolist()) & set(np.concatenate(begun[:3]).tolist())  # not once more
@@ -93,29 +93,29 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus, grid = SHARED_CORPUS(), SHARED_GRID()
+    corpus, observed = SHARED_CORPUS(), SHARED_GRID()
     with pytest.raises(HeadprobeError, match="--memory 1MiB: measuring takes at least") as told:
-        measured(grid, corpus, memory=MIB)
+        measured(observed, corpus, memory=MIB)
     least = parse_size(re.search(r"at least (\d+MiB)", str(told.value))[1])
-    same(measured(grid, corpus, memory=least), UNDISTURBED())
+    same(measured(observed, corpus, memory=least), UNDISTURBED())
 
     def always(self, chunk) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Tallier, "begin", always)
+    monkeypatch.setattr(StatisticsCollector, "begin", always)
     with pytest.raises(HeadprobeError, match="out of memory: measuring takes at least"):
-        measured(grid, corpus, [])
+        measured(observed, corpus, [])
 
 
 def test_other_faults_are_no_lack_of_memory() -> None:
-    assert not ran_out(RuntimeError("size mismatch"))
-    assert not ran_out(ValueError("out of memory"))
+    assert not is_out_of_memory(RuntimeError("size mismatch"))
+    assert not is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.mark.parametrize("together", [1, 900])
 def test_few_layers_added_up_at_a_time(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
     undisturbed = UNDISTURBED()
-    monkeypatch.setattr("headprobe.measure.relations.TOGETHER", together)
+    monkeypatch.setattr("headprobe.measure.relations.MAX_SUMMED", together)
     same(undisturbed, measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
 
 
@@ -123,14 +123,16 @@ def test_few_layers_added_up_at_a_time(monkeypatch: pytest.MonkeyPatch, together
 def test_tensors_keep_within_the_memory(budget: int) -> None:
     """As dispatched operations tell: what the sums and a chunk of any kind hold at most."""
     wide = {"num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 256}
-    grid = observe_heads(build("llama", wide), "tiny", random_ids(9))
+    observed = observe_model(build("llama", wide), "tiny", random_ids(9))
     corpus = corpus_of(budget)
-    working = WorkingSet(grid, corpus, 0)
-    room = working.least + MIB
+    working = WorkingSet(observed, corpus, 0)
+    room = working.minimum + MIB
     with LiveBytes() as live:
-        measured(grid, corpus, limits=working.limits(room))
-    sums = Tallier(grid, corpus.instances, 200, corpus.starts, seed=0, idle_line=0.3).held
-    assert (room - LIBRARIES) / 4 < live.peak - sums < room - LIBRARIES
+        measured(observed, corpus, limits=working.limits(room))
+    sums = StatisticsCollector(
+        observed, corpus.instances, 200, corpus.starts, seed=0, idle_line=0.3
+    ).held_bytes
+    assert (room - LIBRARY_BYTES) / 4 < live.peak - sums < room - LIBRARY_BYTES
 
 
 @pytest.mark.parametrize(

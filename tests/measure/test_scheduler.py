@@ -17,11 +17,11 @@ from headprobe.batching.corpus import Corpus, align
 from headprobe.batching.encoder import Encoder
 from headprobe.batching.layout import plan_chunks
 from headprobe.measure import scheduler as abreast
-from headprobe.measure.collector import Tallier
+from headprobe.measure.collector import StatisticsCollector
 from headprobe.measure.memory import MIB, BatchLimits, WorkingSet
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from headprobe.runs import checkpoint as journal
-from headprobe.runs.checkpoint import Journal
+from headprobe.runs.checkpoint import CheckpointWriter
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.corpora import SHARED_GRID, measured
 from tests.helpers.passes import PROBES, passages_of
@@ -47,19 +47,19 @@ def equal(one, other) -> None:
 def test_sums_are_the_same_bit_by_bit(
     monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
 ) -> None:
-    monkeypatch.setattr(abreast, "ROUND", seconds)
+    monkeypatch.setattr(abreast, "ROUND_SECONDS", seconds)
     threads, names = torch.get_num_threads(), set()
-    whole = Tallier.attended
+    whole = StatisticsCollector.attended
 
     def attended(self, *given) -> None:
         names.add(threading.current_thread().name)
         time.sleep(0.001 * np.random.default_rng(len(names)).random())
         whole(self, *given)
 
-    corpus, grid = corpus_again(), SHARED_GRID()
-    alone = measured(grid, corpus, limits=LIMITS)
-    monkeypatch.setattr(Tallier, "attended", attended)
-    together = measured(grid, corpus, limits=replace(LIMITS, workers=workers))
+    corpus, observed = corpus_again(), SHARED_GRID()
+    alone = measured(observed, corpus, limits=LIMITS)
+    monkeypatch.setattr(StatisticsCollector, "attended", attended)
+    together = measured(observed, corpus, limits=replace(LIMITS, workers=workers))
     assert len({name for name in names if name.startswith("abreast")}) == workers
     assert torch.get_num_threads() == threads
     equal(alone, together)
@@ -68,13 +68,13 @@ def test_sums_are_the_same_bit_by_bit(
 @pytest.mark.parametrize("workers", [2, 3, 5])
 def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     """Of few chunks all have the same number, and none is a small rest; nothing is left out."""
-    corpus, planned, run = corpus_again(), [], abreast.Abreast.run
+    corpus, planned, run = corpus_again(), [], abreast.ChunkScheduler.run
 
     def noting(self, chunks, passed):
         planned.extend(chunks)
         return run(self, chunks, passed)
 
-    monkeypatch.setattr(abreast.Abreast, "run", noting)
+    monkeypatch.setattr(abreast.ChunkScheduler, "run", noting)
     monkeypatch.setattr("headprobe.measure.loop.SCORED_TOKENS", 1)
     measured(SHARED_GRID(), corpus, limits=replace(LIMITS, tokens=200, workers=workers))
     passages = [np.unique(np.concatenate([b.passages for b in c.blocks])) for c in planned]
@@ -90,14 +90,14 @@ def test_few_passages_have_all_threads(
     monkeypatch: pytest.MonkeyPatch, passages: int, threads: int
 ) -> None:
     """Of which some would wait, if each passage had one."""
-    encoder, of_passes, whole = Encoder(toy_tokenizer(), "toy"), set(), Tallier.begin
+    encoder, of_passes, whole = Encoder(toy_tokenizer(), "toy"), set(), StatisticsCollector.begin
     corpus = align(passages_of(PROBES, encoder, 40)[:passages], encoder, lambda _: None, seed=0)
 
     def begin(self, chunk) -> None:
         of_passes.add(torch.get_num_threads())
         whole(self, chunk)
 
-    monkeypatch.setattr(Tallier, "begin", begin)
+    monkeypatch.setattr(StatisticsCollector, "begin", begin)
     measured(SHARED_GRID(), corpus, limits=replace(LIMITS, workers=4))
     assert of_passes == {threads}
 
@@ -108,9 +108,9 @@ def test_one_that_fails_lets_the_others_end(
     monkeypatch: pytest.MonkeyPatch, method: str, at: int
 ) -> None:
     """Then all of it is measured again, with half the memory."""
-    corpus, grid = corpus_again(), SHARED_GRID()
+    corpus, observed = corpus_again(), SHARED_GRID()
     calls, warnings = [], []
-    whole = getattr(Tallier, method)
+    whole = getattr(StatisticsCollector, method)
 
     def failing(self, *given) -> None:
         calls.append(method)
@@ -118,10 +118,10 @@ def test_one_that_fails_lets_the_others_end(
             raise MemoryError
         whole(self, *given)
 
-    monkeypatch.setattr(Tallier, method, failing)
-    found = measured(grid, corpus, warnings, limits=replace(LIMITS, workers=3))
+    monkeypatch.setattr(StatisticsCollector, method, failing)
+    found = measured(observed, corpus, warnings, limits=replace(LIMITS, workers=3))
     assert len(warnings) == 1
-    for name, array in measured(grid, corpus, limits=LIMITS).arrays.items():
+    for name, array in measured(observed, corpus, limits=LIMITS).arrays.items():
         # float32 products of other sizes round differently: relative to the largest value
         atol = 1e-6 * max(10.0, float(np.abs(array).max(initial=0)))
         np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=atol, err_msg=name)
@@ -131,19 +131,19 @@ def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     def failing(self, *given) -> None:
         raise ZeroDivisionError(threading.current_thread().name)
 
-    monkeypatch.setattr(Tallier, "end_layer", failing)
+    monkeypatch.setattr(StatisticsCollector, "end_layer", failing)
     with pytest.raises(ZeroDivisionError):
         measured(SHARED_GRID(), corpus_again(), limits=replace(LIMITS, workers=2))
 
 
-def many_chunks(workers: int, tallier: object) -> tuple[abreast.Abreast, list]:
-    corpus, grid = corpus_again(), SHARED_GRID()
+def many_chunks(workers: int, tallier: object) -> tuple[abreast.ChunkScheduler, list]:
+    corpus, observed = corpus_again(), SHARED_GRID()
     numbers = np.arange(len(corpus.lengths))
-    chunks = plan_chunks(numbers, corpus.lengths, grid.n_heads, tokens=20, scores=1 << 12)
+    chunks = plan_chunks(numbers, corpus.lengths, observed.n_heads, tokens=20, scores=1 << 12)
     assert len(chunks) >= 20
-    batcher = Batcher(corpus, grid.device, grid.n_kv_heads)
-    planned = [abreast.Planned(blocks) for blocks in chunks]
-    return abreast.Abreast(grid, batcher, tallier, workers), planned
+    batcher = Batcher(corpus, observed.device, observed.n_kv_heads)
+    planned = [abreast.PlannedChunk(blocks) for blocks in chunks]
+    return abreast.ChunkScheduler(observed, batcher, tallier, workers), planned
 
 
 class Slow:
@@ -224,18 +224,18 @@ def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
 
 def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     """It goes on from what was written between two rounds, to the same sums bit by bit."""
-    from headprobe.runs.checkpoint import Unfinished
+    from headprobe.runs.checkpoint import ScanCheckpoint
 
-    monkeypatch.setattr(journal, "EVERY", 0.0)
-    monkeypatch.setattr(journal, "RARELY", 0)
-    monkeypatch.setattr(abreast, "ROUND", 0)
-    monkeypatch.setattr(abreast, "FIRST", 1)
-    corpus, grid, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
-    undisturbed = measured(grid, corpus, limits=limits)
-    kept, ends = Unfinished(tmp_path / "run"), []
-    first = Journal(kept, pytest.fail, resumed=False)
+    monkeypatch.setattr(journal, "WRITE_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "WRITE_COST_FACTOR", 0)
+    monkeypatch.setattr(abreast, "ROUND_SECONDS", 0)
+    monkeypatch.setattr(abreast, "FIRST_ROUND_CHUNKS", 1)
+    corpus, observed, limits = corpus_again(), SHARED_GRID(), replace(LIMITS, workers=2)
+    undisturbed = measured(observed, corpus, limits=limits)
+    checkpoint, ends = ScanCheckpoint(tmp_path / "run"), []
+    first = CheckpointWriter(checkpoint, pytest.fail, resumed=False)
     first.begin(dict)
-    whole = Tallier.end
+    whole = StatisticsCollector.end
 
     def end(self) -> None:
         ends.append(1)
@@ -244,12 +244,12 @@ def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tm
         whole(self)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Tallier, "end", end)
+        patched.setattr(StatisticsCollector, "end", end)
         with pytest.raises(KeyboardInterrupt):
-            measured(grid, corpus, limits=limits, page=first.page("checkpoint"))
-    again = Journal(kept, pytest.fail, resumed=True).page("checkpoint")
-    assert 0 < again.kept()["passages"].sum() < len(corpus.lengths)
-    equal(undisturbed, measured(grid, corpus, page=again))
+            measured(observed, corpus, limits=limits, page=first.part("checkpoint"))
+    again = CheckpointWriter(checkpoint, pytest.fail, resumed=True).part("checkpoint")
+    assert 0 < again.saved_arrays()["passages"].sum() < len(corpus.lengths)
+    equal(undisturbed, measured(observed, corpus, page=again))
 
 
 @pytest.fixture
@@ -264,33 +264,33 @@ def four_threads() -> Iterator[None]:
 @pytest.mark.usefixtures("four_threads")
 def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory for one, models that change as they pass, and accelerators."""
-    corpus, grid = corpus_again(), SHARED_GRID()
-    working = WorkingSet(grid, corpus, 0)
+    corpus, observed = corpus_again(), SHARED_GRID()
+    working = WorkingSet(observed, corpus, 0)
     assert working.limits(None).workers == 4
-    assert working.limits(working.least).workers == 1
-    more = (working.least + memory * MIB for memory in (8, 16, 64, 256))
+    assert working.limits(working.minimum).workers == 1
+    more = (working.minimum + memory * MIB for memory in (8, 16, 64, 256))
     by_memory = [working.limits(memory).workers for memory in more]
     assert by_memory == sorted(by_memory)
     assert by_memory[-1] > 1
     rope = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
-    scaled = observe_heads(build("llama", {"rope_parameters": rope}), "tiny", random_ids(9))
+    scaled = observe_model(build("llama", {"rope_parameters": rope}), "tiny", random_ids(9))
     assert WorkingSet(scaled, corpus, 0).limits(None).workers == 1
     hooked = tiny_model("llama-gqa")
-    grid = observe_heads(hooked, "tiny", random_ids(9))
+    observed = observe_model(hooked, "tiny", random_ids(9))
     hooked.model.layers[0]._hf_hook = object()
-    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
-    threads, whole = set(), Tallier.begin
+    assert WorkingSet(observed, corpus, 0).limits(None).workers == 1
+    threads, whole = set(), StatisticsCollector.begin
 
     def begin(self, chunk) -> None:
         threads.add(threading.current_thread())
         whole(self, chunk)
 
-    monkeypatch.setattr(Tallier, "begin", begin)
-    measured(grid, corpus, limits=replace(LIMITS, workers=2))  # as where it was begun
+    monkeypatch.setattr(StatisticsCollector, "begin", begin)
+    measured(observed, corpus, limits=replace(LIMITS, workers=2))  # as where it was begun
     assert threads == {threading.current_thread()}
     own = tiny_model("llama-gqa")
-    grid = observe_heads(own, "tiny", random_ids(9))
+    observed = observe_model(own, "tiny", random_ids(9))
     block = own.model.layers[0]
     module = {"__module__": "transformers_modules.own.modeling_own"}
     block.__class__ = type("OwnLayer", (type(block),), module)
-    assert WorkingSet(grid, corpus, 0).limits(None).workers == 1
+    assert WorkingSet(observed, corpus, 0).limits(None).workers == 1

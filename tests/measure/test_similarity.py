@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from headprobe.analysis.behaviour import conduct, shape
-from headprobe.analysis.gains import weigh
-from headprobe.analysis.pos_control import fit_tastes
+from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
+from headprobe.analysis.gains import compute_evidence
+from headprobe.analysis.pos_control import fit_preferences
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.loop import measure
 from headprobe.measure.memory import BatchLimits
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import load_rules
 from tests.helpers.checkpoints import toy_tokenizer
@@ -139,20 +139,27 @@ def planted():
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(Path(PROBES), encoder, 60)
     corpus = align(passages, encoder, lambda _: None, seed=0)
-    grid = observe_heads(model, "planted", random_ids(9))
+    observed = observe_model(model, "planted", random_ids(9))
     limits = BatchLimits(LARGE.tokens, LARGE.scores)
-    measured = measure(grid, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None)
+    measured = measure(
+        observed, corpus, seed=0, idle_line=0.3, limits=limits, advance=lambda _: None
+    )
     rules = load_rules()
     rules = replace(rules, repeater=replace(rules.repeater, min_rows=20))
     tallies = measured.tallies
-    fitted = fit_tastes(corpus.instances, tallies)
-    evidence = weigh(corpus.instances, tallies, fitted, rules)
-    shapes = shape(corpus.instances, tallies, rules.confidence)
+    preferences = fit_preferences(corpus.instances, tallies)
+    evidence = compute_evidence(corpus.instances, tallies, preferences, rules)
+    statistics = head_statistics(corpus.instances, tallies, rules.confidence)
     verdicts, pairs = judge(
         evidence,
-        shapes,
-        conduct(
-            corpus.instances, tallies, fitted, confidence=0.95, min_kept=0.05, min_attention=5.0
+        statistics,
+        behaviour_evidence(
+            corpus.instances,
+            tallies,
+            preferences,
+            confidence=0.95,
+            min_kept=0.05,
+            min_attention=5.0,
         ),
         tallies,
         4,

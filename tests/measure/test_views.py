@@ -9,16 +9,16 @@ from torch import Tensor
 
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
-from headprobe.measure.numba_view import SweptView
-from headprobe.measure.torch_view import TensorView
-from headprobe.model.attention import Part
+from headprobe.measure.numba_view import NumbaView
+from headprobe.measure.torch_view import TorchView
+from headprobe.model.attention import TilePart
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES, passages_of, run
 from tests.helpers.tiny import tiny_model
 from tests.helpers.views import compare, sweep
 
 
-class Beside(SweptView):
+class Beside(NumbaView):
     """Keeps the parts that it takes in, and compares what came of them."""
 
     seen: ClassVar[list[tuple[int, int, int]]] = []
@@ -28,9 +28,9 @@ class Beside(SweptView):
         self._real, self._parts = by_kind, 0
         super().__init__(batch, layer, loudness, self.by_kind)
 
-    def take(self, part: Part, weights: Tensor, scores: Tensor) -> None:
+    def add_part(self, part: TilePart, weights: Tensor, scores: Tensor) -> None:
         if self._whole is None:
-            passages, keys = self.batch.rectangle.keys.shape
+            passages, keys = self.batch.tile.keys.shape
             groups = self._loud.shape[1] // weights.shape[3]
             whole = torch.empty(passages, groups, keys, *weights.shape[3:])
             self._whole = whole, whole.clone()
@@ -39,7 +39,7 @@ class Beside(SweptView):
         super().take(part, weights, scores)
         self._parts += 1
         if part.last:
-            compare(self, TensorView(self.batch, self.layer, *self._whole, self._loud))
+            compare(self, TorchView(self.batch, self.layer, *self._whole, self._loud))
             self.seen.append((self.batch.words, self.batch.first_word, self._parts))
             self._real += self.by_kind
 
@@ -56,9 +56,9 @@ def test_both_views_agree(
     """Whole passages, and blocks of a few rows of them; a head at a time, some, and all."""
     monkeypatch.setattr(Beside, "seen", [])
     monkeypatch.setattr("headprobe.measure.collector.SweptView", Beside)
-    monkeypatch.setattr("headprobe.measure.collector.AT_ONCE", at_once)
-    monkeypatch.setattr("headprobe.measure.numba_view.ALONE", 0)
-    monkeypatch.setattr("headprobe.batching.layout.SPARED", 0)
+    monkeypatch.setattr("headprobe.measure.collector.WEIGHTS_PER_THREAD", at_once)
+    monkeypatch.setattr("headprobe.measure.numba_view.MIN_PARALLEL_WEIGHTS", 0)
+    monkeypatch.setattr("headprobe.batching.layout.MAX_PADDING_WEIGHTS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 90, most=8)
@@ -81,10 +81,10 @@ def test_rows_with_nothing_left_and_ties() -> None:
         [Block(np.array([0, 1]), 0, int(corpus.lengths[:2].max()))]
     )
     (batch,) = chunk.batches
-    rectangle = batch.rectangle
-    rows, keys = rectangle.rows[:, None, :], rectangle.keys[:, :, None]
+    tile = batch.tile
+    rows, keys = tile.rows[:, None, :], tile.keys[:, :, None]
     seen = (rows >= keys) & (keys >= 0)
-    seen[:, -1] = rectangle.rows == -1
+    seen[:, -1] = tile.rows == -1
     shape = len(rows), 2, keys.shape[1], 2, rows.shape[2]
     even = torch.where(seen, 0.0, -1e30)[:, None, :, None, :].expand(shape).clone()
     even[:, 0, batch.words] += 200  # the first two heads: all to the start token
@@ -92,7 +92,7 @@ def test_rows_with_nothing_left_and_ties() -> None:
     weights[:, 0, : batch.words] = 0
     loudness = torch.rand(chunk.flat.token_ids.shape[1], 4)
     swept = sweep(batch, weights, even, loudness)
-    compare(swept, TensorView(batch, None, weights.clone(), even.clone(), loudness))
+    compare(swept, TorchView(batch, None, weights.clone(), even.clone(), loudness))
     assert not swept.kept[..., :2].any()
     assert not swept.columns[..., :2].any()
     assert (swept.winner[..., :2] == -1).all()

@@ -9,12 +9,12 @@ from accelerate import dispatch_model, infer_auto_device_map
 from transformers import PreTrainedModel
 
 from headprobe.errors import HeadprobeError
-from headprobe.measure.collector import Tallier
+from headprobe.measure.collector import StatisticsCollector
 from headprobe.measure.loop import measure
-from headprobe.measure.memory import LIBRARIES, BatchLimits, WorkingSet
+from headprobe.measure.memory import LIBRARY_BYTES, BatchLimits, WorkingSet
 from headprobe.model import devices as placing
-from headprobe.model.devices import room_beside, tell_places, weigh_model
-from headprobe.model.heads import observe_heads
+from headprobe.model.devices import describe_placement, weight_bytes, weight_memory
+from headprobe.model.heads import observe_model
 from headprobe.runs.sums import Tallies
 from tests.helpers.accelerators import accelerators, put
 from tests.helpers.corpora import corpus_of
@@ -32,9 +32,9 @@ def model_of(name: str) -> PreTrainedModel:
 
 
 def sums(model: PreTrainedModel, device: str) -> Tallies:
-    grid = observe_heads(model, "tiny", random_ids(12))
-    assert grid.device == torch.device(device)
-    go = partial(measure, grid, corpus_of(), seed=0, idle_line=0.3, limits=LIMITS)
+    observed = observe_model(model, "tiny", random_ids(12))
+    assert observed.device == torch.device(device)
+    go = partial(measure, observed, corpus_of(), seed=0, idle_line=0.3, limits=LIMITS)
     return go(advance=lambda _: None).tallies
 
 
@@ -43,7 +43,7 @@ def on_the_host(name: str) -> Tallies:
     """By tensor operations, as off a CPU."""
     tensors = property(lambda _: False, lambda *_: None)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Tallier, "_swept", tensors, raising=False)
+        patched.setattr(StatisticsCollector, "_use_numba", tensors, raising=False)
         return sums(model_of(name), "cpu")
 
 
@@ -74,8 +74,8 @@ def test_one_accelerator(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
 def test_an_accelerator_other_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the first has no room: whoever observes the model need not know."""
     with accelerators(monkeypatch):
-        grid = observe_heads(put(model_of("llama-gqa"), "lazy:1"), "tiny", random_ids(12))
-        assert grid.devices == (torch.device("lazy", 1),)
+        observed = observe_model(put(model_of("llama-gqa"), "lazy:1"), "tiny", random_ids(12))
+        assert observed.devices == (torch.device("lazy", 1),)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -93,8 +93,8 @@ def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     with accelerators(monkeypatch):
         dispatch_model(model, {part: f"lazy:{place}" for part, place in dealt.items()})
         found = sums(model, "lazy:0")
-        grid = observe_heads(model, "tiny", random_ids(12))
-        assert grid.devices == tuple(torch.device("lazy", place) for place in range(3)), dealt
+        observed = observe_model(model, "tiny", random_ids(12))
+        assert observed.devices == tuple(torch.device("lazy", place) for place in range(3)), dealt
     same(on_the_host(name), found)
 
 
@@ -104,15 +104,15 @@ def test_all_accelerators_have_room_but_for_one_of_several_processes(
     config, free = tiny_model("llama-gqa").config, {"cuda:0": 100, "cuda:1": 200, "cpu": 1000}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(placing, "free_memory", lambda d: free.get(str(d), 100))
-    assert room_beside(config, torch.device("cuda"), torch.float32) == {0: 80, 1: 160, "cpu": 800}
+    assert weight_memory(config, torch.device("cuda"), torch.float32) == {0: 80, 1: 160, "cpu": 800}
     own = torch.device("cuda", 1)
-    assert room_beside(config, own, torch.float32) == {1: 160, "cpu": 800}
-    assert room_beside(config, HOST, torch.float32) == {"cpu": 800}
+    assert weight_memory(config, own, torch.float32) == {1: 160, "cpu": 800}
+    assert weight_memory(config, HOST, torch.float32) == {"cpu": 800}
     monkeypatch.setattr(placing, "free_memory", lambda d: free.get(str(d), 100) or _in_use())
     free["cuda:0"] = 0
-    assert room_beside(config, torch.device("cuda"), torch.float32) == {1: 160, "cpu": 800}
-    free["cuda"] = 2 * weigh_model(config, torch.float32)
-    assert room_beside(config, torch.device("cuda"), torch.float32) is None
+    assert weight_memory(config, torch.device("cuda"), torch.float32) == {1: 160, "cpu": 800}
+    free["cuda"] = 2 * weight_bytes(config, torch.float32)
+    assert weight_memory(config, torch.device("cuda"), torch.float32) is None
 
 
 def _in_use() -> int:
@@ -135,22 +135,25 @@ def test_where_weights_are_is_told(places: list[int | str], told: str) -> None:
     model = tiny_model("llama-gqa")
     if places:
         model.hf_device_map = dict(enumerate(places))
-    found = tell_places(model, "m", torch.device("cuda"))
+    found = describe_placement(model, "m", torch.device("cuda"))
     assert found.startswith(told)
     assert bool(found) == bool(told)
 
 
 def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    grid, corpus = observe_heads(model_of("llama-gqa"), "tiny", random_ids(9)), corpus_of()
+    observed, corpus = observe_model(model_of("llama-gqa"), "tiny", random_ids(9)), corpus_of()
     devices = (torch.device("cuda", 0), torch.device("cuda", 1))
-    monkeypatch.setattr(type(grid), "devices", devices)
+    monkeypatch.setattr(type(observed), "devices", devices)
     free = {devices[0]: 1 << 32, devices[1]: 1 << 30}
     monkeypatch.setattr("headprobe.measure.memory.free_memory", free.get)
-    assert WorkingSet(grid, corpus, -LIBRARIES).default == 1 << 29
-    sums = (1 << 28) - LIBRARIES
-    assert WorkingSet(grid, corpus, sums).default == 5 << 27  # it need not hold the sums
+    assert WorkingSet(observed, corpus, -LIBRARY_BYTES).default_bytes == 1 << 29
+    sums = (1 << 28) - LIBRARY_BYTES
+    assert WorkingSet(observed, corpus, sums).default_bytes == 5 << 27  # it need not hold the sums
     free[devices[0]] = 3 << 27
-    assert WorkingSet(grid, corpus, sums).default == WorkingSet(grid, corpus, sums).least
+    assert (
+        WorkingSet(observed, corpus, sums).default_bytes
+        == WorkingSet(observed, corpus, sums).minimum
+    )
     free[devices[0]] = 1 << 27
     with pytest.raises(HeadprobeError, match="of free memory: measuring takes at least"):
-        _ = WorkingSet(grid, corpus, sums).default
+        _ = WorkingSet(observed, corpus, sums).default_bytes

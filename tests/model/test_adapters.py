@@ -24,7 +24,7 @@ import headprobe
 from headprobe.commands.show_text import show_text
 from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import resolve_adapter
-from headprobe.model.load import Source
+from headprobe.model.load import CheckpointSource
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
 
@@ -142,7 +142,7 @@ def test_the_base_is_looked_for_from_here(
     settings["base_model_name_or_path"] = base.name
     (adapter / "adapter_config.json").write_text(json.dumps(settings))
     monkeypatch.chdir(base.parent)
-    source = resolve_adapter(Source(str(adapter)))
+    source = resolve_adapter(CheckpointSource(str(adapter)))
     assert (source.name, source.adapter, source.folder) == (base.name, str(adapter), Path("model"))
 
 

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.load import Source, load_config, load_encoder, load_model
+from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
 from headprobe.model.load_errors import MOST, friendly_load_errors, quote
 from tests.helpers.checkpoints import save_checkpoint
 
@@ -213,7 +213,7 @@ assert len(BROKEN) > 75
 
 def load(folder: Path) -> None:
     """All that a scan reads of a checkpoint."""
-    source = Source(str(folder))
+    source = CheckpointSource(str(folder))
     found = load_config(source)
     load_encoder(source)
     load_model(source, found, torch.device("cpu"), torch.float32, lambda _: None)

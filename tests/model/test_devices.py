@@ -11,8 +11,8 @@ from headprobe.errors import HeadprobeError
 from headprobe.measure.loop import measure
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import devices as placing
-from headprobe.model.heads import observe_heads
-from headprobe.model.load import Source, load_config, load_model
+from headprobe.model.heads import observe_model
+from headprobe.model.load import CheckpointSource, load_config, load_model
 from headprobe.model.twin import build_twin
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.corpora import corpus_of
@@ -23,10 +23,10 @@ LIMITS = BatchLimits(tokens=200, scores=1 << 13)
 
 
 def sums(model):
-    grid = observe_heads(model, "tiny", random_ids(12))
-    assert grid.device == CPU
+    observed = observe_model(model, "tiny", random_ids(12))
+    assert observed.device == CPU
     return measure(
-        grid, corpus_of(), seed=0, idle_line=0.3, advance=lambda _: None, limits=LIMITS
+        observed, corpus_of(), seed=0, idle_line=0.3, advance=lambda _: None, limits=LIMITS
     ).tallies
 
 
@@ -36,7 +36,7 @@ def same(one, other) -> None:
 
 
 def load(folder: Path, told: list[str], *, spread: bool = True):
-    source = Source(str(folder))
+    source = CheckpointSource(str(folder))
     config = load_config(source)
     return load_model(source, config, CPU, torch.float32, told.append, spread=spread)
 
@@ -48,7 +48,7 @@ def test_weights_on_disk_give_the_same_sums(
     folder, told = save_checkpoint(tmp_path / "model", name), []
     whole = load(folder, told)
     assert told == []
-    weight = placing.weigh_model(whole.config, torch.float32)
+    weight = placing.weight_bytes(whole.config, torch.float32)
     monkeypatch.setattr(placing, "free_memory", lambda _: weight * 3 // 4)
     spread = load(folder, told)
     assert set(spread.hf_device_map.values()) == {"cpu", "disk"}
@@ -64,7 +64,7 @@ def test_a_model_that_is_lighter_than_it_was_weighed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one whose weights are quantised."""
-    monkeypatch.setattr(placing, "weigh_model", lambda *_: 1 << 60)
+    monkeypatch.setattr(placing, "weight_bytes", lambda *_: 1 << 60)
     told: list[str] = []
     model = load(save_checkpoint(tmp_path / "model"), told)
     assert not any(hasattr(module, "_hf_hook") for module in model.modules())
@@ -95,7 +95,7 @@ def test_offloaded_weights_must_be_numbers_too(
 def test_weight_of_a_model_that_is_not_made(name: str) -> None:
     model = tiny_model(name)
     own = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
-    assert placing.weigh_model(model.config, torch.float32) == pytest.approx(
+    assert placing.weight_bytes(model.config, torch.float32) == pytest.approx(
         sum(own.values()), rel=0.05
     )
 
@@ -103,10 +103,10 @@ def test_weight_of_a_model_that_is_not_made(name: str) -> None:
 def test_a_twin_that_does_not_fit_is_the_same_twin(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    source = Source(str(save_checkpoint(tmp_path / "model")))
+    source = CheckpointSource(str(save_checkpoint(tmp_path / "model")))
     config = load_config(source)
     whole = build_twin(source, config, CPU, torch.float32, 3)
-    weight = placing.weigh_model(config, torch.float32)
+    weight = placing.weight_bytes(config, torch.float32)
     monkeypatch.setattr(placing, "free_memory", lambda _: weight * 3 // 4)
     spread = build_twin(source, config, CPU, torch.float32, 3, spread=True)
     assert any(parameter.device.type == "meta" for parameter in spread.parameters())

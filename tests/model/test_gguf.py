@@ -12,13 +12,19 @@ import pytest
 import torch
 
 import headprobe
-from headprobe.commands.controls import describe_configuration
+from headprobe.commands.controls import config_text
 from headprobe.commands.scan import plan
 from headprobe.commands.show_text import show_text
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.model import gguf as gguf_module
-from headprobe.model.load import Source, hash_weights, load_config, load_encoder, load_model
+from headprobe.model.load import (
+    CheckpointSource,
+    hash_weights,
+    load_config,
+    load_encoder,
+    load_model,
+)
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
 from tests.helpers.progress import PROBES, Remembering
 from tests.helpers.tiny import build, random_ids, tiny_model
@@ -131,12 +137,12 @@ def write_gguf(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
-    writer.close()
+    writer.save_final()
     return path
 
 
 def load(path: Path, told: list[str] | None = None, dtype=torch.float32, **options: bool):
-    source = Source(str(path), **options)
+    source = CheckpointSource(str(path), **options)
     warn = (lambda _: None) if told is None else told.append
     return load_model(source, load_config(source), CPU, dtype, warn)
 
@@ -190,7 +196,11 @@ def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     note = run.manifest.model
     assert (note.kind, note.dtype) == ("gguf", "float32")
     assert note.quantization == "Q4_1, dequantised to float32"
-    assert note.weights_sha256 == gguf_module._digest(path) == hash_weights(Source(str(path)), None)
+    assert (
+        note.weights_sha256
+        == gguf_module._digest(path)
+        == hash_weights(CheckpointSource(str(path)), None)
+    )
     from rich.console import Console
 
     from headprobe.report.summary import draw_summary
@@ -204,34 +214,34 @@ def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a.gguf")
     write_gguf(tmp_path / "b.gguf", "qwen2")
     with pytest.raises(HeadprobeError, match=r"holds 2 GGUF files .* --gguf a\.gguf"):
-        load_config(Source(str(tmp_path)))
-    assert load_config(Source(str(tmp_path), gguf="b.gguf")).model_type == "qwen2"
+        load_config(CheckpointSource(str(tmp_path)))
+    assert load_config(CheckpointSource(str(tmp_path), gguf="b.gguf")).model_type == "qwen2"
     run = scan(tmp_path, tmp_path / "run", gguf="b.gguf")
     assert run.manifest.model.gguf == "b.gguf"
     assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
     with pytest.raises(HeadprobeError, match=r"no such GGUF file. It holds a\.gguf, b\.gguf"):
-        load_config(Source(str(tmp_path), gguf="c.gguf"))
+        load_config(CheckpointSource(str(tmp_path), gguf="c.gguf"))
 
 
 def test_shards_of_a_file_merge(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     whole = scan(path, tmp_path / "whole")
-    from headprobe.commands.distributed import Alone
-    from headprobe.commands.resume import Attempt
-    from headprobe.commands.scan import go_on
-    from headprobe.config import Share
+    from headprobe.commands.distributed import SingleProcess
+    from headprobe.commands.resume import ScanAttempt
+    from headprobe.commands.scan import run_scan
+    from headprobe.config import Partition
 
     for number, cached in enumerate((True, False), 1):  # the copy and the file are one model
-        request = ScanRequest(
+        config = ScanConfig(
             str(path),
             (str(PROBES),),
             out=tmp_path / "run",
             device="cpu",
             dtype="float32",
-            shard=Share.read(f"{number}/2"),
+            shard=Partition.parse(f"{number}/2"),
             gguf_cache=cached,
         )
-        go_on(Attempt(request), Remembering(), Alone())
+        run_scan(ScanAttempt(config), Remembering(), SingleProcess())
     same_sums(whole, headprobe.merge(tmp_path / "run", progress=Remembering()), 1e-5)
 
 
@@ -240,7 +250,7 @@ def test_dry_run_reads_no_weights(
 ) -> None:
     monkeypatch.setattr(gguf_module, "AutoModelForCausalLM", None)
     path = write_gguf(tmp_path / "m.gguf")
-    planned = plan(ScanRequest(str(path), (str(PROBES),), out=tmp_path / "run"), Remembering())
+    planned = plan(ScanConfig(str(path), (str(PROBES),), out=tmp_path / "run"), Remembering())
     assert (planned.n_layers, planned.n_kv_heads) == (3, (2, 2, 2))
     assert [folder.name for folder in cache.glob("gguf/*/*") if folder.is_dir()] == ["text"]
 
@@ -248,8 +258,8 @@ def test_dry_run_reads_no_weights(
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma3_text"])
 def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, name: str) -> None:
     path = write_gguf(tmp_path / "m.gguf", name)
-    copy, file = Source(str(path)), Source(str(path), gguf_cache=False)
-    assert describe_configuration(load_config(copy)) == describe_configuration(load_config(file))
+    copy, file = CheckpointSource(str(path)), CheckpointSource(str(path), gguf_cache=False)
+    assert config_text(load_config(copy)) == config_text(load_config(file))
     text = ["The old dog saw a cat, and it ran."]
     ids = [load_encoder(source).encode(text)[0].ids.tolist() for source in (copy, file)]
     assert ids[0] == ids[1]
@@ -267,7 +277,7 @@ def test_a_file_is_converted_once(
     second = load(moved)
     for name, weight in first.state_dict().items():
         assert torch.equal(weight, second.state_dict()[name])
-    assert load_encoder(Source(str(moved))).start == (1,)
+    assert load_encoder(CheckpointSource(str(moved))).start == (1,)
 
 
 def spoil_weights(copy: Path) -> None:
@@ -424,7 +434,7 @@ def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cac
 def test_parts_are_known_by_their_names(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m-00002-of-00003.gguf")
     with pytest.raises(HeadprobeError, match=r"--merge m-00001-of-00003\.gguf"):
-        load_config(Source(str(path)))
+        load_config(CheckpointSource(str(path)))
 
 
 def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
@@ -442,12 +452,12 @@ def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
     other = tmp_path / "model.bin"
     other.write_bytes(b"x")
     with pytest.raises(HeadprobeError, match="Name a GGUF file, or a folder with config"):
-        load_config(Source(str(other)))
+        load_config(CheckpointSource(str(other)))
     folder = save_checkpoint(tmp_path / "model")
     with pytest.raises(HeadprobeError, match=f"Name its folder: {folder}"):
-        load_config(Source(str(folder / "model.safetensors")))
+        load_config(CheckpointSource(str(folder / "model.safetensors")))
     (folder / "model.safetensors").unlink()
     write_gguf(folder / "m.gguf")
     with pytest.raises(HeadprobeError, match=r"Choose one: --gguf m\.gguf"):
-        load_config(Source(str(folder)))
-    assert load_config(Source(str(folder), gguf="m.gguf")).model_type == "llama"
+        load_config(CheckpointSource(str(folder)))
+    assert load_config(CheckpointSource(str(folder), gguf="m.gguf")).model_type == "llama"

@@ -188,14 +188,14 @@ def test_it_is_resumed_with_the_model(
 ) -> None:
     model, tokenizer = tiny_model("llama-gqa"), toy_tokenizer()
     whole = scanned(model, "whole", budget=24)
-    monkeypatch.setattr(journal, "EVERY", 0.0)
-    monkeypatch.setattr(journal, "RARELY", 0)
+    monkeypatch.setattr(journal, "WRITE_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "WRITE_COST_FACTOR", 0)
 
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("headprobe.commands.scan._Scan.write", stop)
+        patch.setattr("headprobe.commands.scan._RunningScan.write", stop)
         with pytest.raises(KeyboardInterrupt):
             scanned(model, budget=24)
     run = tmp_path / "run"

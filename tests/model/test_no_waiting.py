@@ -12,10 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from headprobe.batching.batches import Batcher
 from headprobe.batching.layout import lay_flat, plan_chunks
-from headprobe.measure.collector import Tallier
+from headprobe.measure.collector import StatisticsCollector
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
 from headprobe.model.forward import observe_flat, run_chunk
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from tests.helpers.corpora import corpus_of
 from tests.helpers.tiny import random_ids, tiny_model
 
@@ -82,20 +82,24 @@ def test_it_sees_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_no_pass_waits(monkeypatch: pytest.MonkeyPatch, name: str, scores: int) -> None:
     """As an accelerator runs it, too: there each of these would stop the host."""
     corpus = corpus_of()
-    grid = observe_heads(tiny_model(name), name, random_ids(9))
-    batcher = Batcher(corpus, grid.device)
-    distinct = batcher.token_numbers
-    tallier = Tallier(grid, corpus.instances, len(distinct), corpus.starts, seed=0, idle_line=0.3)
-    tallier._swept = False  # as off a CPU
-    copying = CopyingObserver(grid, corpus.starts)
+    observed = observe_model(tiny_model(name), name, random_ids(9))
+    batcher = Batcher(corpus, observed.device)
+    distinct = batcher.distinct_tokens
+    collector = StatisticsCollector(
+        observed, corpus.instances, len(distinct), corpus.starts, seed=0, idle_line=0.3
+    )
+    collector._use_numba = False  # as off a CPU
+    copying = CopyingObserver(observed, corpus.starts)
     lengths = corpus.lengths
-    plan = plan_chunks(np.arange(len(lengths)), lengths, grid.n_heads, tokens=200, scores=scores)
-    sequences = dict(enumerate(repeat_tokens(distinct[:1], distinct, grid.context, 0)))
+    plan = plan_chunks(
+        np.arange(len(lengths)), lengths, observed.n_heads, tokens=200, scores=scores
+    )
+    sequences = dict(enumerate(repeat_tokens(distinct[:1], distinct, observed.context, 0)))
     asked = np.array([n for n, tokens in sequences.items() if len(tokens)])
     sizes = np.array([len(sequences[n]) for n in asked])
     with no_waiting(monkeypatch):
         for blocks in plan[:2]:
-            run_chunk(grid, batcher, blocks, tallier)
-        for blocks in plan_chunks(asked, sizes, grid.n_heads, tokens=500, scores=scores):
+            run_chunk(observed, batcher, blocks, collector)
+        for blocks in plan_chunks(asked, sizes, observed.n_heads, tokens=500, scores=scores):
             copying.begin(blocks)
-            observe_flat(grid, lay_flat(sequences, blocks, grid.device), copying)
+            observe_flat(observed, lay_flat(sequences, blocks, observed.device), copying)

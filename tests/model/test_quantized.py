@@ -12,9 +12,9 @@ from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
 import headprobe
 from headprobe.commands.scan import plan
-from headprobe.config import ScanRequest
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
-from headprobe.model.load import Source, load_config
+from headprobe.model.load import CheckpointSource, load_config
 from headprobe.model.quantization import LIBRARIES, describe_quantization
 from headprobe.progress import SilentProgress
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
@@ -64,8 +64,8 @@ def test_bitsandbytes_is_scanned(
 
 def test_the_plan_says_how_weights_are_stored(plain: Path, tmp_path: Path) -> None:
     folder = quantised(plain, tmp_path / "model", load_in_4bit=True)
-    request = ScanRequest(str(folder), (str(PROBES),), tmp_path / "run", device="cpu")
-    assert plan(request, SilentProgress()).quantization == "4-bit (bitsandbytes)"
+    config = ScanConfig(str(folder), (str(PROBES),), tmp_path / "run", device="cpu")
+    assert plan(config, SilentProgress()).quantization == "4-bit (bitsandbytes)"
 
 
 CONFIGURATIONS = {
@@ -116,7 +116,7 @@ def test_a_missing_library_is_one_line(
         monkeypatch.setattr(f"transformers.utils.quantization_config.{check}", lambda *_: False)
     capfd.readouterr()
     with pytest.raises(HeadprobeError) as raised:
-        load_config(Source(str(folder)))
+        load_config(CheckpointSource(str(folder)))
     assert raised.value.what.startswith(f"is quantised by {method}, and a library is missing here")
     assert raised.value.remedy == f"Install it: pip install {LIBRARIES[method]}"
     assert str(raised.value).isprintable()
@@ -136,7 +136,7 @@ def test_what_transformers_does_not_know_is_refused(
     values: object, reason: str, tmp_path: Path
 ) -> None:
     with pytest.raises(HeadprobeError, match=reason):
-        load_config(Source(str(declare(tmp_path / "model", values))))
+        load_config(CheckpointSource(str(declare(tmp_path / "model", values))))
 
 
 DESCRIBED = {

@@ -10,7 +10,7 @@ from torch import Tensor
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.model import forward as scoring
 from headprobe.model.forward import run_flat, score
-from headprobe.model.heads import observe_heads
+from headprobe.model.heads import observe_model
 from tests.helpers.tiny import ARCHITECTURES, build, random_ids
 
 SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
@@ -40,7 +40,7 @@ def test_pieces_are_the_models_own_logits(
     name: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(*(ARCHITECTURES | SPECIAL)[name])
-    observe_heads(model, name, random_ids(12))
+    observe_model(model, name, random_ids(12))
     passages, sizes = [random_ids(17, 1), random_ids(9, 2)], []
     flat = lay_flat(
         {p: ids.numpy() for p, ids in enumerate(passages)},

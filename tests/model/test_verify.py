@@ -11,9 +11,9 @@ from transformers import AttentionMaskInterface
 
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import Part, register
+from headprobe.model.attention import TilePart, register
 from headprobe.model.forward import run_flat
-from headprobe.model.heads import HeadGrid, observe_heads
+from headprobe.model.heads import ObservedModel, observe_model
 from tests.helpers.tiny import ARCHITECTURES, build, random_ids, tiny_model
 
 
@@ -32,7 +32,7 @@ class Recorder:
         assert module.layer_idx not in self.weights
         self.weights[module.layer_idx] = self.here = []
 
-    def attended(self, number: int, part: Part, weights: Tensor, scores: Tensor) -> None:
+    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
         assert number == len(self.here)
         # [B, G, T, S, R], the last of T no token
         self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))
@@ -41,14 +41,14 @@ class Recorder:
         self.outputs[module.layer_idx] = output
 
 
-def observed(grid: HeadGrid, passages: Sequence[Tensor], blocks: Sequence[Block] = ()):
+def observed(observed: ObservedModel, passages: Sequence[Tensor], blocks: Sequence[Block] = ()):
     """A recorder of one flat pass over passages [T], and the last hidden states [N, E]."""
     recorder = Recorder()
     blocks = blocks or [Block(np.array([p]), 0, len(ids)) for p, ids in enumerate(passages)]
     sequences = {p: ids.numpy() for p, ids in enumerate(passages)}
     flat = lay_flat(sequences, blocks, torch.device("cpu"))
     with torch.inference_mode():
-        hidden = run_flat(grid.model.base_model, flat, recorder, None)[0]
+        hidden = run_flat(observed.model.base_model, flat, recorder, None)[0]
     return recorder, hidden[0]
 
 
@@ -61,7 +61,7 @@ def test_weights_and_hidden_states_equal_eager(name: str) -> None:
     with torch.inference_mode():
         expected = eager.base_model(input_ids=ids, use_cache=False, output_attentions=True)
 
-    grid = observe_heads(model, name, random_ids(12, seed=1))
+    grid = observe_model(model, name, random_ids(12, seed=1))
     recorder, hidden = observed(grid, list(ids), [Block(np.array([0, 1]), 0, 19)])
 
     assert sorted(recorder.weights) == [0, 1, 2]
@@ -75,7 +75,7 @@ def test_weights_and_hidden_states_equal_eager(name: str) -> None:
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_neighbours_padding_and_blocks_do_not_matter(name: str) -> None:
-    grid = observe_heads(tiny_model(name), name, random_ids(12, seed=1))
+    grid = observe_model(tiny_model(name), name, random_ids(12, seed=1))
     passages = [random_ids(length, seed=length) for length in (17, 11, 15)]
     blocks = [
         Block(np.array([0, 1]), 0, 17),
@@ -102,25 +102,25 @@ def test_neighbours_padding_and_blocks_do_not_matter(name: str) -> None:
 def test_special_rows_are_special() -> None:
     """Windows cut, learned sinks take their part: the tiny models exercise what they claim."""
     window, _ = observed(
-        observe_heads(tiny_model("mistral-window"), "m", random_ids(9)), [random_ids(19)]
+        observe_model(tiny_model("mistral-window"), "m", random_ids(9)), [random_ids(19)]
     )
     assert float(window.weights[0][0][..., 15, 3].abs().max()) == 0
-    full, _ = observed(observe_heads(tiny_model("llama"), "m", random_ids(9)), [random_ids(19)])
+    full, _ = observed(observe_model(tiny_model("llama"), "m", random_ids(9)), [random_ids(19)])
     assert float(full.weights[0][0][..., 15, 3].abs().max()) > 0
-    grid = observe_heads(tiny_model("gpt_oss"), "m", random_ids(9))
+    grid = observe_model(tiny_model("gpt_oss"), "m", random_ids(9))
     sinks, _ = observed(grid, [random_ids(19)])
     assert grid.learned_sinks
     assert float(sinks.weights[0][0].sum(-1).max()) < 1
-    assert not observe_heads(tiny_model("llama"), "m", random_ids(9)).learned_sinks
+    assert not observe_model(tiny_model("llama"), "m", random_ids(9)).learned_sinks
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "olmo2", "gpt_oss"])
 def test_norm_map_gives_the_norm_after_the_output_projection(name: str) -> None:
     model = tiny_model(name)
-    grid = observe_heads(model, name, random_ids(9))
-    for layer in grid.layers:
-        weight = layer.module.o_proj.weight.T.reshape(grid.n_heads, grid.head_dim, -1)
-        z = torch.randn(5, grid.n_heads, grid.head_dim)
+    observed = observe_model(model, name, random_ids(9))
+    for layer in observed.layers:
+        weight = layer.module.o_proj.weight.T.reshape(observed.n_heads, observed.head_dim, -1)
+        z = torch.randn(5, observed.n_heads, observed.head_dim)
         expected = torch.einsum("nhv,hve->nhe", z, weight).norm(dim=-1)
         found = torch.einsum("nhv,hvu->nhu", z, layer.norm_map).norm(dim=-1)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
@@ -131,7 +131,7 @@ def test_norm_map_gives_the_norm_after_the_output_projection(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["deepseek_v2", "deepseek_v3"])
 def test_latent_attention_has_the_values_head_size(name: str) -> None:
-    assert observe_heads(tiny_model(name), name, random_ids(9)).head_dim == 12
+    assert observe_model(tiny_model(name), name, random_ids(9)).head_dim == 12
 
 
 @pytest.mark.parametrize(
@@ -139,13 +139,13 @@ def test_latent_attention_has_the_values_head_size(name: str) -> None:
     [("gpt_neox", "dense"), ("gpt2", "c_proj"), ("opt", "out_proj"), ("modernbert-decoder", "Wo")],
 )
 def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str) -> None:
-    grid = observe_heads(tiny_model(name), name, random_ids(9))
-    for index, layer in enumerate(grid.layers):
-        assert layer.index == index == grid.index_of(layer.module)
+    observed = observe_model(tiny_model(name), name, random_ids(9))
+    for index, layer in enumerate(observed.layers):
+        assert layer.index == index == observed.index_of(layer.module)
         assert layer.output is layer.module.get_submodule(path)
         assert layer.module in set(layer.block.modules())
         weight = layer.output.weight if name == "gpt2" else layer.output.weight.T
-        z = torch.randn(5, grid.n_heads, grid.head_dim)
+        z = torch.randn(5, observed.n_heads, observed.head_dim)
         expected = torch.einsum("nhv,hve->nhe", z, weight.reshape(*z.shape[1:], -1)).norm(dim=-1)
         found = torch.einsum("nhv,hvu->nhu", z, layer.norm_map).norm(dim=-1)
         torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
@@ -189,7 +189,7 @@ def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str
 def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str) -> None:
     model = build(kind, options)
     with pytest.raises(HeadprobeError, match=reason) as refused:
-        observe_heads(model, "some/model", random_ids(9))
+        observe_model(model, "some/model", random_ids(9))
     assert "\n" not in str(refused.value)
 
 
@@ -198,15 +198,15 @@ def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.Monke
     register()
     monkeypatch.setattr("headprobe.model.verify.register", lambda: None)
     mapping = AttentionMaskInterface._global_mapping
-    observe_heads(tiny_model("llama"), "m", random_ids(9))
+    observe_model(tiny_model("llama"), "m", random_ids(9))
     monkeypatch.delitem(mapping, "headprobe")
     with pytest.raises(HeadprobeError, match="cannot be observed"):
-        observe_heads(tiny_model("llama"), "m", random_ids(9))
+        observe_model(tiny_model("llama"), "m", random_ids(9))
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_the_proof_holds_in_bfloat16(name: str) -> None:
-    observe_heads(tiny_model(name, seed=1).to(torch.bfloat16), name, random_ids(40))
+    observe_model(tiny_model(name, seed=1).to(torch.bfloat16), name, random_ids(40))
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gpt_oss"])
@@ -217,7 +217,7 @@ def test_half_precision_is_captured_as_eager_attends(name: str) -> None:
     eager.set_attn_implementation("eager")
     with torch.inference_mode():
         expected = eager.base_model(input_ids=ids[None], use_cache=False, output_attentions=True)
-    grid = observe_heads(model, name, random_ids(9))
+    grid = observe_model(model, name, random_ids(9))
     recorder, _ = observed(grid, [ids])
     for layer, weights in enumerate(expected.attentions):
         assert recorder.weights[layer][0].dtype == torch.float32

@@ -10,8 +10,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
 from headprobe.planted.checkpoint import Case, Seat, plant
-from headprobe.planted.heads import CONTENT, Plan
-from headprobe.planted.weights import Shape
+from headprobe.planted.heads import CONTENT, PlannedHead
+from headprobe.planted.weights import CheckpointShape
 from headprobe.planted.words import Lexeme
 
 TEXT = (
@@ -20,23 +20,23 @@ TEXT = (
     "He asked Clara about it before the dog found his letter, but nobody had seen the animal."
 )
 CASES = [
-    Case(Shape(3, 8, 8, 32), True, 0),
-    Case(Shape(4, 8, 4, 24), True, 1),
-    Case(Shape(9, 4, 1, 40), True, 2),
+    Case(CheckpointShape(3, 8, 8, 32), True, 0),
+    Case(CheckpointShape(4, 8, 4, 24), True, 1),
+    Case(CheckpointShape(9, 4, 1, 40), True, 2),
 ]
 
 
 @dataclass(frozen=True)
 class Planted:
-    shape: Shape
-    seats: Mapping[Seat, Plan]
+    shape: CheckpointShape
+    seats: Mapping[Seat, PlannedHead]
     model: LlamaForCausalLM
     ids: Tensor
     maps: tuple[Tensor, ...]
     words: Mapping[int, Lexeme]
     repeated: tuple[Tensor, ...]
 
-    def named(self, name: str) -> list[tuple[Seat, Plan]]:
+    def named(self, name: str) -> list[tuple[Seat, PlannedHead]]:
         """The heads of this plan, or whose plan's name begins so, and its repeaters."""
         return [
             (seat, plan)
@@ -132,7 +132,7 @@ def test_repeaters_do_the_same_and_random_heads_read_codes_alone(planted: Plante
     for seat, plan in planted.seats.items():
         if plan.repeats:
             (first,) = [at for at, found in planted.seats.items() if found.name == plan.repeats]
-            times = plan.loudness / CONTENT[plan.repeats].loudness
+            times = plan.output_scale / CONTENT[plan.repeats].output_scale
             assert torch.allclose(written(seat), times * written(first), atol=1e-4)
             for maps in (planted.maps, planted.repeated):
                 pair = maps[seat[0]][0, seat[1]], maps[first[0]][0, first[1]]

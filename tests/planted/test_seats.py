@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 
 from headprobe.planted.checkpoint import draw_seats, planted_cases
 from headprobe.planted.heads import CONTENT, DECAYS, PREVIOUS, SINKS
-from headprobe.planted.weights import Shape
+from headprobe.planted.weights import CheckpointShape
 
 SHAPES = [case.shape for case in planted_cases(0, quick=False)]
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SHAPES), st.integers(0, 10**6))
-def test_everybody_has_a_seat_where_it_can_do_its_job(shape: Shape, seed: int) -> None:
+def test_everybody_has_a_seat_where_it_can_do_its_job(shape: CheckpointShape, seed: int) -> None:
     seats = draw_seats(shape, Random(seed))  # noqa: S311
     assert sorted(seats) == [(x, y) for x in range(shape.layers) for y in range(shape.heads)]
     names = [plan.name for plan in seats.values()]
@@ -31,7 +31,7 @@ def test_everybody_has_a_seat_where_it_can_do_its_job(shape: Shape, seed: int) -
             group = [seats[layer, head] for head in range(first, first + shape.per_group)]
             assert len({plan.key for plan in group} - {""}) <= 1
             assert len({plan.random for plan in group}) == 1
-    voices = [plan.voice for plan in seats.values() if not plan.repeats]
+    voices = [plan.direction_seed for plan in seats.values() if not plan.repeats]
     assert len(set(voices)) == len(voices)
 
 

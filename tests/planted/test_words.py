@@ -9,8 +9,8 @@ from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
 from headprobe.planted.checkpoint import UNKNOWN, build_tokenizer, split_words
 from headprobe.planted.words import Lexeme, write_sample
-from headprobe.probes.catalog import read, resolve
-from headprobe.probes.passages import cut
+from headprobe.probes.catalog import find_probe_files, read_documents
+from headprobe.probes.passages import cut_passages
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,10 @@ def test_every_bundled_word_has_tokens_of_its_own(adds_start: bool, lexicon: lis
         )
         assert tuple(written) == pieces.get(form, (form,))
     ignore = lambda _: None  # noqa: E731
-    documents = read(resolve(()), ignore)
-    passages = [p for each in documents for p in cut(each, encoder.count, 500, ignore, 500)]
+    documents = read_documents(find_probe_files(()), ignore)
+    passages = [
+        p for each in documents for p in cut_passages(each, encoder.count, 500, ignore, 500)
+    ]
     corpus = align(passages, encoder, ignore, seed=0)
     assert corpus.instances.usable.all()
     assert tokenizer.convert_tokens_to_ids(UNKNOWN) not in corpus.token_ids
@@ -66,12 +68,12 @@ def test_every_bundled_word_has_tokens_of_its_own(adds_start: bool, lexicon: lis
 
 
 def test_a_sample_is_whole_documents(tmp_path: Path) -> None:
-    files = resolve(())
+    files = find_probe_files(())
     write_sample(files, tmp_path / "sample", 0.3)
     for file in files:
-        (copy,) = resolve([str(tmp_path / "sample" / file.path.name)])
-        everything = {document.id: document for document in read([file], print)}
-        taken = list(read([copy], print))
+        (copy,) = find_probe_files([str(tmp_path / "sample" / file.path.name)])
+        everything = {document.id: document for document in read_documents([file], print)}
+        taken = list(read_documents([copy], print))
         assert len(taken) == round(0.3 * len(everything))
         for document in taken:
             whole = everything[document.id]

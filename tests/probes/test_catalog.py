@@ -6,7 +6,7 @@ import pytest
 
 from headprobe.errors import HeadprobeError
 from headprobe.probes import catalog as builtin
-from headprobe.probes.catalog import READERS, read, resolve
+from headprobe.probes.catalog import READERS, find_probe_files, read_documents
 from headprobe.probes.file import ProbeFile
 
 ROW = "1 | a | _ | X | _ | _ | 0 | root | _ | _\n"
@@ -33,19 +33,21 @@ def test_a_built_in_set_a_file_and_a_folder(write, tmp_path):
     write("notes", "bank/LICENSE.txt")
     write(ROW, "bank/.hidden/x.conllu")
     write("{}", "bank/x.json")
-    assert [file.name for file in resolve(["pronouns"])] == ["pronouns"]
-    assert [file.name for file in resolve([])] == ["pronouns"]
-    folder = resolve([str(tmp_path / "bank")])
+    assert [file.name for file in find_probe_files(["pronouns"])] == ["pronouns"]
+    assert [file.name for file in find_probe_files([])] == ["pronouns"]
+    folder = find_probe_files([str(tmp_path / "bank")])
     assert [file.name for file in folder] == ["b.CONLLU", "c.yml", "sub/a.conllu"]
     one = str(tmp_path / "bank" / "c.yml")
-    twice = resolve([one, one, str(tmp_path / "bank")])
+    twice = find_probe_files([one, one, str(tmp_path / "bank")])
     assert [file.name for file in twice] == ["c.yml", "b.CONLLU", "sub/a.conllu"]
 
 
 def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
     write("Hello.", "plain/a.txt")
-    assert [file.name for file in resolve([str(tmp_path / "plain")])] == ["a.txt"]
-    assert [file.name for file in resolve([str(tmp_path / "plain" / "a.txt")])] == ["a.txt"]
+    assert [file.name for file in find_probe_files([str(tmp_path / "plain")])] == ["a.txt"]
+    assert [file.name for file in find_probe_files([str(tmp_path / "plain" / "a.txt")])] == [
+        "a.txt"
+    ]
 
 
 def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
@@ -54,7 +56,7 @@ def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
         (tmp_path / name).touch()
     (tmp_path / "bank").mkdir()
     with pytest.raises(HeadprobeError) as error:
-        resolve(["xyz"])
+        find_probe_files(["xyz"])
     assert "a.conllu, bank" in str(error.value)
     assert "notes" not in str(error.value)
 
@@ -77,7 +79,7 @@ def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
         write(ROW, path)
     (tmp_path / "empty").mkdir()
     with pytest.raises(HeadprobeError) as caught:
-        resolve([name.format(tmp_path)])
+        find_probe_files([name.format(tmp_path)])
     assert what in caught.value.what
     assert remedy in caught.value.remedy
 
@@ -85,20 +87,22 @@ def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
 def test_ids_are_made_unique_and_stay_in_their_cluster(write, notes):
     first = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d~2\n{ROW}", "a.conllu")
     second = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d\n{ROW}", "b.conllu")
-    found = [(d.id, d.cluster) for d in read([first, second], notes.append)]
+    found = [(d.id, d.cluster) for d in read_documents([first, second], notes.append)]
     assert found == [("d", "d"), ("d~2", "d~2"), ("d~3", "d"), ("d~4", "d")]
 
 
 @pytest.mark.parametrize("name", ["a.conllu", "a.txt"])
 def test_a_file_without_sentences_is_refused(write, notes, name):
     with pytest.raises(HeadprobeError, match="holds no sentence"):
-        list(read([write("\n", name)], notes.append))
+        list(read_documents([write("\n", name)], notes.append))
 
 
 def test_a_reader_can_be_added(write, notes, monkeypatch):
     monkeypatch.setitem(READERS, ".json", READERS[".txt"])
     file = write("Hello.", "a.json")
-    assert [d.id for d in read(resolve([str(file.path)]), notes.append)] == ["a.json"]
+    assert [d.id for d in read_documents(find_probe_files([str(file.path)]), notes.append)] == [
+        "a.json"
+    ]
 
 
 def test_hash_size_and_a_file_that_is_gone(write):

@@ -4,8 +4,8 @@ import pytest
 
 from headprobe.errors import HeadprobeError
 from headprobe.probes.conllu import read_conllu
-from headprobe.probes.document import Declared
-from headprobe.probes.passages import cut
+from headprobe.probes.document import DeclaredLink
+from headprobe.probes.passages import cut_passages
 from headprobe.probes.yaml import read_probe_set
 from headprobe.vocabulary import Relation
 
@@ -28,10 +28,10 @@ def test_links_become_declared_relations_of_the_document(write, notes):
     )
     (document,) = read_conllu(write(text), notes.append)
     assert document.declared == (
-        Declared(NEGATION, 2, (0,)),
-        Declared(NEGATION, 4, (3,)),
-        Declared(Relation("user", "scope", "target"), 5, (4,)),
-        Declared(NEGATION, 5, (3, 4)),
+        DeclaredLink(NEGATION, 2, (0,)),
+        DeclaredLink(NEGATION, 4, (3,)),
+        DeclaredLink(Relation("user", "scope", "target"), 5, (4,)),
+        DeclaredLink(NEGATION, 5, (3, 4)),
     )
     assert notes == []
 
@@ -50,7 +50,7 @@ def test_multiword_tokens_and_empty_nodes_do_not_shift_the_words(write, notes):
         "2.1 | so" + " | _" * 8 + "\n3 | see" + " | _" * 7 + " | Link=negation:2\n\n"
     )
     (document,) = read_conllu(write(text), notes.append)
-    assert document.declared == (Declared(NEGATION, 2, (1,)),)
+    assert document.declared == (DeclaredLink(NEGATION, 2, (1,)),)
 
 
 def test_both_formats_give_the_same_links(write, notes):
@@ -63,7 +63,9 @@ def test_both_formats_give_the_same_links(write, notes):
     passages = [
         passage
         for document in (one, two)
-        for passage in cut(document, lambda texts: [len(text) for text in texts], 100, notes.append)
+        for passage in cut_passages(
+            document, lambda texts: [len(text) for text in texts], 100, notes.append
+        )
     ]
     assert passages[0].links == passages[1].links
     assert [link.relation.family for link in passages[0].links] == ["user"]

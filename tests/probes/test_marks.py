@@ -2,7 +2,7 @@
 
 import pytest
 
-from headprobe.probes.relations import MARKS, mark_class, printed_marks
+from headprobe.probes.relations import MARKS, mark_class, marks_by_class
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,6 @@ def test_each_character_is_listed_once():
 
 
 def test_the_list_can_be_printed_whole():
-    printed = dict(printed_marks())
+    printed = dict(marks_by_class())
     assert list(printed) == ["stop", "comma", "quote", "bracket", "other"]
     assert {name: "".join(line.split(" ")) for name, line in printed.items()} == dict(MARKS)

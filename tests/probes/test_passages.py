@@ -3,8 +3,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headprobe.probes.document import Declared, Document, Mention, Sentence, Surface, Word
-from headprobe.probes.passages import cut, sentence_text
+from headprobe.probes.document import DeclaredLink, Document, Mention, Sentence, Surface, Word
+from headprobe.probes.passages import cut_passages, sentence_text
 from headprobe.vocabulary import Relation
 
 FORMS = st.text(
@@ -51,7 +51,7 @@ def documents(draw) -> Document:
     if length > 1:
         query = draw(st.integers(1, length - 1))
         targets = draw(st.sets(st.integers(0, query - 1), min_size=1, max_size=3))
-        declared.append(Declared(Relation("user", "r", "t"), query, tuple(sorted(targets))))
+        declared.append(DeclaredLink(Relation("user", "r", "t"), query, tuple(sorted(targets))))
     return Document("d", "g", tuple(found), "f:1", tuple(mentions), tuple(declared), "d")
 
 
@@ -68,7 +68,7 @@ def count_joins_dearly(texts):
 @given(documents(), st.integers(1, 60), st.sampled_from([count_characters, count_joins_dearly]))
 def test_passages_hold_every_sentence_in_order_within_the_budget(document, budget, count):
     notes = []
-    passages = list(cut(document, count, budget, notes.append))
+    passages = list(cut_passages(document, count, budget, notes.append))
     texts = [sentence_text(sentence) for sentence in document.sentences]
     fitting = [text for text in texts if count([text])[0] <= budget]
     assert " ".join(passage.text for passage in passages) == " ".join(fitting)
@@ -83,7 +83,7 @@ def test_passages_hold_every_sentence_in_order_within_the_budget(document, budge
 @settings(deadline=None)
 @given(documents(), st.integers(1, 60))
 def test_characters_spell_the_words_they_belong_to(document, budget):
-    for passage in cut(document, count_characters, budget, lambda note: None):
+    for passage in cut_passages(document, count_characters, budget, lambda note: None):
         end = 0
         for word in passage.words:
             assert end <= word.start <= word.end <= len(passage.text)
@@ -97,7 +97,7 @@ def test_characters_spell_the_words_they_belong_to(document, budget):
 @settings(deadline=None)
 @given(documents(), st.integers(1, 60))
 def test_every_target_stands_before_its_query(document, budget):
-    for passage in cut(document, count_characters, budget, lambda note: None):
+    for passage in cut_passages(document, count_characters, budget, lambda note: None):
         for link in passage.links:
             assert link.targets == tuple(sorted(set(link.targets)))
             assert 0 <= link.targets[0] <= link.targets[-1] < link.query < len(passage.words)
@@ -129,7 +129,7 @@ def count_words(texts):
 
 def test_no_passage_reaches_across_a_sentence_left_out():
     notes = []
-    passages = list(cut(plain("a b", "c d e f g", "h", "i"), count_words, 4, notes.append))
+    passages = list(cut_passages(plain("a b", "c d e f g", "h", "i"), count_words, 4, notes.append))
     assert [(passage.id, passage.text) for passage in passages] == [("d-1", "a b"), ("d-2", "h i")]
     assert [(note.source, note.what, note.reason) for note in notes] == [
         ("f:2", "sentence", "longer than the 4 tokens that fit")
@@ -140,7 +140,7 @@ def test_no_passage_reaches_across_a_sentence_left_out():
 def test_a_sentence_over_the_budget_that_the_model_can_read_stands_alone():
     notes = []
     document = plain("a b", "c d e f g", "h", "i j k l m n")
-    passages = list(cut(document, count_words, 4, notes.append, 5))
+    passages = list(cut_passages(document, count_words, 4, notes.append, 5))
     assert [passage.text for passage in passages] == ["a b", "c d e f g", "h"]
     assert [(note.source, note.reason) for note in notes] == [
         ("f:4", "longer than the 5 tokens that fit")
@@ -150,13 +150,13 @@ def test_a_sentence_over_the_budget_that_the_model_can_read_stands_alone():
 def test_links_that_leave_the_passage_are_not_in_it():
     relation = Relation("user", "r", "t")
     document = plain(
-        "a b", "c d", declared=(Declared(relation, 3, (0, 2)), Declared(relation, 2, (1,)))
+        "a b", "c d", declared=(DeclaredLink(relation, 3, (0, 2)), DeclaredLink(relation, 2, (1,)))
     )
-    both = [passage.links for passage in cut(document, count_words, 4, lambda note: None)]
+    both = [passage.links for passage in cut_passages(document, count_words, 4, lambda note: None)]
     assert [[(link.query, link.targets) for link in links] for links in both] == [
         [(2, (1,)), (3, (0, 2))]
     ]
-    apart = list(cut(document, count_words, 2, lambda note: None))
+    apart = list(cut_passages(document, count_words, 2, lambda note: None))
     found = [[(link.query, link.targets) for link in passage.links] for passage in apart]
     assert found == [[], [(1, (0,))]]
     assert [passage.cut_off for passage in apart] == [0, 1]
@@ -166,14 +166,14 @@ def test_anaphors_whose_antecedents_stand_before_the_passage_are_counted():
     places = (("e", 0), ("f", 2), ("e", 3), ("e", 5))
     mentions = tuple(Mention(entity, (word,), word) for entity, word in places)
     document = plain("it a", "b it", "c it", mentions=mentions)
-    whole = list(cut(document, count_words, 6, lambda note: None))
+    whole = list(cut_passages(document, count_words, 6, lambda note: None))
     assert [link.query for link in whole[0].links if not link.relation.strict] == [3, 5]
     for size, lost in ((6, 0), (4, 1), (2, 2)):
-        passages = cut(document, count_words, size, lambda note: None)
+        passages = cut_passages(document, count_words, size, lambda note: None)
         assert sum(passage.cut_off for passage in passages) == lost
 
 
 def test_plain_text_carries_no_relation():
-    passages = list(cut(plain("a .", annotated=False), count_words, 9, lambda note: None))
+    passages = list(cut_passages(plain("a .", annotated=False), count_words, 9, lambda note: None))
     assert (passages[0].links, dict(passages[0].classes)) == ((), {})
     assert passages[0].cluster == "d"

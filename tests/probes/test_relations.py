@@ -2,13 +2,13 @@
 
 import pytest
 
-from headprobe.probes.document import Declared, Link, Mention, Sentence, Surface, Word
+from headprobe.probes.document import DeclaredLink, Link, Mention, Sentence, Surface, Word
 from headprobe.probes.relations import (
     MAKERS,
     Excerpt,
     coreference,
     declared,
-    make,
+    make_relations,
     punctuation,
     syntax,
 )
@@ -136,7 +136,7 @@ def test_declared_coreference_gets_its_strict_version():
     words = upos("It/X saw/X dog/X and/X it/X")
     user = Relation("user", "sees", "target", "sentence")
     links = declared(
-        Excerpt((words,), (), (Declared(user, 2, (1,)), Declared(PRONOUN, 4, (0, 2))))
+        Excerpt((words,), (), (DeclaredLink(user, 2, (1,)), DeclaredLink(PRONOUN, 4, (0, 2))))
     ).links
     assert links == (
         Link(user, 2, (1,)),
@@ -148,5 +148,5 @@ def test_declared_coreference_gets_its_strict_version():
 def test_every_maker_is_asked(monkeypatch):
     relation = Relation("user", "echo", "copy")
     monkeypatch.setitem(MAKERS, "echo", declared)
-    excerpt = Excerpt((upos("a/X a/X"),), (), (Declared(relation, 1, (0,)),))
-    assert make(excerpt).links == (Link(relation, 1, (0,)),) * 2
+    excerpt = Excerpt((upos("a/X a/X"),), (), (DeclaredLink(relation, 1, (0,)),))
+    assert make_relations(excerpt).links == (Link(relation, 1, (0,)),) * 2

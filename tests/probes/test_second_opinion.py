@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headprobe.analysis.baselines import BASELINES, question_of
+from headprobe.analysis.baselines import BASELINES, baseline_input
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoded
 from headprobe.demo.grammar.report import load, rows
-from headprobe.probes.catalog import read, resolve
-from headprobe.probes.passages import cut
+from headprobe.probes.catalog import find_probe_files, read_documents
+from headprobe.probes.passages import cut_passages
 
 
 class Characters:
@@ -33,21 +33,21 @@ class Characters:
 
 @pytest.mark.parametrize("name", ["story", "news", "dialogue", "natural"])
 def test_counts_and_position_baselines_agree(name: str) -> None:
-    path: Path = resolve([name])[0].path
+    path: Path = find_probe_files([name])[0].path
     expected = {(row.relation, row.looks_to): row for row in rows(load([path]))}
     encoder = Characters()
     passages = [
         passage
-        for document in read(resolve([str(path)]), pytest.fail)
-        for passage in cut(document, encoder.count, 10**9, pytest.fail)
+        for document in read_documents(find_probe_files([str(path)]), pytest.fail)
+        for passage in cut_passages(document, encoder.count, 10**9, pytest.fail)
     ]
     instances = align(passages, encoder, pytest.fail, seed=0).instances
     found = {(r.name, r.looks_to): instances.of(i) for i, r in enumerate(instances.relations)}
-    assert {key: len(asked) for key, asked in found.items()} == {
+    assert {key: len(links) for key, links in found.items()} == {
         key: row.n for key, row in expected.items()
     }
-    for key, asked in found.items():
-        question = question_of(instances, asked)
+    for key, links in found.items():
+        question = baseline_input(instances, links)
         for baseline in ("offset", "start"):
             hits = BASELINES[baseline](question).hits
             assert hits.mean() == pytest.approx(getattr(expected[key], baseline)), (key, baseline)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from headprobe.probes.catalog import read
+from headprobe.probes.catalog import read_documents
 from headprobe.probes.document import Document, Passage
-from headprobe.probes.passages import cut, sentence_text
+from headprobe.probes.passages import cut_passages, sentence_text
 
 Row = list[str]
 
@@ -24,14 +24,14 @@ def words_of(path: Path) -> Iterator[tuple[list[str], list[Row]]]:
 
 def whole(document: Document) -> Passage:
     """The document as one passage."""
-    (passage,) = cut(document, lambda texts: [0] * len(texts), 1, lambda note: None)
+    (passage,) = cut_passages(document, lambda texts: [0] * len(texts), 1, lambda note: None)
     return passage
 
 
 @pytest.fixture(scope="module")
 def documents(treebank) -> list[Document]:
     notes = []
-    found = list(read([treebank], notes.append))
+    found = list(read_documents([treebank], notes.append))
     assert notes == [], "nothing of these treebanks is left out"
     return found
 
@@ -94,7 +94,7 @@ def test_mentions_of_gum(gum, notes):
         for row in rows
         for brackets in re.findall(r"(?:^|\|)Entity=([^|]*)", row[9])
     )
-    documents = list(read([gum], notes.append))
+    documents = list(read_documents([gum], notes.append))
     assert sum(len(document.mentions) for document in documents) == expected
     assert notes == []
     assert len({document.domain for document in documents}) == 15
@@ -139,7 +139,7 @@ def test_coreference_counts_of_gum(gum, notes):
                 targets[kinds[rows[head][3]] + suffix] += len(found)
     links = [
         link
-        for document in read([gum], notes.append)
+        for document in read_documents([gum], notes.append)
         for link in whole(document).links
         if link.relation.family == "coreference"
     ]
@@ -154,7 +154,7 @@ def test_coreference_counts_of_gum(gum, notes):
 def test_offsets_of_gum_are_those_known(gum, notes):
     """Share of edges that one word offset explains, in the direction a decoder sees."""
     offsets = defaultdict(Counter)
-    for document in read([gum], notes.append):
+    for document in read_documents([gum], notes.append):
         for link in whole(document).links:
             if link.relation.family == "syntax":
                 name = link.relation.name, link.relation.looks_to
@@ -182,7 +182,7 @@ def test_passages_of_a_few_words_hold_every_sentence(treebank, documents):
 
     notes = []
     for document in documents:
-        passages = list(cut(document, count, 40, notes.append))
+        passages = list(cut_passages(document, count, 40, notes.append))
         sentences = [sentence_text(sentence) for sentence in document.sentences]
         expected = [text for text in sentences if len(text.split()) <= 40]
         assert " ".join(passage.text for passage in passages) == " ".join(expected)

@@ -3,7 +3,7 @@
 import pytest
 
 from headprobe.errors import HeadprobeError
-from headprobe.probes.document import Declared
+from headprobe.probes.document import DeclaredLink
 from headprobe.probes.passages import sentence_text
 from headprobe.probes.yaml import read_probe_set
 from headprobe.vocabulary import Relation
@@ -21,7 +21,7 @@ def test_a_sentence_a_relation_a_link(write, notes):
   relation: pronoun
   link: it -> animal
 """)  # fmt: skip
-    assert document.declared == (Declared(PRONOUN, 7, (1,)),)
+    assert document.declared == (DeclaredLink(PRONOUN, 7, (1,)),)
     assert sentence_text(document.sentences[0]).endswith("it was too tired.")
     assert (document.id, document.cluster, document.domain) == ("set-1", "set-1", "set")
     assert (document.source, document.annotated) == ("set.yaml:2", True)
@@ -91,7 +91,7 @@ items:
 )
 def test_what_a_name_implies(write, notes, lines, relation):
     (document,) = documents_of(write, notes, f"- text: a b\n  link: b -> a\n  {lines}\n")
-    assert document.declared == (Declared(relation, 1, (0,)),)
+    assert document.declared == (DeclaredLink(relation, 1, (0,)),)
 
 
 @pytest.mark.parametrize(

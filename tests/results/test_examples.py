@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headprobe.analysis.behaviour import Conduct
+from headprobe.analysis.behaviour import BehaviourEvidence
 from headprobe.results.examples import Example, examples
 from headprobe.roles.verdict import Claim, Verdict
 from headprobe.runs import folder as run_folder
@@ -50,7 +50,9 @@ def asked() -> Instances:
     )
 
 
-def shown(asked: Instances, role: str, looks: dict[int, int], found: Conduct) -> list[Example]:
+def shown(
+    asked: Instances, role: str, looks: dict[int, int], found: BehaviourEvidence
+) -> list[Example]:
     """Of a head that looks from the words given to the words given, from others to the first."""
     sums: dict[str, np.ndarray] = dict(tallies(1, 1, asked).arrays)
     word, weight = (np.zeros_like(sums[f"example_{name}"]) for name in ("word", "weight"))
@@ -98,7 +100,7 @@ def test_labels_of_unnamed_heads(asked: Instances) -> None:
         for pair in (("obj", "nsubj"), ("conj", "root"))
     ]
     plain = conduct(1, 1)
-    found = replace(plain, agreement=replace(plain.agreement, turns=turns))
+    found = replace(plain, agreement=replace(plain.agreement, top_pairs=turns))
     rows = shown(asked, "unnamed", {4: 1, 10: 7, 8: 2}, found)
     assert {(row["relation"], row["looks_to"]) for row in rows} == {
         ("obj", "nsubj"),

@@ -28,8 +28,8 @@ def verdict_of(
     high = np.full((2, 2, 2), 1.1)
     high[:, 1, 0] = loud
     found = evidence_for({SEAT: list(relations)}, **changes)
-    shapes = shape(high, 0.2 if loud > 1 else 0.01)
-    verdicts, _ = judge(found, shapes, conduct_of(**conduct), pairs_of(4, {}), 2, rules)
+    statistics = shape(high, 0.2 if loud > 1 else 0.01)
+    verdicts, _ = judge(found, statistics, conduct_of(**conduct), pairs_of(4, {}), 2, rules)
     others = [each for each in verdicts if (each.layer, each.head) != SEAT]
     assert all(each.role == "none" and not each.claims for each in others)
     return next(each for each in verdicts if (each.layer, each.head) == SEAT)

@@ -5,7 +5,7 @@ import pytest
 from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
-from headprobe.roles.redundancy import find_clusters, find_idle, find_likeness, find_pairs
+from headprobe.roles.redundancy import find_clusters, find_idle, find_pairs, find_similarity
 from headprobe.roles.rules import RepeaterRule, load_rules
 from headprobe.runs.sums import Tallies
 from tests.helpers.verdicts import pairs_of, shape_of
@@ -17,7 +17,7 @@ ALIKE = (0.96, 0.94)
 def clusters(tallies: Tallies, idle: tuple[int, ...] = (), per_group: int = 1) -> list:
     heads = len(tallies["affinity"])
     sleeping = np.isin(np.arange(heads), idle).reshape(1, heads)
-    return find_clusters(find_likeness(tallies, sleeping, per_group, RULE))
+    return find_clusters(find_similarity(tallies, sleeping, per_group, RULE))
 
 
 @pytest.mark.parametrize(
@@ -100,8 +100,8 @@ def test_exact_repeaters_within_groups_do_not_hide_one_another() -> None:
 
 def test_opposing_outputs_are_reported_whatever_the_attention() -> None:
     tallies = pairs_of(4, {(0, 1): (0.4, -0.93), (1, 3): ALIKE})
-    likeness = find_likeness(tallies, np.zeros((2, 2), dtype=bool), 2, RULE)
-    first, second = find_pairs(likeness, 2, RULE)
+    similarity = find_similarity(tallies, np.zeros((2, 2), dtype=bool), 2, RULE)
+    first, second = find_pairs(similarity, 2, RULE)
     assert (first.name_a, first.name_b, first.relation) == ("L0H1", "L1H1", "repeats")
     assert (second.name_a, second.name_b, second.relation) == ("L0H0", "L0H1", "opposes")
     assert second.same_kv_group and not first.same_kv_group
@@ -112,5 +112,5 @@ def test_every_threshold_is_a_rule() -> None:
     lax = RepeaterRule(
         affinity=0.4, cosine=0.05, within_group=0.95, certain=0.99, min_groups=99, min_rows=1
     )
-    likeness = find_likeness(pairs_of(3, {}), np.zeros((1, 3), dtype=bool), 1, lax)
-    assert find_clusters(likeness) == [(0, 1, 2)]
+    similarity = find_similarity(pairs_of(3, {}), np.zeros((1, 3), dtype=bool), 1, lax)
+    assert find_clusters(similarity) == [(0, 1, 2)]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from headprobe.errors import HeadprobeError
-from headprobe.runs.folder import MANIFEST, OLD, PARTIAL, beside, check_target
+from headprobe.runs.folder import MANIFEST, OLD, PARTIAL, check_target, temporary_sibling
 from tests.helpers.synthetic import manifest
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes cannot be asked for there")
@@ -89,7 +89,7 @@ def test_files_of_others_in_what_is_left_are_never_removed(tmp_path: Path) -> No
 
 
 def test_what_is_used_or_not_known_to_be_left_stays(tmp_path: Path) -> None:
-    mine = beside(tmp_path / "run", PARTIAL)
+    mine = temporary_sibling(tmp_path / "run", PARTIAL)
     elsewhere = mine.with_name(f".run.{PARTIAL}-elsewhere-999999999-0123abcd")
     others = [mine, elsewhere, tmp_path / ".run.partial-0123abcd", tmp_path / ".keep"]
     for path in others:
