@@ -149,7 +149,7 @@ def many_chunks(workers: int, tallier: object) -> tuple[abreast.ChunkScheduler, 
 class Slow:
     """A tallier that only waits."""
 
-    at_once = None
+    weights_per_call = None
 
     def __init__(self, fault: BaseException | None, at: int) -> None:
         self.begun, self.fault, self.at = [], fault, at

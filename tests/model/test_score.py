@@ -23,7 +23,7 @@ SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
 class Blind:
     """Observes nothing."""
 
-    at_once = None
+    weights_per_call = None
 
     def residual(self, layer, hidden) -> None:
         """Of no interest here."""
