@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.runs.files import open_arrays
 from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, Relation, number_upos
 
 Integers = NDArray[np.integer]
@@ -263,8 +264,8 @@ class Instances:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {f.name: archive[f.name] for f in fields(cls)}
+        with open_arrays(path) as archive:
+            arrays: dict[str, Any] = {f.name: archive[f.name] for f in fields(cls)}
         arrays["relations"] = tuple(
             Relation(family, name, looks_to, scope, strict == "1", every == "1")
             for family, name, looks_to, scope, strict, every in arrays["relations"].tolist()

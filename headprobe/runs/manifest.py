@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.files import read_json, read_or_fail
 from headprobe.vocabulary import build_value
 
 SCHEMA_VERSION = 1
@@ -158,23 +159,14 @@ class Manifest:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read it back; HeadprobeError where it is missing, damaged or from a newer headprobe."""
-        remedy = "Scan again, or take the run folder from where it was copied"
-        try:
-            read = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise HeadprobeError(str(path), "no such manifest", remedy) from None
-        except (OSError, ValueError) as error:
-            raise HeadprobeError(str(path), f"not a readable manifest ({error})", remedy) from None
-        version = read.get("schema_version") if isinstance(read, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise HeadprobeError(
-                str(path),
-                f"written by a newer headprobe (schema {version}, this one reads {SCHEMA_VERSION})",
-                "Upgrade headprobe",
-            )
-        try:
-            manifest: Self = build_value(cls, read)
-        except (KeyError, TypeError, ValueError) as error:
-            raise HeadprobeError(str(path), f"not a manifest of a run ({error})", remedy) from None
+        """Read it; HeadprobeError if it is missing, damaged or of a newer headprobe."""
+        remedy = "Scan again, or copy the run folder again from its origin"
+        missing = HeadprobeError(str(path), "no such manifest", remedy)
+        with read_or_fail(path, remedy, "not a readable manifest", missing):
+            values = read_json(path)
+            version = values.get("schema_version") if isinstance(values, dict) else None
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                what = f"was written by a newer headprobe (schema {version}, not {SCHEMA_VERSION})"
+                raise HeadprobeError(str(path), what, "Upgrade headprobe")
+            manifest: Self = build_value(cls, values)
         return manifest

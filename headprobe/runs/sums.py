@@ -9,6 +9,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.runs.files import open_arrays
+
 AXES: Mapping[str, str] = MappingProxyType(
     {
         # relations: sums over instances (METHOD section 2); hits by fold (section 4)
@@ -125,7 +127,7 @@ class Tallies:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open_arrays(path) as archive:
             names = [name for name in archive.files if not name.endswith(_MET)]
             return cls({name: _read(archive, name) for name in names})
 
@@ -133,7 +135,7 @@ class Tallies:
 def load_array(path: Path, name: str) -> NDArray[Any]:
     """One array of those that ``Tallies.save`` wrote, the others left on disk. ValueError, as from
     ``Tallies.load``, where it holds NaN or infinity."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+    with open_arrays(path) as archive:
         return _read(archive, name)
 
 

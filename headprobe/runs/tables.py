@@ -8,11 +8,12 @@ without parsing the others, and without pandas.
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.files import read_or_fail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,15 +99,10 @@ def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
         return list(_rows(header, rows))
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        remedy = "Scan again, or name another run with -r"
-        raise HeadprobeError(str(path), "the run has no such table", remedy) from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise HeadprobeError(str(path), f"not a readable table ({error})", "Scan again") from None
+def _reading(path: Path) -> AbstractContextManager[Path]:
+    remedy = "Scan again, or name another run with -r"
+    missing = HeadprobeError(str(path), "the run has no such table", remedy)
+    return read_or_fail(path, what="not a readable table", missing=missing)
 
 
 def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
