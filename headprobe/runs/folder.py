@@ -106,7 +106,7 @@ _SHARD_KEYS = {"index", "count", "terms", "skipped"}
 """Keys that the shard note of every version has."""
 
 _LISTED = 3
-"""The number of foreign files that a message names."""
+"""The most foreign files that a message names."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -144,17 +144,17 @@ class Run:
 
     @cached_property
     def heads(self) -> "pd.DataFrame":
-        """One row per head (INTERFACE, ``heads.csv``)."""
+        """One row per head (``heads.csv`` in docs/output.md)."""
         return read_frame(self.path / HEADS)
 
     @cached_property
     def relations(self) -> "pd.DataFrame":
-        """One row per head and relation (INTERFACE, ``relations.csv``)."""
+        """One row per head and relation (``relations.csv`` in docs/output.md)."""
         return read_frame(self.path / RELATIONS)
 
     @cached_property
     def pairs(self) -> "pd.DataFrame":
-        """One row per pair of similar heads (INTERFACE, ``pairs.csv``)."""
+        """One row per pair of similar heads (``pairs.csv`` in docs/output.md)."""
         return read_frame(self.path / PAIRS)
 
     @cached_property
@@ -164,17 +164,17 @@ class Run:
 
     @cached_property
     def domains(self) -> "pd.DataFrame":
-        """One row per domain of a head and a relation (INTERFACE, ``domains.csv``)."""
+        """One row per domain of a head and a relation (``domains.csv`` in docs/output.md)."""
         return read_frame(self.path / DOMAINS)
 
     @cached_property
     def power(self) -> "pd.DataFrame":
-        """One row per relation: the smallest effect it can detect (INTERFACE, ``power.csv``)."""
+        """One row per relation: what can be detected of it (``power.csv`` in docs/output.md)."""
         return read_frame(self.path / POWER)
 
     @cached_property
     def skipped(self) -> "pd.DataFrame":
-        """One row per kind of skipped text (INTERFACE, ``skipped.csv``)."""
+        """One row per kind of skipped text (``skipped.csv`` in docs/output.md)."""
         return read_frame(self.path / SKIPPED)
 
     @cached_property

@@ -11,7 +11,7 @@ from headprobe.runs.files import read_json, read_or_fail
 from headprobe.vocabulary import build_value
 
 SCHEMA_VERSION = 1
-"""Rises when a file or a column changes its name or its meaning (INTERFACE)."""
+"""Rises when a file or a column changes its name or its meaning (docs/output.md)."""
 
 METHOD_VERSION = 6
 """Rises when any number could change (METHOD)."""

@@ -80,8 +80,7 @@ class Shard:
     def tokens(self) -> list[str]:
         """The names of the distinct tokens; only the first shard has them."""
         with read_or_fail(self.path / TOKENS, _REMEDY) as path:
-            tokens: list[str] = read_json(path)
-        return tokens
+            return list(build_value(tuple[str, ...], read_json(path)))
 
     def instances(self) -> "Instances":
         """The instances of the whole run; only the first shard has them."""
