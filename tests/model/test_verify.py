@@ -11,22 +11,18 @@ from transformers import AttentionMaskInterface
 
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import TilePart, register
+from headprobe.model.attention import Observer, TilePart, register
 from headprobe.model.forward import run_flat
 from headprobe.model.heads import ObservedModel, observe_model
 from tests.helpers.tiny import ARCHITECTURES, build, random_ids, tiny_model
 
 
-class Recorder:
+class Recorder(Observer):
     """Keeps everything, as a test may: attention [H, R, T] by layer and rectangle."""
 
     def __init__(self) -> None:
-        self.at_once: int | None = None
         self.weights: dict[int, list[Tensor]] = {}
         self.outputs: dict[int, Tensor] = {}
-
-    def residual(self, layer, hidden) -> None:
-        """Of no interest here."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         assert module.layer_idx not in self.weights
