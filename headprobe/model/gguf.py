@@ -66,6 +66,8 @@ _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
 
 _AGAIN = "Download it again"
 
+_INCOMPLETE = "The file is incomplete, or transformers misreads it; name the original checkpoint"
+
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """Types of GGUF weights that are not quantised, and their dtypes."""
 
@@ -265,7 +267,7 @@ class GgufFile:
                 **options,
             )
         model, report = loaded
-        check_complete(self.name, model, report)
+        check_complete(self.name, model, report, _INCOMPLETE)
         forget_blocks(model)
         model.save_pretrained(folder)
         text, _ = self._copy(TEXT, self._save_text)
@@ -292,15 +294,15 @@ def forget_blocks(model: Any) -> None:
         del model.config.quantization_config
 
 
-def check_complete(name: str, model: Any, report: Any) -> None:
-    """Raise HeadprobeError where the file lacks weights; transformers would make random ones."""
+def check_complete(name: str, model: Any, report: Any, remedy: str) -> None:
+    """Raise HeadprobeError where the loading ``report`` lists missing weights, for which
+    transformers makes random ones."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise HeadprobeError(
             name,
             f"weights of {type(model).__name__} are missing ({len(missing)}, first {missing[0]})",
-            "The file is incomplete, or transformers maps its names incorrectly; name the original "
-            "checkpoint",
+            remedy,
         )
 
 

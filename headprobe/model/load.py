@@ -38,7 +38,7 @@ from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
 from headprobe.model.configuration import check_raw, check_sizes
 from headprobe.model.devices import describe_placement, weight_memory
-from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
+from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load_errors import friendly_load_errors
 from headprobe.model.quantization import check_quantization
@@ -187,10 +187,9 @@ def check_source(source: CheckpointSource) -> None:
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
     if not (folder / "config.json").is_file():
         if names := list_gguf(folder):
-            few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise HeadprobeError(
                 source.name,
-                f"contains {len(names)} GGUF files ({few})",
+                f"contains {len(names)} GGUF files ({_first_names(names)})",
                 f"Choose one: --gguf {shlex.quote(names[0])}",
             )
         raise HeadprobeError(
@@ -215,9 +214,15 @@ def _check_gguf_option(source: CheckpointSource) -> None:
         raise HeadprobeError(where, "MODEL is a file itself", "Omit --gguf")
     if not is_gguf(folder / str(source.gguf)):
         names = list_gguf(folder)
-        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        remedy = f"It contains {few}" if names else "Name a folder that contains one"
+        remedy = (
+            f"It contains {_first_names(names)}" if names else "Name a folder that contains one"
+        )
         raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
+
+
+def _first_names(names: list[str]) -> str:
+    """Up to five names for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def load_config(source: CheckpointSource) -> Any:
@@ -383,13 +388,8 @@ def load_model(
         forget_blocks(model)
     if room is not None and (warning := describe_placement(model, source.name, device)):
         warn(warning)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise HeadprobeError(
-            source.name,
-            f"weights of {type(model).__name__} are missing ({len(missing)}, first {missing[0]})",
-            "The weights belong to another model or are incomplete; download them again",
-        )
+    remedy = "The weights belong to another model or are incomplete; download them again"
+    check_complete(source.name, model, report, remedy)
     unused = sorted(report["unexpected_keys"])
     if unused:
         warn(
