@@ -44,6 +44,24 @@ def quote(message: object) -> str:
     return text.rstrip(".")
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that a device, or the host, has no memory left; torch's allocator for
+    the host raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    words = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+
+
+def out_of_memory(name: str) -> HeadprobeError:
+    """The error for a model that does not fit into memory."""
+    return HeadprobeError(
+        name,
+        "there is not enough memory to load it",
+        "Free some memory, or choose a smaller model or --dtype bfloat16",
+    )
+
+
 def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
     """The error for ``error`` and its causes: by type, then by message, else ``otherwise`` with the
     library's own message."""
@@ -53,6 +71,8 @@ def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
         chain.append(link)
         link = link.__cause__ or link.__context__
     message = " ".join(str(part) for part in chain)
+    if any(is_out_of_memory(part) for part in chain):
+        return out_of_memory(name)
     for kinds, what, remedy in _ERRORS_BY_TYPE:
         if any(isinstance(part, kinds) for part in chain):
             return HeadprobeError(name, what, remedy)
@@ -110,11 +130,6 @@ _ERRORS_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = 
         (UnpicklingError, EOFError, BadZipFile),
         "its weights cannot be read: the file is damaged, or contains more than weights",
         "Download it again, or save it as safetensors",
-    ),
-    (
-        (MemoryError, torch.OutOfMemoryError),
-        "there is not enough memory to load it",
-        "Free some memory, or choose a smaller model or --dtype bfloat16",
     ),
 )
 """Types of errors, and the problem and remedy of each."""

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.errors import HeadprobeError
 from headprobe.model.attention import NAME, Observer, Pass, TilePart, register
-from headprobe.model.load_errors import quote
+from headprobe.model.load_errors import is_out_of_memory, out_of_memory, quote
 
 ROW_SUM_TOLERANCE = 1e-3
 """How far the sum of a row may be from one. Probabilities are float32 in every model."""
@@ -347,13 +347,20 @@ def refusal(where: str, what: str) -> HeadprobeError:
 def refuse_on_error(where: str, what: str) -> Iterator[None]:
     """Turn the errors that a model raises where its code does not fit into one refusal.
 
-    An unusual model may fail at any line. Running out of memory says nothing about the model and is
-    raised as it is.
+    An unusual model may fail at any line. Running out of memory says nothing about the model, so it
+    has a message of its own.
     """
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise
-    except (ValueError, LookupError, AttributeError, TypeError, RuntimeError) as error:
+    except (
+        AttributeError,
+        LookupError,
+        MemoryError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        if is_out_of_memory(error):
+            raise out_of_memory(where) from error
         reason = quote(f"{type(error).__name__}: {error}")
         raise refusal(where, f"{what} ({reason})") from error

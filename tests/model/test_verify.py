@@ -215,6 +215,13 @@ def project_three_dimensions(model: nn.Module) -> None:
         layer.self_attn.o_proj.__class__ = ThreeDimensional
 
 
+def run_out_of_memory(model: nn.Module) -> None:
+    def allocate(*_: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    model.model.layers[1].register_forward_pre_hook(allocate)
+
+
 def add_nine_rows(model: nn.Module) -> None:
     """Add something to the residual stream that fits a text of nine tokens only."""
     rows = torch.ones(1, 9, 1)
@@ -226,10 +233,11 @@ def add_nine_rows(model: nn.Module) -> None:
     [
         (project_each_head, "Linear takes its heads' outputs without joining them"),
         (project_three_dimensions, r"is not a linear projection \(ValueError: not enough"),
+        (run_out_of_memory, "there is not enough memory to load it. Free some memory"),
         (add_nine_rows, r"cannot be observed \(RuntimeError: The size of tensor"),
     ],
 )
-def test_a_model_whose_shapes_clash_is_refused_in_one_line(
+def test_a_model_that_fails_is_refused_in_one_line(
     change: Callable[[nn.Module], None], reason: str
 ) -> None:
     model = tiny_model("llama")
