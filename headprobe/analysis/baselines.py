@@ -91,7 +91,7 @@ def _longest(question: BaselineInput) -> tuple[Ints, Ints]:
     instances = question.instances
     every = Candidates(instances, np.arange(len(instances.form)), question.candidates.scope, False)
     tokens = np.where(instances.usable, instances.tokens, 0).astype(np.int64)
-    base = every.low * (tokens.max() + 1)
+    base = every.scope_first * (tokens.max() + 1)
     most = np.maximum.accumulate(base + tokens)
     counted = np.cumsum(base + tokens == most)
     rises = np.diff(most, prepend=-1) > 0

@@ -84,11 +84,11 @@ def _even(instances: Instances, rows: Candidates, looked: Ints) -> Floats:
     """[Q, N]: what evenly spread attention scores on the words at places ``looked`` (-1: none)."""
     tokens = np.where(instances.usable, instances.tokens, 0)
     most, ties = np.zeros(len(looked)), np.ones(len(looked))
-    for row, (low, query) in enumerate(zip(rows.low, rows.query, strict=True)):
+    for row, (low, query) in enumerate(zip(rows.scope_first, rows.query, strict=True)):
         if query > low:
             most[row] = tokens[low:query].max()
             ties[row] = (tokens[low:query] == most[row]).sum()
-    found = tokens[rows.low[:, None] + np.maximum(looked, 0)]
+    found = tokens[rows.scope_first[:, None] + np.maximum(looked, 0)]
     return np.asarray(((found == most[:, None]) & (looked >= 0)) / ties[:, None])
 
 

@@ -18,7 +18,7 @@ from headprobe.analysis.candidates import (
     Candidates,
     GroupedInstances,
     RelationRows,
-    length_of_groups,
+    count_groups,
     shared_rows,
     slices,
     target_table,
@@ -55,7 +55,7 @@ def distance_control(
     candidates' rule only, so relations that share the rule share the work.
     """
     heads = len(profile)
-    grouped = (len(relations), length_of_groups(instances), heads)
+    grouped = (len(relations), count_groups(instances), heads)
     plain = (len(relations), heads)
     sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
     result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
@@ -116,7 +116,7 @@ def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
     no candidate are the others looked at.
     """
     width = counts.shape[1]
-    bins = profiles.leaders[np.clip(rows.extent, 1, width) - 1]
+    bins = profiles.leaders[np.clip(rows.words_before, 1, width) - 1]
     wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
     for some in slices(len(wrong_row), width):
         row, head = wrong_row[some], wrong_head[some]
@@ -166,7 +166,7 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
 def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
     """Add what some instances of a relation give."""
     number, relation, chosen, row = some
-    width = int(scored.rows.extent.max(initial=1))
+    width = int(scored.rows.words_before.max(initial=1))
     targets = target_table(relation.links, chosen, width)
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)

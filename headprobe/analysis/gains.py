@@ -20,8 +20,8 @@ from headprobe.analysis.candidates import (
     FORMS,
     HALVES,
     GroupedInstances,
+    count_groups,
     group,
-    length_of_groups,
 )
 from headprobe.analysis.distance_control import distance_control
 from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints, divide, floats, mean_profile
@@ -185,7 +185,7 @@ def sum_baselines(
     by_distance = distance_control(instances, relations, *profiles)
     general = {name: sums.pop(name) for name in BASELINES}
     return BaselineSums(
-        sizes=sizes.reshape(len(relations), length_of_groups(instances)),
+        sizes=sizes.reshape(len(relations), count_groups(instances)),
         forms=forms,
         shared_forms=shared_forms,
         baselines={**general, **by_distance.sums, **sums},
@@ -200,7 +200,7 @@ def _rules(
     instances: Instances, relations: Sequence[GroupedInstances]
 ) -> tuple[dict[str, Floats], dict[str, list[str]]]:
     """By the name of each rule that is the same for all heads: its hits [R, S, 1], its choices."""
-    shape = (len(relations), length_of_groups(instances), 1)
+    shape = (len(relations), count_groups(instances), 1)
     sums = {name: np.zeros(shape) for name in BASELINES}
     for rules in BASELINES_OF_FAMILY.values():
         sums |= {name: np.full(shape, np.nan) for name in rules}

@@ -40,7 +40,7 @@ from scipy import sparse
 from headprobe.analysis.candidates import (
     Candidates,
     GroupedInstances,
-    length_of_groups,
+    count_groups,
     shared_rows,
     target_table,
 )
@@ -342,13 +342,13 @@ def category_hits(
     rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
     rank_of[met] = np.arange(len(met))
     heads = preferences.sums.shape[1]
-    hits = np.zeros((len(both), len(relations), length_of_groups(instances), heads))
+    hits = np.zeros((len(both), len(relations), count_groups(instances), heads))
     for rows, asking in shared_rows(instances, relations, heads):
         rivals = _nearest_of_each(rows)
         numbers = np.where(rivals.there, rank_of[rivals.category], len(met))
         chosen = [_favourites(numbers, ranks) for ranks in both]
         for number, relation, some, row in asking:
-            targets = target_table(relation.links, some, int(rows.extent.max(initial=1)))
+            targets = target_table(relation.links, some, int(rows.words_before.max(initial=1)))
             is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
             for of_rule, favourites in zip(hits, chosen, strict=True):
                 found = np.take_along_axis(is_target, favourites[row], axis=1)
@@ -379,7 +379,7 @@ class _Rivals(NamedTuple):
 
 
 def _nearest_of_each(rows: Candidates) -> _Rivals:
-    widest = int(rows.extent.max(initial=1))
+    widest = int(rows.words_before.max(initial=1))
     bins = distance_bins(widest)
 
     def upos(of_words: Ints) -> Ints:
