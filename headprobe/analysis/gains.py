@@ -83,11 +83,11 @@ def gains_over(
     ``baselines`` maps the number of each baseline to its hits, [S, 1] or [S, N]; ``category``
     [C, S, N] are the hits of the control's rules; ``sizes`` [S] count instances.
 
-    ``gain_low`` is the smallest of the lower ends, ``p`` the largest p and
-    ``gain_without_form`` the smallest over all baselines, so choosing the largest baseline costs nothing (an
-    intersection-union test). ``gain_high`` and ``gain_error`` are those of the largest baseline, so
-    ``gain`` always lies between the two ends. For the control, the larger ``top1`` of its rules and
-    the smaller lower end count.
+    ``gain_low`` is the smallest of the lower ends, ``p`` the largest p and ``gain_without_form``
+    the smallest over all baselines, so choosing the largest baseline costs nothing (an
+    intersection-union test). ``gain_high`` and ``gain_error`` are those of the largest baseline,
+    so ``gain`` always lies between the two ends. For the control, the larger ``top1`` of its rules
+    and the smaller lower end count.
     """
     total = sizes[DOCUMENTS].sum()
     rivals = list(baselines.values())
