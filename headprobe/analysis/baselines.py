@@ -92,44 +92,12 @@ def uniform(inputs: BaselineInput) -> Baseline:
     A tie counts as the share of the tied candidates that are targets.
     """
     links, tokens = inputs.links, inputs.instances.tokens
-    most, tied = _longest_if_strict(inputs) if links.relation.strict else _longest(inputs)
+    most, tied = inputs.candidates.longest()
     hits = np.zeros(len(links))
     for index, words in links.pairs():
         longest_targets = np.bincount(index - index[0], weights=tokens[words] == most[index])
         hits[index[0] : index[0] + len(longest_targets)] += longest_targets
     return Baseline(hits / tied)
-
-
-def _longest(inputs: BaselineInput) -> tuple[Ints, Ints]:
-    """[I] each: tokens of the longest candidate, and how many candidates have as many.
-
-    Both are running values over the words of each scope: the maximum of tokens so far, and a count
-    that starts again wherever the maximum rises. Adding a base that grows with each scope lets one
-    ``maximum.accumulate`` serve all scopes.
-    """
-    instances = inputs.instances
-    every = Candidates(instances, np.arange(len(instances.form)), inputs.candidates.scope, False)
-    tokens = np.where(instances.usable, instances.tokens, 0).astype(np.int64)
-    base = every.scope_first * (tokens.max() + 1)
-    most = np.maximum.accumulate(base + tokens)
-    counted = np.cumsum(base + tokens == most)
-    rises = np.diff(most, prepend=-1) > 0
-    before = np.maximum.accumulate(np.where(rises, counted - 1, 0))
-    last = inputs.candidates.query - 1
-    return (most - base)[last], (counted - before)[last]
-
-
-def _longest_if_strict(inputs: BaselineInput) -> tuple[Ints, Ints]:
-    """``_longest`` where words of the query's form are excluded: try each length, longest first."""
-    tokens = inputs.instances.tokens
-    tied, most = np.zeros((2, len(inputs.links)), dtype=np.int64)
-    for length in np.unique(tokens)[::-1]:
-        count = inputs.candidates.count(tokens == length)
-        decided = (tied == 0) & (count > 0)
-        tied[decided], most[decided] = count[decided], length
-        if tied.all():
-            break
-    return most, tied
 
 
 def nearest_mention(inputs: BaselineInput) -> Baseline | None:

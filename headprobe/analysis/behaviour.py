@@ -73,13 +73,16 @@ def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float)
     profile = mean_profile(tallies, "profile")
     hits = {rule: np.zeros(layers * heads) for rule in DISTANCE_RULES}
     by_length = np.zeros(layers * heads)
+    most, tied = Candidates(instances, query, "passage", strict=False).longest()
     for first in range(0, len(query), ROWS):
         some = slice(first, first + ROWS)
         rows, strongest = Candidates(instances, query[some], "passage", strict=False), place[some]
         distance = instances.place[rows.query][:, None] - strongest
         for rule, chosen in distance_choices(rows, profile).items():
             hits[rule] += ((chosen == distance) & (strongest >= 0)).sum(0)
-        by_length += _hits_by_length(instances, rows, strongest).sum(0)
+        length = instances.tokens[rows.scope_first[:, None] + np.maximum(strongest, 0)]
+        is_longest = (length == most[some, None]) & (strongest >= 0)
+        by_length += (is_longest / tied[some, None]).sum(0)
     counted = (place >= 0).sum(0)
     best = np.max(list(hits.values()), axis=0)
     return Positional(
@@ -87,18 +90,6 @@ def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float)
         divide(best, counted).reshape(layers, heads),
         divide(by_length, counted).reshape(layers, heads),
     )
-
-
-def _hits_by_length(instances: Instances, rows: Candidates, strongest: Ints) -> Floats:
-    """[Q, N]: hits of evenly spread attention on the words at places ``strongest`` (-1: none)."""
-    tokens = np.where(instances.usable, instances.tokens, 0)
-    most, ties = np.zeros(len(strongest)), np.ones(len(strongest))
-    for row, (low, query) in enumerate(zip(rows.scope_first, rows.query, strict=True)):
-        if query > low:
-            most[row] = tokens[low:query].max()
-            ties[row] = (tokens[low:query] == most[row]).sum()
-    length = tokens[rows.scope_first[:, None] + np.maximum(strongest, 0)]
-    return np.asarray(((length == most[:, None]) & (strongest >= 0)) / ties[:, None])
 
 
 @dataclass(frozen=True)

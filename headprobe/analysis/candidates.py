@@ -125,6 +125,43 @@ class Candidates:
             table[:, -1] = self.count() - table[:, :-1].sum(1)
         return table
 
+    def longest(self) -> tuple[Ints, Ints]:
+        """Return the tokens of each query's longest candidate, and how many are as long, [Q] each.
+
+        Evenly spread attention prefers these. They have no meaning for a query without candidates.
+        """
+        return self._longest_by_trial() if self.strict else self._longest_by_scan()
+
+    def _longest_by_scan(self) -> tuple[Ints, Ints]:
+        """``longest`` where all usable words of the scope are candidates.
+
+        Both are running values over the words of each scope: the maximum of tokens so far, and a
+        count that starts again wherever the maximum rises. Adding a base that grows with each scope
+        lets one ``maximum.accumulate`` serve all scopes.
+        """
+        words = np.arange(len(self.instances.form))
+        every = Candidates(self.instances, words, self.scope, strict=False)
+        tokens = np.where(self.instances.usable, self.instances.tokens, 0).astype(np.int64)
+        base = every.scope_first * (tokens.max(initial=0) + 1)
+        most = np.maximum.accumulate(base + tokens)
+        counted = np.cumsum(base + tokens == most)
+        rises = np.diff(most, prepend=-1) > 0
+        before = np.maximum.accumulate(np.where(rises, counted - 1, 0))
+        last = self.query - 1
+        return (most - base)[last], (counted - before)[last]
+
+    def _longest_by_trial(self) -> tuple[Ints, Ints]:
+        """``longest`` without words of the query's form: try each length, longest first."""
+        tokens = self.instances.tokens
+        tied, most = np.zeros((2, len(self.query)), dtype=np.int64)
+        for length in np.unique(tokens)[::-1]:
+            count = self.count(tokens == length)
+            decided = (tied == 0) & (count > 0)
+            tied[decided], most[decided] = count[decided], length
+            if tied.all():
+                break
+        return most, tied
+
     def nearest(self, among: Bools, ended: Ints | None = None) -> Ints:
         """Return the nearest candidate ``among`` [W] of each query [Q]; -1 if there is none.
 
