@@ -52,7 +52,7 @@ class Evidence:
     share: Floats
     """Mean stripped attention to the targets."""
     share_norm: Floats
-    """Mean norm-weighted stripped attention to the targets."""
+    """Mean stripped attention to the targets, norm-weighted (Kobayashi et al. 2020)."""
     habit_share: Floats
     """Share of the targets in the head's norm-weighted distance profile, over all usable earlier
     words of the passage; compare with ``share_norm``."""

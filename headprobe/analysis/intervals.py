@@ -104,9 +104,11 @@ def interval(
 ) -> Interval:
     """Return the interval of mean differences from their sums by document and by form fold [F, N].
 
-    The variances of the two groupings are added. The degrees of freedom are the smaller effective
-    number of folds, minus 1. If there are fewer than ``min_form_folds`` effective form folds, the
-    form part is left out and ``without_form`` is computed instead.
+    The variances of the two groupings are added. (Two-way clustering by Cameron, Gelbach and Miller
+    2011 also subtracts the variance over pairs of folds; without that term the interval is wider.)
+    The degrees of freedom are the smaller effective number of folds, minus 1. If there are fewer
+    than ``min_form_folds`` effective form folds, the form part is left out and ``without_form`` is
+    computed instead.
 
     No standard error is below one instance's weight, 1/n: folds that agree to the last instance
     prove no certainty. With fewer than two effective document folds the ends are NaN.

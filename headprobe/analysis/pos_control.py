@@ -17,7 +17,8 @@ means on coreference, and one in fifty their preferences.
 
 The softmax model gives each earlier word in a row the share ``w(y) / sum over the row of w``, where
 y is the category of the pair. The weights w are fitted so that every category receives the
-attention that it received from the head, by the iteration for Plackett-Luce models (Hunter 2004):
+attention that it received from the head, by the iteration for Plackett-Luce models (Hunter 2004,
+Annals of Statistics 32(1)):
 ``w(y) <- got(y) / sum over rows of count(y) / sum(count * w)``.
 
 ``expected_attention`` uses the same model to predict attention by pair of dependency labels, for
