@@ -1,11 +1,14 @@
-"""The one error a user can mend."""
+"""The exception for errors that the user can correct."""
 
 
 class HeadprobeError(Exception):
-    """A fault the user can mend; the command line prints it as one line and exits with 2.
+    """An error that the user can correct.
 
-    ``where`` names the place (a file, a file:line, an option, a head), ``what`` is wrong there,
-    ``remedy`` says what to do about it. None of the three ends in a full stop.
+    The command line prints it as one line, ``where: what. remedy.``, and exits with status 2. None
+    of the three parts ends in a full stop.
+
+    ``where`` is the place of the error: a file, a file:line, an option or a head. ``what`` is wrong
+    there. ``remedy`` is what the user can do about it.
     """
 
     def __init__(self, where: str, what: str, remedy: str) -> None:

@@ -1,8 +1,6 @@
-"""Text of others, made safe to look at.
+"""Text for people: safe display of untrusted text, and the wording of relations and numbers.
 
-Relations and numbers as people read them, in reasons, tables and pages alike.
-
-Numbers as people read them.
+Reasons, tables and pages all format through this module, so that a value reads the same everywhere.
 """
 
 import unicodedata
@@ -11,19 +9,28 @@ from types import MappingProxyType
 
 from headprobe.vocabulary import Relation
 
+MISSING = "–"
+"""Printed for a value that does not exist."""
+
+TOO_LITTLE = "too little data"
+"""Printed instead of an interval that no gain can have, one that leaves [-1, 1]."""
+
 _JOINERS = "\u200c\u200d"
+"""The zero-width non-joiner and joiner."""
 
-_NAMED = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Unicode categories that ``safe_text`` escapes."""
 
 
 def safe_text(text: str) -> str:
-    """``text`` on one line, every character visible.
+    """Return ``text`` on one line with every character visible.
 
     Control characters, bidi overrides, invisible format characters, lone surrogates and line
-    separators come out as escapes (``\\x1b``, ``\\u202e``); zero-width joiners stay where a script
-    that needs them (Persian, Hindi, emoji) puts them. Markup is text: consoles here never parse it.
+    separators become escapes (``\\x1b``, ``\\u202e``). Zero-width joiners stay after characters of
+    scripts that need them (Persian, Hindi, emoji). Markup needs no escapes, because the consoles of
+    this package do not parse it.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -31,7 +38,7 @@ def safe_text(text: str) -> str:
     before = ""
     for character in text:
         joins = character in _JOINERS and before > "\u02ff" and before not in _JOINERS
-        hidden = unicodedata.category(character) in _HIDDEN and not joins
+        hidden = unicodedata.category(character) in _HIDDEN_CATEGORIES and not joins
         pieces.append(_escape(character) if hidden else character)
         before = character
     return "".join(pieces)
@@ -39,30 +46,27 @@ def safe_text(text: str) -> str:
 
 def _escape(character: str) -> str:
     code = ord(character)
-    if character in _NAMED:
-        return _NAMED[character]
+    if character in _NAMED_ESCAPES:
+        return _NAMED_ESCAPES[character]
     if code < 0x100:
         return f"\\x{code:02x}"
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def clip(text: str, width: int) -> str:
-    """``safe_text(text)``, cut to ``width`` characters with an ellipsis for its end."""
+    """Return ``safe_text(text)``, its end cut off with an ellipsis beyond ``width`` characters."""
     shown = safe_text(text)
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
 def clip_start(text: str, width: int) -> str:
-    """``safe_text(text)``, cut to ``width`` characters with an ellipsis for its beginning
-    (paths)."""
+    """Return ``safe_text(text)``, its start cut off with an ellipsis beyond ``width`` characters.
+
+    Paths are shown this way.
+    """
     shown = safe_text(text)
     return shown if len(shown) <= width else "…" + shown[len(shown) - width + 1 :]
 
-
-MISSING = "–"
-
-TOO_LITTLE = "too little data"
-"""Printed instead of a number that no gain can have, such as an interval beyond [-1, 1]."""
 
 _EDGE_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
@@ -103,23 +107,25 @@ _EDGE_ENDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "xcomp": ("verb", "open complement"),
     }
 )
-"""What typically stands at the head and at the dependent of each UD relation."""
+"""UD relation -> what its head and its dependent typically are."""
 
 _ANAPHORS: Mapping[str, str] = MappingProxyType(
     {"pronoun": "pronoun", "nominal": "noun", "proper": "name", "anaphor": "anaphor"}
 )
-"""The coreference relations and the kind of word that looks back."""
+"""Coreference relation -> the kind of word that refers back."""
 
 _BASELINES: Mapping[str, str] = MappingProxyType(
     {"habit_length": "habit and length", "start": "text start"}
 )
-"""Baselines whose names are not words with underscores for spaces."""
+"""Baseline -> its wording, where that is not the name with spaces for underscores."""
 
 
 def relation_words(family: str, relation: str, looks_to: str) -> str:
-    """What a head looks for, from the later word to the earlier one, and the relation's name:
-    ``noun → its preposition (case)``, ``pronoun → its antecedent (pronoun-strict)``, ``stop mark``.
-    Relations that are not known here: ``negation → target``."""
+    """Describe what a head looks for, from the later word to the earlier one.
+
+    Examples: ``noun → its preposition (case)``, ``pronoun → its antecedent (pronoun-strict)``,
+    ``stop mark``; for a relation of a probe file, ``negation → target``.
+    """
     if family == "coreference":
         anaphor = _ANAPHORS.get(relation.removesuffix("-strict"))
         return f"{anaphor} → its antecedent ({relation})" if anaphor else relation
@@ -133,33 +139,32 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
 
 
 def relation_name(relation: Relation) -> str:
-    """The relation's name, with the suffix ``-strict`` where it is strict (METHOD section 2)."""
+    """Return the relation's name, with the suffix ``-strict`` if strict (METHOD section 2)."""
     strict = relation.strict and not relation.name.endswith("-strict")
     return f"{relation.name}-strict" if strict else relation.name
 
 
 def baseline_name(name: str, offset: int | None = None) -> str:
-    """A baseline as people read it: ``nearest mention``, and for the best fixed distance which one:
-    ``2 words back``."""
+    """Format a baseline: ``nearest mention``; for the best fixed distance, ``2 words back``."""
     if name == "offset" and offset:
         return "1 word back" if offset == 1 else f"{offset} words back"
     return _BASELINES.get(name, name.replace("_", " "))
 
 
 def fraction(value: float | None) -> str:
-    """A share or a probability: ``.80``, ``1.00``."""
+    """Format a share or a probability: ``.80``, ``1.00``."""
     return MISSING if value is None else _without_zero(f"{value:.2f}")
 
 
 def small(value: float | None) -> str:
-    """A share that may be tiny, to three decimals, without zeros at its end: ``.05``, ``.004``."""
+    """Format a share that may be tiny: ``.05``, ``.004``, ``<.001``."""
     if value is None:
         return MISSING
     return "<.001" if 0 < value < 0.001 else _without_zero(f"{value:.3f}".removesuffix("0"))
 
 
 def signed(value: float | None) -> str:
-    """A gain: ``+.40``, ``-.03``."""
+    """Format a gain: ``+.40``, ``-.03``."""
     if value is None:
         return MISSING
     text = fraction(abs(value))
@@ -167,15 +172,18 @@ def signed(value: float | None) -> str:
 
 
 def span(low: float | None, high: float | None) -> str:
-    """An interval of a gain: ``+.35 +.45``. Gains lie between -1 and 1: an interval that goes
-    beyond comes of too few folds, and says so instead of numbers."""
+    """Format an interval of a gain: ``+.35 +.45``.
+
+    Gains lie between -1 and 1. An interval that leaves this range was computed from too few folds,
+    and is shown as ``too little data``.
+    """
     if low is None or high is None:
         return MISSING
     return TOO_LITTLE if low < -1 or high > 1 else f"{signed(low)} {signed(high)}"
 
 
 def p_value(value: float | None) -> str:
-    """A p or q: ``.03``, ``<.001``."""
+    """Format a p or q value: ``.03``, ``<.001``."""
     if value is None:
         return MISSING
     return "<.001" if value < 0.001 else _without_zero(f"{value:.3f}")
@@ -186,26 +194,23 @@ def _without_zero(text: str) -> str:
 
 
 def decimal(value: float | None, digits: int = 2) -> str:
-    """A number that is no share: ``1.24``, ``.68``."""
-    if value is None:
-        return MISSING
-    text = f"{value:.{digits}f}"
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+    """Format a number that is not a share: ``1.24``, ``.68``."""
+    return MISSING if value is None else _without_zero(f"{value:.{digits}f}")
 
 
-def count(value: int, one: str, many: str | None = None) -> str:
-    """``1 head``, ``1,024 heads``."""
-    return f"{value:,} {one if value == 1 else many or one + 's'}"
+def count(value: int, singular: str, plural: str | None = None) -> str:
+    """Format a number of things: ``1 head``, ``1,024 heads``."""
+    return f"{value:,} {singular if value == 1 else plural or singular + 's'}"
 
 
 def groups(n_kv_heads: Sequence[int]) -> str:
-    """``4 KV groups``; ``[2, 4] KV groups`` where layers differ."""
-    found = sorted(set(n_kv_heads))
-    return count(found[0], "KV group") if len(found) == 1 else f"{found} KV groups"
+    """Format numbers of KV groups: ``4 KV groups``; ``[2, 4] KV groups`` if layers differ."""
+    numbers = sorted(set(n_kv_heads))
+    return count(numbers[0], "KV group") if len(numbers) == 1 else f"{numbers} KV groups"
 
 
 def duration(seconds: float) -> str:
-    """``0.4 s``, ``38 s``, ``4 min 10 s``, ``2 h 05 min``."""
+    """Format a duration: ``0.4 s``, ``38 s``, ``4 min 10 s``, ``2 h 05 min``."""
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -217,7 +222,7 @@ def duration(seconds: float) -> str:
 
 
 def memory(mebibytes: float | None) -> str:
-    """``512 MiB``, ``14.2 GiB``."""
+    """Format an amount of memory: ``512 MiB``, ``14.2 GiB``."""
     if mebibytes is None:
         return MISSING
     return f"{mebibytes:,.0f} MiB" if mebibytes < 10_000 else f"{mebibytes / 1024:.1f} GiB"

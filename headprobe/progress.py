@@ -1,4 +1,4 @@
-"""How work in progress is told: the protocol that workflows speak, and its quiet voices."""
+"""Progress reports: the protocol that commands call, and its two implementations without rich."""
 
 import warnings
 from typing import Protocol, TextIO
@@ -7,23 +7,27 @@ from headprobe.format import count, safe_text
 
 
 class Progress(Protocol):
-    """Stages come one after another; each ends where the next begins, the last at ``finish``.
+    """Receives the progress of a command as a sequence of stages."""
 
-    ``total`` counts what ``advance`` will count, None where that is not known; ``unit`` names it
-    ("passages"). ``warn`` says something that the user should know although the work goes on.
-    """
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        """Start a stage and end the one before it.
 
-    def stage(self, name: str, total: int | None = None, unit: str = "") -> None: ...
+        ``total`` is the number of steps of the stage, None where it is unknown. ``unit`` names the
+        steps in the plural, for example ``passages``.
+        """
 
-    def advance(self, n: int = 1) -> None: ...
+    def advance(self, n: int = 1) -> None:
+        """Report ``n`` more steps of the current stage."""
 
-    def warn(self, text: str) -> None: ...
+    def warn(self, text: str) -> None:
+        """Show a warning; the work continues."""
 
-    def finish(self) -> None: ...
+    def finish(self) -> None:
+        """End the last stage."""
 
 
 class SilentProgress:
-    """For use from Python: stages pass unsaid, warnings are Python's own."""
+    """Shows no stages and issues warnings as ``UserWarning``: the default for calls from Python."""
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         pass
@@ -39,25 +43,25 @@ class SilentProgress:
 
 
 class PlainProgress:
-    """Without a terminal: one line per stage; with ``quiet`` the warnings alone."""
+    """Prints one line per stage where there is no terminal; with ``quiet``, only warnings."""
 
     def __init__(self, stream: TextIO, quiet: bool = False) -> None:
         self.stream, self.quiet = stream, quiet
 
     def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
         if not self.quiet:
-            one = unit.removesuffix("s")
-            amount = "" if total is None else f" ({count(total, one, unit).rstrip()})"
-            self._say(safe_text(name) + amount)
+            singular = unit.removesuffix("s")
+            amount = "" if total is None else f" ({count(total, singular, unit).rstrip()})"
+            self._print(safe_text(name) + amount)
 
     def advance(self, n: int = 1) -> None:
         pass
 
     def warn(self, text: str) -> None:
-        self._say(f"warning: {safe_text(text)}")
+        self._print(f"warning: {safe_text(text)}")
 
     def finish(self) -> None:
         pass
 
-    def _say(self, line: str) -> None:
+    def _print(self, line: str) -> None:
         print(line, file=self.stream, flush=True)

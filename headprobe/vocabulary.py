@@ -1,24 +1,20 @@
-"""Names of heads, and one letter for each axis of an array.
+"""The vocabulary that every folder shares: heads, relations, axes, and kinds of word pairs.
 
-B batch, T token, W word, I instance, F fold, L layer, H query head, R relation, D distance,
-C cell (a domain and an output fold), V value dimension of a head, K distinct token, X example row,
-N flattened head (layer * heads + head), G domain, Y category, M deprel pair and O quadrant (see
-``vocabulary``), A sampled row, E sequence of repeated random tokens.
+Axes. Docstrings name the axes of arrays by one letter each: B batch, T token, W word, I instance,
+F fold, L layer, H query head, R relation, D distance, C cell (a domain and an output fold), V value
+dimension of a head, K distinct token, X example row, N flattened head (layer * heads + head),
+G domain, Y category, M deprel pair, O quadrant, A sampled row, E sequence of repeated random
+tokens.
 
-What a head can be asked to look for.
+Kinds of word pairs. A *category* is a word distance, the part of speech of the query word and that
+of the earlier word (METHOD section 3). A *deprel pair* is the dependency labels of the two words.
+A *quadrant* says which half of the documents and which half of the earlier words' forms a pair
+belongs to (METHOD section 4). Their numbers mean the same in every run, so that sums over them can
+be added across runs.
 
-Kinds of word pairs, in numbers that mean the same in every run, so that sums over them add.
-
-A *category* is a word distance, the part of speech of the query word and that of the earlier word
-(METHOD section 3); a *deprel pair* the dependency labels of the two words, and a *quadrant* says
-into which half of the documents and of the earlier words' forms a pair falls (section 4).
-
-Repeated random tokens: what is asked of heads that copy (METHOD section 5).
-
-Each sequence is a run of different random tokens, said twice. In the rows of the repetition the
-*duplicate* is the same token's earlier copy, and the *induction* target the token after it.
-
-What was left out, and why.
+Repeated random tokens (METHOD section 5). Each sequence is a run of distinct random tokens,
+repeated once. For a row of the repetition, the *duplicate* is the earlier copy of the same token
+and the *induction* target is the token after that copy.
 """
 
 import re
@@ -35,26 +31,30 @@ from numpy.typing import NDArray
 from headprobe.errors import HeadprobeError
 
 FOLDS = 64
-"""Document folds, and form folds, of every statistic (METHOD section 4)."""
+"""Number of document folds, and of form folds, of every statistic (METHOD section 4)."""
 
 OUTPUT_FOLDS = 16
-"""Document folds of head outputs, each of four of the others: their sums are vectors, and 64 of
-them for each domain and each of 1,024 heads would fill a third of a gigabyte."""
+"""Number of document folds of head outputs; each joins four of the ``FOLDS``. The sums of outputs
+are vectors, and 64 of them for each domain and each of 1,024 heads would need a third of a
+gigabyte."""
 
 LONGEST = 511
-"""Word distances are exact up to here; longer ones count as this one (METHOD section 3)."""
+"""The largest word distance that is counted exactly; longer distances count as this one (METHOD
+section 3)."""
 
 _HEAD = re.compile(r"(?:L(\d+)H(\d+)|(\d+)[.-](\d+))", re.IGNORECASE)
 
 
 def head_name(layer: int, head: int) -> str:
-    """``L{layer}H{head}``, both 0-based."""
+    """Return ``L{layer}H{head}``; both are 0-based."""
     return f"L{layer}H{head}"
 
 
 def parse_head(name: str | Sequence[int]) -> tuple[int, int]:
-    """(layer, head) of ``"L12H5"``, ``"l12h5"``, ``"12.5"``, ``"12-5"`` or ``(12, 5)``;
-    HeadprobeError for anything else."""
+    """Parse ``"L12H5"``, ``"l12h5"``, ``"12.5"``, ``"12-5"`` or ``(12, 5)`` into (layer, head).
+
+    Raises HeadprobeError for anything else.
+    """
     if isinstance(name, str):
         match = _HEAD.fullmatch(name.strip())
         numbers = [int(number) for number in match.groups() if number is not None] if match else []
@@ -69,34 +69,38 @@ def parse_head(name: str | Sequence[int]) -> tuple[int, int]:
 
 
 Scope = Literal["sentence", "passage"]
+"""Where the candidates of a relation come from."""
 
 
 @dataclass(frozen=True, order=True, slots=True)
 class Relation:
-    """A query word, the earlier words that are its targets, and what they compete with.
-
-    ``scope`` says which earlier words are candidates: those of the query's sentence or those of the
-    whole passage. With ``strict`` the words that have the query's own lower-cased form are neither
-    targets nor candidates. With ``every`` each usable word of a passage is a query and the targets
-    are all earlier words of the class ``name`` (METHOD section 2, punctuation); otherwise each
-    instance is a link of its own.
-    """
+    """A relation from a query word to its target words, which all come earlier."""
 
     family: str
+    """``syntax``, ``coreference``, ``punctuation``, or ``user`` for a relation of a probe file."""
+
     name: str
+    """The relation within its family, for example ``nsubj`` or ``pronoun``."""
+
     looks_to: str
+    """What the targets are to the query word, for example ``head`` or ``antecedent``."""
+
     scope: Scope = "passage"
+    """Which earlier words are candidates: those of the query's sentence, or of the passage."""
+
     strict: bool = False
+    """Words with the query's own lower-cased form are neither targets nor candidates."""
+
     every: bool = False
+    """Every usable word of a passage is a query, and its targets are all earlier words of the class
+    ``name`` (METHOD section 2, punctuation). Otherwise each instance is an explicit link."""
 
-
-Ints = NDArray[np.int64]
 
 UPOS = (
     *("", "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART"),
     *("PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
 )
-"""Universal parts of speech; the first stands for none and for any other."""
+"""Universal parts of speech; the empty string stands for none and for any other."""
 
 DEPRELS = (
     *("", "acl", "advcl", "advmod", "amod", "appos", "aux", "case", "cc", "ccomp", "clf"),
@@ -104,18 +108,25 @@ DEPRELS = (
     *("fixed", "flat", "goeswith", "iobj", "list", "mark", "nmod", "nsubj", "nummod", "obj"),
     *("obl", "orphan", "parataxis", "punct", "reparandum", "root", "vocative", "xcomp"),
 )
-"""Universal dependency relations, subtypes folded; the first stands for none and for any other."""
+"""Universal dependency relations without subtypes; the empty string stands for none and for any
+other."""
 
-EXACT = 16
-"""Distances are exact up to here, then in bins that double."""
+EXACT_BINS = 16
+"""Word distances up to this one have a bin each; the bins of longer distances double in width."""
 
-DISTANCE_BINS = EXACT + int(np.ceil(np.log2((LONGEST + 1) / EXACT)))
+DISTANCE_BINS = EXACT_BINS + int(np.ceil(np.log2((LONGEST + 1) / EXACT_BINS)))
+"""Number of bins of word distances."""
 
 CATEGORIES = DISTANCE_BINS * len(UPOS) ** 2
+"""Number of categories."""
 
 DEPREL_PAIRS = len(DEPRELS) ** 2
+"""Number of deprel pairs."""
 
 QUADRANTS = 4
+"""Number of quadrants."""
+
+Ints = NDArray[np.int64]
 
 _NUMBER_OF_UPOS = MappingProxyType({name: number for number, name in enumerate(UPOS)})
 
@@ -123,59 +134,82 @@ _NUMBER_OF_DEPREL = MappingProxyType({name: number for number, name in enumerate
 
 
 def number_upos(names: Sequence[str]) -> NDArray[np.int16]:
-    """Indices into ``UPOS``."""
+    """Return the index of each name in ``UPOS``."""
     return np.array([_NUMBER_OF_UPOS.get(name, 0) for name in names], dtype=np.int16)
 
 
 def number_deprels(names: Sequence[str]) -> NDArray[np.int16]:
-    """Indices into ``DEPRELS``; subtypes are folded."""
+    """Return the index of each name in ``DEPRELS``, without its subtype."""
     folded = (name.partition(":")[0] for name in names)
     return np.array([_NUMBER_OF_DEPREL.get(name, 0) for name in folded], dtype=np.int16)
 
 
 def distance_bins(longest: int = LONGEST) -> Ints:
-    """[longest + 1]: the bin of each word distance, 1 and up; all beyond ``LONGEST`` share the last
-    (index 0 is no distance and says -1)."""
+    """Return the bin of each word distance, [longest + 1].
+
+    All distances beyond ``LONGEST`` share the last bin. Index 0 is not a distance and holds -1.
+    """
     distance = np.arange(longest + 1)
-    doubled = EXACT + np.floor(np.log2(np.maximum(distance - 1, 1) / EXACT)).astype(np.int64)
-    bins = np.where(distance <= EXACT, distance - 1, doubled)
+    doublings = np.floor(np.log2(np.maximum(distance - 1, 1) / EXACT_BINS)).astype(np.int64)
+    bins = np.where(distance <= EXACT_BINS, distance - 1, EXACT_BINS + doublings)
     return np.minimum(bins, DISTANCE_BINS - 1).astype(np.int64)
 
 
 def category(distance_bin: Ints, query_upos: Ints, earlier_upos: Ints) -> Ints:
-    """Category numbers, below ``CATEGORIES``, by broadcasting (also of tensors)."""
+    """Return category numbers, below ``CATEGORIES``; arrays and tensors broadcast."""
     return (distance_bin * len(UPOS) + query_upos) * len(UPOS) + earlier_upos
 
 
 def deprel_pair(query_deprel: Ints, earlier_deprel: Ints) -> Ints:
-    """Numbers of deprel pairs, below ``DEPREL_PAIRS``, by broadcasting (also of tensors)."""
+    """Return numbers of deprel pairs, below ``DEPREL_PAIRS``; arrays and tensors broadcast."""
     return query_deprel * len(DEPRELS) + earlier_deprel
 
 
 def quadrant(document_fold: Ints, earlier_form_fold: Ints) -> Ints:
-    """0 to 3: two times the parity of the document fold, and the parity of the fold of the earlier
-    word's form, by broadcasting. Pairs in quadrants 0 and 3 share neither documents nor forms, nor
-    do those in 1 and 2."""
+    """Return two times the parity of the document fold plus the parity of the form fold, 0 to 3.
+
+    The form fold is that of the earlier word's form. Pairs in quadrants 0 and 3 share neither
+    documents nor forms, and the same holds for quadrants 1 and 2. Arrays broadcast.
+    """
     return (document_fold % 2) * 2 + earlier_form_fold % 2
 
 
 LAGS = tuple(range(12, 36))
-"""Tokens of the run that each sequence says twice, so the distance from a row to its copy (one less
-to the token after it); all different, so that no distance by itself explains many hits."""
+"""Length in tokens of the random run that each sequence repeats. It is the distance from a row to
+the earlier copy; the token after the copy is one closer. All lengths differ, so that no single
+distance explains many hits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """One thing left out: a row of ``skipped.csv``; ``count`` such share source and reason."""
+    """Input that a scan leaves out: a row of ``skipped.csv``."""
 
     source: str
+    """Where the input stands, for example ``file:line``."""
+
     what: str
+    """Its kind: ``sentence``, ``mention``, ``word`` or ``instance``."""
+
     reason: str
+    """Why it is left out."""
+
     count: int = 1
+    """How many of this kind share the source and the reason."""
+
+
+POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
+"""Roles that need no relation."""
+
+UNNAMED, REDUNDANT, MIXED, NONE = "unnamed", "redundant", "mixed", "none"
+"""Values of the role column that name no relation."""
 
 
 def build_value(kind: Any, value: Any) -> Any:
-    """``value`` as JSON gave it, as the type ``kind``; TypeError or KeyError where it cannot be."""
+    """Build an instance of the type ``kind`` from ``value``, as parsed from JSON.
+
+    ``kind`` may be a dataclass (unknown keys are ignored), an optional type, a variadic tuple, a
+    mapping or a plain type. Raises TypeError where ``value`` has another type.
+    """
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
         _expect(isinstance(value, dict), kind, value)
@@ -189,7 +223,7 @@ def build_value(kind: Any, value: Any) -> Any:
     if origin is tuple:
         _expect(isinstance(value, list), kind, value)
         return tuple(build_value(arguments[0], item) for item in value)
-    if origin is not None:  # the mappings
+    if origin is not None:  # a mapping
         _expect(isinstance(value, dict), kind, value)
         return {key: build_value(arguments[1], item) for key, item in value.items()}
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -198,12 +232,7 @@ def build_value(kind: Any, value: Any) -> Any:
     return value
 
 
-def _expect(holds: bool, kind: Any, value: Any) -> None:
-    if not holds:
+def _expect(condition: bool, kind: Any, value: Any) -> None:
+    if not condition:
         name = getattr(kind, "__name__", str(kind))
         raise TypeError(f"{name} expected, {type(value).__name__} found")
-
-
-POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
-
-UNNAMED, REDUNDANT, MIXED, NONE = "unnamed", "redundant", "mixed", "none"

@@ -1,12 +1,16 @@
-"""What a head does whatever it is asked for (METHOD section 5, the roles beside the relations).
+"""What a head does whatever the relation: distance, copying, label structure, output, sinks.
 
-How much of where a head looks is a matter of distance (METHOD section 5, *positional*).
+These are the measures behind the roles that do not rest on a relation (``docs/method.md``,
+"Roles"):
 
-Heads that look to what was said before (METHOD section 5, *duplicate-token*, *induction*).
-
-How each head attends, and how loudly it speaks (METHOD section 5, *idle*).
-
-Keys that attract attention whatever the text: flagged, never removed (METHOD section 1).
+- ``positional_evidence``: how often distance alone predicts where a head attends most
+  (``positional``);
+- ``copying_evidence``: attention to earlier copies on repeated random tokens (``duplicate-token``,
+  ``induction``);
+- ``structure.label_agreement``: regular attention that no relation describes (``unnamed``);
+- ``head_statistics``: means over rows, and the size of a head's output (``redundant``);
+- ``flagged_sinks``: keys that attract attention whatever the text. They are reported, never
+  removed.
 """
 
 from dataclasses import dataclass
@@ -25,37 +29,42 @@ from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 
 ROWS = 512
-"""Sampled rows at a time."""
+"""Sampled rows in one block."""
 
 
 @dataclass(frozen=True)
 class Positional:
-    """Arrays [L, H]. ``rows``: sampled rows that attend to one usable earlier word of the passage
-    most, and have attention left for such words. ``explained``: the share of them where that is the
-    word that the head's own profile of distances chooses among all these, by the better of
-    ``analysis.distance_control``'s two rules over all rows. ``by_length``: the share that evenly
-    spread attention explains, under which the word of most tokens wins (ties split evenly). NaN
-    without such a row."""
+    """How well distance alone predicts where a head attends most. Arrays are [L, H].
+
+    NaN where a head has no row that counts.
+    """
 
     rows: Ints
+    """Sampled rows that attend to one usable earlier word of the passage most, and that give such
+    words enough attention."""
     explained: Floats
+    """Share of these rows in which the head's own distance profile chooses that word among all
+    usable earlier words, by the better of the two rules of ``analysis.distance_control``."""
     by_length: Floats
+    """Share that evenly spread attention predicts: the word of most tokens wins, ties are split
+    evenly."""
 
     @property
     def gain(self) -> Floats:
+        """``explained - by_length``."""
         return np.asarray(self.explained - self.by_length)
 
     @property
     def strength(self) -> Floats:
-        """How much of what length leaves distance explains."""
+        """``gain / (1 - by_length)``."""
         return divide(self.gain, 1 - self.by_length)
 
 
 def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float) -> Positional:
-    """Set where each sampled row looks most against what the head's habits would choose.
+    """Compare the strongest word of each sampled row with what the head's profile would choose.
 
-    Rows that leave less than ``min_kept`` of their attention to usable earlier words do not count:
-    there a head rests, and where the rest of it trickles says nothing of what it looks for.
+    Rows that give usable earlier words less than ``min_kept`` of their attention do not count: the
+    head rests on a sink there, and the small remainder does not show what it looks for.
     """
     _, layers, heads = tallies["sampled_winner"].shape
     place = tallies["sampled_winner"].reshape(-1, layers * heads).astype(np.int64) - 1
@@ -64,62 +73,60 @@ def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float)
     profile = mean_profile(tallies, "profile")
     hits = {rule: np.zeros(layers * heads) for rule in DISTANCE_RULES}
     by_length = np.zeros(layers * heads)
+    most, tied = Candidates(instances, query, "passage", strict=False).longest()
     for first in range(0, len(query), ROWS):
         some = slice(first, first + ROWS)
-        rows, looked = Candidates(instances, query[some], "passage", strict=False), place[some]
-        distance = instances.place[rows.query][:, None] - looked
+        rows, strongest = Candidates(instances, query[some], "passage", strict=False), place[some]
+        distance = instances.place[rows.query][:, None] - strongest
         for rule, chosen in distance_choices(rows, profile).items():
-            hits[rule] += ((chosen == distance) & (looked >= 0)).sum(0)
-        by_length += _even(instances, rows, looked).sum(0)
-    seen = (place >= 0).sum(0)
+            hits[rule] += ((chosen == distance) & (strongest >= 0)).sum(0)
+        length = instances.tokens[rows.scope_first[:, None] + np.maximum(strongest, 0)]
+        is_longest = (length == most[some, None]) & (strongest >= 0)
+        by_length += (is_longest / tied[some, None]).sum(0)
+    counted = (place >= 0).sum(0)
     best = np.max(list(hits.values()), axis=0)
     return Positional(
-        seen.reshape(layers, heads),
-        divide(best, seen).reshape(layers, heads),
-        divide(by_length, seen).reshape(layers, heads),
+        counted.reshape(layers, heads),
+        divide(best, counted).reshape(layers, heads),
+        divide(by_length, counted).reshape(layers, heads),
     )
-
-
-def _even(instances: Instances, rows: Candidates, looked: Ints) -> Floats:
-    """[Q, N]: what evenly spread attention scores on the words at places ``looked`` (-1: none)."""
-    tokens = np.where(instances.usable, instances.tokens, 0)
-    most, ties = np.zeros(len(looked)), np.ones(len(looked))
-    for row, (low, query) in enumerate(zip(rows.low, rows.query, strict=True)):
-        if query > low:
-            most[row] = tokens[low:query].max()
-            ties[row] = (tokens[low:query] == most[row]).sum()
-    found = tokens[rows.low[:, None] + np.maximum(looked, 0)]
-    return np.asarray(((found == most[:, None]) & (looked >= 0)) / ties[:, None])
 
 
 @dataclass(frozen=True)
 class Copying:
-    """On repeated random tokens (``vocabulary``), over all ``rows`` of the repetitions: ``top1``
-    [L, H] is the share where the earlier copy (or the token after it) gets most of all earlier
-    tokens, ``mass`` [L, H] its mean raw attention, ``baseline`` what the best fixed distance in
-    tokens scores. ``gain`` is their difference, ``gain_low`` the lowest of the lower ends against
-    every fixed distance, with the sequences as folds. NaN where no sequence could be run."""
+    """How well a head finds its target on repeated random tokens (``vocabulary``).
+
+    The target is the earlier copy of the row's token, or the token after that copy. NaN where no
+    sequence could be run.
+    """
 
     rows: int
+    """Rows in the repeated halves of all sequences."""
     baseline: float
+    """``top1`` of the best fixed distance in tokens."""
     top1: Floats
+    """[L, H]: share of rows in which the target gets the most attention of all earlier tokens."""
     mass: Floats
+    """[L, H]: mean raw attention to the target."""
     gain: Floats
+    """[L, H]: ``top1 - baseline``."""
     gain_low: Floats
+    """[L, H]: the smallest lower end of the gain's interval over every fixed distance, with the
+    sequences as folds."""
 
     @property
     def strength(self) -> Floats:
-        """How much of what the baseline leaves is won."""
+        """``gain / (1 - baseline)``."""
         return np.asarray(self.gain / (1 - self.baseline))
 
 
 def copying_evidence(
     tallies: Tallies, kind: Literal["duplicate", "induction"], confidence: float
 ) -> Copying:
-    """How well each head finds the earlier copy of a token, or the token after it.
+    """Return how well each head finds the earlier copy of a token, or the token after it.
 
-    Each sequence has a lag of its own, which fixes the distance of its targets: any one distance
-    hits every row of one sequence and none of another.
+    Each sequence has its own lag, which fixes the distance of its targets. A fixed distance
+    therefore hits every row of one sequence and no row of another.
     """
     sizes, hits = floats(tallies, "copy_rows"), floats(tallies, f"{kind}_hits")
     _, layers, heads = hits.shape
@@ -129,12 +136,12 @@ def copying_evidence(
     )
     if not total:
         return Copying(0, np.nan, top1, mass, top1, top1)
-    each = hits.reshape(len(sizes), -1)
+    by_sequence = hits.reshape(len(sizes), -1)
     lows = [
         interval(
-            each - fixed[:, None],
+            by_sequence - fixed[:, None],
             sizes,
-            each,
+            by_sequence,
             sizes,
             confidence=confidence,
             min_form_folds=np.inf,
@@ -148,13 +155,16 @@ def copying_evidence(
 
 @dataclass(frozen=True)
 class BehaviourEvidence:
-    """How far a head follows distance alone, how well it copies, and what it repeats that has no
-    name."""
+    """The evidence for the roles that do not rest on a relation."""
 
     positional: Positional
+    """For ``positional``."""
     duplicate: Copying
+    """For ``duplicate-token``."""
     induction: Copying
+    """For ``induction``."""
     agreement: Agreement
+    """For ``unnamed``."""
 
 
 def behaviour_evidence(
@@ -167,8 +177,11 @@ def behaviour_evidence(
     min_attention: float,
     recheck: tuple[float, float] = (-np.inf, -np.inf),
 ) -> BehaviourEvidence:
-    """All of it; ``preferences`` to the same tallies; ``min_kept`` is ``analysis.behaviour``'s,
-    ``min_attention`` and ``recheck`` are ``analysis.structure``'s."""
+    """Compute the evidence for the roles that do not rest on a relation.
+
+    ``preferences`` must be fitted to the same ``tallies``. ``min_kept`` is explained in
+    ``positional_evidence``, ``min_attention`` and ``recheck`` in ``structure.label_agreement``.
+    """
     return BehaviourEvidence(
         positional_evidence(instances, tallies, min_kept),
         copying_evidence(tallies, "duplicate", confidence),
@@ -184,14 +197,15 @@ def behaviour_evidence(
 
 
 def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -> HeadStatistics:
-    """Means over rows, and norms of outputs with their mean removed exactly.
+    """Return means over rows, and the norms of outputs with their mean removed exactly.
 
-    ``output_high`` in a domain is ``ratio * exp(t * error)`` with the error of the logarithm of the
-    ratio by a delete-one-cell jackknife over the whole run, scaled to the domain's effective number
-    of cells: most domains have too few documents for an interval of their own, and a head that is
-    loud in one domain only widens all its bounds. A head that writes nothing has bound 0; fewer
-    than two effective cells in the run give no other bound (NaN), for an output that never varies
-    there may vary elsewhere.
+    ``output_high`` in a domain is ``ratio * exp(t * error)``. ``error`` is the standard error of
+    log(ratio) by a delete-one-cell jackknife over the whole run, scaled to the domain's effective
+    number of cells, because most domains have too few documents for an interval of their own. A
+    head with a large output in one domain only thereby gets wider bounds in all domains.
+
+    A head that never writes anything has bound 0. With fewer than two effective cells in the run,
+    all other bounds are NaN: an output that does not vary there may vary elsewhere.
     """
     layers, heads, _ = tallies["profile"].shape
     rows, stripped = floats(tallies, "rows"), floats(tallies, "rows_stripped")
@@ -225,17 +239,24 @@ def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -
 
 
 class _Outputs(NamedTuple):
-    """Sums over the rows of each cell: [C], [C, L, H, V], [C, L, H], [C, L]."""
+    """Sums over the rows of each cell (domain and output fold)."""
 
     rows: Floats
+    """[C]: number of rows."""
     sums: Floats
+    """[C, L, H, V]: outputs, in coordinates whose plain norm is the norm after W_O."""
     squares: Floats
+    """[C, L, H]: squared norms of outputs."""
     residual: Floats
+    """[C, L]: squared norms of the residual stream that enters the layer."""
 
 
 def _norms(outputs: _Outputs, members: Floats) -> Floats:
-    """[G, L, H]: root mean square of the outputs of groups of cells (``members`` [G, C] is 1 or 0),
-    their mean removed: ``E||u - E u||^2 = E||u||^2 - ||E u||^2``."""
+    """[G, L, H]: root mean square of the outputs of groups of cells, their mean removed.
+
+    ``E||u - E u||^2 = E||u||^2 - ||E u||^2``. ``members`` [G, C] is 1 for the cells of a group and
+    0 for others.
+    """
     totals = np.tensordot(members, outputs.sums, 1)
     squares = np.tensordot(members, outputs.squares, 1)
     rows = (members @ outputs.rows)[:, None, None]
@@ -243,33 +264,37 @@ def _norms(outputs: _Outputs, members: Floats) -> Floats:
 
 
 def _spread(squares: Floats, total_squared: Floats, rows: Floats) -> Floats:
+    """``sqrt((squares - total_squared / rows) / rows)``; all NaN if a group has no rows."""
     if not np.all(rows > 0):
         return np.full_like(squares, np.nan)
     return np.asarray(np.sqrt(np.maximum(squares - total_squared / rows, 0) / rows))
 
 
 def _relative(norms: Floats) -> Floats:
-    """[..., L, H] against the layer's median head; 0 for silent heads even where that is silent."""
+    """``norms`` [..., L, H] relative to the layer's median head; 0 where a norm is 0."""
     median = np.median(norms, axis=-1, keepdims=True)
     against = np.divide(norms, median, out=np.full_like(norms, np.inf), where=median != 0)
     return np.where(norms == 0, 0.0, against)
 
 
 def _residual(outputs: _Outputs, members: Floats) -> Floats:
-    """[G, L, 1]: root mean square of the residual stream that enters each layer."""
+    """[G, L, 1]: root mean square norm of the residual stream that enters each layer."""
     mean = divide(members @ outputs.residual, (members @ outputs.rows)[:, None])
     return np.asarray(np.sqrt(mean)[..., None])
 
 
 def _upper_ends(outputs: _Outputs, members: Floats, by_domain: Floats, confidence: float) -> Floats:
-    """[Domain, L, H]: upper ends of the relative norms ``by_domain`` [Domain, L, H] of the domains
-    with such cells."""
+    """[Domain, L, H]: upper ends of the intervals of the relative norms in each domain.
+
+    ``members`` [Domain, C] marks the cells of each domain, ``by_domain`` [Domain, L, H] holds the
+    norms there.
+    """
     relative = _relative(by_domain)
     effective = effective_folds(outputs.rows)
     degrees = effective - 1
     if degrees < 1:
-        silent = outputs.squares.sum(0) == 0
-        return np.where(silent, np.zeros_like(relative), np.nan)
+        is_silent = outputs.squares.sum(0) == 0
+        return np.where(is_silent, np.zeros_like(relative), np.nan)
     error = _log_error(outputs)
     reach = stdtrit(degrees, (1 + confidence) / 2) * error
     folds = np.array([effective_folds(outputs.rows * of_domain) for of_domain in members])
@@ -278,19 +303,21 @@ def _upper_ends(outputs: _Outputs, members: Floats, by_domain: Floats, confidenc
 
 
 def _log_error(outputs: _Outputs) -> Floats:
-    """[L, H]: standard error of the logarithm of the relative norm, by leaving out each cell.
+    """[L, H]: standard error of the logarithm of the relative norm, leaving out one cell at a time.
 
-    ``SE^2 = g/(g-1) * sum_j (1 - w_j)^2 (theta_(j) - theta)^2``, the form that METHOD section 4
-    takes where theta is no mean: theta_(j) leaves cell j out.
+    ``SE^2 = g/(g-1) * sum_j (1 - w_j)^2 (theta_(j) - theta)^2`` with theta_(j) the estimate without
+    cell j, w_j the share of cell j and g the number of cells: ``intervals.fold_variance``, written
+    for an estimate that is not a mean.
     """
     filled = np.flatnonzero(outputs.rows > 0)
     rows, total = outputs.rows[filled], outputs.rows.sum()
     sums, squares = outputs.sums.sum(0), outputs.squares.sum(0)
+    # Without cell j, the squared total is ||sum||^2 - 2 sum . sum_j + ||sum_j||^2.
     crossed = np.einsum("clhv,lhv->clh", outputs.sums, sums)[filled]
     own = np.einsum("clhv,clhv->clh", outputs.sums, outputs.sums)[filled]
     rest = np.square(sums).sum(-1) - 2 * crossed + own
-    left = (total - rows)[:, None, None]
-    without = _relative(_spread(squares - outputs.squares[filled], rest, left))
+    remaining = (total - rows)[:, None, None]
+    without = _relative(_spread(squares - outputs.squares[filled], rest, remaining))
     overall = _relative(_spread(squares, np.square(sums).sum(-1), total))
     shares = (rows / total)[:, None, None]
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -300,20 +327,26 @@ def _log_error(outputs: _Outputs) -> Floats:
 
 @dataclass(frozen=True, slots=True)
 class FlaggedSink:
-    """A token id, or a position counted from the first token of the text, that draws more than its
-    share: its mean column weight over all heads of ``layer``, the layer where that is largest, over
-    ``rows`` pairs of such a key and a later query row."""
+    """A token or a position that attracts attention whatever the text."""
 
     kind: Literal["token", "position"]
+    """Whether ``index`` is a token id or a position."""
     index: int
+    """The token id, or the position counted from the first token of the text."""
     layer: int
+    """The layer in which the mean column weight is largest."""
     weight: float
+    """Mean attention to the key over all heads of that layer and all later query rows."""
     rows: int
+    """Pairs of such a key and a later query row."""
 
 
 def flagged_sinks(tallies: Tallies, weight: float, min_passages: int) -> tuple[FlaggedSink, ...]:
-    """Keys whose mean column weight is above ``weight``, the strongest first; one counts only where
-    it stands in ``min_passages`` passages, for its pull might be those passages' own."""
+    """Return the keys whose mean column weight exceeds ``weight`` in a layer, strongest first.
+
+    A key counts only if it occurs in at least ``min_passages`` passages; otherwise its weight may
+    be due to those passages.
+    """
     flagged = []
     kinds: tuple[Literal["token", "position"], ...] = ("token", "position")
     for kind in kinds:
@@ -330,5 +363,6 @@ def flagged_sinks(tallies: Tallies, weight: float, min_passages: int) -> tuple[F
 def _strongest(
     kind: Literal["token", "position"], key: int, means: Floats, rows: Floats
 ) -> FlaggedSink:
+    """The sink ``key`` in the layer where its mean column weight is largest."""
     layer = int(means[:, key].argmax())
     return FlaggedSink(kind, key, layer, float(means[layer, key]), int(rows[key]))

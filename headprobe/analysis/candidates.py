@@ -1,11 +1,14 @@
-"""Which words compete for a query, and where its targets stand, by word distance.
+"""Which words compete with the targets of a query, and sums over instances by fold and domain.
 
-Sums over a relation's instances by document fold, by form fold and by domain, all at once.
+``Candidates`` is the only place that decides which words are candidates (``docs/method.md``,
+"Relations"). Baselines, controls and examples all ask it.
 
-The three groupings lie one after another on one axis S, which ``DOCUMENTS``, ``FORMS`` and
-``DOMAINS`` cut apart; ``HALVES`` are the even and the odd document folds.
+``GroupedInstances`` sums values over the instances of a relation in three groupings at once: by
+document fold, by form fold and by domain. The groupings lie one after another on one axis S, which
+``DOCUMENTS``, ``FORMS`` and ``DOMAINS`` slice.
 
-Query rows by the thousand: relations with one candidates' rule share the work on them.
+``shared_rows`` goes through the query words of all relations in blocks of bounded size. Relations
+with the same candidates (scope and strictness) share the work on a query word.
 """
 
 from collections import defaultdict
@@ -21,60 +24,100 @@ from headprobe.analysis.evidence import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.vocabulary import FOLDS, LONGEST, Scope
 
+DOCUMENTS = slice(0, FOLDS)
+"""Document folds on the axis S."""
+
+FORMS = slice(FOLDS, 2 * FOLDS)
+"""Form folds on the axis S."""
+
+DOMAINS = slice(2 * FOLDS, None)
+"""Domains on the axis S."""
+
+HALVES = (slice(0, FOLDS, 2), slice(1, FOLDS, 2))
+"""The two halves of the documents on the axis S: even and odd document folds."""
+
+MAX_ENTRIES = 1_000_000
+"""Entries of the largest temporary array (query rows by distances, or query rows by heads)."""
+
 
 @dataclass(frozen=True)
 class Candidates:
-    """The words that compete for each of some query words: the usable earlier words of its sentence
-    or passage and, with ``strict``, none that has the query's lower-cased form (METHOD section 2).
-    ``query`` [Q] holds word numbers."""
+    """The candidates of each query word: the usable earlier words of its sentence or passage.
+
+    With ``strict``, words that have the query's lower-cased form are not candidates.
+    """
 
     instances: Instances
+    """The words of the run."""
     query: Ints
+    """[Q]: word numbers of the queries."""
     scope: Scope
+    """Whether candidates come from the query's sentence or from its passage."""
     strict: bool
+    """Whether words of the query's own lower-cased form are excluded."""
 
     @cached_property
-    def low(self) -> Ints:
-        """[Q]: the first word of the scope."""
+    def scope_first(self) -> Ints:
+        """[Q]: word number of the first word in the query's sentence or passage."""
         if self.scope == "sentence":
             return np.asarray(self.instances.sentence_first[self.query], dtype=np.int64)
         firsts = self.instances.passage_first[self.instances.passage[self.query]]
         return np.asarray(firsts, dtype=np.int64)
 
     @cached_property
-    def extent(self) -> Ints:
-        """[Q]: how many words, candidates or not, stand before the query in its scope."""
-        return self.query - self.low
+    def words_before(self) -> Ints:
+        """[Q]: number of words before the query in its scope, whether candidates or not."""
+        return self.query - self.scope_first
 
     def contain(self, words: Ints) -> Bools:
-        """[Q, ...]: whether each of some word numbers, none negative, is a candidate of its row."""
+        """Return which ``words`` [Q, ...] are candidates of the query in their row.
+
+        Word numbers must not be negative.
+        """
         row = (slice(None), *[None] * (words.ndim - 1))
-        allowed = self.instances.usable[words] & (words >= self.low[row])
+        allowed = self.instances.usable[words] & (words >= self.scope_first[row])
         if self.strict:
             form = self.instances.folded_form
             allowed &= form[words] != form[self.query][row]
         return np.asarray(allowed & (words < self.query[row]))
 
+    def pairs(self) -> tuple[Ints, Ints]:
+        """Return every pair of a query and one of its candidates, sorted by query, then word.
+
+        The first array [K] indexes ``query``, the second [K] holds the candidate's word number.
+        The temporary arrays have ``words_before.sum()`` entries.
+        """
+        index = np.repeat(np.arange(len(self.query)), self.words_before)
+        word = np.repeat(self.scope_first, self.words_before) + position_in_run(self.words_before)
+        allowed = Candidates(self.instances, self.query[index], self.scope, self.strict).contain(
+            word
+        )
+        return index[allowed], word[allowed]
+
     def count(self, among: Bools | None = None) -> Ints:
-        """[Q]: how many candidates there are, or how many ``among`` [W] some words."""
+        """Return the number of candidates of each query [Q]; only words ``among`` [W] if given."""
         if among is None:
             counted = self.instances.usable_before
         else:
             counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
-        total = counted[self.query] - counted[self.low]
-        return np.asarray(total - self._same_form(among) if self.strict else total)
+        total = counted[self.query] - counted[self.scope_first]
+        return np.asarray(total - self._count_same_form(among) if self.strict else total)
 
-    def _same_form(self, among: Bools | None) -> Ints:
-        """[Q]: how many words of the scope are usable, ``among`` these, and of the query's form."""
+    def _count_same_form(self, among: Bools | None) -> Ints:
+        """[Q]: number of usable words in the scope, before the query, with the query's form."""
         form, by_form = self.instances.folded_form, self.instances.usable_by_form
         keys = by_form if among is None else by_form[among[by_form % len(form)]]
         base = form[self.query] * len(form)
-        return np.searchsorted(keys, base + self.query) - np.searchsorted(keys, base + self.low)
+        after = np.searchsorted(keys, base + self.query)
+        return after - np.searchsorted(keys, base + self.scope_first)
 
     def by_distance(self) -> Floats:
-        """[Q, D']: the number of candidates at each word distance (index distance - 1), the last of
-        ``LONGEST`` columns counting all from there on; as many columns as the longest row needs."""
-        width = int(min(self.extent.max(initial=1), LONGEST))
+        """Return the number of candidates at each word distance, [Q, D'] (index distance - 1).
+
+        There are as many columns as the longest row needs, at most ``LONGEST``; the last of
+        ``LONGEST`` columns counts all candidates at that distance or farther.
+        """
+        width = int(min(self.words_before.max(initial=1), LONGEST))
         words = self.query[:, None] - np.arange(1, width + 1)
         counts = self.contain(np.maximum(words, 0)) & (words >= 0)
         table = counts.astype(np.float64)
@@ -82,16 +125,57 @@ class Candidates:
             table[:, -1] = self.count() - table[:, :-1].sum(1)
         return table
 
+    def longest(self) -> tuple[Ints, Ints]:
+        """Return the tokens of each query's longest candidate, and how many are as long, [Q] each.
+
+        Evenly spread attention prefers these. They have no meaning for a query without candidates.
+        """
+        return self._longest_by_trial() if self.strict else self._longest_by_scan()
+
+    def _longest_by_scan(self) -> tuple[Ints, Ints]:
+        """``longest`` where all usable words of the scope are candidates.
+
+        Both are running values over the words of each scope: the maximum of tokens so far, and a
+        count that starts again wherever the maximum rises. Adding a base that grows with each scope
+        lets one ``maximum.accumulate`` serve all scopes.
+        """
+        words = np.arange(len(self.instances.form))
+        every = Candidates(self.instances, words, self.scope, strict=False)
+        tokens = np.where(self.instances.usable, self.instances.tokens, 0).astype(np.int64)
+        base = every.scope_first * (tokens.max(initial=0) + 1)
+        most = np.maximum.accumulate(base + tokens)
+        counted = np.cumsum(base + tokens == most)
+        rises = np.diff(most, prepend=-1) > 0
+        before = np.maximum.accumulate(np.where(rises, counted - 1, 0))
+        last = self.query - 1
+        return (most - base)[last], (counted - before)[last]
+
+    def _longest_by_trial(self) -> tuple[Ints, Ints]:
+        """``longest`` without words of the query's form: try each length, longest first."""
+        tokens = self.instances.tokens
+        tied, most = np.zeros((2, len(self.query)), dtype=np.int64)
+        for length in np.unique(tokens)[::-1]:
+            count = self.count(tokens == length)
+            decided = (tied == 0) & (count > 0)
+            tied[decided], most[decided] = count[decided], length
+            if tied.all():
+                break
+        return most, tied
+
     def nearest(self, among: Bools, ended: Ints | None = None) -> Ints:
-        """[Q]: the nearest candidate ``among`` [W] some words, -1 where there is none; with
-        ``ended`` [W] only one whose number there is smaller than the query's."""
+        """Return the nearest candidate ``among`` [W] of each query [Q]; -1 if there is none.
+
+        With ``ended`` [W], a word counts only if its value there is smaller than the query's word
+        number.
+        """
+        # Each round moves every undecided query one member of `among` farther to the left.
         members = np.flatnonzero(among & self.instances.usable)
         place = np.searchsorted(members, self.query) - 1
         nearest_words = np.full(len(self.query), -1, dtype=np.int64)
         pending = np.flatnonzero(place >= 0)
         while len(pending):
             word = members[place[pending]]
-            within = word >= self.low[pending]
+            within = word >= self.scope_first[pending]
             pending, word = pending[within], word[within]
             rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
             suits = rows.contain(word)
@@ -103,97 +187,99 @@ class Candidates:
         return nearest_words
 
     def nearest_beyond(self) -> Ints:
-        """[Q]: the distance of the nearest candidate at least ``LONGEST`` words away; 0: none."""
+        """Return the distance [Q] of the nearest candidate from ``LONGEST`` words on; 0 if none."""
         distance = np.zeros_like(self.query)
-        pending = np.flatnonzero(self.extent >= LONGEST)
+        pending = np.flatnonzero(self.words_before >= LONGEST)
         step = LONGEST
         while len(pending):
             rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
             is_candidate = rows.contain(rows.query - step)
             distance[pending[is_candidate]] = step
             step += 1
-            pending = pending[~is_candidate & (rows.extent >= step)]
+            pending = pending[~is_candidate & (rows.words_before >= step)]
         return distance
 
 
 def candidates_of(instances: Instances, links: RelationInstances) -> Candidates:
-    """The candidates of every instance of a relation, Q = I."""
+    """Return the candidates of every instance of a relation (Q = I)."""
     query = np.asarray(links.query, dtype=np.int64)
     return Candidates(instances, query, links.relation.scope, links.relation.strict)
 
 
+def position_in_run(counts: Ints) -> Ints:
+    """Return 0, 1, ..., count - 1 for each of ``counts``, one after another."""
+    total = np.cumsum(counts)
+    return np.arange(total[-1] if len(total) else 0) - np.repeat(total - counts, counts)
+
+
 def target_table(links: RelationInstances, chosen: Ints, width: int) -> Bools:
-    """[I', width]: whether the word at each distance (index distance - 1) is a target, for the
-    instances ``chosen`` [I'] of a relation; no target may be farther than ``width``."""
-    of, targets = links.targets_of(chosen)
+    """Return whether the word at each distance (index distance - 1) is a target, [I', width].
+
+    The rows are the instances ``chosen`` [I']. No target may be farther away than ``width``.
+    """
+    index, targets = links.targets_of(chosen)
     table = np.zeros((len(chosen), width), dtype=np.bool_)
-    table[of, links.query[chosen][of] - targets - 1] = True
+    table[index, links.query[chosen][index] - targets - 1] = True
     return table
-
-
-DOCUMENTS = slice(0, FOLDS)
-
-FORMS = slice(FOLDS, 2 * FOLDS)
-
-DOMAINS = slice(2 * FOLDS, None)
-
-HALVES = (slice(0, FOLDS, 2), slice(1, FOLDS, 2))
 
 
 @dataclass(frozen=True)
 class GroupedInstances:
-    """A relation's instances. ``groups`` [3, I] holds each one's places on S, an axis of ``length``
-    places: its document fold, the form fold of its nearest target, and its domain."""
+    """The instances of a relation and the groups that they belong to."""
 
     links: RelationInstances
+    """The instances."""
     groups: NDArray[np.unsignedinteger]
-    length: int
+    """[3, I]: indices on the axis S of each instance's document fold, of the form fold of its
+    nearest target, and of its domain."""
+    n_groups: int
+    """Length of the axis S."""
 
     def sums(self, values: Floats | None = None) -> Floats:
-        """[S] of ``values`` [I]; without them, how many instances there are."""
-        total = np.zeros(self.length)
+        """Return the sums [S] of ``values`` [I], or the number of instances if not given."""
+        total = np.zeros(self.n_groups)
         for places in self.groups:
-            total += np.bincount(places, weights=values, minlength=self.length)
+            total += np.bincount(places, weights=values, minlength=self.n_groups)
         return total
 
     def sums_of_some(self, chosen: Ints, hits: Bools) -> Floats:
-        """[S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""
-        members = np.zeros((self.length, len(chosen)), dtype=np.float32)
+        """Return the sums [S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""
+        members = np.zeros((self.n_groups, len(chosen)), dtype=np.float32)
         members[self.groups[:, chosen], np.arange(len(chosen))] = 1
         return np.asarray(members @ hits.astype(np.float32), dtype=np.float64)
 
 
-def length_of_groups(instances: Instances) -> int:
+def count_groups(instances: Instances) -> int:
+    """Return the length of the axis S: document folds, form folds and domains."""
     return 2 * FOLDS + len(instances.domains)
 
 
 def group(instances: Instances, relation: int) -> GroupedInstances:
-    """All instances of ``instances.relations[relation]``."""
+    """Return all instances of ``instances.relations[relation]`` with their groups."""
     links = instances.of(relation)
-    passage, length = instances.passage[links.query], length_of_groups(instances)
-    groups = np.empty((3, len(links)), np.min_scalar_type(length))
+    passage, n_groups = instances.passage[links.query], count_groups(instances)
+    groups = np.empty((3, len(links)), np.min_scalar_type(n_groups))
     groups[0] = instances.document_fold[passage]
     groups[1] = FOLDS + instances.form_fold[links.nearest]
     groups[2] = 2 * FOLDS + instances.domain[passage]
-    return GroupedInstances(links, groups, length)
-
-
-MAX_ENTRIES = 1_000_000
-"""Entries of the largest temporary array: rows by distances, or rows by heads."""
+    return GroupedInstances(links, groups, n_groups)
 
 
 class RelationRows(NamedTuple):
-    """The instances ``chosen`` [I'] of relation ``number`` and the rows [I'] they ask."""
+    """The instances of one relation whose queries are in a block of query rows."""
 
     number: int
+    """Index of the relation."""
     relation: GroupedInstances
+    """All instances of the relation."""
     chosen: Ints
+    """[I']: the instances whose query is in the block."""
     row: Ints
+    """[I']: the row of the block in which each instance's query stands."""
 
 
 def slices(count: int, width: int) -> Iterator[slice]:
-    """Pieces of an axis of ``count``, so long that with ``width`` of another they fit
-    ``MAX_ENTRIES``."""
+    """Cut an axis of ``count``: each piece times ``width`` has at most ``MAX_ENTRIES`` entries."""
     size = max(1, MAX_ENTRIES // width)
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
@@ -202,34 +288,39 @@ def slices(count: int, width: int) -> Iterator[slice]:
 def shared_rows(
     instances: Instances, relations: Sequence[GroupedInstances], heads: int
 ) -> Iterator[tuple[Candidates, list[RelationRows]]]:
-    """Every query word once for each rule of candidates (scope, strict), short rows first, with
-    who asks it; so many rows at a time that neither rows by words nor rows by ``heads`` outgrow
-    ``MAX_ENTRIES``."""
-    alike = defaultdict(list)
+    """Yield the query words of all relations in blocks, with the instances that use each block.
+
+    A query word occurs once for each combination of scope and strictness, so that relations with
+    the same candidates share its row. Short rows come first. Neither rows by words nor rows by
+    ``heads`` exceed ``MAX_ENTRIES`` in a block.
+    """
+    same_candidates = defaultdict(list)
     for index, relation in enumerate(relations):
         if len(relation.links):
             rule = relation.links.relation.scope, relation.links.relation.strict
-            alike[rule].append(index)
-    for (scope, strict), members in alike.items():
-        asks = np.zeros(len(instances.form), dtype=np.bool_)
+            same_candidates[rule].append(index)
+    for (scope, strict), members in same_candidates.items():
+        is_query = np.zeros(len(instances.form), dtype=np.bool_)
         for index in members:
-            asks[relations[index].links.query] = True
-        every = Candidates(instances, np.flatnonzero(asks), scope, strict)
-        by_extent = np.argsort(every.extent, kind="stable")
-        every = Candidates(instances, every.query[by_extent], scope, strict)
-        rank = np.zeros(len(asks), dtype=np.min_scalar_type(len(asks)))
-        rank[every.query] = np.arange(len(by_extent))
-        asking = []
+            is_query[relations[index].links.query] = True
+        every = Candidates(instances, np.flatnonzero(is_query), scope, strict)
+        by_length = np.argsort(every.words_before, kind="stable")
+        every = Candidates(instances, every.query[by_length], scope, strict)
+        rank = np.zeros(len(is_query), dtype=np.min_scalar_type(len(is_query)))
+        rank[every.query] = np.arange(len(by_length))
+        # Instances of each relation, sorted by the row of their query.
+        sorted_instances = []
         for index in members:
             row = rank[relations[index].links.query]
             order = np.argsort(row, kind="stable").astype(rank.dtype)
-            asking.append((index, order, row[order]))
-        widest = max(int(every.extent.max(initial=1)), LONGEST)
+            sorted_instances.append((index, order, row[order]))
+        widest = max(int(every.words_before.max(initial=1)), LONGEST)
         for part in slices(len(every.query), max(widest, heads)):
-            found, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
-            for index, order, row in asking:
-                low, high = np.searchsorted(row, edges)  # of another dtype, rows would be copied
+            # searchsorted would copy all rows if the edges had another dtype
+            block, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
+            for index, order, row in sorted_instances:
+                low, high = np.searchsorted(row, edges)
                 if high > low:
                     some = order[low:high], row[low:high].astype(np.int64) - part.start
-                    found.append(RelationRows(index, relations[index], *some))
-            yield Candidates(instances, every.query[part], scope, strict), found
+                    block.append(RelationRows(index, relations[index], *some))
+            yield Candidates(instances, every.query[part], scope, strict), block

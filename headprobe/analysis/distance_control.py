@@ -1,10 +1,14 @@
-"""What a head would score by distance alone (METHOD section 3, ``distance_control``).
+"""What each head would score by word distance alone: the baselines of a head's own habits.
 
-A head's profile is its mean stripped attention at each word distance. ``distance_control`` chooses
-the candidate with the largest value; ``habit_length`` the one with the largest value times its
-number of tokens, for attention to a word is a sum over its tokens, and a head that decays with
-distance in tokens, blind to all content, leans to long words near by. Of equally large ones, and
-among the words that share the last bin of the profile, it is the nearer word.
+A head's profile is its mean stripped attention at each word distance. Two rules choose a candidate
+from it (``docs/method.md``, "Baselines"):
+
+- ``habit``: the candidate with the largest value of the profile at its distance;
+- ``habit_length``: the candidate with the largest value times its number of tokens. Attention to a
+  word is a sum over its tokens, so a head that ignores content and decays with distance in tokens
+  prefers long words nearby.
+
+The nearer of two equally good words counts, also among the words that share the profile's last bin.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +22,7 @@ from headprobe.analysis.candidates import (
     Candidates,
     GroupedInstances,
     RelationRows,
-    length_of_groups,
+    count_groups,
     shared_rows,
     slices,
     target_table,
@@ -28,41 +32,46 @@ from headprobe.runs.instances import Instances
 from headprobe.vocabulary import LONGEST
 
 DISTANCE_RULES = ("habit", "habit_length")
-"""The two rules."""
+"""Names of the two rules, as in ``Evidence.baselines``."""
 
 CACHED = 1 << 15
-"""Words of rows at a time, few enough for the processor's cache."""
+"""Entries of a block of rows by words; blocks of this size stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
 class DistanceControl:
-    """``sums`` map each of HABITS to its hits [R, S, N] (``analysis.candidates``); ``expected`` and
-    ``share`` [R, N] are the profile's mass on the targets: among the candidates, and
-    (norm-weighted) among all usable earlier words of the passage. NaN where a relation has no
-    instance."""
+    """What each head's distance profile predicts on each relation.
+
+    NaN where a relation has no instance.
+    """
 
     sums: Mapping[str, Floats]
+    """For each of ``DISTANCE_RULES`` its hits, [R, S, N] (axis S: ``analysis.candidates``)."""
     expected: Floats
+    """[R, N]: mean share of the targets in the profile over the candidates."""
     share: Floats
+    """[R, N]: mean share of the targets in the norm-weighted profile over all usable earlier words
+    of the passage."""
 
 
 def distance_control(
     instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
 ) -> DistanceControl:
-    """Judge every head by its mean attention and mean norm-weighted attention per distance alone.
+    """Return what every head would score by its mean attention per distance alone.
 
-    ``profile`` and ``norm`` are [N, D]. What wins depends on the head, the query word and the
-    candidates' rule only, so relations that share the rule share the work.
+    ``profile`` [N, D] holds the mean stripped attention, ``norm`` [N, D] the mean norm-weighted
+    attention at each distance. The chosen candidate depends on the head, the query word and the
+    candidates only, so relations with the same candidates share the work.
     """
     heads = len(profile)
-    grouped = (len(relations), length_of_groups(instances), heads)
+    grouped = (len(relations), count_groups(instances), heads)
     plain = (len(relations), heads)
     sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
     result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
     profiles = _Profiles(profile, norm, _leaders(profile))
-    for rows, asking in shared_rows(instances, relations, heads):
+    for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
-        for some in asking:
+        for some in relation_rows:
             _add(result, some, scored)
     sizes = np.array([len(relation.links) for relation in relations], dtype=np.float64)[:, None]
     sizes[sizes == 0] = np.nan
@@ -70,28 +79,34 @@ def distance_control(
 
 
 class _Profiles(NamedTuple):
-    """Mean attention, norm-weighted attention [N, D], and the first one's ``_leaders``."""
+    """The distance profiles of all heads."""
 
     mass: Floats
+    """[N, D]: mean stripped attention."""
     norm: Floats
+    """[N, D]: mean norm-weighted attention."""
     leaders: NDArray[np.intp]
+    """[D, N]: ``_leaders(mass)``."""
 
 
 @dataclass(frozen=True)
 class _ScoredRows:
-    """Rows of query words: by each of HABITS the ``distance`` [Q, N] of the word that it chooses
-    for each head, and the reciprocals [Q, N] of the profile's mass on all candidates (0 where it
-    has none)."""
+    """What the profiles predict for a block of query words."""
 
     rows: Candidates
+    """The query words [Q] and their candidates."""
     profiles: _Profiles
+    """The profiles of all heads."""
     distance: Mapping[str, Ints]
+    """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
     per_mass: Floats
+    """[Q, N]: 1 / (sum of ``mass`` over the candidates); 0 where the sum is 0."""
     per_norm: Floats
+    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
 
 
 def _leaders(profile: Floats) -> NDArray[np.intp]:
-    """[D, N]: the index of the largest value among the first d + 1; of equal ones, the nearest."""
+    """[D, N]: index of the largest value among the first d + 1; the nearest of equal ones."""
     highest = np.maximum.accumulate(profile, axis=1)
     rises = profile[:, 1:] > highest[:, :-1]
     indices = np.where(rises, np.arange(1, profile.shape[1]), 0)
@@ -100,6 +115,7 @@ def _leaders(profile: Floats) -> NDArray[np.intp]:
 
 
 def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
+    """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
     distance = _choices(rows, counts, profiles)
     everything = counts
@@ -109,14 +125,14 @@ def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
     return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
 
 
-def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: the distance of the candidate that each head's profile prefers.
+def _choose(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
+    """[Q, N]: distance of the candidate with the largest value of each head's profile.
 
-    Most rows take the largest value of all distances within their extent; only where that word is
-    no candidate are the others looked at.
+    For most rows, the largest value over all distances in the scope belongs to a candidate and is
+    known in advance (``leaders``). Only the other (row, head) pairs are searched one by one.
     """
     width = counts.shape[1]
-    bins = profiles.leaders[np.clip(rows.extent, 1, width) - 1]
+    bins = profiles.leaders[np.clip(rows.words_before, 1, width) - 1]
     wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
     for some in slices(len(wrong_row), width):
         row, head = wrong_row[some], wrong_head[some]
@@ -125,8 +141,11 @@ def _favourites(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
     return _distances(rows, bins, width)
 
 
-def _favourites_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: the distance of the candidate preferred where each of its tokens counts."""
+def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
+    """[Q, N]: distance of the candidate with the largest profile value times tokens.
+
+    If all of a head's values are zero in a row, the nearest candidate counts.
+    """
     width = counts.shape[1]
     distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
     if width == LONGEST:
@@ -136,6 +155,7 @@ def _favourites_by_length(rows: Candidates, counts: Floats, profiles: _Profiles)
     tokens = np.where(counts > 0, rows.instances.tokens[words], 0.0)
     nearest = (tokens > 0).argmax(1)
     bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
+    # A block of rows at a time, so that tokens and products stay in the cache for all heads.
     size = max(1, CACHED // width)
     for low in range(0, len(words), size):
         some = slice(low, low + size)
@@ -149,7 +169,7 @@ def _favourites_by_length(rows: Candidates, counts: Floats, profiles: _Profiles)
 
 
 def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
-    """Profile bins [Q, N] as distances; the last of LONGEST is the nearest candidate from there."""
+    """Profile bins [Q, N] as distances; the last bin means the nearest candidate from there on."""
     distance = bins.astype(np.int64) + 1
     if width == LONGEST:
         beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
@@ -158,15 +178,15 @@ def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
 
 
 def _per_mass(counts: Floats, profile: Floats) -> Floats:
-    """[Q, N]: one over the profile's sum over the counted words; 0 where that sum is zero."""
+    """[Q, N]: 1 / (sum of the profile over the counted words [Q, D']); 0 where the sum is 0."""
     mass = counts @ profile[:, : counts.shape[1]].T
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
 def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
-    """Add what some instances of a relation give."""
+    """Add the hits and shares of a relation's instances in a block of rows to ``result``."""
     number, relation, chosen, row = some
-    width = int(scored.rows.extent.max(initial=1))
+    width = int(scored.rows.words_before.max(initial=1))
     targets = target_table(relation.links, chosen, width)
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
@@ -181,7 +201,7 @@ def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> No
 
 
 def _binned(targets: Bools) -> Floats:
-    """[I, D']: targets by profile bin, the last of LONGEST counting all from there on."""
+    """[I', D']: targets in each profile bin; the last of ``LONGEST`` bins counts the rest."""
     binned = targets[:, :LONGEST].astype(np.float64)
     if targets.shape[1] > LONGEST:
         binned[:, -1] += targets[:, LONGEST:].sum(1)
@@ -189,13 +209,16 @@ def _binned(targets: Bools) -> Floats:
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
-    """[Q, N] for each of HABITS: the distance of the candidate that it chooses for each head, whose
-    mean attention per distance is ``profile`` [N, D]; of no use where a row has no candidate."""
+    """Return for each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head.
+
+    ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
+    meaning in rows without a candidate.
+    """
     return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))
 
 
 def _choices(rows: Candidates, counts: Floats, profiles: _Profiles) -> Mapping[str, Ints]:
     return {
-        "habit": _favourites(rows, counts, profiles),
-        "habit_length": _favourites_by_length(rows, counts, profiles),
+        "habit": _choose(rows, counts, profiles),
+        "habit_length": _choose_by_length(rows, counts, profiles),
     }

@@ -1,10 +1,7 @@
-"""What the sums say, before anything is called by a name.
+"""The numbers that verdicts rest on, and the array types of the judging wing.
 
-Kinds of arrays that the judging wing passes on.
-
-Reading tallies as numbers.
-
-Which head came nearest to a finding.
+``Evidence`` holds every measure of a head on a relation, ``HeadStatistics`` what a head does
+whatever the relation. The functions below read sums (``Tallies``) as float64 arrays and means.
 """
 
 from collections.abc import Mapping
@@ -24,120 +21,161 @@ Bools = NDArray[np.bool_]
 
 
 BEATS = ("", "distance", "category")
-"""What a gain lies clearly above: nothing; zero over every baseline; zero over the harder control,
-by distance and parts of speech, as well (METHOD section 3)."""
+"""What a head clearly beats (``docs/method.md``, "Baselines"): nothing; every baseline; every
+baseline and the control by distance and parts of speech."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Head by relation, METHOD sections 2 to 4. Arrays are [L, H, R] unless said otherwise.
+    """Measures of every head on every relation (``docs/method.md``).
 
-    ``n`` [R] counts instances, ``forms`` [R] the different lower-cased forms of the nearest
-    targets, ``shared_forms`` [R] those of them that share their form fold with another,
-    ``document_folds`` and ``form_folds`` [R] the effective numbers of folds.
-    ``baselines`` maps a baseline's name to its top1, [R] where it is the same for all heads; NaN
-    where it is none of the relation's or could not be worked out.
-    ``best_offset`` [R] is the distance that ``offset`` chose, ``best_start`` [R] says in words what
-    ``start`` chose. ``baseline`` is an index into the names of ``baselines`` (-1 where a relation
-    has no instance). ``gain_low`` is the lowest of the lower ends over all baselines, ``gain_high``
-    the upper end and ``gain_error`` the standard error against the one named.
-    ``gain_without_form`` is the smallest gain with any one form fold left out (NaN where the forms
-    are many enough to be in the interval). Sums are kept by fold, not by form: forms that share a
-    fold go together, which can hide what one of them does alone, so ``shared_forms`` says how many
-    do. ``category_top1``, ``category_gain`` and its lower end are those of the harder control, and
-    ``beats`` is an index into ``BEATS``. ``reliability`` [R] is the correlation of ``gain_a`` and
-    ``gain_b`` over heads. ``domain_n`` [G, R] counts the instances in each of ``domains``;
-    ``domain_top1``, ``domain_baseline_top1`` and ``domain_gain`` [G, L, H, R] are what a head and
-    its named baseline, chosen over the whole run, reach there. NaN: not computed.
+    Arrays are [L, H, R] unless a field says otherwise. NaN means that a number was not computed.
     """
 
     relations: tuple[Relation, ...]
+    """The relations of the run, in the order of the axis R."""
     n: Ints
+    """[R]: number of instances."""
     forms: Ints
+    """[R]: number of different lower-cased forms among the nearest targets."""
     shared_forms: Ints
+    """[R]: how many of ``forms`` share their form fold with another form. Sums are kept by fold,
+    so forms in one fold can only be left out together."""
     document_folds: Floats
+    """[R]: effective number of document folds."""
     form_folds: Floats
+    """[R]: effective number of form folds."""
     mass: Floats
+    """Mean raw attention from the query row to the targets."""
     kept: Floats
+    """Mean share of the attention that remains after stripping."""
     share: Floats
+    """Mean stripped attention to the targets."""
     share_norm: Floats
+    """Mean stripped attention to the targets, norm-weighted (Kobayashi et al. 2020)."""
     habit_share: Floats
+    """Share of the targets in the head's norm-weighted distance profile, over all usable earlier
+    words of the passage; compare with ``share_norm``."""
     habit_expected: Floats
+    """Share of the targets in the head's distance profile, over the candidates."""
     top1: Floats
+    """Fraction of instances in which a target gets strictly more attention than every other
+    candidate."""
     baselines: Mapping[str, Floats]
+    """``top1`` of each baseline, [R] where it is the same for all heads; NaN where the baseline
+    does not apply to the relation or cannot be computed."""
     best_offset: Ints
+    """[R]: the word distance that the baseline ``offset`` chose."""
     best_start: tuple[str, ...]
+    """[R]: the position that the baseline ``start`` chose, in words."""
     baseline: Ints
+    """Index into ``baselines`` of the largest baseline; -1 if the relation has no instance."""
     baseline_top1: Floats
+    """``top1`` of that baseline."""
     gain: Floats
+    """``top1 - baseline_top1``."""
     gain_error: Floats
+    """Standard error of ``gain``."""
     gain_low: Floats
+    """The smallest lower end of the gain's interval over all baselines."""
     gain_high: Floats
+    """Upper end of the interval of ``gain``."""
     gain_a: Floats
+    """``gain`` on the even document folds."""
     gain_b: Floats
+    """``gain`` on the odd document folds."""
     gain_without_form: Floats
+    """The smallest gain with any one form fold left out, over all baselines; NaN where there are
+    enough forms for the interval to include them."""
     p: Floats
+    """The largest one-sided p over all baselines."""
     q: Floats
+    """False discovery rate; see ``gains.false_discovery``."""
     strength: Floats
+    """``gain / (1 - baseline_top1)``."""
     category_top1: Floats
+    """``top1`` of the control by distance and parts of speech, the better of its two rules."""
     category_gain: Floats
+    """``top1 - category_top1``."""
     category_gain_low: Floats
+    """The smaller lower end of the gain's interval over the control's two rules."""
     beats: Ints
+    """Index into ``BEATS``."""
     reliability: Floats
+    """[R]: correlation of ``gain_a`` and ``gain_b`` over heads."""
     domains: tuple[str, ...]
+    """Domains of the run, in the order of the axis G."""
     domain_n: Ints
+    """[G, R]: number of instances in each domain."""
     domain_top1: Floats
+    """[G, L, H, R]: ``top1`` in each domain."""
     domain_baseline_top1: Floats
+    """[G, L, H, R]: ``top1`` in each domain of the baseline named by ``baseline``."""
     domain_gain: Floats
+    """[G, L, H, R]: the difference of the two."""
 
 
 @dataclass(frozen=True)
 class HeadStatistics:
-    """How each head attends and how loudly it speaks, whatever it looks for. Arrays [L, H].
+    """How each head attends and how large its output is, whatever the relation.
 
-    The first six are means over rows as INTERFACE describes them under ``heads.csv``.
-    ``output_norm`` is the root mean square of the head's output through W_O, its mean over rows
-    removed, relative to the layer's median head; ``output_high`` [Domain, L, H] is the upper end of
-    its interval in each of ``domains``; ``residual_share`` the same norm relative to the residual
-    stream that enters the layer, ``residual_by_domain`` [Domain, L, H] in each domain.
-    ``profile`` [L, H, D] is the mean stripped attention at each word distance (index distance - 1).
+    Arrays are [L, H] unless a field says otherwise. ``docs/output.md`` ("heads.csv") describes the
+    first six, which are means over rows.
     """
 
     sink: Floats
+    """Mean raw attention to special tokens and position 0."""
     self_attention: Floats
+    """Mean raw attention to the query word itself."""
     previous: Floats
+    """Mean raw attention to the previous word."""
     entropy: Floats
+    """Mean entropy of the attention row over tokens, in nats."""
     distance: Floats
+    """Mean distance of stripped attention, in words."""
     punctuation: Floats
+    """Share of stripped attention on punctuation marks."""
     output_norm: Floats
+    """Root mean square norm of the head's output through W_O, its mean over rows removed, relative
+    to the layer's median head."""
     output_high: Floats
+    """[Domain, L, H]: upper end of the interval of ``output_norm`` in each domain."""
     domains: tuple[str, ...]
+    """Domains with measured outputs, in the order of the axis Domain."""
     residual_share: Floats
+    """The same norm relative to the residual stream that enters the layer."""
     residual_by_domain: Floats
+    """[Domain, L, H]: ``residual_share`` in each domain."""
     profile: Floats
+    """[L, H, D]: mean stripped attention at each word distance (index distance - 1)."""
 
 
 def floats(tallies: Tallies, name: str) -> Floats:
-    """An array of the tallies in float64."""
+    """Return an array of the tallies in float64."""
     return np.asarray(tallies[name], dtype=np.float64)
 
 
 def divide(sums: Floats, by: Floats) -> Floats:
-    """``sums / by``, NaN where ``by`` is zero."""
+    """Return ``sums / by``, NaN where ``by`` is zero."""
     by = np.broadcast_to(by, np.broadcast_shapes(sums.shape, by.shape))
     return np.asarray(np.divide(sums, by, out=np.full(by.shape, np.nan), where=by != 0))
 
 
 def mean_profile(tallies: Tallies, name: str) -> Floats:
-    """[N, D]: mean attention at each word distance (index distance - 1), 0 where no pair is."""
+    """Return the mean attention at each word distance, [N, D] (index distance - 1).
+
+    ``name`` is the array of sums. Distances at which no pair of words occurs get 0.
+    """
     sums = floats(tallies, name)
     means = np.nan_to_num(divide(sums, floats(tallies, "profile_pairs")))
     return means.reshape(-1, sums.shape[-1])
 
 
 def strongest_heads(evidence: Evidence) -> Ints:
-    """[R]: the head (layer * heads + head) with the highest ``gain_low`` on each relation, -1 where
-    no head has one."""
+    """Return the head (layer * heads + head) with the highest ``gain_low`` on each relation, [R].
+
+    -1 where no head has a ``gain_low``.
+    """
     layers, heads, relations = evidence.gain_low.shape
     lows = evidence.gain_low.reshape(layers * heads, relations)
     known = ~np.isnan(lows)

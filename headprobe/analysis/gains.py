@@ -1,11 +1,10 @@
-"""Sums in, evidence out: one division at the end, and how sure each gain is.
+"""From sums to evidence: gains over the baselines, their intervals, and p and q.
 
-One relation: every head against every baseline, and against the harder control.
-
-What every head is set against: the baselines of each relation and the category control, summed
-by fold and domain, from the instances and the profiles alone.
-
-Many heads, many relations: what is left of a p when all of them are counted.
+``compute_evidence`` takes three steps. ``sum_baselines`` sums the hits of every baseline and of the
+control by distance and parts of speech, by fold and domain, from the instances and the profiles
+alone; ``gains_over`` compares one relation's heads with them; ``false_discovery`` corrects the
+p-values for the number of heads and relations. Sums are divided only at the end. See
+``docs/method.md``, "Baselines" and "Intervals and multiple testing".
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,8 +19,8 @@ from headprobe.analysis.candidates import (
     FORMS,
     HALVES,
     GroupedInstances,
+    count_groups,
     group,
-    length_of_groups,
 )
 from headprobe.analysis.distance_control import distance_control
 from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints, divide, floats, mean_profile
@@ -40,7 +39,7 @@ from headprobe.runs.sums import Tallies
 
 @dataclass(frozen=True)
 class Gains:
-    """One relation's numbers as ``Evidence`` describes them: [N], those of domains [G, N]."""
+    """One relation's columns of ``Evidence``, by the same names: [N], or [G, N] for domains."""
 
     top1: Floats
     baseline: Floats
@@ -63,7 +62,7 @@ class Gains:
 
 
 def empty_gains(heads: int, domains: int) -> Gains:
-    """The gains of a relation without instances."""
+    """Return the gains of a relation without instances."""
     empty = {
         each.name: np.full((domains, heads) if each.name.startswith("domain_") else heads, np.nan)
         for each in fields(Gains)
@@ -78,56 +77,67 @@ def gains_over(
     sizes: Floats,
     thresholds: EvidenceThresholds,
 ) -> Gains:
-    """Heads' ``hits`` [S, N] against those of each baseline, by its number: [S, 1] or [S, N], and
-    against those of the control's rules [C, S, N], on ``sizes`` [S] instances.
+    """Compare the heads of one relation with its baselines and with the category control.
 
-    ``gain_low`` is the lowest of the lower ends, ``p`` the largest and ``gain_without_form`` the
-    smallest over all baselines; ``gain_high`` and ``gain_error`` are against the one named, so that
-    ``gain`` always lies between the two ends. Of the control's rules the larger counts, and the
-    lowest of the lower ends.
+    All sums lie on the axis S of ``analysis.candidates``. ``hits`` are the heads', [S, N].
+    ``baselines`` maps the number of each baseline to its hits, [S, 1] or [S, N]; ``category``
+    [C, S, N] are the hits of the control's rules; ``sizes`` [S] count instances.
+
+    ``gain_low`` is the smallest of the lower ends, ``p`` the largest p and ``gain_without_form``
+    the smallest over all baselines, so choosing the largest baseline costs nothing (an
+    intersection-union test). ``gain_high`` and ``gain_error`` are those of the largest baseline,
+    so ``gain`` always lies between the two ends. For the control, the larger ``top1`` of its rules
+    and the smaller lower end count.
     """
     total = sizes[DOCUMENTS].sum()
     rivals = list(baselines.values())
-    against = [_interval(hits - rival, sizes, thresholds) for rival in rivals]
-    harder = [_interval(hits - rule, sizes, thresholds) for rule in category]
+    over_baselines = [_interval(hits - rival, sizes, thresholds) for rival in rivals]
+    over_category = [_interval(hits - rule, sizes, thresholds) for rule in category]
     top1s = np.array(np.broadcast_arrays(*[_mean(rival, sizes) for rival in rivals]))
-    named = top1s.argmax(0)
+    largest = top1s.argmax(0)
 
-    def of_named(arrays: Sequence[Floats]) -> Floats:
-        return np.asarray(np.choose(named, arrays))
+    def of_largest(arrays: Sequence[Floats]) -> Floats:
+        """The value of each head's largest baseline."""
+        return np.asarray(np.choose(largest, arrays))
 
     def half(folds: slice) -> Floats:
-        theirs = of_named([rival[folds].sum(0) for rival in rivals])
-        return divide(hits[folds].sum(0) - theirs, sizes[folds].sum())
+        """The gain on half of the document folds."""
+        rival_hits = of_largest([rival[folds].sum(0) for rival in rivals])
+        return divide(hits[folds].sum(0) - rival_hits, sizes[folds].sum())
 
-    least_t = np.min([each.mean / each.error for each in against], axis=0)
-    clear = np.logical_and.reduce([_clear(each, sizes, thresholds) for each in against])
-    right = np.logical_and.reduce([_clear(each, sizes, thresholds) for each in harder])
-    of_domains = of_named([rival[DOMAINS] for rival in rivals])
-    in_domains = sizes[DOMAINS, None]
+    least_t = np.min([each.mean / each.error for each in over_baselines], axis=0)
+    beats_baselines = np.logical_and.reduce(
+        [_clear(each, sizes, thresholds) for each in over_baselines]
+    )
+    beats_category = np.logical_and.reduce(
+        [_clear(each, sizes, thresholds) for each in over_category]
+    )
+    in_domains = of_largest([rival[DOMAINS] for rival in rivals])
+    domain_sizes = sizes[DOMAINS, None]
     return Gains(
         top1=hits[DOCUMENTS].sum(0) / total,
-        baseline=np.array(list(baselines), dtype=np.float64)[named],
-        baseline_top1=of_named(list(top1s)),
-        gain=of_named([each.mean for each in against]),
-        gain_error=of_named([each.error for each in against]),
-        gain_low=np.min([each.low for each in against], axis=0),
-        gain_high=of_named([each.high for each in against]),
+        baseline=np.array(list(baselines), dtype=np.float64)[largest],
+        baseline_top1=of_largest(list(top1s)),
+        gain=of_largest([each.mean for each in over_baselines]),
+        gain_error=of_largest([each.error for each in over_baselines]),
+        gain_low=np.min([each.low for each in over_baselines], axis=0),
+        gain_high=of_largest([each.high for each in over_baselines]),
         gain_a=half(HALVES[0]),
         gain_b=half(HALVES[1]),
-        gain_without_form=np.min([each.without_form for each in against], axis=0),
-        p=one_sided_p(against[0].degrees, least_t),
+        gain_without_form=np.min([each.without_form for each in over_baselines], axis=0),
+        p=one_sided_p(over_baselines[0].degrees, least_t),
         category_top1=np.max([_mean(rule, sizes) for rule in category], axis=0),
-        category_gain=np.min([each.mean for each in harder], axis=0),
-        category_gain_low=np.min([each.low for each in harder], axis=0),
-        beats=np.where(clear, 1.0 + right, 0.0),
-        domain_top1=divide(hits[DOMAINS], in_domains),
-        domain_baseline_top1=divide(of_domains, in_domains),
-        domain_gain=divide(hits[DOMAINS] - of_domains, in_domains),
+        category_gain=np.min([each.mean for each in over_category], axis=0),
+        category_gain_low=np.min([each.low for each in over_category], axis=0),
+        beats=np.where(beats_baselines, 1.0 + beats_category, 0.0),
+        domain_top1=divide(hits[DOMAINS], domain_sizes),
+        domain_baseline_top1=divide(in_domains, domain_sizes),
+        domain_gain=divide(hits[DOMAINS] - in_domains, domain_sizes),
     )
 
 
 def _interval(gains: Floats, sizes: Floats, thresholds: EvidenceThresholds) -> Interval:
+    """The interval of the mean of ``gains`` [S, N]."""
     return interval(
         gains[DOCUMENTS],
         sizes[DOCUMENTS],
@@ -139,7 +149,7 @@ def _interval(gains: Floats, sizes: Floats, thresholds: EvidenceThresholds) -> I
 
 
 def _clear(gain: Interval, sizes: Floats, thresholds: EvidenceThresholds) -> Bools:
-    """[N]: whether the interval lies above zero, and where forms are few each of them can go."""
+    """[N]: whether the interval is above zero and, with few forms, stays so without any one."""
     clear = gain.low > 0
     if few_forms(sizes[FORMS], thresholds.min_form_folds):
         clear &= gain.without_form > 0
@@ -147,36 +157,40 @@ def _clear(gain: Interval, sizes: Floats, thresholds: EvidenceThresholds) -> Boo
 
 
 def _mean(hits: Floats, sizes: Floats) -> Floats:
+    """[N]: mean hits over all instances."""
     return np.asarray(hits[DOCUMENTS].sum(0) / sizes[DOCUMENTS].sum())
 
 
 @dataclass(frozen=True)
 class BaselineSums:
-    """Sums over instances by document fold, form fold (of the nearest target) and domain, all on
-    the axis S of ``analysis.candidates``.
+    """Sums over the instances of every relation, by fold and domain.
 
-    ``sizes`` [R, S] count instances, ``forms`` [R] the different forms of nearest targets and
-    ``shared_forms`` [R] those of them that share their fold with another. ``baselines`` maps a name
-    to its sums of hits: [R, S, 1] where it is the same for all heads, else [R, S, N]; NaN where a
-    relation need not beat it or it cannot be worked out. ``category`` [2, R, S, N] are those of the
-    harder control's two rules. ``choices`` maps ``offset`` and ``start`` to what they chose.
-    ``habit_expected`` and ``habit_share`` are [R, N].
+    S is the axis of ``analysis.candidates``. NaN means that a baseline does not apply to a relation
+    or cannot be computed.
     """
 
     sizes: Floats
+    """[R, S]: number of instances."""
     forms: Ints
+    """[R]: number of different forms among the nearest targets."""
     shared_forms: Ints
+    """[R]: how many of these forms share their fold with another one."""
     baselines: Mapping[str, Floats]
+    """Hits of each baseline: [R, S, 1] where it is the same for all heads, else [R, S, N]."""
     category: Floats
+    """[2, R, S, N]: hits of the two rules of the control by distance and parts of speech."""
     choices: Mapping[str, tuple[str, ...]]
+    """For each rule that needs no model what it chose on each relation, in words, [R]."""
     habit_expected: Floats
+    """[R, N]: as in ``Evidence``."""
     habit_share: Floats
+    """[R, N]: as in ``Evidence``."""
 
 
 def sum_baselines(
     instances: Instances, tallies: Tallies, preferences: PosPreferences
 ) -> BaselineSums:
-    """The baselines and the control of METHOD section 3 on all relations of a run."""
+    """Sum the baselines and the category control on all relations of a run."""
     relations = [group(instances, index) for index in range(len(instances.relations))]
     sizes = np.array([each.sums() for each in relations])
     forms, shared_forms = _count_forms(instances, relations)
@@ -185,7 +199,7 @@ def sum_baselines(
     by_distance = distance_control(instances, relations, *profiles)
     general = {name: sums.pop(name) for name in BASELINES}
     return BaselineSums(
-        sizes=sizes.reshape(len(relations), length_of_groups(instances)),
+        sizes=sizes.reshape(len(relations), count_groups(instances)),
         forms=forms,
         shared_forms=shared_forms,
         baselines={**general, **by_distance.sums, **sums},
@@ -199,8 +213,8 @@ def sum_baselines(
 def _rules(
     instances: Instances, relations: Sequence[GroupedInstances]
 ) -> tuple[dict[str, Floats], dict[str, list[str]]]:
-    """By the name of each rule that is the same for all heads: its hits [R, S, 1], its choices."""
-    shape = (len(relations), length_of_groups(instances), 1)
+    """For each rule that needs no model its hits [R, S, 1] and its choices [R]."""
+    shape = (len(relations), count_groups(instances), 1)
     sums = {name: np.zeros(shape) for name in BASELINES}
     for rules in BASELINES_OF_FAMILY.values():
         sums |= {name: np.full(shape, np.nan) for name in rules}
@@ -208,10 +222,10 @@ def _rules(
     for index, relation in enumerate(relations):
         if not len(relation.links):
             continue
-        question = baseline_input(instances, relation.links)
-        of_family = BASELINES_OF_FAMILY.get(relation.links.relation.family, {})
-        for name, rule in (*BASELINES.items(), *of_family.items()):
-            baseline = rule(question)
+        inputs = baseline_input(instances, relation.links)
+        family_rules = BASELINES_OF_FAMILY.get(relation.links.relation.family, {})
+        for name, rule in (*BASELINES.items(), *family_rules.items()):
+            baseline = rule(inputs)
             if baseline is not None:
                 sums[name][index, :, 0] = relation.sums(baseline.hits)
                 choices[name][index] = baseline.choice
@@ -219,7 +233,7 @@ def _rules(
 
 
 def _count_forms(instances: Instances, relations: Sequence[GroupedInstances]) -> tuple[Ints, Ints]:
-    """[R] forms of nearest targets, and [R] how many share their fold with another one."""
+    """[R] forms of the nearest targets, and [R] how many of them share their fold with another."""
     counts = np.zeros((2, len(relations)), dtype=np.int64)
     for index, relation in enumerate(relations):
         nearest = relation.links.nearest
@@ -231,13 +245,16 @@ def _count_forms(instances: Instances, relations: Sequence[GroupedInstances]) ->
 
 
 def simes(p: Floats) -> Floats:
-    """[N]: Simes' p of each row of ``p`` [N, R], ``min_k R p_(k) / k`` (Simes 1986)."""
+    """Return Simes' p of each row of ``p`` [N, R]: ``min_k R p_(k) / k`` (Simes 1986)."""
     count = p.shape[1]
     return np.asarray((np.sort(p, axis=1) * count / np.arange(1, count + 1)).min(1))
 
 
 def benjamini_hochberg(p: Floats) -> Floats:
-    """Adjusted p's (Benjamini and Hochberg 1995) of an array of any shape, all tests at once."""
+    """Return adjusted p-values of all tests in an array of any shape.
+
+    The step-up procedure of Benjamini and Hochberg 1995.
+    """
     flat = p.ravel()
     order = np.argsort(flat)[::-1]
     scaled = flat[order] * flat.size / np.arange(flat.size, 0, -1)
@@ -247,10 +264,11 @@ def benjamini_hochberg(p: Floats) -> Floats:
 
 
 def false_discovery(p: Floats, families: Sequence[str]) -> Floats:
-    """q [R, N] of ``p`` [R, N]: one Simes p per head and family, Benjamini-Hochberg over both.
+    """Return q [R, N] of ``p`` [R, N], given the family of each relation.
 
-    All relations of a family share its head's q. Relations whose p is NaN for every head take no
-    part and get none.
+    The p-values of one head in one family are combined by Simes' method; Benjamini-Hochberg then
+    runs over all heads and families. All relations of a family share the q of their head. Relations
+    whose p is NaN for every head are left out and get NaN.
     """
     q = np.full_like(p, np.nan)
     tested = [index for index in range(len(p)) if not np.isnan(p[index]).all()]
@@ -269,7 +287,7 @@ _GAIN_COLUMNS = (
     *("gain_without_form", "p", "category_top1", "category_gain", "category_gain_low"),
     *("domain_top1", "domain_baseline_top1", "domain_gain"),
 )
-"""What stands in Evidence as each relation's gains have it."""
+"""Fields of ``Gains`` that become fields of ``Evidence`` unchanged."""
 
 
 def compute_evidence(
@@ -278,8 +296,10 @@ def compute_evidence(
     preferences: PosPreferences,
     thresholds: EvidenceThresholds,
 ) -> Evidence:
-    """Every head against every relation's baselines (METHOD sections 2 to 4); ``preferences`` to
-    the same tallies."""
+    """Compare every head with the baselines of every relation.
+
+    ``preferences`` must be fitted to the same ``tallies``.
+    """
     return evidence_from_sums(
         sum_baselines(instances, tallies, preferences), instances, tallies, thresholds
     )
@@ -291,15 +311,16 @@ def evidence_from_sums(
     tallies: Tallies,
     thresholds: EvidenceThresholds,
 ) -> Evidence:
-    """``compute_evidence`` where the baselines are known already: no work per instance is left."""
+    """``compute_evidence`` for known ``baseline_sums``: nothing is computed per instance."""
     relations, layers, heads = tallies["mass"].shape
     columns = [_gains(baseline_sums, tallies, index, thresholds) for index in range(relations)]
 
     def spread(rows: Floats) -> Floats:
-        """[R, ..., N] to [..., L, H, R]."""
+        """Reshape [R, ..., N] to [..., L, H, R]."""
         return np.moveaxis(rows.reshape(*rows.shape[:-1], layers, heads), 0, -1)
 
     def stack(name: str) -> Floats:
+        """One field of ``Gains`` over all relations, [R, N] or [R, G, N]."""
         rows = [getattr(column, name) for column in columns]
         between = (len(instances.domains),) if name.startswith("domain_") else ()
         return np.array(rows, dtype=np.float64).reshape(relations, *between, layers * heads)
@@ -349,7 +370,7 @@ def evidence_from_sums(
 def _gains(
     baseline_sums: BaselineSums, tallies: Tallies, index: int, thresholds: EvidenceThresholds
 ) -> Gains:
-    """One relation's, ``baseline`` as an index into the names of all baselines."""
+    """The gains of one relation; ``baseline`` is an index into the names of all baselines."""
     hits = np.concatenate(
         [
             tallies[name][index].astype(np.float64).reshape(len(tallies[name][index]), -1)
@@ -370,11 +391,13 @@ def _gains(
     )
 
 
-def _correlations(one: Floats, other: Floats) -> Floats:
-    """[R]: correlation over heads of two arrays [R, N]; NaN for fewer than three heads that have
-    both, and where one does not vary."""
-    correlations = np.full(len(one), np.nan)
-    for index, pair in enumerate(zip(one, other, strict=True)):
+def _correlations(a: Floats, b: Floats) -> Floats:
+    """[R]: correlation over heads of two arrays [R, N].
+
+    NaN where fewer than three heads have both values, or where one array does not vary.
+    """
+    correlations = np.full(len(a), np.nan)
+    for index, pair in enumerate(zip(a, b, strict=True)):
         both = np.array(pair)
         both = both[:, ~np.isnan(both).any(0)]
         if both.shape[1] >= 3 and (np.ptp(both, axis=1) > 0).all():

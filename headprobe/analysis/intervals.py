@@ -1,6 +1,8 @@
-"""How sure a gain is (METHOD section 4): fold-clustered intervals, without a resampling loop.
+"""Intervals of a gain, clustered by folds, and the power of a relation.
 
-What a relation could show at all: how large a head's gain must be to be seen on so few words.
+See ``docs/method.md``, "Intervals and multiple testing". The interval comes from a closed-form
+jackknife over folds, so nothing is resampled. ``find_power`` says how large a head's gain must be
+to be detected on the instances of a relation.
 """
 
 from dataclasses import dataclass
@@ -14,51 +16,61 @@ from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean difference [N] over paired instances, its standard ``error``, the two ends, and the
-    smallest difference with any one form fold left out (NaN where forms are many enough to be a
-    part of the interval). ``degrees`` of freedom are Student's; below 1 nothing but the mean is
-    known (NaN)."""
+    """The interval of a mean difference over paired instances, for N heads.
+
+    Where ``degrees`` is below 1, ``error``, ``low`` and ``high`` are NaN.
+    """
 
     mean: Floats
+    """[N]: the mean difference."""
     error: Floats
+    """[N]: its standard error."""
     degrees: float
+    """Student's degrees of freedom."""
     low: Floats
+    """[N]: lower end."""
     high: Floats
+    """[N]: upper end."""
     without_form: Floats
+    """[N]: the smallest mean with any one form fold left out; NaN where there are enough forms for
+    the interval to include them."""
 
     @property
     def p(self) -> Floats:
-        """[N]: the one-sided p of "not above zero"."""
+        """[N]: one-sided p of the null hypothesis that the mean is not above zero."""
         return one_sided_p(self.degrees, self.mean / self.error)
 
 
 def one_sided_p(degrees: float, t: Floats) -> Floats:
-    """The chance of a Student's t at least so large."""
+    """Return the probability that Student's t is at least ``t`` [N]."""
     return np.asarray(stdtr(degrees, -t))
 
 
 def quantile(degrees: float | Floats, level: float) -> Floats:
-    """Student's t that is not passed with probability ``level``."""
+    """Return the quantile of Student's t at ``level``."""
     return np.asarray(stdtrit(degrees, level))
 
 
 def effective_folds(sizes: Floats) -> float:
-    """``1 / sum(w_j^2)`` for folds of so many instances [F]; 0 without any."""
+    """Return the effective number of folds, ``1 / sum_j w_j^2``; 0 without instances.
+
+    ``sizes`` [F] are the instances of each fold, w_j is the share of fold j.
+    """
     total = sizes.sum()
     return float(total**2 / (sizes**2).sum()) if total else 0.0
 
 
 def few_forms(form_sizes: Floats, min_form_folds: float) -> bool:
-    """Whether forms are left out one fold at a time instead of being a part of the interval."""
+    """Return whether there are too few form folds for the interval to include them."""
     return effective_folds(form_sizes) < min_form_folds
 
 
 def fold_variance(sums: Floats, sizes: Floats) -> Floats:
-    """Variance [N] of a mean by the linearised delete-one-fold jackknife.
+    """Return the variance [N] of a mean by the linearised delete-one-fold jackknife.
 
     ``g/(g-1) * sum_j w_j^2 (theta_j - theta)^2`` with theta_j the mean of fold j, w_j its share of
-    the instances and g the number of folds that have any. ``sums`` [F, N], ``sizes`` [F]; NaN for
-    fewer than two folds.
+    the instances and g the number of folds that have any. ``sums`` is [F, N], ``sizes`` [F]. NaN
+    for fewer than two folds with instances.
     """
     filled = int((sizes > 0).sum())
     if filled < 2:
@@ -70,7 +82,10 @@ def fold_variance(sums: Floats, sizes: Floats) -> Floats:
 
 
 def leave_one_out(sums: Floats, sizes: Floats) -> Floats:
-    """[N]: the smallest mean with any one filled fold left out; NaN for fewer than two folds."""
+    """Return the smallest mean [N] with any one fold left out.
+
+    ``sums`` is [F, N], ``sizes`` [F]. NaN for fewer than two folds with instances.
+    """
     filled = sizes > 0
     if filled.sum() < 2:
         return np.full(sums.shape[1], np.nan)
@@ -87,13 +102,16 @@ def interval(
     confidence: float,
     min_form_folds: float,
 ) -> Interval:
-    """The interval of mean differences whose sums are given by document and by form fold [F, N].
+    """Return the interval of mean differences from their sums by document and by form fold [F, N].
 
-    The variances of the two groupings are added and the smaller of their degrees of freedom, one
-    less than the effective number of folds, is Student's. Fewer than ``min_form_folds`` effective
-    form folds leave the form part out and give ``without_form`` instead. No standard error is below
-    one instance's weight, 1/n: folds that all agree to the last instance prove no certainty. Fewer
-    than two effective document folds give no interval (NaN).
+    The variances of the two groupings are added. (Two-way clustering by Cameron, Gelbach and Miller
+    2011 also subtracts the variance over pairs of folds; without that term the interval is wider.)
+    The degrees of freedom are the smaller effective number of folds, minus 1. If there are fewer
+    than ``min_form_folds`` effective form folds, the form part is left out and ``without_form`` is
+    computed instead.
+
+    No standard error is below one instance's weight, 1/n: folds that agree to the last instance
+    prove no certainty. With fewer than two effective document folds the ends are NaN.
     """
     total = document_sizes.sum()
     mean = by_document.sum(0) / total
@@ -114,56 +132,69 @@ def interval(
 
 
 class EvidenceThresholds(Protocol):
-    """What the rules ask of evidence, whatever it is evidence for."""
+    """The thresholds of the rules file that intervals depend on."""
 
     @property
-    def confidence(self) -> float: ...
+    def confidence(self) -> float:
+        """Confidence level of the two-sided intervals."""
+
     @property
-    def min_n(self) -> int: ...
+    def min_n(self) -> int:
+        """Instances that a relation needs."""
+
     @property
-    def min_form_folds(self) -> float: ...
+    def min_form_folds(self) -> float:
+        """Effective form folds from which on the interval includes forms."""
 
 
 class PowerThresholds(EvidenceThresholds, Protocol):
-    """What the rules ask before a head may be named."""
+    """The thresholds of the rules file that the power of a relation depends on."""
 
     @property
-    def margin(self) -> float: ...
+    def margin(self) -> float:
+        """Value that ``gain_low`` must exceed."""
+
     @property
-    def min_forms(self) -> int: ...
+    def min_forms(self) -> int:
+        """Different target forms that a relation needs."""
+
     @property
-    def power(self) -> float: ...
+    def power(self) -> float:
+        """Probability with which a detectable gain earns a role."""
 
 
 OUT_OF_REACH = "only a gain above what the baseline leaves is sure to be seen"
-"""Why a relation with enough of everything still says little."""
+"""``Power.why`` of a relation whose detectable gain is more than the baseline leaves."""
 
 
 @dataclass(frozen=True)
 class Power:
-    """Arrays [R]. ``error`` is the typical standard error of a gain: the median over heads, each
-    against its named baseline. ``detectable`` is the smallest true gain that a head with such an
-    error needs to be named with the demanded power, ``impossible`` where that is more than the
-    typical baseline leaves. ``can_say`` is False where no head whatever could be named, ``why``
-    says what it lacks first, or that the power is out of reach. ``best`` is the head (layer * heads
-    + head, -1: none) with the largest gain on one half of the documents, ``best_gain`` its gain on
-    the other. NaN: not computed."""
+    """What each relation of a run can show. Arrays are [R]; NaN means not computed."""
 
     error: Floats
+    """Typical standard error of a gain: the median over heads, each against its best baseline."""
     detectable: Floats
+    """The smallest true gain with which a head with that error earns a role with the required
+    power."""
     impossible: Bools
+    """Whether ``detectable`` is more than the typical baseline leaves."""
     can_say: Bools
+    """Whether the relation could give any head a role."""
     why: tuple[str, ...]
+    """What the relation lacks first, ``OUT_OF_REACH``, or an empty string."""
     best: Ints
+    """The head (layer * heads + head) with the largest gain on the even document folds; -1 if no
+    head has one."""
     best_gain: Floats
+    """The gain of ``best`` on the odd document folds."""
 
 
 def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
-    """The power of each relation of a run.
+    """Return the power of each relation of a run.
 
-    ``detectable = margin + (t_c + t_power) * error``, t_c the quantile that the interval uses (the
-    minimum detectable effect of Bloom 1995, Evaluation Review 19(5), moved by the margin). It is
-    about ``gain_low`` alone: q, halves and mass may ask for more.
+    ``detectable = margin + (t_c + t_power) * error`` with t_c the quantile that the interval uses:
+    the minimum detectable effect of Bloom 1995 (Evaluation Review 19(5)), shifted by the margin. It
+    considers ``gain_low`` only; q, the halves and ``mass`` can require more.
     """
     few = evidence.form_folds < thresholds.min_form_folds
     folds = np.where(
@@ -201,18 +232,19 @@ def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
 
 
 def _held_out_gains(evidence: Evidence) -> tuple[Ints, Floats]:
+    """Each relation's best head on one half of the documents, and its gain on the other half."""
     layers, heads, relations = evidence.gain.shape
-    chosen_by, told_by = (
+    gain_a, gain_b = (
         gains.reshape(layers * heads, relations) for gains in (evidence.gain_a, evidence.gain_b)
     )
-    ranked = np.where(np.isnan(chosen_by), -np.inf, chosen_by)
+    ranked = np.where(np.isnan(gain_a), -np.inf, gain_a)
     any_head = (ranked > -np.inf).any(0)
     best = ranked.argmax(0)
-    gain = told_by[best, np.arange(relations)]
+    gain = gain_b[best, np.arange(relations)]
     return np.where(any_head, best, -1), np.where(any_head, gain, np.nan)
 
 
 def _median_over_heads(values: Floats) -> Floats:
-    """[R] of [L, H, R]; NaN where a relation has none."""
+    """[R]: median over the heads of [L, H, R]; NaN where a relation has no values."""
     layers, heads, relations = values.shape
     return np.asarray(np.median(values.reshape(layers * heads, relations), axis=0))

@@ -1,29 +1,34 @@
-"""Does a head look for something that nobody has a word for (METHOD section 5, *unnamed*)?
+"""Does a head look for something that no relation describes? The evidence for ``unnamed``.
 
-Its stripped attention is summed by the dependency labels of the two words, in four quarters of the
-pairs: by half of the documents, and by half of the earlier words' forms. What is left of it beyond
-distance and parts of speech (``analysis.pos_control``) is compared between the quarters that
-share neither: 0 with 3, and 1 with 2. A taste for single earlier words agrees in neither, whatever
-its size; whatever the tastes are for, they are only called structure where labels repeat them.
-Query words are in both: what single ones are given to look at agrees, and only its size, ``moved``,
-tells it from structure (planted: up to .02).
+A head's stripped attention is summed by the dependency labels of the two words, in four quadrants
+of the pairs: by half of the documents, and by half of the earlier words' forms. Attention beyond
+what distance and parts of speech predict (``analysis.pos_control``) is compared between quadrants
+that share neither documents nor forms: 0 with 3, and 1 with 2. A preference for single earlier
+words, however strong, therefore agrees in neither comparison. Query words occur in both quadrants:
+a preference of single query words does agree, and only its small size, ``moved``, tells it from
+structure (at most .02 when planted).
 
-With the observed attention O and the expected E of a cell (a pair of labels), E scaled to the sum
-of O in each quarter, and cells where E is at least ``min_attention`` in both of two quarters a, b:
+Let O be the observed and E the expected attention of a cell (a pair of labels), E scaled to the sum
+of O in each quadrant. A comparison of quadrants a and b uses the cells where E is at least
+``min_attention`` in both.
 
-- ``agreement``: the correlation of O/E - 1 in a and b, weighted by sqrt(E_a E_b), the mean of the
-  two matchings after Fisher's z. ``agreement_low``: its lower end, with the standard error
-  1 / sqrt(n - 3) of one matching alone, n the effective number of cells (1 / sum of squared shares
-  of the weights), for the two share cells.
-- ``moved``: half of ``sum over cells of sign(O_a - E_a) (O_b - E_b)``, over the sum of O_b, mean
-  over all ordered matchings: the share of attention that one quarter puts where the other says.
-  Half the sum of |O - E| would count noise; this is 0 on average where nothing repeats.
-Heads that reach the two numbers ``recheck`` are looked at again: labels go with much that is not
-grammar (``analysis.pos_control``), so what tastes for that would move, as far as it fits what is
-left by least squares over all quarters (weighted by 1 / E), is taken out, and the lower number
-stands. Planted tastes for places in the sentence moved up to .09 before and .02 after.
+- ``agreement`` is the correlation of O/E - 1 in a and b, weighted by sqrt(E_a E_b), averaged over
+  the two comparisons after Fisher's z-transformation.
+- ``agreement_low`` is its lower end, with the standard error 1 / sqrt(n - 3) of a single comparison
+  (because the two share cells), n the effective number of cells, 1 / (sum of squared shares of the
+  weights).
+- ``moved`` is half of ``sum over cells of sign(O_a - E_a) (O_b - E_b)``, divided by the sum of O_b
+  and averaged over all ordered comparisons: the share of attention that one quadrant moves to the
+  cells that the other names. Half the sum of |O - E| would count noise; ``moved`` is 0 on average
+  where nothing repeats.
+- ``top_pairs`` are the cells with the most attention beyond E, among those above E in all four
+  quadrants.
 
-- ``top_pairs``: the cells with the most attention beyond E, of those above it in all four quarters.
+Dependency labels correlate with much that is not grammar (``pos_control.SurfaceFeatures``). Heads
+that reach the two thresholds ``recheck`` are therefore computed again without what preferences for
+such features would move, as far as a least-squares fit over all quadrants (weighted by 1 / E)
+attributes the deviation to them, and the smaller numbers count. Planted preferences for places in
+the sentence moved up to .09 before this correction and .02 after.
 """
 
 from dataclasses import dataclass
@@ -37,30 +42,37 @@ from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import DEPREL_PAIRS, DEPRELS, QUADRANTS
 
 MATCHED = ((0, 3), (1, 2))
-"""Quadrants that share neither documents nor earlier words' forms."""
+"""Pairs of quadrants that share neither documents nor earlier words' forms."""
 
 MAX_CORRELATION = 1 - 1e-9
-"""The correlation beyond which Fisher's z is cut off."""
+"""Largest correlation that enters Fisher's z-transformation."""
 
 RELATIVE_RANK = 1e-3
-"""Plain tastes that differ by no more than this, of their largest singular value, count as one."""
+"""Relative singular value below which the surface features count as linearly dependent."""
 
 N_TOP_PAIRS = 3
-"""Pairs of labels named per head."""
+"""Pairs of labels reported per head (axis S)."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """``agreement``, ``agreement_low``, ``moved`` [L, H] as above, NaN where too few cells have
-    attention. ``top_pairs`` [L, H, S] are deprel pairs (``vocabulary``), the one that most
-    attention turns to first, -1 where there are fewer; ``excess`` [L, H, S] is how much more of the
-    attention of a word with the first label goes to words with the second than expected."""
+    """What a head's attention repeats beyond distance and parts of speech.
+
+    The module's docstring defines the numbers. NaN where too few cells have attention.
+    """
 
     agreement: Floats
+    """[L, H]: correlation of the deviations between quadrants."""
     agreement_low: Floats
+    """[L, H]: its lower end."""
     moved: Floats
+    """[L, H]: share of attention that the labels move, as both quadrants agree."""
     top_pairs: Ints
+    """[L, H, S]: deprel pairs (``vocabulary``) with the most attention beyond expectation, largest
+    first; -1 where there are fewer."""
     excess: Floats
+    """[L, H, S]: attention beyond expectation from the first label to the second, as a share of the
+    attention of all words with the first label."""
 
 
 def label_agreement(
@@ -71,8 +83,11 @@ def label_agreement(
     min_attention: float,
     recheck: tuple[float, float] = (-np.inf, -np.inf),
 ) -> Agreement:
-    """What each head's attention repeats beyond distance and parts of speech; ``recheck`` are an
-    ``agreement_low`` and a ``moved``."""
+    """Return what each head's attention repeats beyond distance and parts of speech.
+
+    ``preferences`` must be fitted to the same ``tallies``. ``recheck`` holds an ``agreement_low``
+    and a ``moved``: heads that reach both are computed again without surface features.
+    """
     _, layers, heads = tallies["category"].shape
     observed = floats(tallies, "deprel_pairs").reshape(QUADRANTS, DEPREL_PAIRS, -1)
     expected = expected_attention(preferences)
@@ -80,46 +95,47 @@ def label_agreement(
     expected *= scale
     counted = expected >= max(min_attention, np.finfo(np.float64).tiny)
     beyond = np.where(counted, observed - expected, 0)
-    given = observed.sum(1)
-    found = np.array(_compare(beyond, expected, counted, given, confidence))
-    _, low, moved = found
-    again = np.flatnonzero((low >= recheck[0]) & (moved >= recheck[1]))
-    if len(again):
-        shifts = surface_shifts(preferences, again) * scale[..., again]
-        some = expected[..., again], counted[..., again]
-        left = _without(beyond[..., again], shifts, *some)
-        less = _compare(left, *some, given[..., again], confidence)
-        found[:, again] = np.fmin(found[:, again], less)
-    turns, turned = _top_pairs(observed, beyond, counted)
-    agreement, low, moved = found.reshape(3, layers, heads)
+    totals = observed.sum(1)
+    results = np.array(_compare(beyond, expected, counted, totals, confidence))
+    _, low, moved = results
+    rechecked = np.flatnonzero((low >= recheck[0]) & (moved >= recheck[1]))
+    if len(rechecked):
+        shifts = surface_shifts(preferences, rechecked) * scale[..., rechecked]
+        cells = expected[..., rechecked], counted[..., rechecked]
+        remainder = _without(beyond[..., rechecked], shifts, *cells)
+        corrected = _compare(remainder, *cells, totals[..., rechecked], confidence)
+        results[:, rechecked] = np.fmin(results[:, rechecked], corrected)
+    top_pairs, excess = _top_pairs(observed, beyond, counted)
+    agreement, low, moved = results.reshape(3, layers, heads)
     return Agreement(
         agreement,
         low,
         moved,
-        turns.reshape(layers, heads, N_TOP_PAIRS),
-        turned.reshape(layers, heads, N_TOP_PAIRS),
+        top_pairs.reshape(layers, heads, N_TOP_PAIRS),
+        excess.reshape(layers, heads, N_TOP_PAIRS),
     )
 
 
 def _compare(
-    beyond: Floats, expected: Floats, counted: Bools, given: Floats, confidence: float
+    beyond: Floats, expected: Floats, counted: Bools, totals: Floats, confidence: float
 ) -> tuple[Floats, Floats, Floats]:
-    """[N] each: agreement, its lower end, moved, of what is ``beyond`` [O, M, N]; ``given`` [O, N]
-    is all attention."""
+    """[N] each: agreement, its lower end and moved.
+
+    ``beyond`` [O, M, N] is observed minus expected attention, ``totals`` [O, N] all attention.
+    """
     fisher, effective, moved = [], [], []
     for a, b in MATCHED:
         both = counted[a] & counted[b]
         weight = np.where(both, np.sqrt(expected[a] * expected[b]), 0)
-        said, found = (beyond[each] / np.where(both, expected[each], 1) for each in (a, b))
-        fisher.append(
-            np.arctanh(
-                np.clip(_correlation(said, found, weight), -MAX_CORRELATION, MAX_CORRELATION)
-            )
+        deviation_a, deviation_b = (
+            beyond[quarter] / np.where(both, expected[quarter], 1) for quarter in (a, b)
         )
+        correlation = _correlation(deviation_a, deviation_b, weight)
+        fisher.append(np.arctanh(np.clip(correlation, -MAX_CORRELATION, MAX_CORRELATION)))
         effective.append(divide(weight.sum(0) ** 2, (weight**2).sum(0)))
-        for one, other in ((a, b), (b, a)):
-            along = np.where(both, np.sign(beyond[one]) * beyond[other], 0).sum(0)
-            moved.append(divide(along, 2 * given[other]))
+        for signs, amounts in ((a, b), (b, a)):
+            agreed = np.where(both, np.sign(beyond[signs]) * beyond[amounts], 0).sum(0)
+            moved.append(divide(agreed, 2 * totals[amounts]))
     centre, cells = np.mean(fisher, axis=0), np.mean(effective, axis=0)
     error = 1 / np.sqrt(np.where(cells > 4, cells - 3, np.nan))
     low = np.tanh(centre - ndtri((1 + confidence) / 2) * error)
@@ -127,32 +143,33 @@ def _compare(
 
 
 def _without(beyond: Floats, shifts: Floats, expected: Floats, counted: Bools) -> Floats:
-    """``beyond`` [O, M, N] less what ``shifts`` [J, O, M, N] explain of it."""
-    left = beyond.copy()
+    """``beyond`` [O, M, N] minus its least-squares fit by ``shifts`` [J, O, M, N], per head."""
+    remainder = beyond.copy()
     for head in range(beyond.shape[-1]):
         cells = counted[..., head]
         root = np.sqrt(expected[..., head][cells])
-        along = shifts[..., head][:, cells].T / root[:, None]
-        along = np.nan_to_num(divide(along, np.sqrt(np.square(along).sum(0))))
-        tastes = np.linalg.lstsq(along, beyond[..., head][cells] / root, rcond=RELATIVE_RANK)[0]
-        left[..., head][cells] -= root * (along @ tastes)
-    return left
+        # Dividing by sqrt(E) weights the squared residuals by 1 / E; columns get unit length.
+        columns = shifts[..., head][:, cells].T / root[:, None]
+        columns = np.nan_to_num(divide(columns, np.sqrt(np.square(columns).sum(0))))
+        fit = np.linalg.lstsq(columns, beyond[..., head][cells] / root, rcond=RELATIVE_RANK)[0]
+        remainder[..., head][cells] -= root * (columns @ fit)
+    return remainder
 
 
 def _correlation(a: Floats, b: Floats, weight: Floats) -> Floats:
-    """[N]: the weighted correlation of [M, N] columns."""
+    """[N]: weighted correlation of the columns of two arrays [M, N]."""
     total = weight.sum(0)
-    a, b = (each - divide((weight * each).sum(0), total) for each in (a, b))
+    a, b = (values - divide((weight * values).sum(0), total) for values in (a, b))
     spread = (weight * a * a).sum(0) * (weight * b * b).sum(0)
     return divide((weight * a * b).sum(0), np.sqrt(spread))
 
 
 def _top_pairs(observed: Floats, beyond: Floats, counted: Bools) -> tuple[Ints, Floats]:
-    """[N, S] each: the pairs of labels that repeat, and how much more they get per query word."""
+    """[N, S] each: the top pairs of labels, and their excess as ``Agreement`` defines them."""
     labels = len(DEPRELS)
     total = np.where((counted & (beyond > 0)).all(0), beyond.sum(0), 0)
-    turns = np.argsort(-total, axis=0, kind="stable")[:N_TOP_PAIRS]
-    most = np.take_along_axis(total, turns, axis=0)
-    rows = observed.sum(0).reshape(labels, labels, -1).sum(1)
-    turned = divide(most, np.take_along_axis(rows, turns // labels, axis=0))
-    return np.where(most > 0, turns, -1).T, np.where(most > 0, turned, np.nan).T
+    pairs = np.argsort(-total, axis=0, kind="stable")[:N_TOP_PAIRS]
+    most = np.take_along_axis(total, pairs, axis=0)
+    by_query_label = observed.sum(0).reshape(labels, labels, -1).sum(1)
+    excess = divide(most, np.take_along_axis(by_query_label, pairs // labels, axis=0))
+    return np.where(most > 0, pairs, -1).T, np.where(most > 0, excess, np.nan).T

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 
 _CACHE_SIZE = 4096
 
@@ -38,7 +39,7 @@ class Encoder:
                 "its tokenizer is a slow one, which gives no character offsets",
                 "Save a tokenizer.json beside the model (AutoTokenizer converts most)",
             )
-        self._tokenizer = tokenizer
+        self._tokenizer, self._where = tokenizer, where
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
         self._cache: OrderedDict[str, Any] = OrderedDict()
@@ -104,9 +105,17 @@ class Encoder:
             # not the tokenizer itself, which makes lists of all that we do not need
             backend = self._tokenizer.backend_tokenizer
             backend.encode_special_tokens = True  # as text
-            self._cache.update(
-                zip(new, backend.encode_batch(new, add_special_tokens=False), strict=True)
-            )
+            try:
+                encoded = backend.encode_batch(new, add_special_tokens=False)
+            except BaseException as error:  # Rust panics are BaseExceptions
+                if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                    raise
+                raise HeadprobeError(
+                    self._where,
+                    f"its tokenizer cannot encode a text ({clip(str(error), 200)})",
+                    "Its files are damaged or incomplete; get another copy of the tokenizer",
+                ) from error
+            self._cache.update(zip(new, encoded, strict=True))
         encodings = [self._cache[text] for text in texts]
         while len(self._cache) > _CACHE_SIZE:
             self._cache.popitem(last=False)

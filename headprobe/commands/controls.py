@@ -7,7 +7,6 @@ from copy import deepcopy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -17,12 +16,12 @@ from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.batching.corpus import Corpus
 from headprobe.commands.distributed import SingleProcess
 from headprobe.commands.judging import ControlSums
+from headprobe.errors import HeadprobeError
 from headprobe.measure.loop import Measurement, PassPlan, measure
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointWriter
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
 from headprobe.runs.manifest import METHOD_VERSION
-from headprobe.runs.sums import Tallies
 
 MODEL_PART = "checkpoint"
 """The part of a journal that is no control's."""
@@ -142,8 +141,8 @@ def _find_measured(
     for run in list_runs(folder)[0]:
         if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
             try:
-                tallies = Tallies.load(run.path / CONTROL_SUMS[name])
-            except (OSError, ValueError, BadZipFile):
+                tallies = run.sums(CONTROL_SUMS[name])
+            except HeadprobeError:
                 continue  # damaged or taken away: measured again
             return ControlSums(name, setup.seed, key, run.path.name, instances, tallies)
     return None

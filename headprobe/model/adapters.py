@@ -1,7 +1,8 @@
-"""Adapters (LoRA and others of peft) over a base model: which base, and how they are put on it.
+"""Adapters (LoRA and others that peft reads): finding their base model and loading them on it.
 
-They stay active beside the base's weights instead of being merged into them: merging rounds, most
-of all into quantised or half-precision weights, and the model that users run has them active.
+An adapter stays active beside the base model's weights and is not merged into them. Merging rounds,
+especially into quantised or half-precision weights, and users run the model with its adapter
+active.
 """
 
 import hashlib
@@ -22,13 +23,18 @@ if TYPE_CHECKING:
     from headprobe.model.load import CheckpointSource
 
 CONFIG = "adapter_config.json"
+"""The file of a peft adapter's settings."""
+
 WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""The files that may hold an adapter's weights; peft loads the first that exists."""
 
 
 def resolve_adapter(source: "CheckpointSource") -> "CheckpointSource":
-    """The base and the adapter: MODEL itself may be an adapter, whose base is the one it names.
+    """Return the source with its base model and its adapter separate.
 
-    HeadprobeError where an adapter is none, names no base, or lies over another adapter.
+    Where MODEL itself is an adapter, the base model is the one that its settings name. Raises
+    HeadprobeError for an adapter that is not one, that names no base model, or whose base model is
+    an adapter itself.
     """
     if source.in_memory is not None:
         return source
@@ -36,7 +42,9 @@ def resolve_adapter(source: "CheckpointSource") -> "CheckpointSource":
     if source.adapter is not None:
         if own is not None:
             raise HeadprobeError(
-                source.name, "is an adapter itself", "Name the base model beside --adapter"
+                source.name,
+                "is an adapter itself",
+                "Name the base model and give the adapter as --adapter",
             )
         _read_settings(source.adapter, source.adapter_revision)
         return source
@@ -60,7 +68,7 @@ def resolve_adapter(source: "CheckpointSource") -> "CheckpointSource":
 
 
 def base_is_missing(source: "CheckpointSource", error: HeadprobeError) -> HeadprobeError:
-    """The base that an adapter names cannot be loaded: how to give it."""
+    """The error where the base model that an adapter names cannot be loaded."""
     adapter = str(source.adapter)
     return HeadprobeError(
         adapter,
@@ -74,28 +82,30 @@ def _remedy(adapter: str) -> str:
 
 
 def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrainedModel:
-    """``model`` with the source's adapter active in its layers; HeadprobeError where it does not
-    fit. The model's own modules are changed."""
+    """Load the source's adapter into the layers of ``model``, in place, and return the model.
+
+    Raises HeadprobeError where the adapter does not fit the model.
+    """
     adapter = str(source.adapter)
     try:
-        with hold_back_chatter():  # it imports the quantisation libraries that are installed
+        with hold_back_chatter():  # this imports the quantisation libraries that are installed
             import peft
     except ImportError as error:
         raise HeadprobeError(
-            adapter, "is an adapter, which peft reads", "Install it: pip install headprobe[lora]"
+            adapter, "is an adapter, which needs peft", "Install it: pip install headprobe[lora]"
         ) from error
     place = _place(adapter)
     options: dict[str, Any] = {"revision": source.adapter_revision}
     with (
-        friendly_load_errors(adapter, f"cannot be put on {source.name}"),
+        friendly_load_errors(adapter, f"cannot be loaded on {source.name}"),
         hold_back_chatter(),
     ):
         config = peft.PeftConfig.from_pretrained(place, **options)
         if config.is_prompt_learning:
             raise HeadprobeError(
                 adapter,
-                f"puts trained vectors before the text ({config.peft_type.value})",
-                "headprobe reads adapters that change weights, as LoRA does",
+                f"adds trained vectors before the text ({config.peft_type.value})",
+                "Use an adapter that changes weights, such as LoRA",
             )
         try:
             tuned: Any = peft.PeftModel.from_pretrained(model, place, config=config, **options)
@@ -112,7 +122,7 @@ def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrain
     if missing := sorted(expected - stored):
         raise HeadprobeError(
             adapter,
-            f"its weights for {source.name} are missing ({len(missing)}, {missing[0]} first)",
+            f"its weights for {source.name} are missing ({len(missing)}, first {missing[0]})",
             "Name the base model that it was trained on, or get another copy",
         )
     if unused := sorted(
@@ -120,7 +130,7 @@ def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrain
     ):
         raise HeadprobeError(
             adapter,
-            f"{source.name} has no place for its weights ({len(unused)}, {unused[0]} first)",
+            f"{source.name} has no layers for its weights ({len(unused)}, first {unused[0]})",
             "Name the base model that it was trained on",
         )
     base: PreTrainedModel = tuned.get_base_model()
@@ -128,7 +138,7 @@ def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrain
 
 
 def hash_adapter(source: "CheckpointSource") -> str:
-    """SHA-256 over the adapter's configuration and weights, each by name and content."""
+    """The SHA-256 of the names and contents of the adapter's settings and weights."""
     digest = hashlib.sha256()
     for name in (CONFIG, *WEIGHTS):
         path = _find(str(source.adapter), source.adapter_revision, name)
@@ -136,53 +146,55 @@ def hash_adapter(source: "CheckpointSource") -> str:
             with path.open("rb") as stream:
                 digest.update(name.encode() + hashlib.file_digest(stream, "sha256").digest())
             if name in WEIGHTS:
-                break  # peft, too, takes the first
+                break  # peft loads the first only
     return digest.hexdigest()
 
 
 def _stored_names(adapter: str, revision: str | None) -> list[str]:
-    """The names of the weights that the adapter's file holds."""
+    """The names of the weights in the adapter's file."""
     from peft.utils import load_peft_weights
 
     return list(load_peft_weights(_place(adapter), device="cpu", revision=revision))
 
 
 def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
+    """The adapter's settings; raises HeadprobeError where there are none that can be read."""
     path = _find(adapter, revision, CONFIG)
     if path is None:
         folder = Path(adapter).expanduser()
         what = f"has no {CONFIG}" if folder.exists() else "no such adapter"
-        raise HeadprobeError(adapter, what, "Name a folder that peft's save_pretrained made")
+        raise HeadprobeError(adapter, what, "Name a folder written by peft's save_pretrained")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise HeadprobeError(
-            adapter, f"its {CONFIG} is no valid JSON", "Get another copy"
+            adapter, f"its {CONFIG} is not valid JSON", "Get another copy"
         ) from error
     if not isinstance(settings, dict):
-        raise HeadprobeError(adapter, f"its {CONFIG} holds no settings", "Get another copy")
+        raise HeadprobeError(adapter, f"its {CONFIG} contains no settings", "Get another copy")
     return settings
 
 
 def _place(name: str) -> str:
+    """The adapter as peft takes it: an existing path, with ``~`` expanded, or a Hub id."""
     path = Path(name).expanduser()
     return str(path) if path.exists() else name
 
 
 def _find(name: str, revision: str | None, file: str) -> Path | None:
-    """A file of a folder or of a repository on the Hub; None where it has none."""
+    """The path of a file in an adapter's folder or Hub repository, or None."""
     folder = Path(name).expanduser()
     if folder.exists() or not _may_be_on_hub(name):
         return folder / file if (folder / file).is_file() else None
     with friendly_load_errors(name), hold_back_chatter():
-        found = cached_file(
+        path = cached_file(
             name,
             file,
             revision=revision,
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )
-    return None if found is None else Path(found)
+    return None if path is None else Path(path)
 
 
 def _may_be_on_hub(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""What libraries print, log and warn while they load: kept off the screen."""
+"""Suppressing what libraries print, log and warn about while they load."""
 
 import io
 import logging
@@ -8,14 +8,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 
 STDERR = 2
+"""The file descriptor of standard error."""
 
 
 @contextmanager
 def hold_back_chatter() -> Iterator[None]:
-    """While open, Python code prints nothing, logs nothing and warns of nothing.
+    """Suppress Python output, logging and warnings while open.
 
-    Quantisation libraries greet, advise and draw bars, each in its own way. Progress of headprobe
-    goes on: its console holds the stream itself.
+    Quantisation libraries print greetings, advice and progress bars, each in its own way.
+    headprobe's own progress stays visible, because its console holds the stream itself.
     """
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -33,20 +34,20 @@ def hold_back_chatter() -> Iterator[None]:
 
 @contextmanager
 def hold_back_panics() -> Iterator[None]:
-    """While open, nothing that is written to file descriptor 2 appears.
+    """Discard everything written to file descriptor 2 while open.
 
     A panic of Rust code (``tokenizers``) writes there before it becomes an exception. Keep it open
-    briefly: progress is not drawn meanwhile.
+    only briefly, because it also hides progress.
     """
     try:
-        kept = os.dup(STDERR)
-    except OSError:  # it is closed, so nothing appears anyway
+        saved = os.dup(STDERR)
+    except OSError:  # standard error is closed, so nothing can appear
         yield
         return
     try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), STDERR)
+        with open(os.devnull, "wb") as devnull:  # noqa: PTH123
+            os.dup2(devnull.fileno(), STDERR)
         yield
     finally:
-        os.dup2(kept, STDERR)
-        os.close(kept)
+        os.dup2(saved, STDERR)
+        os.close(saved)

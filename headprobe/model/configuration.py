@@ -1,4 +1,7 @@
-"""Sizes in a configuration that no model can have, refused before anything is made of them."""
+"""Checks of the sizes in a config.json, made before transformers uses them.
+
+A damaged size makes transformers divide by zero or build layers without end.
+"""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -16,8 +19,8 @@ LARGEST = {
     "vocab_size": 1 << 26,
     "max_position_embeddings": 1 << 40,
 }
-"""Sizes more than ten times as large as in any published model (126 layers of 128 heads, 16,384
-wide): a larger one is damage, and making such a model would not end."""
+"""The largest accepted sizes, each more than ten times that of any published model (126 layers of
+128 heads, 16,384 wide). A larger size is damage, and building such a model would not end."""
 
 _ALIASES = {
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
@@ -25,19 +28,19 @@ _ALIASES = {
     "hidden_size": ("n_embd", "d_model"),
     "max_position_embeddings": ("n_positions", "n_ctx"),
 }
-"""Names that older families use in config.json."""
+"""Names of the same settings in the config.json of older families."""
 
 _REMEDY = "The file is damaged; get another copy"
 
 
 def check_raw(name: str, values: Any) -> None:
-    """HeadprobeError where ``values``, the content of a config.json, hold what cannot be.
+    """Raise HeadprobeError where ``values``, the contents of a config.json, are impossible.
 
-    It comes before transformers makes a configuration of them, which divides by the number of heads
-    and makes one entry for each layer.
+    Call it before transformers builds a configuration from them, which divides by the number of
+    heads and makes one entry per layer.
     """
     if not isinstance(values, Mapping):
-        raise HeadprobeError(name, "its config.json holds no settings", "Get another copy")
+        raise HeadprobeError(name, "its config.json contains no settings", "Get another copy")
     quantization = values.get("quantization_config")
     if quantization is not None and not isinstance(quantization, Mapping):
         raise HeadprobeError(
@@ -53,32 +56,37 @@ def check_raw(name: str, values: Any) -> None:
 
 
 def check_sizes(name: str, text: Any) -> None:
-    """HeadprobeError where the text decoder's configuration holds a size that cannot be."""
+    """Raise HeadprobeError where the text decoder's configuration has an impossible size."""
     for key, largest in LARGEST.items():
         _check(name, key, getattr(text, key, None), largest)
     heads = getattr(text, "num_attention_heads", None)
     groups = getattr(text, "num_key_value_heads", None)
     if isinstance(heads, int) and isinstance(groups, int) and heads % groups:
         raise HeadprobeError(
-            name, f"its config.json shares {groups} key/value heads among {heads} heads", _REMEDY
+            name, f"its config.json divides {heads} heads among {groups} key/value heads", _REMEDY
         )
 
 
 def _check(name: str, key: str, value: Any, largest: int) -> None:
     for size in _numbers(value):
         if not isinstance(size, int) or isinstance(size, bool):
-            what = f"its config.json gives {key} as {quote(repr(size))}, which is no whole number"
-        elif size < (0 if key == "intermediate_size" else 1):  # some experts do without
-            what = f"its config.json gives {key} as {quote(size)}: at least 1 is needed"
+            what = (
+                f"its config.json gives {key} as {quote(repr(size))}, which is not a whole number"
+            )
+        elif size < (0 if key == "intermediate_size" else 1):  # models of experts may have 0
+            what = f"its config.json gives {key} as {quote(size)}, which must be at least 1"
         elif size > largest:
-            what = f"its config.json gives {key} as {_short(size)}: at most {largest:,} is possible"
+            what = (
+                f"its config.json gives {key} as {_short(size)}, which must be at most {largest:,}"
+            )
         else:
             continue
         raise HeadprobeError(name, what, _REMEDY)
 
 
 def _numbers(value: Any) -> Iterator[Any]:
-    """One number for all layers, or one for each; nothing where the family says it otherwise."""
+    """The sizes in a setting: one for all layers, or one per layer; none where a family stores the
+    setting in another form."""
     if isinstance(value, list | tuple):
         yield from value
     elif value is not None and not isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""The number format in which a model runs, and why that one."""
+"""The choice of the dtype in which a model runs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,36 +12,36 @@ DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
-"""Number formats in which models are run; statistics are float32, sums float64."""
+"""The dtypes in which models can run. Statistics are float32 and sums float64 with all of them."""
 
 NATIVE = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
 """The capabilities (``torch.cpu.get_capabilities``) of x86 and Arm processors that multiply
-bfloat16 themselves. Others convert each number, which is slower than float32."""
+bfloat16 natively. Other processors convert each number, which is slower than float32."""
 
 NARROW = 512
-"""Hidden size below which most of a scan's time on a CPU is measuring, which is float32 anyway: 16
-bits would only round the model's outputs. (The demo model, of hidden size 192, is scanned in the
-same time in either; SmolLM2-135M, of 576, is measured in half the time.)"""
+"""The hidden size below which bfloat16 gains nothing on a CPU. Most of the time is then spent on
+measuring, which is float32 anyway, and 16 bits would only round the model's outputs. (The demo
+model, of hidden size 192, takes the same time in both; SmolLM2-135M, of 576, half the time.)"""
 
 
 def choose_dtype(
-    asked: str, config: Any, device: torch.device, *, stored_below_32: bool = False
+    requested: str, config: Any, device: torch.device, *, stored_below_32: bool = False
 ) -> tuple[torch.dtype, str]:
-    """The dtype and, where ``asked`` is ``auto``, the reason for it (else an empty string).
+    """The dtype and, where ``requested`` is ``auto``, the reason for it (else an empty string).
 
-    ``auto`` takes the checkpoint's dtype on an accelerator. On a CPU it takes bfloat16 where the
-    processor multiplies it natively, the weights are stored in 16 bits (in fewer than 32:
-    ``stored_below_32``, for files whose configuration names no dtype), and the model is not
-    ``NARROW``; else float32.
+    On an accelerator ``auto`` means the checkpoint's dtype. On a CPU it means bfloat16 where the
+    processor multiplies it natively, the weights are stored in 16 bits, and the model is not
+    narrower than ``NARROW``; else float32. ``stored_below_32`` says that the weights are stored in
+    fewer than 32 bits, for files whose configuration names no dtype.
     """
-    if asked != "auto":
-        if asked not in DTYPES:
+    if requested != "auto":
+        if requested not in DTYPES:
             raise HeadprobeError(
-                f"--dtype {asked}",
-                "models do not run in it here",
+                f"--dtype {requested}",
+                "headprobe does not run models in it",
                 "Use auto, float32, bfloat16 or float16",
             )
-        return DTYPES[asked], ""
+        return DTYPES[requested], ""
     text = config.get_text_config()
     own: Any = getattr(text, "dtype", None)
     if device.type != "cpu":

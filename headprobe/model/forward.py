@@ -1,6 +1,7 @@
-"""Passes of the model over tokens that lie flat.
+"""Forward passes of the model over flat runs, and the cross-entropy of a text.
 
-What a text costs a model in bits, from logits of which only a few exist at a time.
+``run_chunk`` is the pass of a scan. It stops after the last layer's attention, unless the bits that
+the text costs the model are wanted: then ``score`` computes them from a few logits at a time.
 """
 
 import math
@@ -22,49 +23,56 @@ from headprobe.model.attention import Observer, Pass, PassFinished
 from headprobe.model.heads import ObservedModel
 
 MAX_CPU_LOGITS = 1 << 18
-"""So many logits lie in a CPU's cache, where there may be more of them."""
+"""The largest number of logits computed at once on a CPU: as many as fit into its cache."""
 
 
 def score(
     model: PreTrainedModel, outputs: Any, ids: Tensor, scored_tokens: Tensor, logits: int
 ) -> Tensor:
-    """The cross-entropy, in nats, of the tokens at the places ``scored_tokens`` [M] of a run of
-    ``ids`` [N], given what the base model ``outputs``.
+    """The summed cross-entropy, in nats, of some tokens of a run.
 
-    So many ``logits`` exist at a time: of some tokens for some words of the vocabulary, by these
-    words' rows of the output layer; or for all words (of one token at least), where that is no
-    plain matrix or the model's code its own. It is the model's own forward that makes them, and may
-    scale or cap each, with ``outputs`` in the place of what its base model would say.
+    ``outputs`` are the base model's outputs for the run's ``ids`` [N]; ``scored_tokens`` [M] are
+    the places of the tokens to score, each predicted from the hidden state before it.
+
+    At most ``logits`` logits exist at a time, never all M x vocabulary of them. They are a block of
+    some tokens by some words of the vocabulary, from these words' rows of the output layer. Where
+    the output layer is no plain matrix, or the model's code is its own (see ``_plain_head``), a
+    block has all words and at least one token. The model's own forward computes the logits, with
+    ``outputs`` in place of its base model, so that models that scale or cap their logits do so.
     """
     head = _plain_head(model)
     if head is None:
         words = words_per_call = model.config.get_text_config().vocab_size
         rows = max(1, logits // words)
     else:
+        # Square blocks, of about as many tokens as words
         words = len(head[1].weight)
         room = min(logits, MAX_CPU_LOGITS) if ids.device.type == "cpu" else logits
         rows = max(1, min(len(scored_tokens), math.isqrt(room)))
         words_per_call = room // rows
-    home = outputs.last_hidden_state.device  # the last layer's
+    home = outputs.last_hidden_state.device  # that of the last layer
     nats, ids = torch.zeros((), device=home), ids.to(home)
     for places in scored_tokens.to(home).split(rows):
         piece = replace(outputs, last_hidden_state=outputs.last_hidden_state[:, places - 1])
         targets = ids[places]
-        own = torch.zeros_like(targets, dtype=torch.float32)
-        total = torch.full_like(own, -math.inf)
+        # log(sum(exp)) over the vocabulary and the target's own logit, block by block
+        target_logit = torch.zeros_like(targets, dtype=torch.float32)
+        log_sum = torch.full_like(target_logit, -math.inf)
         for first in range(0, words, words_per_call):
-            some = _logits(model, piece, head, slice(first, first + words_per_call)).to(home)
-            total = torch.logaddexp(total, some.logsumexp(-1))
-            place = targets - first
-            there = (place >= 0) & (place < some.shape[-1])
-            place = place.clamp(0, some.shape[-1] - 1)
-            own += torch.where(there, some.gather(-1, place[:, None])[:, 0], 0)
-        nats += (total - own).sum()
+            block = _logits(model, piece, head, slice(first, first + words_per_call)).to(home)
+            log_sum = torch.logaddexp(log_sum, block.logsumexp(-1))
+            # The target's logit is in exactly one block: in the others gather any and add
+            # 0, because to select rows by a mask would make the host wait for a GPU
+            column = targets - first
+            is_here = (column >= 0) & (column < block.shape[-1])
+            column = column.clamp(0, block.shape[-1] - 1)
+            target_logit += torch.where(is_here, block.gather(-1, column[:, None])[:, 0], 0)
+        nats += (log_sum - target_logit).sum()
     return nats
 
 
 class _FixedOutput(nn.Module):
-    """Stands where a module would be asked."""
+    """Takes the place of a submodule and returns what ``answer`` makes of its inputs."""
 
     def __init__(self, answer: Callable[..., Any]) -> None:
         super().__init__()
@@ -72,41 +80,51 @@ class _FixedOutput(nn.Module):
 
     @property
     def decoder(self) -> "_FixedOutput":
-        """Some models (OPT) call this part of their base model and not all of it."""
+        """Itself: some models (OPT) call the decoder of their base model, not the base model."""
         return self
 
-    def forward(self, *asked: Tensor, **_: Any) -> Any:
-        return self._answer(*asked)
+    def forward(self, *inputs: Tensor, **_: Any) -> Any:
+        return self._answer(*inputs)
 
 
 def _logits(
     model: PreTrainedModel, outputs: Any, head: tuple[str, nn.Linear] | None, words: slice
 ) -> Tensor:
-    """[M, words] in float32, of what the base model ``outputs`` [1, M, E]; all words without a
-    plain ``head``. The model is left as it is, for others may pass through it."""
-    answering: dict[str, nn.Module] = {model.base_model_prefix: _FixedOutput(lambda *_: outputs)}
+    """Logits [M, words] in float32 from the base model's ``outputs`` [1, M, E]; those of all words
+    where there is no plain ``head``.
+
+    A shallow copy of the model computes them, in which the base model and the output layer are
+    replaced: other threads may be running the model itself.
+    """
+    replaced: dict[str, nn.Module] = {model.base_model_prefix: _FixedOutput(lambda *_: outputs)}
     if head is not None:
         name, layer = head
         weight, bias = layer.weight[words], None if layer.bias is None else layer.bias[words]
-        answering[name] = _FixedOutput(lambda hidden: F.linear(hidden, weight, bias))
-    other = copy(model)
-    other.__dict__.pop("forward", None)  # accelerate's is the model's, not its copy's
-    other._modules = {**model._modules, **answering}
+        replaced[name] = _FixedOutput(lambda hidden: F.linear(hidden, weight, bias))
+    shallow = copy(model)
+    # accelerate sets a forward on the instance, which is bound to the model and not to its copy
+    shallow.__dict__.pop("forward", None)
+    shallow._modules = {**model._modules, **replaced}
     hidden = outputs.last_hidden_state
-    asked = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
-    logits: Tensor = other(input_ids=asked, use_cache=False).logits[0]
+    # The ids do not matter: the replaced base model ignores them
+    placeholder = torch.zeros(hidden.shape[:2], dtype=torch.long, device=hidden.device)
+    logits: Tensor = shallow(input_ids=placeholder, use_cache=False).logits[0]
     return logits.float()
 
 
 def _plain_head(model: PreTrainedModel) -> tuple[str, nn.Linear] | None:
-    """The output layer and its name, where its rows may be used apart: hooks would not hear of it,
-    and a model's own code might do anything with logits."""
-    own = type(model).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME)
+    """The name and the output layer whose rows can be used separately, or None.
+
+    None where the layer is not an ordinary linear one, where it has hooks (they would not be
+    called), and where the model's code is its own (which may do anything with logits).
+    """
+    if type(model).__module__.startswith(TRANSFORMERS_DYNAMIC_MODULE_NAME):
+        return None
     for name, layer in model._modules.items():
-        if layer is model.get_output_embeddings() and type(layer) is nn.Linear and not own:
-            watched = hasattr(layer, "_hf_hook") or layer._forward_hooks or layer._forward_pre_hooks
-            sliced = not hasattr(layer.weight, "__tensor_flatten__")  # not one of torchao's
-            return (name, layer) if sliced and not watched else None
+        if layer is model.get_output_embeddings() and type(layer) is nn.Linear:
+            hooked = hasattr(layer, "_hf_hook") or layer._forward_hooks or layer._forward_pre_hooks
+            is_tensor = not hasattr(layer.weight, "__tensor_flatten__")  # torchao's are subclasses
+            return (name, layer) if is_tensor and not hooked else None
     return None
 
 
@@ -127,11 +145,11 @@ def run_chunk(
     observer: PassObserver,
     logits: int | None = None,
 ) -> float:
-    """One pass over a chunk; the observer sees every layer.
+    """Run one chunk through the model; the observer receives every layer's attention.
 
-    The pass ends after the last layer's attention; with ``logits`` it goes on to these, so many at
-    a time, and the bits that the model needs for the text's tokens, start tokens given, are
-    returned (else 0).
+    Without ``logits`` the pass ends after the last layer's attention and 0 is returned. With
+    ``logits`` it continues to the output layer, with at most so many logits at a time, and the bits
+    are returned that the model needs for the text's tokens, given the start tokens.
     """
     chunk = batcher.build(blocks)
     with torch.inference_mode():
@@ -141,18 +159,19 @@ def run_chunk(
             observer.end()
             return 0.0
         outputs = run_flat(observed.model.base_model, chunk.flat, observer, None)
-        observer.end()  # others may wait for it
+        observer.end()  # before the logits, because other threads may wait for the observer
         nats = score(observed.model, outputs, chunk.flat.token_ids[0], chunk.scored_tokens, logits)
     return float(nats) / math.log(2)
 
 
 def observe_flat(observed: ObservedModel, flat: Flat, observer: Observer) -> None:
-    """One pass of the base model, up to the last layer's attention."""
+    """Run the base model over ``flat``, up to the last layer's attention."""
     with torch.inference_mode(), suppress(PassFinished):
         run_flat(observed.model.base_model, flat, observer, observed.layers[-1].module)
 
 
 def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module | None) -> Any:
-    """What ``model`` makes of a flat run; ``PassFinished`` after the attention of ``last``."""
+    """Run ``model`` over ``flat`` and return its outputs; raises ``PassFinished`` after the
+    attention of ``last``, where that is given."""
     with Pass(flat.tiles, observer, last).running():
         return model(input_ids=flat.token_ids, position_ids=flat.positions, use_cache=False)

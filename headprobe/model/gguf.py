@@ -1,16 +1,17 @@
-"""GGUF files: read by transformers, converted once to an ordinary checkpoint folder, and cached.
+"""GGUF files, which transformers converts once to an ordinary checkpoint folder in a cache.
 
 transformers parses every token and merge of a GGUF file each time it loads a configuration, a
 tokenizer or weights from it, which takes far longer than loading the same model from safetensors.
-So a file is converted once. Its copies lie in the user's cache, one folder a file, named by the
+Therefore a file is converted once. Its copies are in the user's cache, in a folder named by the
 file's SHA-256:
 
 ``<cache>/gguf/<sha256>/text``       configuration and tokenizer, all that ``--dry-run`` needs
 ``<cache>/gguf/<sha256>/<dtype>``    the weights, dequantised to that dtype, with both of the above
 
-Each copy is written beside its place and renamed, by one process at a time, and lists its files
-with their hashes and the versions that made it (``copy.json``). A copy that differs from its list,
-or was made by other versions, is made anew. Without a usable cache the GGUF file is loaded itself.
+Each copy is written to a temporary folder and renamed, by one process at a time. It lists its files
+with their hashes and the versions of the libraries that wrote it (``copy.json``). A copy that
+differs from its list, or that other versions wrote, is written again. Without a usable cache the
+GGUF file itself is loaded.
 """
 
 import hashlib
@@ -46,18 +47,30 @@ CACHE_VARIABLE = "HEADPROBE_CACHE"
 """The environment variable that names the cache folder."""
 
 FORMAT = 1
-"""Rises whenever the conversion below could give other files."""
+"""The version of the conversion; increase it when the conversion would write other files."""
 
 LIST = "copy.json"
+"""The file in which a copy lists its files."""
+
 TEXT = "text"
+"""The name of the copy of configuration and tokenizer."""
+
 _TENSORS = "names of the tensors"
+"""The key of the tensors' names in ``GgufFile.header``; no key of GGUF metadata has spaces."""
 
 WAIT = 1800.0
-"""Seconds for which another process may convert the same file before this one stops waiting."""
+"""Seconds to wait for another process that converts the same file."""
 
 _SPLIT = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$", re.IGNORECASE)
+"""The end of the name of one of several parts: its number and the number of parts."""
+
 _AGAIN = "Download it again"
+
+_INCOMPLETE = "The file is incomplete, or transformers misreads it; name the original checkpoint"
+
 _FLOATS = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+"""Types of GGUF weights that are not quantised, and their dtypes."""
+
 _BROKEN = (
     ArithmeticError,
     AssertionError,
@@ -69,7 +82,7 @@ _BROKEN = (
     ValueError,
     struct.error,
 )
-"""What transformers and gguf raise where a file's contents contradict each other."""
+"""The errors that transformers and gguf raise for a file whose contents are inconsistent."""
 
 
 def cache_folder() -> Path:
@@ -79,7 +92,7 @@ def cache_folder() -> Path:
 
 
 def is_gguf(path: Path) -> bool:
-    """Whether a file is, or by its name claims to be, a GGUF file."""
+    """Whether a file is a GGUF file by its first bytes or by its name."""
     if not path.is_file():
         return False
     if path.suffix.lower() == ".gguf":
@@ -102,28 +115,32 @@ def list_gguf(folder: Path) -> list[str]:
 
 @dataclass(frozen=True)
 class GgufFile:
-    """A GGUF file on this machine. ``name`` is what messages call it; without ``use_cache`` no
-    converted copy is read or written."""
+    """A local GGUF file."""
 
     path: Path
     name: str
+    """The file's name in messages."""
     use_cache: bool = True
+    """Whether converted copies are read and written."""
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of the file's bytes, computed once per process while the file stays the same."""
+        """The SHA-256 of the file's bytes, computed once per process unless the file changes."""
         return _hash_file(self.path, _state(self.path))
 
     @property
     def header(self) -> dict[str, Any]:
-        """The metadata by key, long arrays by their lengths only; HeadprobeError for a file that
-        holds no language model or that transformers cannot load."""
+        """The metadata by key, with the lengths of long arrays instead of the arrays.
+
+        Raises HeadprobeError for a file without a language model, and for one that transformers
+        cannot load.
+        """
         return _check(self.path, self.name, _state(self.path))
 
     @property
     def quantization(self) -> str:
-        """The type of the weights as llama.cpp names it, such as ``Q4_1`` or ``Q4_K_M``: what the
-        file says of itself, else the type that holds most of its values."""
+        """The type of the weights as llama.cpp names it, such as ``Q4_1`` or ``Q4_K_M``: the one
+        that the metadata gives, else the type of most of the values."""
         number = self.header.get("general.file_type")
         if number is not None and number in set(LlamaFileType) - {LlamaFileType.GUESSED}:
             return LlamaFileType(number).name.removeprefix("MOSTLY_").removeprefix("ALL_")
@@ -134,7 +151,7 @@ class GgufFile:
             return GGMLQuantizationType(values.most_common(1)[0][0]).name
 
     def describe(self, dtype: str) -> str:
-        """The weights for the manifest and the page: ``Q4_1, dequantised to float32``."""
+        """The type of the weights for manifest and reports: ``Q4_1, dequantised to float32``."""
         stored = _FLOATS.get(self.quantization)
         if stored is None:
             return f"{self.quantization}, dequantised to {dtype}"
@@ -143,24 +160,25 @@ class GgufFile:
         )
 
     def text_place(self) -> tuple[str, dict[str, Any]]:
-        """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
+        """Where ``from_pretrained`` finds the configuration and the tokenizer, and its options."""
         copy, _ = self._copy(TEXT, self._save_text)
         return self._direct() if copy is None else (str(copy), {})
 
     def weights_place(
         self, config: Any, dtype: torch.dtype, warn: Callable[[str], None]
     ) -> tuple[str, dict[str, Any]]:
-        """Where ``from_pretrained`` finds the weights, and its options; warns where no copy could
-        be kept."""
+        """Where ``from_pretrained`` finds the weights, and its options; warns where the converted
+        copy cannot be written."""
         name = str(dtype).removeprefix("torch.")
-        copy, trouble = self._copy(name, lambda folder: self._save_weights(folder, config, dtype))
+        copy, problem = self._copy(name, lambda folder: self._save_weights(folder, config, dtype))
         if self._loses_rope_scaling:
             warn(
-                f"{self.name}: transformers does not read a GGUF file's scaled rotary positions: "
-                "attention may differ from the original checkpoint's, most of all over long spans"
+                f"{self.name}: transformers does not read a GGUF file's scaled rotary positions; "
+                "attention may differ from the original checkpoint's, especially over long spans"
             )
-        if trouble:
-            warn(f"{self.name}: the converted copy cannot be kept in {cache_folder()} ({trouble})")
+        if problem:
+            folder = cache_folder()
+            warn(f"{self.name}: the converted copy cannot be written to {folder} ({problem})")
         if copy is not None:
             return str(copy), {}
         place, options = self._direct()
@@ -168,8 +186,8 @@ class GgufFile:
 
     @contextmanager
     def loading(self) -> Iterator[None]:
-        """Turn what a damaged file makes transformers raise into one line."""
-        self.header  # noqa: B018 - says more than transformers about a file that cannot be loaded
+        """Turn the errors that transformers raises for a damaged file into one line."""
+        self.header  # noqa: B018 - raises more precise errors than transformers
         with _readable(self.name), _without_bar():
             yield
 
@@ -182,22 +200,24 @@ class GgufFile:
         return kind != "none" or "rope_freqs.weight" in self.header[_TENSORS]
 
     def _direct(self) -> tuple[str, dict[str, Any]]:
+        """The place and the options for loading the GGUF file itself."""
         # An absolute path: transformers prefers a file of that name in the working directory.
         path = self.path.absolute()
         return str(path.parent), {"gguf_file": str(path)}
 
     def _copy(self, kind: str, save: Callable[[Path], None]) -> tuple[Path | None, str]:
-        """A valid copy, made where there is none; None, and why, where the cache cannot be used."""
+        """A valid copy, written by ``save`` if there is none, and an empty string; or None and the
+        reason where the cache cannot be used (empty where it shall not be)."""
         if not self.use_cache:
             return None, ""
-        self.header  # noqa: B018 - a file that cannot be loaded leaves no folder in the cache
+        self.header  # noqa: B018 - no folder in the cache for a file that cannot be loaded
         home = cache_folder() / "gguf" / self.sha256
         copy = home / kind
         if _is_valid(copy):
             return copy, ""
         try:
             home.mkdir(parents=True, exist_ok=True)
-            # One process converts; the others wait and use what it made.
+            # One process converts; the others wait and use its copy.
             with FileLock(home / f"{kind}.lock", timeout=WAIT):
                 if not _is_valid(copy):
                     self._make(copy, save)
@@ -209,20 +229,20 @@ class GgufFile:
         return copy, ""
 
     def _make(self, copy: Path, save: Callable[[Path], None]) -> None:
-        """Write a copy under another name and rename it. The lock is held, so that whatever else
-        has its prefix was left by a process that died."""
+        """Write a copy to a temporary folder and rename it. The lock is held, so any other folder
+        with the temporary prefix is from a process that died."""
         for stale in copy.parent.glob(f".{copy.name}-*"):
             shutil.rmtree(stale, ignore_errors=True)
         with TemporaryDirectory(
             prefix=f".{copy.name}-", dir=copy.parent, ignore_cleanup_errors=True
         ) as temporary:
-            made = Path(temporary) / "new"
-            made.mkdir()
-            save(made)
-            _write_list(made)
+            new = Path(temporary) / "new"
+            new.mkdir()
+            save(new)
+            _write_list(new)
             if copy.exists():
                 copy.rename(Path(temporary) / "old")
-            made.rename(copy)
+            new.rename(copy)
 
     def _save_text(self, folder: Path) -> None:
         place, options = self._direct()
@@ -233,7 +253,7 @@ class GgufFile:
         tokenizer.save_pretrained(folder)
 
     def _save_weights(self, folder: Path, config: Any, dtype: torch.dtype) -> None:
-        size, free = self._weigh(dtype), shutil.disk_usage(folder).free
+        size, free = self._weight_bytes(dtype), shutil.disk_usage(folder).free
         if size > free * 0.95:
             raise OSError(f"it takes {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB are free")
         place, options = self._direct()
@@ -247,17 +267,17 @@ class GgufFile:
                 **options,
             )
         model, report = loaded
-        check_complete(self.name, model, report)
+        check_complete(self.name, model, report, _INCOMPLETE)
         forget_blocks(model)
         model.save_pretrained(folder)
         text, _ = self._copy(TEXT, self._save_text)
-        if text is not None:  # with a tokenizer the copy is a checkpoint of its own
+        if text is not None:  # with a tokenizer the copy is a complete checkpoint
             for path in text.iterdir():
                 if not (folder / path.name).exists() and path.name != LIST:
                     shutil.copyfile(path, folder / path.name)
 
-    def _weigh(self, dtype: torch.dtype) -> int:
-        """Bytes of the dequantised weights."""
+    def _weight_bytes(self, dtype: torch.dtype) -> int:
+        """The bytes of the dequantised weights; 0 where they cannot be counted."""
         with _readable(self.name):
             try:
                 tensors = GgufHeader.from_file(str(self.path)).tensors
@@ -267,31 +287,33 @@ class GgufFile:
 
 
 def forget_blocks(model: Any) -> None:
-    """Make a dequantised model an ordinary one: transformers refuses to save a model that says it
-    is quantised."""
+    """Remove the quantisation settings of a dequantised model, with which transformers refuses to
+    save it."""
     model.hf_quantizer = None
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
 
 
-def check_complete(name: str, model: Any, report: Any) -> None:
-    """HeadprobeError where the file lacks weights: transformers makes random ones instead."""
+def check_complete(name: str, model: Any, report: Any, remedy: str) -> None:
+    """Raise HeadprobeError where the loading ``report`` lists missing weights, for which
+    transformers makes random ones."""
     missing = sorted(report["missing_keys"])
     if missing:
         raise HeadprobeError(
             name,
-            f"weights of {type(model).__name__} are missing ({len(missing)}, {missing[0]} first)",
-            "The file is incomplete, or transformers maps it wrongly; name the original checkpoint",
+            f"weights of {type(model).__name__} are missing ({len(missing)}, first {missing[0]})",
+            remedy,
         )
 
 
 State = tuple[int, int, int]
+"""The size, modification time and inode of a file."""
 
 
 def _state(path: Path) -> State:
-    """What changes where the file does; the key of what is remembered of it."""
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+    """The file's state, a key of the caches below: it changes when the file changes."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 @lru_cache(maxsize=8)
@@ -300,26 +322,27 @@ def _hash_file(path: Path, state: State) -> str:  # noqa: ARG001
 
 
 def _versions() -> dict[str, Any]:
-    """What a copy depends on besides the file."""
+    """The versions on which a copy depends besides the file."""
     packages = ("transformers", "gguf", "tokenizers")
     return {"format": FORMAT, **{name: importlib.metadata.version(name) for name in packages}}
 
 
 def _write_list(folder: Path) -> None:
+    """Write ``LIST``: the versions, and the files of ``folder`` with their hashes."""
     files = {path.name: _digest(path) for path in sorted(folder.iterdir())}
     text = json.dumps({"versions": _versions(), "files": files}, indent=2)
     (folder / LIST).write_text(text + "\n", encoding="utf-8")
 
 
 def _is_valid(folder: Path) -> bool:
-    """Whether a copy was made by these versions and holds exactly what was written."""
+    """Whether these versions wrote the copy, and its files are exactly those in its list."""
     try:
         listed = json.loads((folder / LIST).read_text(encoding="utf-8"))
         if listed["versions"] != _versions():
             return False
         files: dict[str, str] = listed["files"]
-        there = {path.name for path in folder.iterdir()} - {LIST}
-        return there == files.keys() and all(
+        present = {path.name for path in folder.iterdir()} - {LIST}
+        return present == files.keys() and all(
             _digest(folder / name) == digest for name, digest in files.items()
         )
     except (OSError, ValueError, TypeError, LookupError, AttributeError):
@@ -333,7 +356,7 @@ def _digest(path: Path) -> str:
 
 @contextmanager
 def _without_bar() -> Iterator[None]:
-    """Hold back the progress bar of transformers' GGUF loader, which none of its settings rules."""
+    """Suppress the progress bar of transformers' GGUF loader, which no setting turns off."""
     module: Any = legacy_loader
     bar, module.tqdm = module.tqdm, lambda items, **_: items
     try:
@@ -344,6 +367,7 @@ def _without_bar() -> Iterator[None]:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
+    """Turn the errors of reading a damaged GGUF file into one line."""
     try:
         yield
     except HeadprobeError:
@@ -356,7 +380,7 @@ def _readable(name: str) -> Iterator[None]:
 
 @lru_cache(maxsize=8)
 def _check(path: Path, name: str, state: State) -> dict[str, Any]:
-    """The metadata of a file that can be loaded."""
+    """``GgufFile.header``, remembered while the file is unchanged."""
     size = state[0]
     if not size:
         raise HeadprobeError(name, "the file is empty", _AGAIN)
@@ -364,7 +388,7 @@ def _check(path: Path, name: str, state: State) -> dict[str, Any]:
         start = stream.read(8)
     if start[:4] != b"GGUF":
         raise HeadprobeError(
-            name, "is no GGUF file (it does not begin with GGUF)", "Download it again"
+            name, "is not a GGUF file (it does not begin with GGUF)", "Download it again"
         )
     split = _SPLIT.search(path.name)
     if split is not None and int(split[2]) > 1:
@@ -390,11 +414,13 @@ def _refuse_other_kinds(name: str, path: Path, metadata: dict[str, Any], tensors
     if architecture == "clip" or kind == "mmproj":
         raise HeadprobeError(
             name,
-            "holds a vision or audio projector, no language model",
+            "contains a vision or audio projector, not a language model",
             "Name the language model's own GGUF file",
         )
     if kind not in (None, "model"):
-        raise HeadprobeError(name, f"holds no model but {kind}", "Name the model's own GGUF file")
+        raise HeadprobeError(
+            name, f"contains no model but {kind}", "Name the model's own GGUF file"
+        )
     if architecture not in legacy_loader.GGUF_SUPPORTED_ARCHITECTURES and architecture not in (
         *GGUF_CONFIG_ARCHS,
         *_RENAMED,
@@ -407,16 +433,18 @@ def _refuse_other_kinds(name: str, path: Path, metadata: dict[str, Any], tensors
         )
     if not tensors:
         raise HeadprobeError(
-            name, "holds a vocabulary and no weights", "Name the model's own GGUF file"
+            name, "contains a vocabulary but no weights", "Name the model's own GGUF file"
         )
     if not metadata.get("tokenizer.ggml.tokens"):
         raise HeadprobeError(
-            name, "holds no tokenizer", "Convert the original checkpoint again, with its tokenizer"
+            name,
+            "contains no tokenizer",
+            "Convert the original checkpoint again, with its tokenizer",
         )
 
 
 _RENAMED = ("qwen2moe", "qwen3moe", "gpt-oss", "minimax-m2", "t5encoder")
-"""Architectures that transformers' table of them has under another name."""
+"""Architectures that transformers' table has under another name."""
 
 
 def _refuse_split(name: str, path: Path, parts: int) -> None:
@@ -432,11 +460,11 @@ def _refuse_truncated(name: str, path: Path, size: int) -> None:
     try:
         header = GgufHeader.from_file(str(path))
     except ValueError as error:
-        if "not supported yet" in str(error):  # a type that only the gguf package reads
+        if "not supported yet" in str(error):  # a type that only the gguf package knows
             return
         raise
     end = max(header.data_start + tensor.offset + tensor.nbytes for tensor in header.tensors)
     if end > size:
         raise HeadprobeError(
-            name, f"the GGUF file is truncated: {size:,} of {end:,} bytes are there", _AGAIN
+            name, f"the GGUF file is truncated: it has {size:,} of {end:,} bytes", _AGAIN
         )

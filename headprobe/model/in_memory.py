@@ -1,4 +1,4 @@
-"""A model that the caller has in memory: lent to a scan, and given back as it was."""
+"""A model that the caller has in memory: a scan borrows it and leaves it unchanged."""
 
 import hashlib
 from collections.abc import Iterator
@@ -15,34 +15,38 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.devices import input_device
 
 REMEDY = "Save it with save_pretrained (the tokenizer, too) and name the folder"
+"""The remedy where a model in memory cannot be used."""
 
 
 @dataclass(frozen=True, eq=False)
 class InMemoryModel:
-    """A causal language model and its tokenizer. ``adapter`` names the adapters that are active."""
+    """A causal language model and its tokenizer, as the caller gave them."""
 
     model: PreTrainedModel
     tokenizer: Any
     adapter: str | None = None
+    """The names of the active adapters."""
 
     @classmethod
     def of(cls, model: Any, tokenizer: Any) -> Self:
-        """Of a transformers model, or of a ``PeftModel`` whose adapter works inside its layers;
-        HeadprobeError for anything else."""
+        """Accept a transformers model, or a ``PeftModel`` whose adapter changes weights.
+
+        Raises HeadprobeError for anything else.
+        """
         adapter = None
         if hasattr(model, "get_base_model") and hasattr(model, "peft_config"):
             if any(each.is_prompt_learning for each in model.peft_config.values()):
                 raise HeadprobeError(
                     "model",
-                    "its adapter puts trained vectors before the text",
-                    "headprobe reads adapters that change weights, as LoRA does",
+                    "its adapter adds trained vectors before the text",
+                    "Use an adapter that changes weights, such as LoRA",
                 )
             adapter = ", ".join(model.active_adapters)
             model = model.get_base_model()
         if not isinstance(model, PreTrainedModel):
             raise HeadprobeError(
                 "model",
-                f"is a {type(model).__name__}, no transformers model",
+                f"is a {type(model).__name__}, not a transformers model",
                 "Give a PreTrainedModel, a folder or a Hub id",
             )
         if tokenizer is None:
@@ -53,7 +57,7 @@ class InMemoryModel:
             raise HeadprobeError(
                 "model",
                 f"{type(model).__name__} has no output embeddings",
-                "Give a causal language model, as AutoModelForCausalLM loads it",
+                "Give a causal language model, as loaded by AutoModelForCausalLM",
             )
         if model.device.type == "meta" and not hasattr(model, "hf_device_map"):
             raise HeadprobeError("model", "has no weights: it is on the meta device", "Load them")
@@ -61,45 +65,48 @@ class InMemoryModel:
 
     @property
     def name(self) -> str:
-        """Where it came from as far as it knows, else its class."""
+        """The model's ``name_or_path``, or its class where that is empty."""
         return str(self.model.name_or_path or type(self.model).__name__)
 
     def device(self, requested: str) -> torch.device:
-        """Where it is; HeadprobeError where another device is requested."""
+        """The model's device; raises HeadprobeError where another one is requested."""
         device = input_device(self.model)
         if requested != "auto" and torch.device(requested).type != device.type:
             raise HeadprobeError(
                 f"device={requested!r}",
-                f"the model is on {device}, and a scan leaves it there",
+                f"the model is on {device}, and a scan does not move it",
                 f"Move it with model.to({requested!r}), or leave device out",
             )
         return device
 
     def dtype(self, requested: str) -> torch.dtype:
-        """What it computes in; HeadprobeError where another dtype is requested."""
+        """The model's dtype; raises HeadprobeError where another one is requested."""
         name = str(self.model.dtype).removeprefix("torch.")
         if requested not in ("auto", name):
             raise HeadprobeError(
                 f"dtype={requested!r}",
-                f"the model is in {name}, and a scan leaves it so",
+                f"the model is in {name}, and a scan does not convert it",
                 f"Convert it with model.to(torch.{requested}), or leave dtype out",
             )
         return self.model.dtype
 
     @contextmanager
     def lent(self) -> Iterator[PreTrainedModel]:
-        """The model in evaluation mode; it is left as it was, whatever happens meanwhile."""
+        """The model in evaluation mode while open; afterwards it is restored (``restored``)."""
         with restored(self.model):
             self.model.eval()
             yield self.model
 
     def sha256(self) -> str:
-        """Of the state dictionary: every tensor's name, dtype, shape and bytes, in order of name;
-        and of adapters, which of them are active and how strongly."""
+        """The SHA-256 of the model's weights.
+
+        It covers the name, dtype, shape and bytes of every tensor of the state dictionary, in order
+        of name, and for adapters which of them are active and their scaling.
+        """
         entries = []
         for path, module in self.model.named_modules():
             prefix = f"{path}." if path else ""
-            with align_module_device(module):  # where it is offloaded
+            with align_module_device(module):  # loads weights that are offloaded
                 state: dict[str, Any] = {}
                 module._save_to_state_dict(state, prefix, keep_vars=False)
                 entries += [
@@ -114,7 +121,7 @@ class InMemoryModel:
 
 
 def _describe(tensor: Tensor) -> str:
-    """A tensor's dtype, shape and the hash of its bytes; the same for the parts of a subclass."""
+    """A tensor's dtype, shape and hash of its bytes; for a tensor subclass those of its parts."""
     if hasattr(tensor, "__tensor_flatten__"):
         names, context = tensor.__tensor_flatten__()
         parts = [f"{name}={_describe(getattr(tensor, name))}" for name in names]
@@ -126,11 +133,12 @@ def _describe(tensor: Tensor) -> str:
 
 @contextmanager
 def restored(model: PreTrainedModel) -> Iterator[None]:
-    """Put the model's modules and configurations back as they were, whatever happens meanwhile.
+    """Restore the model's modules and configurations on exit, also after an exception.
 
-    Every attribute is put back: hooks, training mode, the attention implementation of each
-    configuration. So are the values of buffers that no checkpoint holds: rotary embeddings that
-    grow with the text change theirs in passes. Weights are not copied: nothing here changes them.
+    Every attribute is restored: hooks, training mode, the attention implementation of each
+    configuration. So are the values of non-persistent buffers, because rotary embeddings that grow
+    with the text change theirs during a pass. Weights are not copied, because a scan does not
+    change them.
     """
     modules = list(model.modules())
     owners: list[Any] = [*modules, *_configurations(modules)]
@@ -146,11 +154,11 @@ def restored(model: PreTrainedModel) -> Iterator[None]:
     try:
         yield
     finally:
-        for owner, had in zip(owners, attributes, strict=True):
+        for owner, saved in zip(owners, attributes, strict=True):
             current = vars(owner)
-            for key in current.keys() - had.keys():
+            for key in current.keys() - saved.keys():
                 del current[key]
-            for key, (value, entries) in had.items():
+            for key, (value, entries) in saved.items():
                 current[key] = value
                 if entries is not None:
                     value.clear()
@@ -161,24 +169,24 @@ def restored(model: PreTrainedModel) -> Iterator[None]:
 
 
 def _entries(value: Any) -> dict[Any, Any] | set[Any] | None:
-    """What a dictionary or set holds, such as a module's hooks; None for other values."""
+    """A copy of a dictionary or set, such as a module's hooks; None for other values."""
     return value.copy() if isinstance(value, dict | set) else None
 
 
 def _configurations(modules: list[nn.Module]) -> list[PreTrainedConfig]:
-    """The configurations that modules hold, and those inside them, each once."""
-    found: dict[int, PreTrainedConfig] = {}
-    waiting = [
+    """The configurations of ``modules``, and those nested in them, each once."""
+    configurations: dict[int, PreTrainedConfig] = {}
+    pending = [
         value
         for module in modules
         for value in vars(module).values()
         if isinstance(value, PreTrainedConfig)
     ]
-    while waiting:
-        config = waiting.pop()
-        if id(config) not in found:
-            found[id(config)] = config
-            waiting += [
+    while pending:
+        config = pending.pop()
+        if id(config) not in configurations:
+            configurations[id(config)] = config
+            pending += [
                 each for each in vars(config).values() if isinstance(each, PreTrainedConfig)
             ]
-    return list(found.values())
+    return list(configurations.values())

@@ -1,4 +1,7 @@
-"""Loading a checkpoint: configuration, tokenizer, weights; and every way in which that can fail."""
+"""Loading a checkpoint: its configuration, its tokenizer and its weights.
+
+Every way in which loading can fail raises HeadprobeError.
+"""
 
 import atexit
 import hashlib
@@ -35,42 +38,48 @@ from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
 from headprobe.model.configuration import check_raw, check_sizes
 from headprobe.model.devices import describe_placement, weight_memory
-from headprobe.model.gguf import GgufFile, forget_blocks, is_gguf, list_gguf
+from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load_errors import friendly_load_errors
 from headprobe.model.quantization import check_quantization
 from headprobe.resources import DEMO_MODEL
 
 ATTENTION = "eager"
-"""Requested explicitly wherever a model is loaded or built: a configuration could request a kernel
-of the Hub, which is code."""
+"""The attention implementation requested wherever a model is loaded or built. A configuration could
+otherwise request a kernel from the Hub, which is code."""
 
 _DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
+"""The names of the files of a distributed checkpoint."""
 
 
 @dataclass(frozen=True)
 class CheckpointSource:
-    """Where a checkpoint comes from: a Hub id (with a revision), a folder, a GGUF file, or the
-    package. ``gguf`` names a GGUF file inside the folder or Hub repository ``name``; without
-    ``gguf_cache`` GGUF files are loaded as they are, without a converted copy."""
+    """Where a checkpoint comes from: the Hub, a folder, a GGUF file, the package, or memory."""
 
     name: str
+    """A Hub id, or the path of a folder or GGUF file."""
     revision: str | None = None
+    """The branch, tag or commit on the Hub."""
     trust_remote_code: bool = False
+    """Whether the checkpoint's own Python code may run."""
     bundled: bool = False
+    """Whether this is the demo model of the package."""
     adapter: str | None = None
-    """A folder or Hub id of peft's, whose weights are put on those of ``name``."""
+    """The folder or Hub id of a peft adapter to load on the model."""
     adapter_revision: str | None = None
+    """The branch, tag or commit of the adapter on the Hub."""
     base_of_adapter: bool = False
-    """``name`` is what the adapter's own configuration calls its base."""
+    """Whether ``name`` comes from the adapter's settings and not from the user."""
     in_memory: InMemoryModel | None = None
     """The model itself, where the caller has it: nothing is read from disk."""
     gguf: str | None = None
+    """The name of a GGUF file inside the folder or Hub repository ``name``."""
     gguf_cache: bool = True
+    """Whether converted copies of GGUF files are read from and written to the cache."""
 
     @classmethod
     def demo(cls) -> Self:
-        """The demo model that comes with the package."""
+        """The source of the demo model that comes with the package."""
         return cls("demo", bundled=True)
 
     @property
@@ -94,8 +103,8 @@ class CheckpointSource:
 
     @property
     def _local_gguf(self) -> Path | None:
-        """The GGUF file here: MODEL itself, ``gguf`` in the folder, or the one in a folder that
-        holds nothing else to load."""
+        """The local GGUF file: MODEL itself, ``gguf`` in the folder, or the only one in a folder
+        without a config.json; else None."""
         folder = self.folder
         if folder is None or self.bundled:
             return None
@@ -110,45 +119,47 @@ class CheckpointSource:
 
     @property
     def gguf_file(self) -> GgufFile | None:
-        """The GGUF file that the weights come from, downloaded where it lies on the Hub."""
+        """The GGUF file with the weights, downloaded if it is on the Hub; None for other kinds."""
         if self.kind != "gguf":
             return None
         path = self._local_gguf
-        wanted = self.gguf or ""
+        file_name = self.gguf or ""
         if path is None:
             with friendly_load_errors(self.name), quiet_libraries():
-                found = cached_file(
+                cached = cached_file(
                     self.name,
-                    wanted,
+                    file_name,
                     revision=self.revision,
                     _raise_exceptions_for_missing_entries=False,
                 )
-            if found is None:
+            if cached is None:
                 raise HeadprobeError(
                     f"--gguf {self.gguf}",
                     f"{self.name} has no such file",
                     "Take the file's name from the model's page",
                 )
-            path = Path(found)
-        return GgufFile(path, str(Path(self.name, wanted)), self.gguf_cache)
+            path = Path(cached)
+        return GgufFile(path, str(Path(self.name, file_name)), self.gguf_cache)
 
     @property
     def commit(self) -> str | None:
-        """The commit of a GGUF file that lies on the Hub."""
+        """The commit of a GGUF file on the Hub; None for other sources."""
         file = None if self.folder is not None else self.gguf_file
         return None if file is None else extract_commit_hash(str(file.path), None)
 
     @property
     def options(self) -> dict[str, Any]:
+        """The options of ``from_pretrained`` that go with ``place``."""
         return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
 
     @property
     def place(self) -> str:
+        """The folder or Hub id for ``from_pretrained``."""
         return str(self.folder or self.name)
 
 
 def check_source(source: CheckpointSource) -> None:
-    """Refuse what can be seen to be no checkpoint without importing or asking anyone."""
+    """Raise HeadprobeError for a source that cannot be a checkpoint, without network access."""
     if not source.name.strip():
         raise HeadprobeError("MODEL", "is empty", "Name a checkpoint's folder or Hub id")
     folder = source.folder
@@ -167,7 +178,7 @@ def check_source(source: CheckpointSource) -> None:
         beside = (folder.parent / "config.json").is_file()
         raise HeadprobeError(
             source.name,
-            "is a file, and no GGUF file",
+            "is a file, but not a GGUF file",
             f"Name its folder: {folder.parent}"
             if beside
             else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
@@ -176,42 +187,50 @@ def check_source(source: CheckpointSource) -> None:
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
     if not (folder / "config.json").is_file():
         if names := list_gguf(folder):
-            few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
             raise HeadprobeError(
                 source.name,
-                f"holds {len(names)} GGUF files ({few})",
+                f"contains {len(names)} GGUF files ({_first_names(names)})",
                 f"Choose one: --gguf {shlex.quote(names[0])}",
             )
         raise HeadprobeError(
-            source.name, "has no config.json", "Name a folder made by save_pretrained"
+            source.name, "has no config.json", "Name a folder written by save_pretrained"
         )
     if (names := list_gguf(folder)) and not any(
         path.suffix in (".safetensors", ".bin") for path in folder.iterdir()
     ):
         raise HeadprobeError(
             source.name,
-            "has no weights but GGUF files beside its config.json",
+            "has no weights except GGUF files beside its config.json",
             f"Choose one: --gguf {shlex.quote(names[0])}",
         )
 
 
 def _check_gguf_option(source: CheckpointSource) -> None:
-    """HeadprobeError where ``--gguf`` names no GGUF file inside the folder."""
+    """Raise HeadprobeError where ``--gguf`` does not name a GGUF file inside the folder."""
     folder, where = source.folder, f"--gguf {source.gguf}"
     if folder is None:
         return
     if source.bundled or folder.is_file():
-        raise HeadprobeError(where, "MODEL is a file itself", "Leave --gguf out")
+        raise HeadprobeError(where, "MODEL is a file itself", "Omit --gguf")
     if not is_gguf(folder / str(source.gguf)):
         names = list_gguf(folder)
-        few = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-        remedy = f"It holds {few}" if names else "Name a folder that holds one"
+        remedy = (
+            f"It contains {_first_names(names)}" if names else "Name a folder that contains one"
+        )
         raise HeadprobeError(where, f"{source.name} has no such GGUF file", remedy)
 
 
+def _first_names(names: list[str]) -> str:
+    """Up to five names for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
 def load_config(source: CheckpointSource) -> Any:
-    """The text decoder's configuration; HeadprobeError for what is not one, and where the weights
-    are quantised in a way that cannot be read here. ``source`` has its adapter resolved."""
+    """Load the configuration of a decoder; the adapter of ``source`` is resolved already.
+
+    Raises HeadprobeError where the checkpoint is not a decoder, and where its weights are quantised
+    in a format that cannot be loaded here.
+    """
     try:
         return _load_config(source)
     except HeadprobeError as error:
@@ -242,7 +261,7 @@ def _load_config(source: CheckpointSource) -> Any:
 
 
 def load_encoder(source: CheckpointSource) -> Encoder:
-    """The tokenizer, which must be a fast one; of a model in memory a copy."""
+    """Load the tokenizer, which must be a fast one; for a model in memory it is copied."""
     if source.in_memory is not None:
         with friendly_load_errors(source.name, "its tokenizer cannot be copied"):
             tokenizer = deepcopy(source.in_memory.tokenizer)
@@ -257,7 +276,7 @@ def load_encoder(source: CheckpointSource) -> Encoder:
         )
     ):
         raise HeadprobeError(
-            source.name, "has no tokenizer", "Save the tokenizer beside the weights"
+            source.name, "has no tokenizer", "Save the tokenizer in the same folder as the weights"
         )
     with (
         reading(source),
@@ -273,43 +292,45 @@ def load_encoder(source: CheckpointSource) -> Encoder:
 
 
 SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")
-"""Texts that a tokenizer must be able to encode: some fail only when they meet a character that
-they do not know."""
+"""Texts that a tokenizer must be able to encode when it is loaded. Some damaged ones fail only when
+they meet an unknown character."""
 
 
 def _text_place(source: CheckpointSource) -> tuple[str, dict[str, Any]]:
-    """Where ``from_pretrained`` finds configuration and tokenizer, and its options."""
+    """Where ``from_pretrained`` finds the configuration and the tokenizer, and its options."""
     file = source.gguf_file
     return (source.place, source.options) if file is None else file.text_place()
 
 
 def reading(source: CheckpointSource) -> AbstractContextManager[None]:
-    """Explains what goes wrong while a GGUF file is read; nothing for other sources."""
+    """A context that explains errors in reading a GGUF file; does nothing for other sources."""
     file = source.gguf_file
     return nullcontext() if file is None else file.loading()
 
 
 def check_tokens(name: str, config: Any, ids: NDArray[np.integer]) -> None:
-    """HeadprobeError where the tokenizer makes tokens that the model does not have."""
+    """Raise HeadprobeError where ``ids`` from the tokenizer are not in the model's vocabulary."""
     largest, known = int(ids.max(initial=-1)), config.get_text_config().vocab_size
     if largest >= known:
         raise HeadprobeError(
             name,
-            f"its tokenizer makes token {largest}, and its config.json knows {known} tokens",
-            "The tokenizer belongs to another model; get both from one place",
+            f"its tokenizer produces token {largest}, but its config.json has {known} tokens",
+            "The tokenizer belongs to another model; get both from the same source",
         )
 
 
 def choose_device(requested: str, rank: int | None = None) -> torch.device:
-    """``auto``: CUDA, else Apple's GPU, else the CPU; otherwise the device asked for. Of several
-    processes on one machine number ``rank`` has its own CUDA device."""
+    """The requested device; ``auto`` means CUDA, else Apple's GPU, else the CPU.
+
+    Where several processes share the machine, process ``rank`` gets the CUDA device of that number.
+    """
     if requested in ("auto", "cuda") and torch.cuda.is_available():
-        there = torch.cuda.device_count()
-        if rank is not None and rank >= there:
+        count = torch.cuda.device_count()
+        if rank is not None and rank >= count:
             raise HeadprobeError(
                 f"rank {rank}",
-                f"has no accelerator of its own: there are {there}",
-                f"Start torchrun with --nproc-per-node {there}, or add --device cpu",
+                f"has no accelerator of its own: this machine has {count}",
+                f"Start torchrun with --nproc-per-node {count}, or add --device cpu",
             )
         return torch.device("cuda") if rank is None else torch.device("cuda", rank)
     if requested == "auto":
@@ -319,7 +340,9 @@ def choose_device(requested: str, rank: int | None = None) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise HeadprobeError(
-            f"--device {requested}", "no such device here", "Try --device auto or --device cpu"
+            f"--device {requested}",
+            "there is no such device here",
+            "Try --device auto or --device cpu",
         ) from error
     return device
 
@@ -333,13 +356,15 @@ def load_model(
     *,
     spread: bool = False,
 ) -> PreTrainedModel:
-    """The causal language model, in evaluation mode, every weight present and a number; told of
-    through ``warn``: weights that the model has no use for. With ``spread`` a model that does not
-    fit on the device fills one accelerator after another, then the host's memory, and then the
-    disk."""
+    """Load the causal language model, in evaluation mode, with its adapter.
+
+    Raises HeadprobeError where weights are missing or hold values that are not finite numbers;
+    warns of weights that the model does not use. With ``spread`` a model that does not fit on the
+    device fills one accelerator after another, then the host's memory, then the disk.
+    """
     file = source.gguf_file
     if file is None:
-        weight_files(source, config)  # refuses names that lead out of the checkpoint
+        weight_files(source, config)  # refuses names that point outside of the checkpoint
     with reading(source), friendly_load_errors(source.name), quiet_libraries(), hold_back_chatter():
         place, options = (
             (source.place, source.options)
@@ -361,20 +386,15 @@ def load_model(
     model, report = loaded
     if file is not None:
         forget_blocks(model)
-    if room is not None and (told := describe_placement(model, source.name, device)):
-        warn(told)
-    missing = sorted(report["missing_keys"])
-    if missing:
-        raise HeadprobeError(
-            source.name,
-            f"weights of {type(model).__name__} are missing ({len(missing)}, {missing[0]} first)",
-            "The weights belong to another model or are incomplete; download them again",
-        )
+    if room is not None and (warning := describe_placement(model, source.name, device)):
+        warn(warning)
+    remedy = "The weights belong to another model or are incomplete; download them again"
+    check_complete(source.name, model, report, remedy)
     unused = sorted(report["unexpected_keys"])
     if unused:
         warn(
-            f"{source.name}: {type(model).__name__} does not use all of its weights "
-            f"({len(unused)} are left, {unused[0]} first); does its config.json belong to it?"
+            f"{source.name}: {type(model).__name__} does not use {len(unused)} of its weights "
+            f"(first {unused[0]}); check that its config.json belongs to it"
         )
     if source.adapter is not None:
         model = load_adapter(source, model)
@@ -393,8 +413,8 @@ def open_model(
     *,
     spread: bool = False,
 ) -> Iterator[PreTrainedModel]:
-    """The source's model in evaluation mode: loaded (``load_model``), or the one in memory, which
-    is given back as it was."""
+    """The source's model in evaluation mode, while open: loaded by ``load_model``, or the one in
+    memory, which is restored at the end."""
     if source.in_memory is None:
         yield load_model(source, config, device, dtype, warn, spread=spread)
         return
@@ -404,36 +424,37 @@ def open_model(
 
 
 def check_finite(model: PreTrainedModel, name: str) -> None:
-    """HeadprobeError where a weight holds values that are not numbers."""
+    """Raise HeadprobeError where a weight contains values that are not finite numbers."""
     for path, module in model.named_modules():
-        with align_module_device(module):  # where it is offloaded, for as long as it is looked at
+        with align_module_device(module):  # loads weights that are offloaded
             for weight_name, weight in module.named_parameters(path, recurse=False):
                 if not weight.is_floating_point() or not weight.numel():
-                    continue  # quantised, or nothing
+                    continue  # quantised, or empty
                 values = weight.detach()
-                if hasattr(values, "__tensor_flatten__"):  # torchao's, which lack aminmax
+                if hasattr(values, "__tensor_flatten__"):  # torchao's have no aminmax
                     values = values.dequantize()
-                if values.element_size() == 1:  # float8, of which torch has no aminmax
+                if values.element_size() == 1:  # torch has no aminmax of float8
                     values = values.float()
                 low, high = torch.aminmax(values)
                 if not (torch.isfinite(low) and torch.isfinite(high)):
                     raise HeadprobeError(
                         name,
-                        f"weight {weight_name} holds values that are not numbers",
+                        f"weight {weight_name} contains values that are not finite numbers",
                         "The checkpoint is damaged; get another copy or revision",
                     )
 
 
 def offload_folder() -> str:
-    """For weights that no safetensors file holds as they are needed; gone when the process ends."""
+    """A folder for offloaded weights that cannot be read from safetensors files as they are; it is
+    removed when the process ends."""
     folder = TemporaryDirectory(prefix="headprobe-")
     atexit.register(folder.cleanup)
     return folder.name
 
 
 def hash_weights(source: CheckpointSource, config: Any) -> str:
-    """SHA-256 over the checkpoint's weight files, each by name and content, in order of name; of a
-    GGUF file's own bytes."""
+    """The SHA-256 of the names and contents of the checkpoint's weight files, in order of name; for
+    a GGUF file that of its bytes."""
     if (file := source.gguf_file) is not None:
         return file.sha256
     digest = hashlib.sha256()
@@ -444,19 +465,19 @@ def hash_weights(source: CheckpointSource, config: Any) -> str:
 
 
 def weight_files(source: CheckpointSource, config: Any) -> list[Path]:
-    """The files on this machine that transformers takes the weights from: the one that the
-    configuration names (``transformers_weights``), else safetensors before pickles, and a whole
-    file before shards; then those that the configuration's class adds.
+    """The local files from which transformers loads the weights.
 
-    HeadprobeError where a name leads out of the checkpoint. Links are followed, as the Hub's cache
-    and shared disks need it: what is hashed is what they lead to, as what is loaded is.
+    They are the file that the configuration names (``transformers_weights``), else safetensors
+    before pickles, and a single file before shards; then the files that the configuration's class
+    adds. Raises HeadprobeError where a name points outside of the checkpoint. Links are followed,
+    as the Hub's cache and shared disks need, so the files hashed are the files loaded.
     """
     folder = source.folder
     if folder is not None and any(folder.glob(_DISTRIBUTED)):
         raise HeadprobeError(
             source.name,
-            "holds a distributed checkpoint, which would be loaded instead of its other weights",
-            f"Save it with save_pretrained, or take the files {_DISTRIBUTED} out of the folder",
+            "contains a distributed checkpoint, which would be loaded instead of its other weights",
+            f"Save it with save_pretrained, or remove the files {_DISTRIBUTED} from the folder",
         )
     named = getattr(config, "transformers_weights", None)
     stems = [named] if named is not None else [SAFE_WEIGHTS_NAME, WEIGHTS_NAME]
@@ -474,12 +495,12 @@ def weight_files(source: CheckpointSource, config: Any) -> list[Path]:
 
 
 def _shards(source: CheckpointSource, index: Path) -> list[str]:
-    """The files that an index names, each once."""
+    """The files that an index of shards names, each once."""
     try:
         names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
     except (KeyError, AttributeError, TypeError, ValueError, RecursionError):
         raise HeadprobeError(
-            f"{source.name}/{index.name}", "is no index of weights", "Get another copy"
+            f"{source.name}/{index.name}", "is not an index of weights", "Get another copy"
         ) from None
     for name in names:
         _check_inside(source, index.name, name)
@@ -487,13 +508,13 @@ def _shards(source: CheckpointSource, index: Path) -> list[str]:
 
 
 def _check_inside(source: CheckpointSource, where: str, name: object) -> None:
-    """HeadprobeError unless the name is of a file within the checkpoint."""
+    """Raise HeadprobeError unless ``name`` is the name of a file inside the checkpoint."""
     path = PurePath(name) if isinstance(name, str) else None
     if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
         raise HeadprobeError(
             f"{source.name}/{where}",
             f"names weights outside of the checkpoint ({name})",
-            "Put them into its folder, and name them without a path",
+            "Move them into its folder, and name them without a path",
         )
 
 
@@ -503,7 +524,7 @@ def _extra_files(source: CheckpointSource, config: Any) -> list[Path]:
 
 
 def _cached_file(source: CheckpointSource, name: str) -> Path | None:
-    """A file of the checkpoint on this machine."""
+    """The local path of a file of the checkpoint, or None."""
     path = cached_file(
         source.place,
         name,
@@ -523,13 +544,14 @@ _TALKATIVE = (
     "peft",
     "torchao",
 )
-"""Libraries whose loggers speak while models are loaded and run."""
+"""Libraries that log while models are loaded and run."""
 
 
 @contextmanager
 def quiet_libraries() -> Iterator[None]:
-    """Keep the libraries' own advice and bars off the screen: what matters, we say ourselves."""
-    level = transformers_logging.get_verbosity()
+    """Suppress the libraries' own advice and progress bars while open; headprobe reports what
+    matters itself."""
+    verbosity = transformers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     loggers = [logging.getLogger(name) for name in _TALKATIVE]
     levels = [logger.level for logger in loggers]
@@ -542,8 +564,8 @@ def quiet_libraries() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        transformers_logging.set_verbosity(level)
-        for logger, own in zip(loggers, levels, strict=True):
-            logger.setLevel(own)
+        transformers_logging.set_verbosity(verbosity)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
         if bars:
             transformers_logging.enable_progress_bar()

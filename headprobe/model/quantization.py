@@ -1,7 +1,7 @@
-"""Quantised checkpoints: how they are stored, and whether this machine can read them.
+"""Quantised checkpoints: how their weights are stored, and whether they can be loaded here.
 
-transformers knows the formats and loads them; what is here names them, and says before the weights
-are read which library is missing.
+transformers knows the formats and loads them. This module names them, and reports a missing library
+before the weights are read.
 """
 
 import re
@@ -36,15 +36,19 @@ LIBRARIES = {
     "torchao": "torchao",
     "vptq": "vptq",
 }
-"""The packages that transformers needs to load each format, as pip installs them."""
+"""The packages that transformers needs to load each format, as arguments of ``pip install``."""
 
 _BITS = ("bits", "w_bit", "num_bits", "nbits")
-_OF_ACTIVATIONS = ("input_activations", "output_activations", "kv_cache_scheme")
+"""Settings that give the number of bits."""
+
+_ACTIVATION_SETTINGS = ("input_activations", "output_activations", "kv_cache_scheme")
+"""Settings that are about activations, not weights."""
+
 _SIZE_IN_NAME = re.compile(r"(?:int|float|fp|nf)(\d+)", re.IGNORECASE)
 
 
 def describe_quantization(config: Any) -> str | None:
-    """How the weights are stored, ``4-bit (bitsandbytes)``; None where they are not quantised."""
+    """How the weights are stored, such as ``4-bit (bitsandbytes)``; None for ordinary weights."""
     values = _values(config)
     if values is None:
         return None
@@ -54,7 +58,7 @@ def describe_quantization(config: Any) -> str | None:
 
 
 def check_quantization(name: str, config: Any) -> None:
-    """HeadprobeError where the weights are quantised in a way that cannot be read here."""
+    """Raise HeadprobeError where the weights are quantised in a format that cannot be loaded."""
     values = _values(config)
     if values is None:
         return
@@ -63,15 +67,15 @@ def check_quantization(name: str, config: Any) -> None:
     method = _method(values)
     known = {each.split("_4bit")[0].split("_8bit")[0] for each in AUTO_QUANTIZATION_CONFIG_MAPPING}
     if method not in known:
-        by = f"by {quote(repr(method))}" if method else "and does not say how"
+        by = f"by {quote(repr(method))}" if method else "by an unnamed method"
         raise HeadprobeError(
             name,
-            f"is quantised {by}, which this transformers cannot read",
-            "Upgrade transformers, or name the checkpoint before quantisation",
+            f"is quantised {by}, which the installed transformers cannot read",
+            "Upgrade transformers, or name the original checkpoint without quantisation",
         )
     library = LIBRARIES.get(method, method)
     with (
-        friendly_load_errors(name, f"is quantised by {method} and cannot be read here"),
+        friendly_load_errors(name, f"is quantised by {method} and cannot be loaded here"),
         hold_back_chatter(),
     ):
         try:
@@ -80,13 +84,13 @@ def check_quantization(name: str, config: Any) -> None:
         except ImportError as error:
             raise HeadprobeError(
                 name,
-                f"is quantised by {method}, and a library is missing here ({quote(error)})",
+                f"is quantised by {method}, and a library is not installed ({quote(error)})",
                 f"Install it: pip install {library}",
             ) from error
 
 
 def _values(config: Any) -> Any:
-    """The configuration's mapping, whatever stands there instead, or None."""
+    """The quantisation settings as a mapping (or as whatever they are), or None."""
     values: Any = getattr(config, "quantization_config", None)
     if values is None:
         values = getattr(config.get_text_config(), "quantization_config", None)
@@ -106,18 +110,18 @@ def _bits(method: str, values: Mapping[str, Any]) -> int | None:
     if (stated := _stated_bits(values)) is not None:
         return stated
     types = [values.get("weights"), values.get("quant_type"), method]  # quanto, torchao, fp8
-    named = next(filter(None, (_SIZE_IN_NAME.search(str(each)) for each in types)), None)
-    return None if named is None else int(named[1])
+    match = next(filter(None, (_SIZE_IN_NAME.search(str(each)) for each in types)), None)
+    return None if match is None else int(match[1])
 
 
 def _stated_bits(values: Mapping[str, Any]) -> int | None:
-    """A number of bits anywhere in the configuration, of the weights."""
+    """The number of bits of the weights that the settings give, at any depth; None without one."""
     for key in _BITS:
         if isinstance(values.get(key), int):
             return int(values[key])
     for key, value in values.items():
-        if isinstance(value, Mapping) and key not in _OF_ACTIVATIONS:
-            found = _stated_bits(value)
-            if found is not None:
-                return found
+        if isinstance(value, Mapping) and key not in _ACTIVATION_SETTINGS:
+            bits = _stated_bits(value)
+            if bits is not None:
+                return bits
     return None

@@ -1,4 +1,4 @@
-"""The same model before it learned anything."""
+"""A twin of the model with random initial weights: the model before any training."""
 
 from copy import deepcopy
 from typing import Any
@@ -21,16 +21,17 @@ def build_twin(
     *,
     spread: bool = False,
 ) -> PreTrainedModel:
-    """A model of the same configuration with transformers' own initial weights, in evaluation mode.
+    """Build a model of the same configuration with transformers' initial weights.
 
-    The same seed gives the same weights on the same kind of device; the generators of others stay
-    as they are. ``spread`` as for ``load_model``.
+    The model is in evaluation mode. The same seed gives the same weights on the same kind of
+    device, and the state of torch's global generators does not change. ``spread`` is as for
+    ``load_model``.
     """
     room = weight_memory(config, device, dtype) if spread else None
     place = device if room is None else torch.device("cpu")
     devices = [device] if device.type == "cuda" else []
     with (
-        friendly_load_errors(source.name, "no twin of it can be built"),
+        friendly_load_errors(source.name, "its untrained twin cannot be built"),
         quiet_libraries(),
         torch.random.fork_rng(devices),
         place,

@@ -1,1 +1,1 @@
-"""Checkpoints built by hand, whose heads are known: what the self-test scans."""
+"""Checkpoints whose heads are constructed and therefore known, for the self-test to scan."""

@@ -1,10 +1,13 @@
-"""A planted checkpoint as a folder that ``from_pretrained`` loads.
+"""Planted checkpoints: which ones the self-test builds, and how they are written to a folder.
 
-Which checkpoints the self-test builds.
+A planted checkpoint consists of
 
-Who sits where: plans on random seats, so that no role ever depends on an index.
+1. seats (``draw_seats``): a planned head for each layer and head, drawn at random, so that no role
+   depends on an index;
+2. a tokenizer of whole words, some of them in two pieces (``build_tokenizer``);
+3. embeddings and weights that realise the plan (``planted.weights``).
 
-A tokenizer of whole words, some of them in two pieces.
+``plant`` writes all of them to a folder that ``from_pretrained`` loads.
 """
 
 from collections import Counter
@@ -24,16 +27,18 @@ from headprobe.planted.words import Lexeme
 
 @dataclass(frozen=True)
 class Case:
-    """A checkpoint to build. ``adds_start``: its tokenizer puts a start token before a text. With
-    ``spread`` nothing is planted: its weights are drawn at random, with this standard deviation."""
+    """A checkpoint to build."""
 
     shape: CheckpointShape
     adds_start: bool
+    """Whether its tokenizer puts a start token before a text."""
     seed: int
     spread: float | None = None
+    """The standard deviation of random weights; None for planted heads."""
 
     @property
     def name(self) -> str:
+        """The case in words: size, groups, start token and seed."""
         shape = self.shape
         groups = {shape.heads: "MHA", 1: "MQA"}.get(shape.groups, f"GQA {shape.groups}")
         start = "start" if self.adds_start else "no start"
@@ -50,22 +55,26 @@ _PLANTED = (
     (CheckpointShape(4, 6, 6, 32), False),
     (CheckpointShape(2, 12, 6, 64), True),
 )
+"""The shapes of planted checkpoints, and whether their tokenizers add a start token."""
 
 _RANDOM = (CheckpointShape(3, 4, 4, 16), CheckpointShape(2, 8, 2, 32), CheckpointShape(4, 6, 1, 24))
+"""The shapes of random checkpoints."""
 
 _SPREADS = (0.02, 0.1, 0.3)
+"""The standard deviations of their weights, from almost uniform to very uneven heads."""
 
 _RANDOM_MODELS = 21
+"""The number of random checkpoints in the full self-test."""
 
 
 def planted_cases(seed: int, quick: bool) -> Sequence[Case]:
-    """Checkpoints with planted heads: several sizes, with and without groups and start tokens."""
+    """The planted checkpoints: several sizes, with and without grouped heads and start tokens."""
     chosen = _PLANTED[:2] if quick else _PLANTED
     return [Case(shape, start, seed + place) for place, (shape, start) in enumerate(chosen)]
 
 
 def random_cases(seed: int, quick: bool) -> Sequence[Case]:
-    """Checkpoints with random weights: three shapes, from almost uniform to very uneven heads."""
+    """The checkpoints with random weights: all shapes, with all deviations unless ``quick``."""
     return [
         Case(
             shape=_RANDOM[place % len(_RANDOM)],
@@ -78,34 +87,41 @@ def random_cases(seed: int, quick: bool) -> Sequence[Case]:
 
 
 Seat = tuple[int, int]
-"""Layer and head."""
+"""A layer and a head."""
 
 RESCALED = 1.6
-"""How much louder the second repeater is."""
+"""The output of the second repeater, relative to the head that it repeats."""
 
 _BLIND = (PREVIOUS, *DECAYS, *SINKS)
+"""Heads that do not look at content."""
 
 _SINK_SHARE = 1 / 3
+"""The largest share of a layer's heads that may attend to the start only."""
 
 _ATTEMPTS = 1000
+"""The number of random assignments tried before a shape is refused."""
 
 
 def draw_seats(shape: CheckpointShape, rng: Random) -> Mapping[Seat, PlannedHead]:
-    """A plan for every seat: each content head, two repeaters of different ones, each head that is
-    blind to content, and random heads in the groups that are left.
+    """Draw a planned head for every seat.
 
-    The heads of a key/value group share one feature: those that look for it, their repeaters, and
-    blind ones. At most a third of a layer sleeps, because idle means quiet beside the layer's
-    median head; who reads what another head writes sits in a later layer.
+    The seats receive each content head, two repeaters of different content heads, each head that is
+    blind to content, and random heads in the remaining groups. The heads of a key/value group share
+    one key feature: they are the heads that look for it, their repeaters, and blind heads. At most
+    a third of a layer attends to the start only, because a head is idle relative to the layer's
+    median head. A head that reads the output of another is in a later layer.
+
+    Raises ValueError for a shape with too few seats.
     """
     for _ in range(_ATTEMPTS):
         seats = _attempt(shape, rng)
-        if seats and _fits(shape, seats):
+        if seats and _is_valid(shape, seats):
             return _with_directions(seats)
     raise ValueError(f"{shape} has no room for the planted heads")
 
 
 def _attempt(shape: CheckpointShape, rng: Random) -> dict[Seat, PlannedHead]:
+    """One random assignment, or an empty dictionary where not all planned heads have a seat."""
     first, second = rng.sample(sorted(CONTENT), 2)
     sharing = [*CONTENT.values(), repeated(CONTENT[first], 1), repeated(CONTENT[second], RESCALED)]
     groups = [(layer, group) for layer in range(shape.layers) for group in range(shape.groups)]
@@ -114,19 +130,20 @@ def _attempt(shape: CheckpointShape, rng: Random) -> dict[Seat, PlannedHead]:
     for plan in sharing:
         room = [
             group
-            for group, found in members.items()
-            if found[0].key == plan.key and len(found) < shape.per_group
+            for group, heads in members.items()
+            if heads[0].key == plan.key and len(heads) < shape.per_group
         ]
         free = [group for group in groups if group not in members]
         if not room and not free:
             return {}
-        # a repeater beside its original as often as in a group of its own
+        # A repeater shares the group of its original as often as it has its own
         chosen = rng.choice(room) if room and (not free or rng.random() < 0.5) else free[0]
         members.setdefault(chosen, []).append(plan)
     blind = rng.sample(_BLIND, len(_BLIND))
-    for found in members.values():
-        while len(found) < shape.per_group:
-            found.append(blind.pop() if blind else rng.choice(DECAYS))
+    # Blind heads fill the groups of content heads first, then groups of their own
+    for heads in members.values():
+        while len(heads) < shape.per_group:
+            heads.append(blind.pop() if blind else rng.choice(DECAYS))
     for group in groups:
         if group not in members:
             some, blind = blind[: shape.per_group], blind[shape.per_group :]
@@ -136,24 +153,25 @@ def _attempt(shape: CheckpointShape, rng: Random) -> dict[Seat, PlannedHead]:
         return {}
     return {
         (layer, group * shape.per_group + place): plan
-        for (layer, group), found in members.items()
-        for place, plan in enumerate(rng.sample(found, len(found)))
+        for (layer, group), heads in members.items()
+        for place, plan in enumerate(rng.sample(heads, len(heads)))
     }
 
 
-def _fits(shape: CheckpointShape, seats: Mapping[Seat, PlannedHead]) -> bool:
+def _is_valid(shape: CheckpointShape, seats: Mapping[Seat, PlannedHead]) -> bool:
+    """Whether random heads, the order of layers and the share of sinks are as they must be."""
     writer = [layer for (layer, _), plan in seats.items() if plan.writes == "previous"]
     readers = [layer for (layer, _), plan in seats.items() if plan.key == "previous"]
-    asleep = Counter(layer for (layer, _), plan in seats.items() if plan.sink and not plan.key)
+    sinks = Counter(layer for (layer, _), plan in seats.items() if plan.sink and not plan.key)
     return (
         RANDOM in seats.values()
         and max(writer) < min(readers)
-        and max(asleep.values()) <= shape.heads * _SINK_SHARE
+        and max(sinks.values()) <= shape.heads * _SINK_SHARE
     )
 
 
 def _with_directions(seats: Mapping[Seat, PlannedHead]) -> dict[Seat, PlannedHead]:
-    """Each head writes in a direction of its own, but repeaters in their original's."""
+    """Give each head its own output direction, and repeaters that of their original."""
     names = sorted(CONTENT)
     return {
         (layer, head): replace(
@@ -167,42 +185,50 @@ def _with_directions(seats: Mapping[Seat, PlannedHead]) -> dict[Seat, PlannedHea
 
 
 START, END, UNKNOWN = "<s>", "</s>", "<unk>"
+"""The special tokens, with the ids 0, 1 and 2."""
 
 INSIDE = "##"
-"""What pieces begin with that continue a word."""
+"""The prefix of pieces that continue a word."""
 
 _BREAKS = r"(?:Mr|Ms|Mrs|Dr)\.|n't|'(?:s|ve|re|ll|d|m)|[^\w\s'.-]|\.|'"
+"""Where a string without spaces is split into words, as a regular expression of the words."""
 
 _LONG = 6
-"""Letters of a word that may be written in two pieces."""
+"""The fewest letters of a word that may be written in two pieces."""
 
 
 def split_words(forms: Iterable[str], share: float, rng: Random) -> dict[str, tuple[str, str]]:
-    """A ``share`` of the long words as two pieces each, of those in which greedy matching finds
-    just these: no other word begins with the first piece, and none ends in the second."""
+    """Split a ``share`` of the long words into two pieces each.
+
+    Only words are split in which greedy matching finds exactly these pieces: no other word begins
+    with the first piece, and none ends in the second.
+    """
     ordered = sorted(forms)
-    apart = {
+    halves = {
         form: (form[: len(form) // 2], INSIDE + form[len(form) // 2 :])
         for form in ordered
         if len(form) >= _LONG and form.isalpha()
     }
-    endings = Counter(rest for _, rest in apart.values())
-    free = [
+    endings = Counter(rest for _, rest in halves.values())
+    unambiguous = [
         form
         for before, form, after in zip(["", *ordered], ordered, [*ordered[1:], ""], strict=False)
-        if form in apart
-        and endings[apart[form][1]] == 1
-        and not before.startswith(apart[form][0])
-        and not after.startswith(apart[form][0])
+        if form in halves
+        and endings[halves[form][1]] == 1
+        and not before.startswith(halves[form][0])
+        and not after.startswith(halves[form][0])
     ]
-    return {form: apart[form] for form in rng.sample(free, round(share * len(free)))}
+    chosen = rng.sample(unambiguous, round(share * len(unambiguous)))
+    return {form: halves[form] for form in chosen}
 
 
 def build_tokenizer(
     forms: Iterable[str], pieces: dict[str, tuple[str, str]], *, adds_start: bool
 ) -> PreTrainedTokenizerFast:
-    """A tokenizer whose ids are ``START``, ``END``, ``UNKNOWN``, whole words and pieces; it puts
-    ``START`` before a text itself, or leaves that to whoever uses it."""
+    """Build a tokenizer whose vocabulary is ``START``, ``END``, ``UNKNOWN``, words and pieces.
+
+    With ``adds_start`` it puts ``START`` before a text, else its users must.
+    """
     tokens = [START, END, UNKNOWN]
     tokens += [piece for form in forms for piece in pieces.get(form, (form,))]
     numbers = {token: number for number, token in enumerate(dict.fromkeys(tokens))}
@@ -223,12 +249,12 @@ def build_tokenizer(
 
 
 IN_PIECES = 0.9
-"""Share of the words that can be split which are."""
+"""The share of the words that are split, of those that can be."""
 
 
 def plant(folder: Path, case: Case, lexicon: Sequence[Lexeme]) -> Mapping[Seat, PlannedHead]:
-    """Write a checkpoint with all kinds of heads on seats drawn by the case's seed; who sits where.
-    Of a case with random weights nobody sits anywhere."""
+    """Write the checkpoint of a case to ``folder`` and return the planned head of each seat, drawn
+    with the case's seed; nothing is planned in a case with random weights."""
     forms = [word.form for word in lexicon]
     pieces = split_words(forms, IN_PIECES, Random(case.seed))
     tokenizer = build_tokenizer(forms, pieces, adds_start=case.adds_start)

@@ -1,4 +1,4 @@
-"""The kinds of heads that are planted: where each looks, by content and by distance in tokens."""
+"""The kinds of heads that are planted: what each attends to, by content and by distance."""
 
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -6,34 +6,39 @@ from types import MappingProxyType
 
 @dataclass(frozen=True)
 class PlannedHead:
-    """A head to be planted.
-
-    A key scores ``content`` where its feature ``key`` is what the feature ``asks`` of the query
-    says, the opposite where it shares a feature that the query ``shuns``, ``sink`` where it is a
-    start token, minus ``slope`` for each token that it is away, and up to ``previous`` the nearer
-    it is to one token back. What it attends to is written to the feature ``writes`` in a direction
-    drawn by ``direction_seed``, times ``output_scale``, which makes up for rows in which it rests.
-    ``role`` is what it must be found to be, None: nothing. ``repeats`` names the head that it is
-    one more of. A ``random`` one goes by the codes of tokens alone.
-    """
+    """A head to be planted. Its attention score of a key is the sum of the parts below; features
+    are those of ``planted.weights.Layout``, an empty name being none."""
 
     name: str
     role: str | None
+    """The role that a scan must report, or None where it must report none."""
     key: str = ""
-    asks: str = ""
+    """The feature of the key that is compared with that of the query."""
+    query: str = ""
+    """The feature of the query that is compared with that of the key."""
     content: float = 0.0
-    shuns: str = ""
+    """The score of a key whose feature equals the query's."""
+    excluded: str = ""
+    """A feature that costs ``content`` where the key shares it with the query."""
     sink: float = 0.0
+    """The score of a start token."""
     slope: float = 0.0
+    """The score lost with each token of distance."""
     previous: float = 0.0
+    """The score of the previous token; other tokens have less, the farther from it they are."""
     output_scale: float = 1.0
+    """A factor of the output, which compensates for rows in which the head attends to the start."""
     writes: str = "scratch"
+    """The feature to which the head writes the codes of the tokens it attends to."""
     repeats: str = ""
+    """The name of the head that this one repeats."""
     direction_seed: int = 0
+    """The seed of the output direction inside ``writes``."""
     random: bool = False
+    """Whether the scores are random functions of the two tokens' codes."""
 
 
-_SEEKING = PlannedHead("", None, asks="constant", content=90.0, sink=60.0, slope=0.5)
+_SEEKING = PlannedHead("", None, query="constant", content=90.0, sink=60.0, slope=0.5)
 
 _PLANS = (
     replace(_SEEKING, name="mark", role="punctuation", key="mark"),
@@ -43,7 +48,7 @@ _PLANS = (
         name="determiner",
         role="syntax",
         key="determiner",
-        asks="nominal",
+        query="nominal",
         output_scale=2.0,
     ),
     replace(
@@ -51,24 +56,24 @@ _PLANS = (
         name="agreement",
         role="coreference",
         key="agrees",
-        asks="asks",
-        shuns="case",  # else a pronoun, which agrees with itself, would look no farther
+        query="pronoun",
+        excluded="case",  # else a pronoun, which agrees with itself, would look no farther
         output_scale=3.5,
     ),
     PlannedHead(
         name="duplicate",
         role="duplicate-token",
         key="code",
-        asks="code",
+        query="code",
         content=200.0,
         sink=130.0,
-        slope=-0.3,  # farther is better: else every token would look at itself
+        slope=-0.3,  # farther is better, else every token would attend to itself
     ),
     PlannedHead(
         name="induction",
         role="induction",
         key="previous",
-        asks="code",
+        query="code",
         content=90.0,
         sink=70.0,
         slope=0.1,
@@ -76,25 +81,29 @@ _PLANS = (
     ),
 )
 CONTENT = MappingProxyType({plan.name: plan for plan in _PLANS})
-"""Heads that look for content, by name."""
+"""The heads that look for content, by name."""
 
 PREVIOUS = PlannedHead("previous", "positional", slope=2.0, previous=20.0, writes="previous")
+"""The head that attends to the previous token, and writes its code for the induction head."""
+
 DECAYS = tuple(
-    PlannedHead(f"decay {slope:g}", "positional", slope=slope, output_scale=loudness)
-    for slope, loudness in ((0.15, 3.0), (0.5, 2.0), (1.5, 1.2))
+    PlannedHead(f"decay {slope:g}", "positional", slope=slope, output_scale=scale)
+    for slope, scale in ((0.15, 3.0), (0.5, 2.0), (1.5, 1.2))
 )
-"""Attention that falls by a constant factor with each token, blind to all content."""
+"""Heads whose attention falls by a constant factor with each token, whatever the content."""
 
 SINKS = (
     PlannedHead("sink", "redundant", sink=8.0),
     PlannedHead("sink, spilling", "redundant", sink=2.0, slope=-1.0),
 )
-"""Attention to the start, the second one by its place, so that it spills over the first words."""
+"""Heads that attend to the start; the second finds it by distance, so it spills over to the first
+words."""
 
 RANDOM = PlannedHead("random", None, output_scale=2.0, random=True)
+"""A head without any role."""
 
 
 def repeated(plan: PlannedHead, times: float) -> PlannedHead:
-    """A head that looks where another does and writes the same, ``times`` as loud."""
+    """A head that attends and writes as ``plan`` does, with ``times`` its output."""
     name = f"repeats {plan.name}" + ("" if times == 1 else f" x {times:g}")
     return replace(plan, name=name, repeats=plan.name, output_scale=plan.output_scale * times)

@@ -1,12 +1,14 @@
-"""Weights by hand: a Llama whose heads look where their plans say.
+"""Constructed weights: a Llama whose heads attend to what their plans say.
 
-Attention scores are q.k / sqrt(head_dim) after rotation by position. A pair of dimensions rotates
-as one complex number, so keys that are 1 there and queries A exp(i phi) score
-A cos(frequency * distance + phi): distance is read in the fast pairs, and content in the slow ones,
-which hardly turn within a passage. Keys of a group of heads are shared, so each group holds one
-feature at most, and its heads differ in their queries alone.
+``Layout`` says which dimensions of the residual stream hold which feature of a token, and ``embed``
+builds the embeddings that hold them. ``build_model`` builds the weights of attention:
 
-Where each feature of a word stands in the residual stream, and the embeddings that carry it.
+- Scores are q.k / sqrt(head_dim) after rotation by position. A pair of dimensions rotates as one
+  complex number, so a key of 1 and a query of A exp(i phi) score
+  A cos(frequency * distance + phi). Distance is read in fast pairs, and content in slow ones, which
+  hardly turn within a passage.
+- The heads of a group share their keys, so a group reads at most one key feature, and its heads
+  differ in their queries only.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,8 +25,8 @@ from headprobe.planted.heads import PlannedHead
 from headprobe.planted.words import CASES, PRONOUNS, Lexeme
 
 CONSTANT_SIZE = 40.0
-"""Of the one feature that all tokens share; so large that what heads write hardly moves the norm of
-the stream, by which RMSNorm divides."""
+"""The size of the feature that all tokens share. It is so large that the outputs of heads hardly
+change the norm of the residual stream, by which RMSNorm divides."""
 
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "mark": ("PUNCT",),
@@ -32,36 +34,44 @@ _FLAGS: Mapping[str, tuple[str, ...]] = {
     "determiner": ("DET",),
     "nominal": ("NOUN", "PROPN"),
 }
+"""Features that are 1 for words with these UPOS tags."""
 
 
 @dataclass(frozen=True)
 class Layout:
-    """Features of the residual stream and their dimensions. ``code`` is a random unit vector of
-    each token, ``previous`` the code of the token before, once a head has written it; ``scratch``
-    is where other heads write and nobody reads."""
+    """The features of the residual stream, as ranges of its dimensions."""
 
     constant: range
+    """``CONSTANT_SIZE`` for every token."""
     start: range
+    """1 for start tokens."""
     mark: range
     verb: range
     determiner: range
     nominal: range
     agrees: range
-    asks: range
+    """1 for each pronoun of ``PRONOUNS`` that may refer to the word."""
+    pronoun: range
+    """1 for the pronoun that the word is."""
     case: range
+    """1 for each case of ``CASES`` that the pronoun may have."""
     code: range
+    """A random unit vector for each token."""
     previous: range
+    """The code of the token before, once a head has written it."""
     scratch: range
+    """The output of all other heads, which no head reads."""
 
     @classmethod
     def of(cls, code: int) -> "Layout":
-        """The features one after another, codes of ``code`` dimensions."""
+        """The features one after another, with codes of ``code`` dimensions."""
         sizes = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES), code, code, 2 * code]
         ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
         return cls(*(range(end - size, end) for end, size in zip(ends, sizes, strict=True)))
 
     @property
     def size(self) -> int:
+        """The number of dimensions of all features."""
         return self.scratch.stop
 
 
@@ -74,10 +84,10 @@ def embed(
     pieces: Mapping[str, tuple[str, str]],
     generator: torch.Generator,
 ) -> Tensor:
-    """[V, hidden]: what each token of ``numbers`` carries by itself.
+    """The embeddings [V, hidden] of the tokens, whose ids are ``numbers``.
 
-    Of a word in two pieces the last one carries its features, for only there has it been read. The
-    ``start`` tokens have no code: a head that attends to them alone writes nothing.
+    The last piece of a word has the word's features, because only there has the whole word been
+    read. The ``start`` tokens have no code, so a head that attends to them only writes nothing.
     """
     table = torch.zeros(len(numbers), hidden)
     table[:, layout.constant] = CONSTANT_SIZE
@@ -93,44 +103,53 @@ def embed(
         for name in word.agrees:
             row[layout.agrees[PRONOUNS.index(name)]] = 1
         if word.pronoun is not None:
-            row[layout.asks[PRONOUNS.index(word.pronoun)]] = 1
+            row[layout.pronoun[PRONOUNS.index(word.pronoun)]] = 1
         for case in word.cases:
             row[layout.case[CASES.index(case)]] = 1
     return table
 
 
 ROPE_THETA = 1e8
+"""The base of the rotary frequencies; large, so that many pairs hardly turn."""
 
-_FAST, _NEARNESS, _STILL = 1.0, 0.01, 6e-4
-"""Radians a token: of the pair that tells neighbours apart, of the one that counts distance (below
-pi / 2 over a passage), and of those slow enough for content."""
+_FAST = 1.0
+"""Radians per token of the pair that distinguishes neighbours."""
+
+_NEARNESS = 0.01
+"""Radians per token of the pair that measures distance: less than pi / 2 over a passage."""
+
+_STILL = 6e-4
+"""Pairs that turn by fewer radians per token hold content."""
 
 _NOISE = 3.0
-"""Standard deviation of a random head's scores."""
+"""The standard deviation of a random head's scores."""
 
 
 @dataclass(frozen=True)
 class CheckpointShape:
-    """The size of a checkpoint; ``groups`` key/value heads a layer."""
+    """The size of a checkpoint."""
 
     layers: int
     heads: int
+    """Query heads per layer."""
     groups: int
+    """Key/value heads per layer."""
     head_dim: int
 
     @property
     def per_group(self) -> int:
+        """Query heads per key/value head."""
         return self.heads // self.groups
 
     @cached_property
     def frequencies(self) -> Tensor:
-        """[head_dim / 2]: radians by which each pair turns with a token."""
+        """[head_dim / 2]: the radians per token of each pair."""
         return ROPE_THETA ** (-torch.arange(0, self.head_dim, 2) / self.head_dim)
 
     @cached_property
     def slots(self) -> list[int]:
-        """Dimensions of a head that hardly turn, the start token's first; its partner stays free,
-        because the largest scores of all would leak into it."""
+        """The dimensions of a head that hardly turn. The first is for the start token; the other
+        one of its pair stays free, because the start's scores, the largest, would leak into it."""
         half = self.head_dim // 2
         still = torch.nonzero(self.frequencies < _STILL).flatten().tolist()
         start, *others = still
@@ -138,20 +157,21 @@ class CheckpointShape:
 
     @cached_property
     def layout(self) -> Layout:
+        """The features, with codes of one dimension per slot but the start's."""
         return Layout.of(len(self.slots) - 1)
 
     @property
     def hidden(self) -> int:
-        """The first multiple of the number of heads that holds all features."""
+        """The smallest multiple of the number of heads with room for all features."""
         return -(-self.layout.size // self.heads) * self.heads
 
     def feature(self, name: str) -> range:
-        """The dimensions of a feature of the residual stream; none of no feature."""
+        """The dimensions of a feature of the residual stream; none for an empty name."""
         dimensions: range = getattr(self.layout, name) if name else range(0)
         return dimensions
 
     def pair(self, frequency: float) -> int:
-        """The pair that turns most nearly so fast."""
+        """The pair whose frequency is nearest to ``frequency``."""
         return int((self.frequencies.log() - torch.tensor(frequency).log()).abs().argmin())
 
 
@@ -161,7 +181,7 @@ def build_model(
     seats: Mapping[tuple[int, int], PlannedHead],
     generator: torch.Generator,
 ) -> LlamaForCausalLM:
-    """A model with ``embeddings`` [V, hidden] and the head planned for each (layer, head)."""
+    """Build a model with ``embeddings`` [V, hidden] and the planned head of each (layer, head)."""
     model = LlamaForCausalLM(
         _config(shape, len(embeddings), hidden_size=shape.hidden, intermediate_size=8)
     )
@@ -187,7 +207,7 @@ def build_model(
 def build_random_model(
     shape: CheckpointShape, vocabulary: int, spread: float, seed: int
 ) -> LlamaForCausalLM:
-    """A model with random weights of standard deviation ``spread``."""
+    """Build a model with random weights of standard deviation ``spread``."""
     width = shape.heads * shape.head_dim
     config = _config(
         shape,
@@ -221,7 +241,8 @@ def _config(shape: CheckpointShape, vocabulary: int, **options: Any) -> LlamaCon
 
 @dataclass(frozen=True)
 class _Group:
-    """Weights of the heads that share a key/value head, as q_proj ... o_proj hold them."""
+    """The weights of the query heads that share a key/value head, as in q_proj, k_proj, v_proj and
+    o_proj."""
 
     queries: Tensor
     keys: Tensor
@@ -233,9 +254,10 @@ def _group(
     shape: CheckpointShape, plans: Sequence[PlannedHead], generator: torch.Generator
 ) -> _Group:
     code = shape.layout.code
-    turn = _orthonormal(shape.head_dim, len(code), generator)
+    # Values are the codes, rotated into the head's dimensions; the output rotates them back
+    rotation = _orthonormal(shape.head_dim, len(code), generator)
     values = torch.zeros(shape.head_dim, shape.hidden)
-    values[:, code.start : code.stop] = turn
+    values[:, code.start : code.stop] = rotation
     if plans[0].random:
         keys = _random(shape, generator)
         queries = [_random(shape, generator) for _ in plans]
@@ -243,64 +265,64 @@ def _group(
         seeking = next((plan for plan in plans if plan.key), plans[0])
         keys = _keys(shape, seeking)
         queries = [_queries(shape, plan) for plan in plans]
-    scale = sqrt(shape.hidden) / CONSTANT_SIZE  # what RMSNorm makes of a feature of size 1
+    scale = sqrt(shape.hidden) / CONSTANT_SIZE  # RMSNorm scales a feature of size 1 to this
     return _Group(
         torch.cat(queries) / scale,
         keys / scale,
         values / scale,
-        torch.cat([_written(shape, plan) @ turn.T for plan in plans], dim=1),
+        torch.cat([_output(shape, plan) @ rotation.T for plan in plans], dim=1),
     )
 
 
 def _keys(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
-    """[head_dim, hidden]: 1 in the pairs that read distance, and each feature in a slot of its own:
-    the start, what the plan looks for, and what it shuns."""
+    """[head_dim, hidden]: 1 in the pairs that read distance, and one slot for each dimension of the
+    start, the plan's key feature and its excluded feature."""
     keys = torch.zeros(shape.head_dim, shape.hidden)
     for frequency in (_FAST, _NEARNESS):
         keys[shape.pair(frequency), shape.layout.constant] = 1 / CONSTANT_SIZE
     keys[shape.slots[0], shape.layout.start] = 1
-    features = [*shape.feature(plan.key), *shape.feature(plan.shuns)]
+    features = [*shape.feature(plan.key), *shape.feature(plan.excluded)]
     for slot, dimension in zip(shape.slots[1:], features, strict=False):
         keys[slot, dimension] = 1
     return keys
 
 
 def _queries(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
-    """[head_dim, hidden]: what is asked of the keys of ``_keys``."""
+    """[head_dim, hidden]: the queries that give the keys of ``_keys`` the plan's scores."""
     queries = torch.zeros(shape.head_dim, shape.hidden)
     constant, half = shape.layout.constant, shape.head_dim // 2
     fast, nearness = shape.pair(_FAST), shape.pair(_NEARNESS)
     back = -float(shape.frequencies[fast])
     queries[fast, constant] = plan.previous * cos(back)
     queries[fast + half, constant] = plan.previous * sin(back)
-    # -A sin(f d) falls by f A with each token, as long as f d is small
+    # -A sin(f d) falls by f A with each token while f d is small
     queries[nearness + half, constant] = plan.slope / float(shape.frequencies[nearness])
     queries[shape.slots[0], constant] = plan.sink
     queries /= CONSTANT_SIZE
-    size = CONSTANT_SIZE if plan.asks == "constant" else 1
-    wanted = [(dimension, plan.content / size) for dimension in shape.feature(plan.asks)]
-    wanted += [(dimension, -plan.content) for dimension in shape.feature(plan.shuns)]
-    for slot, (dimension, score) in zip(shape.slots[1:], wanted, strict=False):
+    size = CONSTANT_SIZE if plan.query == "constant" else 1
+    scores = [(dimension, plan.content / size) for dimension in shape.feature(plan.query)]
+    scores += [(dimension, -plan.content) for dimension in shape.feature(plan.excluded)]
+    for slot, (dimension, score) in zip(shape.slots[1:], scores, strict=False):
         queries[slot, dimension] = score
     return queries * sqrt(shape.head_dim)
 
 
-def _written(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
-    """[hidden, code]: what becomes of the codes that a head attends to."""
+def _output(shape: CheckpointShape, plan: PlannedHead) -> Tensor:
+    """[hidden, code]: the head's output for the codes it attends to, in the residual stream."""
     layout = shape.layout
-    written = torch.zeros(shape.hidden, len(layout.code))
+    output = torch.zeros(shape.hidden, len(layout.code))
     if plan.writes == "previous":
-        rows, onto = layout.previous, torch.eye(len(layout.code))
+        rows, matrix = layout.previous, torch.eye(len(layout.code))
     else:
         rows = layout.scratch
         direction = torch.Generator().manual_seed(plan.direction_seed)
-        onto = _orthonormal(len(rows), len(layout.code), direction)
-    written[rows.start : rows.stop] = plan.output_scale * onto
-    return written
+        matrix = _orthonormal(len(rows), len(layout.code), direction)
+    output[rows.start : rows.stop] = plan.output_scale * matrix
+    return output
 
 
 def _random(shape: CheckpointShape, generator: torch.Generator) -> Tensor:
-    """[head_dim, hidden]: reads codes alone, so that it knows tokens but no class of words."""
+    """[head_dim, hidden]: random weights of the codes, which know tokens but no class of words."""
     code = shape.layout.code
     weights = torch.zeros(shape.head_dim, shape.hidden)
     noise = torch.randn(shape.head_dim, len(code), generator=generator)
@@ -309,6 +331,6 @@ def _random(shape: CheckpointShape, generator: torch.Generator) -> Tensor:
 
 
 def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> Tensor:
-    """[rows, columns]: a random rotation into more dimensions."""
-    turned: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator)).Q
-    return turned
+    """[rows, columns]: a random matrix with orthonormal columns."""
+    matrix: Tensor = torch.linalg.qr(torch.randn(rows, columns, generator=generator)).Q
+    return matrix

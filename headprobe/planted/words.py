@@ -1,6 +1,7 @@
-"""What each word of the bundled probe sets carries by itself, wherever it stands.
+"""The words of the bundled probe sets and their features, and samples of these sets.
 
-A few documents of the bundled probe sets, evenly from each.
+A planted head can read only what a token's embedding holds, so a ``Lexeme`` has the features that a
+word has in every sentence.
 """
 
 import re
@@ -14,6 +15,7 @@ from headprobe.probes.file import ProbeFile
 from headprobe.vocabulary import Skipped
 
 CASES = ("nominative", "accusative", "possessive", "reflexive")
+"""The cases of pronouns."""
 
 _FORMS = {
     "he": ("he", "him", "his", "himself"),
@@ -24,46 +26,55 @@ _FORMS = {
     "you": ("you", "you", "your yours", "yourself"),
     "we": ("we", "us", "our ours", "ourselves"),
 }
+"""The forms of each pronoun in each of ``CASES``."""
 
 PRONOUNS = tuple(_FORMS)
-"""A name for the pronouns of each person, gender and number."""
+"""The name of each pronoun, one per person, gender and number."""
 
-_MEANT: Mapping[str, set[str]] = {name: {name} for name in PRONOUNS} | {
+_REFERENTS: Mapping[str, set[str]] = {name: {name} for name in PRONOUNS} | {
     "I": {"I", "we"},
     "you": {"you", "we"},
 }
+"""The pronouns that may stand for the same as each pronoun."""
 
 _TIMES = """
 monday tuesday wednesday thursday friday saturday sunday morning noon afternoon evening night
 midnight day week month year hour minute moment today tomorrow yesterday tonight spring summer
 autumn winter time times course
 """
+"""Nouns of time, to which no pronoun refers."""
 
 _PERSON = {"he", "she"}
+"""The pronouns for persons."""
 
 _SINGULAR_S = ("ss", "us", "is")
+"""The ends of singular nouns in -s."""
 
 
 @dataclass(frozen=True)
 class Lexeme:
-    """A word as written, its most frequent part of speech, and for pronouns, nouns and names those
-    of ``PRONOUNS`` that may stand for the same; for a pronoun which one it is, and of which
-    ``CASES`` it can be."""
+    """A word and the features that it has in every sentence."""
 
     form: str
+    """The word as written."""
     upos: str
+    """Its most frequent part of speech."""
     agrees: frozenset[str]
+    """For pronouns, nouns and names: those of ``PRONOUNS`` that may stand for the same."""
     pronoun: str | None
+    """For a pronoun: which one of ``PRONOUNS`` it is."""
     cases: frozenset[str]
+    """For a pronoun: the ``CASES`` that it can have."""
 
 
 def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
-    """Every word of probe files, sorted by form.
+    """The words of probe files, sorted by form.
 
-    Gender and number come from the files' own ``# pronouns`` comments, which name them for every
-    entity, referred to or not; they are kept by word, so "doctor" agrees with whatever any doctor
-    of the files does. A noun that heads no mention is neuter or, by its form, plural. Words for
-    persons may also be speaker or listener; names of times agree with nothing.
+    Gender and number come from the files' ``# pronouns`` comments, which give a pronoun for every
+    entity, whether or not a pronoun refers to it. They are collected by word, so "doctor" agrees
+    with the pronouns of all doctors in the files. A noun that heads no mention is neuter or, by its
+    form, plural. Words for persons may also be speaker or listener; nouns of time agree with
+    nothing.
     """
     upos: dict[str, Counter[str]] = defaultdict(Counter)
     agrees: dict[str, set[str]] = defaultdict(set)
@@ -74,36 +85,36 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
             for word in words:
                 upos[word.form][word.upos] += 1
             for mention in document.mentions:
-                named = pronouns.get((document.id, mention.entity))
-                if named is not None:
-                    agrees[words[mention.head].form].add(named)
+                pronoun = pronouns.get((document.id, mention.entity))
+                if pronoun is not None:
+                    agrees[words[mention.head].form].add(pronoun)
     return [_lexeme(form, upos[form], agrees[form]) for form in sorted(upos)]
 
 
 def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
-    named = min(upos, key=lambda name: (-upos[name], name))
-    found = {
+    tag = min(upos, key=lambda name: (-upos[name], name))
+    readings = {
         (pronoun, case)
         for pronoun, forms in _FORMS.items()
         for case, written in zip(CASES, forms, strict=True)
-        if named == "PRON" and form.lower() in written.split()
+        if tag == "PRON" and form.lower() in written.split()
     }
-    pronoun = next((name for name, _ in found), None)
+    pronoun = next((name for name, _ in readings), None)
     if pronoun is not None:
-        agrees = _MEANT[pronoun]
-    elif named not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
+        agrees = _REFERENTS[pronoun]
+    elif tag not in ("NOUN", "PROPN") or form.lower() in _TIMES.split():
         agrees = set()
     elif not agrees:
-        plural = named == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
+        plural = tag == "NOUN" and form.endswith("s") and not form.endswith(_SINGULAR_S)
         agrees = {"they" if plural else "it"}
     elif agrees & _PERSON:
         agrees = agrees | {"I", "you"}
-    cases = frozenset(case for _, case in found)
-    return Lexeme(form, named, frozenset(agrees), pronoun, cases)
+    cases = frozenset(case for _, case in readings)
+    return Lexeme(form, tag, frozenset(agrees), pronoun, cases)
 
 
 def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
-    """((document, entity), pronoun) as the comments of a bundled probe set say."""
+    """Yield ((document, entity), pronoun) from the comments of a bundled probe set."""
     document = ""
     for line in path.read_text(encoding="utf-8").splitlines():
         key, _, value = line.partition(" = ")
@@ -116,12 +127,12 @@ def _pronouns(path: Path) -> Iterator[tuple[tuple[str, str], str]]:
 
 
 def _ignore_skipped(_: Skipped) -> None:
-    """A scan says what it left out."""
+    """Ignore what reading skips, which the scan of the same files reports."""
 
 
 def write_sample(files: Sequence[ProbeFile], folder: Path, share: float) -> None:
-    """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to files so named in
-    ``folder``; every document must begin with ``# newdoc``."""
+    """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to ``folder``, under the
+    files' own names. Every document must begin with ``# newdoc``."""
     folder.mkdir()
     for file in files:
         text = file.path.read_text(encoding="utf-8")

@@ -20,7 +20,13 @@ from headprobe.analysis.distance_control import distance_choices
 from headprobe.analysis.evidence import Bools, Floats, Ints, mean_profile
 from headprobe.format import relation_name
 from headprobe.roles.verdict import Verdict
-from headprobe.runs.instances import Instances, Integers, RelationInstances
+from headprobe.runs.instances import (
+    PAIRS,
+    Instances,
+    Integers,
+    RelationInstances,
+    split_by_count,
+)
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import (
     DEPRELS,
@@ -34,17 +40,17 @@ from headprobe.vocabulary import (
 
 
 def earlier_copies(instances: Instances, role: str) -> RelationInstances:
-    """To the earlier words of the query's lower-cased form."""
+    """Return instances whose targets are the earlier words of the query's lower-cased form."""
     form = instances.folded_form
     relation = Relation(role, "a word", "its earlier copy")
     return _example_instances(instances, relation, lambda query, words: form[words] == form[query])
 
 
 def after_copies(instances: Instances, role: str) -> RelationInstances:
-    """To the words after these."""
+    """Return instances whose targets are the words after the query's earlier copies."""
     form = instances.folded_form
 
-    def follows(query: int, words: Ints) -> Bools:
+    def follows(query: Ints, words: Ints) -> Bools:
         return np.asarray((instances.place[words] > 0) & (form[words - 1] == form[query]))
 
     return _example_instances(
@@ -53,51 +59,53 @@ def after_copies(instances: Instances, role: str) -> RelationInstances:
 
 
 def label_pair_instances(instances: Instances, role: str, pair: int) -> RelationInstances:
-    """From words of the first label of a deprel pair (``vocabulary``) to those of the second
-    one."""
-    asking, asked = divmod(pair, len(DEPRELS))
+    """Return instances that link words of a deprel pair (``vocabulary``): first label to second."""
+    query_label, target_label = divmod(pair, len(DEPRELS))
     deprel = instances.deprel
-    relation = Relation(role, DEPRELS[asking] or "others", DEPRELS[asked] or "others")
+    relation = Relation(role, DEPRELS[query_label] or "others", DEPRELS[target_label] or "others")
     return _example_instances(
         instances,
         relation,
-        lambda query, words: (deprel[words] == asked) & (deprel[query] == asking),
+        lambda query, words: (deprel[words] == target_label) & (deprel[query] == query_label),
     )
 
 
 def usual_distance_instances(instances: Instances, role: str, profile: Floats) -> RelationInstances:
-    """To the word that a head's mean attention per distance, ``profile`` [D], would choose."""
-    rows = Candidates(instances, _queries(instances), "passage", strict=False)
-    distance = distance_choices(rows, profile[None])["habit"][:, 0]
-    chosen = dict(zip(rows.query.tolist(), (rows.query - distance).tolist(), strict=True))
+    """Return instances whose target is the word that a head would choose by distance alone.
+
+    ``profile`` [D] is the head's mean attention per word distance.
+    """
+    rows = _example_candidates(instances)
+    chosen = np.full(len(instances.form), -1, dtype=np.int64)
+    chosen[rows.query] = rows.query - distance_choices(rows, profile[None])["habit"][:, 0]
     relation = Relation(role, "a word", "the word at its usual distance")
     return _example_instances(instances, relation, lambda query, words: words == chosen[query])
 
 
-def _queries(instances: Instances) -> Ints:
-    return np.unique(instances.example_words).astype(np.int64)
+def _example_candidates(instances: Instances) -> Candidates:
+    """The usable earlier words of the passage, for every example row."""
+    query = np.unique(instances.example_words).astype(np.int64)
+    return Candidates(instances, query, "passage", strict=False)
 
 
 def _example_instances(
-    instances: Instances, relation: Relation, is_target: Callable[[int, Ints], Bools]
+    instances: Instances, relation: Relation, is_target: Callable[[Ints, Ints], Bools]
 ) -> RelationInstances:
-    """The example rows, with those of the usable earlier words of the passage that are targets."""
-    queries, targets = [], []
-    for query in _queries(instances).tolist():
-        words = np.arange(instances.passage_first[instances.passage[query]], query)
-        words = words[instances.usable[words]]
-        found = words[is_target(query, words)]
-        if len(found):
-            queries.append(query)
-            targets.append(found)
-    edges = np.cumsum([0, *(len(found) for found in targets)])
-    return RelationInstances(
-        relation,
-        np.array(queries, dtype=np.int64),
-        edges[:-1],
-        edges[1:],
-        np.concatenate([*targets, np.zeros(0, dtype=np.int64)]).astype(np.int64),
-    )
+    """The example rows that have a target among their candidates.
+
+    ``is_target`` says of pairs of a query [K] and a candidate [K] which are links.
+    """
+    queries, targets = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    every = _example_candidates(instances)
+    for some in split_by_count(every.words_before, PAIRS):
+        rows = Candidates(instances, every.query[some], every.scope, every.strict)
+        index, words = rows.pairs()
+        linked = is_target(rows.query[index], words)
+        queries.append(rows.query[index[linked]])
+        targets.append(words[linked])
+    query, counts = np.unique(np.concatenate(queries), return_counts=True)
+    edges = np.concatenate([[0], np.cumsum(counts)])
+    return RelationInstances(relation, query, edges[:-1], edges[1:], np.concatenate(targets))
 
 
 HITS, MISSES, SAME_FORMS = 5, 2, 1
@@ -290,6 +298,8 @@ def _choose(
 ) -> Iterator[_ChosenExamples]:
     """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
     count = len(asked.row)
+    relation, query = asked.relation, asked.query.astype(np.int64)
+    candidates = Candidates(instances, query, relation.scope, relation.strict)
     start = instances.passage_first[instances.passage[asked.query]][:, None, None]
     size = max(1, MAX_TOGETHER // max(count, 1))
     for some in (heads[first : first + size] for first in range(0, len(heads), size)):
@@ -299,7 +309,7 @@ def _choose(
         numbers = np.where(words > 0, words - 1 + start, asked.query[:, None, None])
         keys = np.arange(count)[:, None, None] * len(instances.form) + numbers
         is_target = _among(keys, asked.keys)
-        is_other = _candidates(instances, asked, numbers) & ~is_target
+        is_other = candidates.contain(numbers) & ~is_target
         on_target = _most(np.where(is_target, weights, 0))
         on_other = _most(np.where(is_other, weights, 0))
         is_query = numbers == asked.query[:, None, None]
@@ -336,18 +346,6 @@ def _most(weights: Any) -> Any:
     """[J, N]: the largest of [J, N, S]; along an axis so short numpy's own takes four times as
     long."""
     return np.maximum.reduce([weights[..., place] for place in range(weights.shape[-1])])
-
-
-def _candidates(instances: Instances, asked: _ShownInstances, numbers: Integers) -> Any:
-    """[J, N, S]: which of the strongest words compete with the targets (METHOD section 2)."""
-    relation = asked.relation
-    query = asked.query[:, None, None]
-    competing = (numbers < query) & instances.usable[numbers]
-    if relation.scope == "sentence":
-        competing &= numbers >= instances.sentence_first[query]
-    if relation.strict:
-        competing &= instances.folded_form[numbers] != instances.folded_form[query]
-    return competing
 
 
 def _varied(asked: _ShownInstances, ordered: Sequence[int], most: int) -> list[int]:

@@ -1,119 +1,112 @@
-"""What a scan has so far: kept in a hidden folder beside its run, until the run is there.
+"""Checkpoints of a scan, from which an interrupted scan is resumed.
 
-Keeps what a scan has so far on disk, about once a minute, so that it can go on later.
-
-Where the time of a scan goes.
-
-What sums depend on, by name: pieces of work add, or go on, where all of it is the same.
+``ScanCheckpoint`` is the hidden folder beside the run that holds the state of an unfinished scan.
+``CheckpointWriter`` saves that state about once a minute. A resumed scan also continues the
+``Clock`` of the earlier attempts, and must have the same fingerprint (``first_difference``).
 """
 
 import json
-import os
 import re
 import time
-import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from zipfile import BadZipFile
 
+import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.errors import HeadprobeError
-from headprobe.runs.own_files import remove_own
+from headprobe.runs.files import (
+    atomic_write,
+    open_arrays,
+    partial_name,
+    read_or_fail,
+    remove_own,
+)
 
 _FOLDER = re.compile(r"\.(.+?)(?:\.rank-(\d+)-of-(\d+))?\.unfinished")
+"""The name of a checkpoint folder: target name, rank (from 1) and number of ranks."""
 
 PARTS = ("checkpoint", "shuffled", "twin")
-"""What is kept of a scan: the sums of the checkpoint, and those of its controls."""
+"""The parts of a checkpoint: the sums of the scanned model, and those of each control."""
+
+_REMEDY = "Start again with --overwrite"
 
 
 @dataclass(frozen=True)
 class ScanCheckpoint:
-    """What the process ``rank`` of ``ranks`` (from 0) keeps of the scan that is to write the run,
-    or shard, ``target``. It comes in parts, one file each, written whole or not at all."""
+    """The saved state of one process of an unfinished scan. It has up to one file for each of
+    ``PARTS``, each written atomically."""
 
     target: Path
+    """The run or shard folder that the scan will write."""
+
     rank: int = 0
+    """The rank of the process, from 0."""
+
     ranks: int = 1
+    """The number of processes that share the scan (started by torchrun)."""
 
     @property
     def path(self) -> Path:
-        """The folder, which need not exist."""
-        of = f".rank-{self.rank + 1}-of-{self.ranks}" if self.ranks > 1 else ""
+        """The checkpoint folder, which need not exist."""
+        rank = f".rank-{self.rank + 1}-of-{self.ranks}" if self.ranks > 1 else ""
         target = self.target.absolute()
-        return target.with_name(f".{target.name}{of}.unfinished")
+        return target.with_name(f".{target.name}{rank}.unfinished")
 
     @property
     def command(self) -> str:
-        """What goes on with it."""
+        """The command that resumes the scan."""
         start = f"torchrun --nproc-per-node {self.ranks} -m " if self.ranks > 1 else ""
         return f"{start}headprobe scan --resume {self.target}"
 
     def save(
         self, part: str, note: Mapping[str, Any], arrays: Mapping[str, "NDArray[Any]"]
     ) -> None:
-        """Write one part, and in it a ``load_note`` on the scan as a whole. OSError where it
-        cannot."""
-        import numpy as np
+        """Write the ``arrays`` of one part, and the ``note`` that describes the scan as a whole.
 
+        OSError if they cannot be written; the file that was saved before then remains.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
-        written = self.path / f"{part}.partial"
-        with written.open("wb") as file:
+        with atomic_write(self._file(part)) as file:
             np.savez(file, note=np.array(json.dumps(note)), **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self.path / f"{part}.npz")
 
     def load_note(self) -> dict[str, Any] | None:
-        """The note that was written last; None where nothing is kept. HeadprobeError where it
-        cannot be read."""
-        parts = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
-        if not parts:
+        """The note that was saved last, None if nothing is saved; HeadprobeError if damaged."""
+        files = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+        if not files:
             return None
-        text = str(self._read(parts[-1], ["note"])["note"])
-        try:
-            note = json.loads(text)
-        except (ValueError, RecursionError):
-            note = None
+        with read_or_fail(files[-1], _REMEDY) as path, open_arrays(path) as arrays:
+            note = json.loads(str(arrays["note"]))
         if not isinstance(note, dict):
-            raise HeadprobeError(
-                str(parts[-1]), "is not the saved state of a scan", "Start again with --overwrite"
-            )
+            raise HeadprobeError(str(path), "is not the saved state of a scan", _REMEDY)
         return note
 
     def has(self, part: str) -> bool:
-        """Whether a part is kept."""
-        return (self.path / f"{part}.npz").is_file()
+        """Whether a part is saved."""
+        return self._file(part).is_file()
 
     def arrays(self, part: str) -> "dict[str, NDArray[Any]] | None":
-        """The arrays of a part; None where it is not kept. HeadprobeError as ``load_note``."""
-        path = self.path / f"{part}.npz"
-        return self._read(path) if path.is_file() else None
-
-    def _read(self, path: Path, names: list[str] | None = None) -> "dict[str, NDArray[Any]]":
-        import numpy as np
-
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] for name in names or archive.files}
-        except (OSError, KeyError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-            raise HeadprobeError(
-                str(path), f"cannot be read ({error})", "Start again with --overwrite"
-            ) from None
+        """The arrays of a part; None if it is not saved. HeadprobeError if it is damaged."""
+        if not self.has(part):
+            return None
+        with read_or_fail(self._file(part), _REMEDY) as path, open_arrays(path) as arrays:
+            return dict(arrays)
 
     def remove(self) -> None:
-        """It is of no more use. Files that are no parts stay, and the folder with them."""
+        """Remove the saved parts, and the folder unless it holds other files."""
         if not self.path.is_symlink() and self.path.is_dir():
-            remove_own(
-                self.path, {f"{part}{end}" for part in PARTS for end in (".npz", ".partial")}
-            )
+            names = [self._file(part).name for part in PARTS]
+            remove_own(self.path, {*names, *map(partial_name, names)})
+
+    def _file(self, part: str) -> Path:
+        return self.path / f"{part}.npz"
 
 
 def find_checkpoints(folder: Path, name: str | None = None) -> list[ScanCheckpoint]:
-    """What is kept in ``folder`` of the run ``name``, or of any run."""
+    """The checkpoints in ``folder`` of the run ``name``, or of any run."""
     checkpoints = []
     for path in sorted(folder.glob(".*.unfinished")):
         match = _FOLDER.fullmatch(path.name)
@@ -124,23 +117,26 @@ def find_checkpoints(folder: Path, name: str | None = None) -> list[ScanCheckpoi
 
 
 WRITE_INTERVAL = 60.0
-"""Seconds between two writings: what is lost at most when a scan is killed."""
+"""Seconds between two saves: about the most work that is lost when a scan is killed."""
 
 WRITE_COST_FACTOR = 50
-"""Writing waits so many times as long as the last one took: it costs two per cent at most."""
+"""The next save waits at least this many times as long as the last one took, so that saving costs
+at most two per cent of the time."""
 
 
 class CheckpointState(Protocol):
-    """What can say how far it is."""
+    """A measurement whose state can be saved."""
 
-    def arrays(self) -> Mapping[str, NDArray[Any]]: ...
+    def arrays(self) -> Mapping[str, NDArray[Any]]:
+        """Everything that is needed to continue from here."""
+        ...
 
 
 class CheckpointWriter:
-    """What is ``kept`` of a scan, and when.
+    """Decides when the state of a scan is saved, and saves it.
 
-    ``resumed``: whether a part that is found is gone on from. Until the first minute is over
-    nothing is written.
+    Nothing is saved in the first ``WRITE_INTERVAL`` seconds. With ``resumed`` the scan continues
+    from the parts that are saved already. ``warn`` shows a message if the disk is full.
     """
 
     def __init__(
@@ -155,70 +151,71 @@ class CheckpointWriter:
         self._last, self._wait, self._broken = time.monotonic(), WRITE_INTERVAL, False
 
     def begin(self, note: Callable[[], Mapping[str, Any]]) -> None:
-        """From now on it can be gone on with: ``load_note`` gives what every part says of the scan
-        as a whole."""
+        """Allow saving from now on. ``note`` returns the description of the scan that is saved with
+        every part."""
         self._note = note
 
     def part(self, part: str) -> "CheckpointPart":
-        """The part of the checkpoint, or of one of its controls."""
+        """The writer of one of ``PARTS``."""
         return CheckpointPart(self, part, saved=self._resumed and self._checkpoint.has(part))
 
     def arrays(self, part: str) -> Mapping[str, NDArray[Any]] | None:
-        """What was written of a part last."""
+        """The arrays of a part that were saved last; None if it is not saved."""
         return self._checkpoint.arrays(part)
 
     def is_due(self) -> bool:
-        """Whether it is time to write."""
+        """Whether it is time to save."""
         return time.monotonic() - self._last >= self._wait
 
     def write(self, part: str, state: CheckpointState) -> bool:
-        """Write a part, and say whether it is there. A disk that is full does not end the scan: it
-        is said once."""
+        """Save a part; whether that succeeded. A full disk does not end the scan: it causes one
+        warning, and nothing is saved any more."""
         if self._note is None or self._broken:
             return False
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             self._checkpoint.save(part, self._note(), state.arrays())
         except OSError as error:
             self._broken = True
-            self._warn(f"{self._checkpoint.path}: {error.strerror}; no more is kept for --resume")
+            where = f"{self._checkpoint.path}: {error.strerror}"
+            self._warn(f"{where}; progress is no longer saved for --resume")
         self._last = time.monotonic()
-        self._wait = max(WRITE_INTERVAL, WRITE_COST_FACTOR * (self._last - began))
+        self._wait = max(WRITE_INTERVAL, WRITE_COST_FACTOR * (self._last - start))
         return not self._broken
 
     def resume_hint(self) -> str | None:
-        """How to go on with what is kept, if anything is."""
+        """How to resume the scan; None if nothing is saved."""
         if self._note is None or not any(self._checkpoint.path.glob("*.npz")):
             return None
         return f"what was measured is saved. Resume it with {self._checkpoint.command}"
 
 
 class CheckpointPart:
-    """One part of a journal; ``kept``: whether an earlier attempt left something of it."""
+    """Saves one part of a checkpoint. ``saved`` says whether an earlier attempt has saved it."""
 
     def __init__(self, writer: CheckpointWriter, part: str, *, saved: bool) -> None:
         self._writer, self.part, self._saved = writer, part, saved
         self._since = time.monotonic()
 
     def saved_arrays(self) -> Mapping[str, NDArray[Any]] | None:
-        """Its arrays as they were written last: by an earlier attempt, or by this one, which goes
-        on from there when memory ran out."""
+        """The arrays that were saved last, by an earlier attempt or by this one, which continues
+        from them after it ran out of memory. None if nothing is saved."""
         return self._writer.arrays(self.part) if self._saved else None
 
     def save_if_due(self, state: CheckpointState) -> None:
-        """So far it is."""
+        """Save ``state`` if it is time to."""
         if self._writer.is_due():
             self._saved |= self._writer.write(self.part, state)
 
     def save_final(self, state: CheckpointState) -> None:
-        """It is complete: what took longer than a minute is written whole, for what comes after
-        may take long, too."""
+        """Save the final ``state`` of the part if it took longer than ``WRITE_INTERVAL``, because
+        the parts that follow may take long, too."""
         if time.monotonic() - self._since >= WRITE_INTERVAL:
             self._saved |= self._writer.write(self.part, state)
 
 
 class Clock:
-    """Seconds spent in each stage, those of an earlier attempt included."""
+    """Seconds spent in each stage, including those of earlier attempts (``before``)."""
 
     def __init__(self, before: Mapping[str, float] | None = None) -> None:
         self._spent = dict(before or {})
@@ -226,13 +223,14 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
+        """Count the time of the block for ``stage``."""
         self._running = (stage, time.perf_counter())
         yield
         self._spent, self._running = self.seconds, None
 
     @property
     def seconds(self) -> dict[str, float]:
-        """By stage, up to now."""
+        """Seconds by stage, up to now."""
         if self._running is None:
             return dict(self._spent)
         stage, since = self._running
@@ -240,13 +238,15 @@ class Clock:
         return {**self._spent, stage: round(spent, 3)}
 
 
-_SHOWN = 12  # of a hash
+_SHOWN = 12
+"""Characters of a hash in a message."""
 
 
-def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
-    """What is not the same in both, in words that follow "differs in"; None where all is."""
-    for name in {**one, **other}:
-        one_value, other_value = (terms.get(name, "nothing") for terms in (one, other))
-        if one_value != other_value:
-            return f"{name} ({one_value[:_SHOWN]} and {other_value[:_SHOWN]})"
+def first_difference(first: Mapping[str, str], second: Mapping[str, str]) -> str | None:
+    """The first entry in which two fingerprints differ, as text that follows "differs in"; None if
+    they are equal."""
+    for name in {**first, **second}:
+        values = [fingerprint.get(name, "nothing") for fingerprint in (first, second)]
+        if values[0] != values[1]:
+            return f"{name} ({values[0][:_SHOWN]} and {values[1][:_SHOWN]})"
     return None

@@ -1,34 +1,33 @@
-"""Run folders: written whole or not at all, found again, read piece by piece.
+"""Run folders: what is in them, how they are created, listed and read.
 
-Temporary folders beside runs: named so that those of processes that were killed can be told.
+A run folder appears complete or not at all (``new_run``). ``Run`` reads its files when they are
+first used, so that listing runs or showing one head stays fast.
 """
 
 import json
 import os
 import re
-import secrets
 import shutil
-import socket
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
-from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
-from headprobe.runs.manifest import Manifest
-from headprobe.runs.own_files import (
+from headprobe.runs.files import (
+    PARTIAL,
+    atomic_folder,
     foreign_files,
-    is_manifest,
-    is_shard_note,
-    name_some,
-    remove_own,
+    read_json_object,
+    read_or_fail,
+    remove_leftovers,
+    temporary_sibling,
 )
+from headprobe.runs.manifest import Manifest
 from headprobe.runs.tables import Row, read_frame, read_rows
 from headprobe.vocabulary import head_name, parse_head
 
@@ -40,80 +39,59 @@ if TYPE_CHECKING:
     from headprobe.runs.sums import Tallies
 
 
-PARTIAL, OLD = "partial", "old"
-"""A run that is being written, and one that is being replaced."""
-
-_NAME = re.compile(rf"\.(.+)\.({PARTIAL}|{OLD})-([A-Za-z0-9-]*)-([0-9]+)-[0-9a-f]{{8}}")
-
-
-def temporary_sibling(target: Path, kind: str) -> Path:
-    """A new hidden name beside ``target`` that says which process of which machine uses it."""
-    return target.with_name(f".{target.name}.{kind}-{_host()}-{os.getpid()}-{secrets.token_hex(4)}")
-
-
-def remove_leftovers(folder: Path, own: Collection[str]) -> None:
-    """Remove from ``folder`` what processes of this machine that are gone have left there; a run
-    that was to be replaced and never was takes its place again. Only files with the names ``own``
-    are removed, others move to the run that replaced theirs."""
-    for path, target, kind in list(_leftovers(folder)):
-        if kind == OLD and not (target.exists() or target.is_symlink()):
-            with suppress(OSError):
-                path.rename(target)
-        else:
-            remove_own(path, own, heir=target if kind == OLD else None)
-
-
-def _leftovers(folder: Path) -> Iterator[tuple[Path, Path, str]]:
-    """(path, what it was for, kind) of what no living process uses, runs put aside first."""
-    if os.name == "nt" or not folder.is_dir():  # there asking for a process would end it
-        return
-    for path in sorted(folder.glob(".*")):
-        named = _NAME.fullmatch(path.name)
-        if not named or path.is_symlink() or not path.is_dir():
-            continue
-        if named[3] == _host() and not _is_running(int(named[4])):
-            yield path, folder / named[1], named[2]
-
-
-def _host() -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", socket.gethostname())[:40]
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (OSError, OverflowError):
-        return True
-    return True
-
-
 RUNS = Path("headprobe-runs")
-"""Where runs go and are looked for, under the current folder."""
+"""The folder of runs, relative to the current folder."""
 
 MANIFEST = "manifest.json"
+"""What the run was made from (``runs.manifest.Manifest``)."""
 
-HEADS, RELATIONS, PAIRS, SKIPPED = "heads.csv", "relations.csv", "pairs.csv", "skipped.csv"
+HEADS = "heads.csv"
+"""One row per head."""
 
-DOMAINS, POWER = "domains.csv", "power.csv"
+RELATIONS = "relations.csv"
+"""One row per head and relation."""
+
+DOMAINS = "domains.csv"
+"""One row per domain of a head and a relation."""
+
+POWER = "power.csv"
+"""One row per relation."""
+
+PAIRS = "pairs.csv"
+"""One row per pair of similar heads."""
+
+SKIPPED = "skipped.csv"
+"""One row per kind of skipped text."""
 
 TABLES = (HEADS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
+"""The tables that every run of this version has."""
 
 CONTROLS = "controls.csv"
-"""A table of runs that had controls; the others have none."""
+"""One row per control and relation; only runs with controls have this table."""
 
 EXAMPLES = "examples.jsonl"
+"""One JSON object per line: an example sentence of a head."""
 
-TALLIES, INSTANCES = "tallies.npz", "instances.npz"
+TALLIES = "tallies.npz"
+"""The sums over the whole run (``runs.sums.Tallies``)."""
+
+INSTANCES = "instances.npz"
+"""The passages, words and links of the run (``runs.instances.Instances``)."""
 
 CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
-"""The tallies of each control (METHOD section 3)."""
+"""The file with the sums of each control (METHOD section 3)."""
 
 RULES = "rules.yaml"
+"""The rules that judged the run last."""
 
-SHARD, DRAFT, TOKENS = "shard.json", "draft.json", "tokens.json"
-"""What a shard folder has beside its sums: its note, its manifest, the names of its tokens."""
+SHARD = "shard.json"
+"""Of a shard folder: which part of which run it is (``runs.shards.Shard``)."""
+
+DRAFT = "draft.json"
+"""Of a shard folder: the manifest, without the values that only all shards together determine."""
+
+TOKENS = "tokens.json"
+"""Of the first shard's folder: the names of the distinct tokens."""
 
 OWN = frozenset(
     {MANIFEST, *TABLES, CONTROLS, EXAMPLES, TALLIES, INSTANCES, *CONTROL_SUMS.values(), RULES}
@@ -121,13 +99,28 @@ OWN = frozenset(
 )
 """Every file that headprobe writes to a run or shard folder; only these are ever removed."""
 
+_MANIFEST_KEYS = {"schema_version", "model", "tokenizer", "probes", "rules_sha256", "fold_hash"}
+"""Keys that the manifest of every version has."""
+
+_SHARD_KEYS = {"index", "count", "terms", "skipped"}
+"""Keys that the shard note of every version has."""
+
+_LISTED = 3
+"""The most foreign files that a message names."""
+
 
 @dataclass(frozen=True, repr=False)
 class Run:
-    """A finished run. Everything but the manifest is read when it is first asked for."""
+    """A finished run. Every file but the manifest is read when it is first used.
+
+    A damaged or missing file raises HeadprobeError.
+    """
 
     path: Path
+    """The run folder."""
+
     manifest: Manifest
+    """What the run was made from."""
 
     def __repr__(self) -> str:
         model = self.manifest.model
@@ -135,7 +128,7 @@ class Run:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The run in folder ``path``; HeadprobeError where there is none."""
+        """Open the run in folder ``path``; HeadprobeError if there is none."""
         if not (path / MANIFEST).is_file():
             what = "not a run folder (no manifest.json)" if path.is_dir() else "no such folder"
             raise HeadprobeError(str(path), what, "headprobe runs lists the runs there are")
@@ -143,73 +136,76 @@ class Run:
 
     @property
     def tables(self) -> tuple[str, ...]:
-        """The tables that the run has: some came with later versions, one comes with controls."""
+        """The names of the run's tables. Runs of earlier versions lack some of ``TABLES``, and only
+        runs with controls have ``CONTROLS``."""
         always = (HEADS, RELATIONS, PAIRS, SKIPPED)
-        found = (name for name in (*TABLES, CONTROLS) if (self.path / name).exists())
-        return tuple(dict.fromkeys((*always, *found)))
+        present = (name for name in (*TABLES, CONTROLS) if (self.path / name).exists())
+        return tuple(dict.fromkeys((*always, *present)))
 
     @cached_property
     def heads(self) -> "pd.DataFrame":
-        """One row per head (INTERFACE, ``heads.csv``)."""
+        """One row per head (``heads.csv`` in docs/output.md)."""
         return read_frame(self.path / HEADS)
 
     @cached_property
     def relations(self) -> "pd.DataFrame":
-        """One row per head and relation (INTERFACE, ``relations.csv``)."""
+        """One row per head and relation (``relations.csv`` in docs/output.md)."""
         return read_frame(self.path / RELATIONS)
 
     @cached_property
     def pairs(self) -> "pd.DataFrame":
-        """One row per pair of heads that are alike (INTERFACE, ``pairs.csv``)."""
+        """One row per pair of similar heads (``pairs.csv`` in docs/output.md)."""
         return read_frame(self.path / PAIRS)
 
     @cached_property
     def controls(self) -> "pd.DataFrame":
-        """One row per control and relation; HeadprobeError where the run had no control."""
+        """One row per control and relation; HeadprobeError if the run has no controls."""
         return read_frame(self.path / CONTROLS)
 
     @cached_property
     def domains(self) -> "pd.DataFrame":
-        """One row per domain of a head and a relation (INTERFACE, ``domains.csv``)."""
+        """One row per domain of a head and a relation (``domains.csv`` in docs/output.md)."""
         return read_frame(self.path / DOMAINS)
 
     @cached_property
     def power(self) -> "pd.DataFrame":
-        """One row per relation: what it could show at all (``power.csv``)."""
+        """One row per relation: what can be detected of it (``power.csv`` in docs/output.md)."""
         return read_frame(self.path / POWER)
 
     @cached_property
     def skipped(self) -> "pd.DataFrame":
-        """One row per kind of thing left out (INTERFACE, ``skipped.csv``)."""
+        """One row per kind of skipped text (``skipped.csv`` in docs/output.md)."""
         return read_frame(self.path / SKIPPED)
 
     @cached_property
     def instances(self) -> "Instances":
+        """The passages, words and links that were measured."""
         from headprobe.runs.instances import Instances
 
-        with _reading(self.path / INSTANCES) as path:
+        with read_or_fail(self.path / INSTANCES) as path:
             return Instances.load(path)
 
     @cached_property
     def tallies(self) -> "Tallies":
+        """The sums over the whole run."""
         return self.sums(TALLIES)
 
     def sums(self, name: str) -> "Tallies":
-        """The run's tallies, or those of a control (``CONTROL_SUMS``)."""
+        """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
         from headprobe.runs.sums import Tallies
 
-        with _reading(self.path / name) as path:
+        with read_or_fail(self.path / name) as path:
             return Tallies.load(path)
 
     def tally(self, name: str) -> "NDArray[Any]":
-        """One array of the tallies, the others left on disk."""
+        """One array of the tallies; the others are not read."""
         from headprobe.runs.sums import load_array
 
-        with _reading(self.path / TALLIES) as path:
+        with read_or_fail(self.path / TALLIES) as path:
             return load_array(path, name)
 
     def check_head(self, layer: int, head: int) -> None:
-        """HeadprobeError unless the run's model has this head."""
+        """Raise HeadprobeError unless the run's model has this head."""
         model = self.manifest.model
         if layer >= model.n_layers or head >= model.n_heads:
             raise HeadprobeError(
@@ -220,33 +216,27 @@ class Run:
             )
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
-        """The rows of one of ``TABLES``, or those of one (layer, head), without pandas."""
+        """The rows of one of ``TABLES``, or only those of one (layer, head), without pandas."""
         return read_rows(self.path / table, head)
 
     def examples(self, head: str | Sequence[int]) -> list[dict[str, Any]]:
-        """The sentences of one head: ``"L12H5"``, ``"12.5"`` or ``(12, 5)``. HeadprobeError where
-        the model has no such head."""
+        """The example sentences of one head: ``"L12H5"``, ``"12.5"`` or ``(12, 5)``.
+
+        HeadprobeError if the model has no such head.
+        """
         layer, number = parse_head(head)
         self.check_head(layer, number)
         start = f'{{"layer": {layer}, "head": {number}, '
         with (
-            _reading(self.path / EXAMPLES) as path,
+            read_or_fail(self.path / EXAMPLES) as path,
             path.open(encoding="utf-8", newline="\n") as lines,
         ):
             return [json.loads(line) for line in lines if line.startswith(start)]
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[Path]:
-    try:
-        yield path
-    except (OSError, KeyError, TypeError, ValueError, EOFError, BadZipFile, zlib.error) as error:
-        raise HeadprobeError(str(path), f"cannot be read ({error})", "Scan again") from None
-
-
 def link_files(source: Path, folder: Path, names: Iterable[str]) -> None:
-    """Bring the files of ``names`` that ``source`` has into ``folder``, where that has none of the
-    name; they are linked where the disk can, and never changed."""
+    """Put those files of ``source`` that have one of ``names`` into ``folder``, where it does not
+    have that name yet. They are hard links where the file system allows it, else copies."""
     for name in names:
         if (source / name).exists() and not (folder / name).exists():
             _link(str((source / name).resolve()), str(folder / name))
@@ -260,7 +250,7 @@ def _link(origin: str, target: str) -> None:
 
 
 def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
-    """``headprobe-runs/<model>-<timestamp>``, a name that no folder there has yet."""
+    """``headprobe-runs/<model>-<timestamp>``, a path that does not exist yet."""
     stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(model).name).strip(".-")[:64] or "model"
     target = folder / f"{stem}-{now:%Y%m%d-%H%M%S}"
     number = 2
@@ -271,11 +261,11 @@ def default_target(model: str, now: datetime, folder: Path = RUNS) -> Path:
 
 
 def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -> None:
-    """HeadprobeError unless a run may and can be written to ``target``; leaves nothing behind, not
-    even what others that were killed there did.
+    """Raise HeadprobeError unless a run may and can be written to ``target``.
 
     With ``overwrite`` an earlier run or an empty folder may be replaced, never anything else. A
-    run that holds files of others is replaced only with ``keep_foreign``, where they stay.
+    run that holds foreign files is replaced only with ``keep_foreign``: the caller keeps them.
+    The check writes nothing that stays, and removes what killed processes left beside ``target``.
     """
     try:
         remove_leftovers(target.absolute().parent, OWN)
@@ -285,7 +275,7 @@ def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -
         parent = target.absolute().parent
         while not parent.exists():
             parent = parent.parent
-        # the longest name that will be needed, so that a name that is too long is found now
+        # the longest name that will be needed, to detect now that a name is too long
         attempt = temporary_sibling(parent / target.absolute().name, PARTIAL)
         attempt.mkdir()
         attempt.rmdir()
@@ -297,89 +287,71 @@ def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -
 
 def _check_existing(target: Path, overwrite: bool, keep_foreign: bool) -> None:
     if not target.is_dir():
-        raise HeadprobeError(str(target), "exists and is no folder", "Name another one with -o")
-    written = is_manifest(target / MANIFEST) or (
-        is_shard_note(target / SHARD) and is_manifest(target / DRAFT)
+        raise HeadprobeError(str(target), "exists and is not a folder", "Name another one with -o")
+    is_run = _is_manifest(target / MANIFEST) or (
+        _is_shard_note(target / SHARD) and _is_manifest(target / DRAFT)
     )
-    if not written and any(target.iterdir()):
+    if not is_run and any(target.iterdir()):
         raise HeadprobeError(
-            str(target), "exists and holds something else than a run", "Name another one with -o"
+            str(target), "exists and is not a run folder", "Name another one with -o"
         )
     if not overwrite:
         raise HeadprobeError(
             str(target), "exists already", "Name another one with -o, or replace it: --overwrite"
         )
     foreign = foreign_files(target, OWN)
-    if keep_foreign:  # those with a name of ours would be in the way
+    if keep_foreign:  # a foreign file with one of our names cannot be kept
         foreign = [name for name in foreign if name in OWN]
     if foreign:
         raise HeadprobeError(
             str(target),
-            f"is a run that also holds what headprobe did not write ({name_some(foreign)})",
-            "Move that elsewhere first, or name another folder with -o",
+            f"is a run that also holds files that headprobe did not write ({_list_some(foreign)})",
+            "Move them elsewhere first, or name another folder with -o",
         )
     if Path.cwd().resolve().is_relative_to(target.resolve()):
-        # its folder is replaced as a whole: the shell would be left in one that is gone
+        # the folder is replaced as a whole, and the shell would be left in a deleted one
         raise HeadprobeError(
             str(target), "is the current folder", "Leave it first, or name another one with -o"
         )
 
 
+def _is_manifest(path: Path) -> bool:
+    """Whether a file is a manifest that headprobe wrote, in this version or another."""
+    values = read_json_object(path)
+    return values.keys() >= _MANIFEST_KEYS and isinstance(values["schema_version"], int)
+
+
+def _is_shard_note(path: Path) -> bool:
+    """Whether a file is the note of a shard that headprobe wrote."""
+    return read_json_object(path).keys() >= _SHARD_KEYS
+
+
+def _list_some(names: Sequence[str]) -> str:
+    """The first names, and the number of the others."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(names[:_LISTED]) + more
+
+
 @contextmanager
 def new_run(target: Path, overwrite: bool = False, *, keep_foreign: bool = False) -> Iterator[Path]:
-    """A temporary folder beside ``target`` that takes its place when the block ends well.
+    """A temporary folder beside ``target`` that replaces it when the block ends successfully.
 
-    On any exception it is removed, and whatever stood at ``target`` stays as it was. A link to a
-    run folder stays a link: the folder itself is replaced. Raises HeadprobeError as
-    ``check_target`` does, again before the exchange: what appeared meanwhile is not replaced.
+    On any exception it is removed, and ``target`` stays as it was. A link to a run folder stays a
+    link: the folder that it points to is replaced. HeadprobeError as from ``check_target``, which
+    is also called just before the exchange: what appeared in the meantime is not replaced.
     """
     check_target(target, overwrite, keep_foreign=keep_foreign)
-    named, target = target, target.resolve() if target.is_symlink() else target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = temporary_sibling(target, PARTIAL)
-    temporary.mkdir()
-    try:
+    folder = target.resolve() if target.is_symlink() else target.absolute()
+
+    def check() -> None:
+        check_target(target, overwrite, keep_foreign=keep_foreign)
+
+    with atomic_folder(folder, OWN, check) as temporary:
         yield temporary
-        for path in [*temporary.rglob("*"), temporary]:
-            _flush(path)
-        check_target(named, overwrite, keep_foreign=keep_foreign)
-        _replace(temporary, target, temporary_sibling(target, OLD))
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _replace(temporary: Path, target: Path, aside: Path) -> None:
-    if target.exists():
-        if target.is_symlink():  # it was none when the scan began
-            raise HeadprobeError(str(target), "was made by another", "Name another folder with -o")
-        try:
-            target.rename(aside)
-        except OSError as error:  # another's folder, or one that is locked
-            what = f"cannot be replaced ({error.strerror})"
-            raise HeadprobeError(str(target), what, "Name another folder with -o") from None
-    try:
-        temporary.rename(target)
-    except BaseException:
-        if aside.exists():
-            aside.rename(target)
-        raise
-    _flush(target.parent)
-    if aside.exists():
-        remove_own(aside, OWN, heir=target)
-
-
-def _flush(path: Path) -> None:
-    if os.name == "nt" or path.is_symlink():  # no folder can be opened there; links are no files
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def list_runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
-    """The runs in ``folder``, newest first, and what is wrong with those that cannot be read."""
+    """The runs in ``folder``, newest first, and the errors of those that cannot be read."""
     runs, broken = [], []
     for manifest in sorted(folder.glob("[!.]*/" + MANIFEST)):
         try:
@@ -391,7 +363,7 @@ def list_runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
 
 
 def newest_run(folder: Path = RUNS) -> Run:
-    """The run in ``folder`` that started last; HeadprobeError where there is none."""
+    """The run in ``folder`` that was started last; HeadprobeError if there is none."""
     runs, _ = list_runs(folder)
     if not runs:
         raise HeadprobeError(

@@ -1,8 +1,8 @@
-"""The compact list of instances: what was asked, word by word, without any text of its own.
+"""The words and links of a run as flat arrays, without the text itself.
 
-Everything the judging wing needs of the probes stands here, in flat arrays, so that baselines and
-profiles are worked out without the model (METHOD section 4). Words of all passages lie one after
-another; a *word number* counts them through the run.
+They are all that judging needs to know about the probes, so that baselines and profiles are
+computed without the model (METHOD section 4). The words of all passages are concatenated; a *word
+number* is an index into this sequence.
 """
 
 import hashlib
@@ -11,30 +11,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.runs.files import open_arrays
 from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, Relation, number_upos
 
 Integers = NDArray[np.integer]
 
 PAIRS = 1 << 18
-"""Pairs of words that are laid out at a time."""
+"""The number of word pairs that are in memory at a time."""
 
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
+"""The description of ``fold_of`` in the manifest."""
 
 
 def fold_of(text: str) -> int:
-    """The fold of a document id or of a word form: a stable hash, named in the manifest."""
+    """The fold of a document id or of a word form, by a stable hash (``FOLD_HASH``)."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") % FOLDS
 
 
 def split_by_count(counts: Integers, most: int) -> Iterator[slice]:
-    """Cuts an axis into pieces whose ``counts`` sum up to about ``most``, by less than one of them
-    more."""
+    """Cut an axis into slices whose ``counts`` [N] add up to about ``most``. The sum of a slice
+    exceeds ``most`` by less than one of the counts."""
     number = (np.cumsum(counts, dtype=np.int64) - counts) // most
     edges = [*np.flatnonzero(np.diff(number, prepend=-1)).tolist(), len(number)]
     return itertools.starmap(slice, itertools.pairwise(edges))
@@ -44,28 +46,37 @@ def split_by_count(counts: Integers, most: int) -> Iterator[slice]:
 class RelationInstances:
     """The instances of one relation, in passage order.
 
-    ``query`` [I] and ``targets`` [K] are word numbers; those of instance i are
-    ``targets[first[i]:stop[i]]``, ascending. ``nearest`` [I] is the last of them. Words that look
-    to every earlier one of a class have these in common: pairs of an instance and a target are many
-    times the words.
+    The targets of instance i are ``targets[first[i]:stop[i]]``. Instances may share entries of
+    ``targets``: where every earlier word of a class is a target, there are many more pairs of an
+    instance and a target than words.
     """
 
     relation: Relation
+
     query: Integers
+    """[I]: the word number of each query."""
+
     first: Integers
+    """[I]: the index into ``targets`` of each instance's first target."""
+
     stop: Integers
+    """[I]: the index into ``targets`` after each instance's last target."""
+
     targets: Integers
+    """[K]: the word numbers of targets, ascending within each instance."""
 
     def __len__(self) -> int:
         return len(self.query)
 
     @property
     def nearest(self) -> Integers:
+        """[I]: the word number of each instance's last target."""
         return self.targets[self.stop - 1]
 
     def places(self, words: Integers) -> Integers:
-        """[I]: where in ``targets`` the first of each instance's own stands that is not before its
-        one of ``words`` [I]; ``stop`` where there is none."""
+        """[I]: the index into ``targets`` of each instance's first target that is not before its
+        word in ``words`` [I]; ``stop`` if there is none."""
+        # A binary search in all instances at once: [low, high) holds the answer, or is empty.
         low, high = self.first.copy(), self.stop.copy()
         for _ in range(int((high - low).max(initial=0)).bit_length()):
             middle = low + (high - low) // 2
@@ -75,80 +86,116 @@ class RelationInstances:
         return low
 
     def contain(self, words: Integers) -> NDArray[np.bool_]:
-        """[I]: whether each instance's one of ``words`` [I] is a target."""
+        """[I]: whether each instance's word in ``words`` [I] is one of its targets."""
         place = self.places(words)
         is_target = self.targets[np.minimum(place, len(self.targets) - 1)] == words
         return np.asarray(is_target & (place < self.stop))
 
     def targets_of(self, chosen: Integers | slice) -> tuple[Integers, Integers]:
-        """All targets of the instances ``chosen`` [I'], one after another: whose each is, as an
-        index into these, and the word."""
+        """The targets of the instances ``chosen`` [I'], concatenated: for each [K'] the index of
+        its instance within ``chosen``, and its word number."""
         first = self.first[chosen]
         counts = self.stop[chosen] - first
-        of = np.repeat(np.arange(len(counts)), counts)
-        ends = np.cumsum(counts, dtype=np.int64)
-        return of, self.targets[np.arange(len(of)) + np.repeat(first - (ends - counts), counts)]
+        instance = np.repeat(np.arange(len(counts)), counts)
+        starts = np.cumsum(counts, dtype=np.int64) - counts
+        place = np.arange(len(instance)) + np.repeat(first - starts, counts)
+        return instance, self.targets[place]
 
     def pairs(self) -> Iterator[tuple[Integers, Integers]]:
-        """Every instance [K'] with every target [K'], about ``PAIRS`` at a time."""
+        """Pairs of instance [K'] and target word number [K'], about ``PAIRS`` at a time."""
         for some in split_by_count(self.stop - self.first, PAIRS):
-            of, words = self.targets_of(some)
-            yield of + some.start, words
+            instance, words = self.targets_of(some)
+            yield instance + some.start, words
 
 
 @dataclass(frozen=True)
 class Instances:
-    """Passages, words and links of a run.
-
-    ``passage_first`` [P+1] gives the word numbers at which passages start. Per word [W]:
-    ``sentence`` within its passage, ``upos`` (index into ``upos_names``), ``form`` (index into
-    ``forms``, as written), ``tokens`` (how many; 0 where unusable), ``usable``, ``space`` (whether
-    a space precedes it in the text). Links: ``link_relation``, ``link_query`` [J] and their targets
-    ``link_targets[link_first[j]:link_first[j + 1]]``, unusable ones already left out; sorted by
-    passage. ``word_classes`` [W] holds bit c where a word is of the class of ``relations[e]``, e
-    the c-th relation with ``every``. ``deprel`` [W] indexes ``vocabulary.DEPRELS``;
-    ``mention_end`` [W] is, for a word that heads mentions, the word number at which the one that
-    ends first ends, else -1. ``example_words`` [X] are queries whose attention is shown,
-    ``sampled_words`` [A] a seeded sample of the run's rows, both ascending.
-    """
+    """Passages [P], words [W] and links [J] of a run. Links are sorted by passage, and unusable
+    words are already removed from them."""
 
     relations: tuple[Relation, ...]
+    """[R]: the relations that are measured."""
+
     passage_ids: NDArray[np.str_]
+    """[P]: the id of each passage."""
+
     passage_documents: NDArray[np.str_]
+    """[P]: the id of each passage's document."""
+
     passage_domains: NDArray[np.str_]
+    """[P]: the domain of each passage."""
+
     passage_clusters: NDArray[np.str_]
+    """[P]: the document or template whose passages always share a fold."""
+
     passage_first: Integers
+    """[P + 1]: the word number at which each passage starts, and W."""
+
     sentence: Integers
+    """[W]: the index of each word's sentence in its passage."""
+
     upos: Integers
+    """[W]: the part of speech as an index into ``upos_names``."""
+
     upos_names: NDArray[np.str_]
+    """The parts of speech that occur."""
+
     form: Integers
+    """[W]: the form as an index into ``forms``."""
+
     forms: NDArray[np.str_]
+    """The distinct word forms, as written."""
+
     tokens: Integers
+    """[W]: the number of tokens of each word; 0 if it is unusable."""
+
     usable: NDArray[np.bool_]
+    """[W]: whether the word can be a query or a target."""
+
     space: NDArray[np.bool_]
+    """[W]: whether a space precedes the word in the text."""
+
     word_classes: Integers
+    """[W]: bit c is set if the word is of the class of ``relations[every[c]]``."""
+
     link_relation: Integers
+    """[J]: the relation as an index into ``relations``."""
+
     link_query: Integers
+    """[J]: the word number of the query."""
+
     link_first: Integers
+    """[J + 1]: link j has the targets ``link_targets[link_first[j]:link_first[j + 1]]``."""
+
     link_targets: Integers
+    """The word numbers of targets."""
+
     deprel: Integers
+    """[W]: the dependency relation as an index into ``vocabulary.DEPRELS``."""
+
     mention_end: Integers
+    """[W]: for the head of mentions, the word number of the last word of the mention that ends
+    first; for other words -1."""
+
     example_words: Integers
+    """[X]: the word numbers of queries whose attention is shown, ascending."""
+
     sampled_words: Integers
+    """[A]: the word numbers of a seeded sample of the run's rows, ascending."""
 
     @cached_property
     def passage(self) -> Integers:
-        """[W]: the passage each word stands in."""
+        """[W]: the index of each word's passage."""
         return np.repeat(np.arange(len(self.passage_ids)), np.diff(self.passage_first))
 
     @cached_property
     def place(self) -> Integers:
-        """[W]: the index of each word in its passage."""
+        """[W]: the index of each word within its passage."""
         return np.arange(len(self.form)) - self.passage_first[self.passage]
 
     @cached_property
     def sentence_first(self) -> Integers:
-        """[W]: the word number at which the sentence of each word starts."""
+        """[W]: the word number of the first word of each word's sentence."""
         starts = np.flatnonzero(
             np.diff(self.passage, prepend=-1).astype(bool)
             | np.diff(self.sentence, prepend=-1).astype(bool)
@@ -162,35 +209,35 @@ class Instances:
 
     @cached_property
     def domains(self) -> tuple[str, ...]:
-        """The domains that occur, sorted."""
+        """The distinct domains, sorted."""
         return tuple(sorted(set(self.passage_domains.tolist())))
 
     @cached_property
     def domain(self) -> Integers:
-        """[P]: the index into ``domains`` of each passage."""
+        """[P]: the domain of each passage as an index into ``domains``."""
         order = {name: index for index, name in enumerate(self.domains)}
         return np.array([order[name] for name in self.passage_domains.tolist()], dtype=np.int64)
 
     @cached_property
     def usable_before(self) -> Integers:
-        """[W + 1]: how many usable words stand before each word of the run, and in all of it."""
+        """[W + 1]: the number of usable words before each word of the run, and in total."""
         return np.concatenate([[0], np.cumsum(self.usable)])
 
     @cached_property
     def folded_form(self) -> Integers:
-        """[W]: a number for each word's lower-cased form; equal forms have equal numbers."""
+        """[W]: a number for each word's lower-cased form, equal for equal forms."""
         _, folded = np.unique([form.lower() for form in self.forms], return_inverse=True)
         return folded[self.form] if len(self.forms) else self.form
 
     @cached_property
     def usable_by_form(self) -> Integers:
-        """The usable words sorted by folded form, as form times W plus word number."""
+        """The usable words sorted by folded form, then place: ``folded_form * W + word number``."""
         words = np.flatnonzero(self.usable)
         return np.sort(self.folded_form[words] * len(self.form) + words)
 
     @cached_property
     def document_fold(self) -> Integers:
-        """[P]: the fold of each passage's document (of its template, where one is named)."""
+        """[P]: the fold of each passage's document, or of its template if it has one."""
         return np.array(
             [fold_of(str(cluster)) for cluster in self.passage_clusters], dtype=np.int64
         )
@@ -203,7 +250,7 @@ class Instances:
 
     @cached_property
     def cells(self) -> tuple[tuple[str, int], ...]:
-        """(domain, document fold modulo ``OUTPUT_FOLDS``) pairs that occur, sorted."""
+        """The distinct pairs (domain, document fold modulo ``OUTPUT_FOLDS``), sorted."""
         return tuple(sorted(set(self._cell_of_passage)))
 
     @property
@@ -213,17 +260,17 @@ class Instances:
 
     @cached_property
     def cell(self) -> Integers:
-        """[P]: the index into ``cells`` of each passage."""
+        """[P]: the cell of each passage as an index into ``cells``."""
         order = {pair: index for index, pair in enumerate(self.cells)}
         return np.array([order[pair] for pair in self._cell_of_passage], dtype=np.int64)
 
     @cached_property
     def every(self) -> tuple[int, ...]:
-        """The relations whose queries are all words; bit c of ``word_classes`` is the c-th."""
+        """The indices of the relations whose queries are all words (``Relation.every``)."""
         return tuple(i for i, relation in enumerate(self.relations) if relation.every)
 
     def of(self, relation: int) -> RelationInstances:
-        """All instances of ``relations[relation]``: usable query, at least one usable target."""
+        """The instances of one relation: usable queries with at least one usable target."""
         spec = self.relations[relation]
         if spec.every:
             return self._of_class(relation)
@@ -235,24 +282,27 @@ class Instances:
         return RelationInstances(spec, self.link_query[chosen], edges[:-1], edges[1:], targets)
 
     def _of_class(self, relation: int) -> RelationInstances:
+        """The instances of a relation in which every usable word is a query, and the targets are
+        the earlier words of a class in its passage."""
         bit = self.every.index(relation)
         members = np.flatnonzero(self.usable & ((self.word_classes >> bit) & 1).astype(bool))
         queries = np.flatnonzero(self.usable)
         low = np.searchsorted(members, self.passage_first[self.passage[queries]])
         high = np.searchsorted(members, queries)
-        # every word is asked about every class: small numbers where they suffice
-        small = np.int32 if len(self.form) < 2**31 else np.int64
-        asks = high > low
-
-        def asking(array: Integers) -> Integers:
-            return np.asarray(array[asks], dtype=small)
-
+        # There is almost one instance per word and class, so 32 bits are used where they suffice.
+        kind = np.int32 if len(self.form) < 2**31 else np.int64
+        has_target = high > low
+        query, first, stop = (array[has_target] for array in (queries, low, high))
         return RelationInstances(
-            self.relations[relation], asking(queries), asking(low), asking(high), members
+            self.relations[relation],
+            query.astype(kind, copy=False),
+            first.astype(kind, copy=False),
+            stop.astype(kind, copy=False),
+            members,
         )
 
     def save(self, path: Path) -> None:
-        """Write everything to one ``.npz`` file (no pickles)."""
+        """Write all arrays to one ``.npz`` file, without pickles."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relations"}
         rows = [
             (r.family, r.name, r.looks_to, r.scope, str(int(r.strict)), str(int(r.every)))
@@ -263,8 +313,9 @@ class Instances:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            arrays = {f.name: archive[f.name] for f in fields(cls)}
+        """Read what ``save`` wrote; any of ``files.READ_ERRORS`` if the file is damaged."""
+        with open_arrays(path) as archive:
+            arrays: dict[str, Any] = {f.name: archive[f.name] for f in fields(cls)}
         arrays["relations"] = tuple(
             Relation(family, name, looks_to, scope, strict == "1", every == "1")
             for family, name, looks_to, scope, strict, every in arrays["relations"].tolist()

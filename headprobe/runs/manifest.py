@@ -1,73 +1,97 @@
-"""What a run was made from: enough to trust it, and to make it again."""
+"""The manifest of a run: what it was made from, in enough detail to trust and to repeat it."""
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.files import read_json, read_or_fail
 from headprobe.vocabulary import build_value
 
 SCHEMA_VERSION = 1
-"""Rises when a file or a column changes its name or its meaning (INTERFACE)."""
+"""Rises when a file or a column changes its name or its meaning (docs/output.md)."""
 
 METHOD_VERSION = 6
-"""Rises whenever a number could change (METHOD)."""
+"""Rises when any number could change (METHOD)."""
 
 STAGES = ("read", "load", "measure", "controls", "judge")
-
-T = TypeVar("T")
+"""The stages of a scan, by which its time is counted."""
 
 
 @dataclass(frozen=True)
 class ModelNote:
-    """The checkpoint. ``asked`` is what the user wrote, or the base of the adapter that they named;
-    ``kind`` what that turned out to be: ``folder``, ``gguf``, ``hub``, ``bundled`` or ``memory``.
-    ``gguf`` is the GGUF file chosen inside it. ``n_kv_heads`` counts key/value heads layer by
-    layer; ``weights_sha256`` is the hash of the weight files, those of the adapter included, or of
-    a state dictionary in memory; ``context`` the longest text in tokens. ``quantization`` says how
-    the weights are stored, such as ``4-bit (bitsandbytes)`` or ``Q4_1, dequantised to float32``;
-    ``adapter`` is the folder or Hub id of an adapter and ``adapter_sha256`` the hash of its files.
-    All four are None where there is none. ``dtype_reason`` says why ``--dtype auto`` chose this
-    dtype, and is empty for any other."""
+    """The model that was scanned."""
 
     asked: str
+    """The checkpoint as the user named it; the base model where the user named an adapter."""
+
     kind: str
+    """The kind of checkpoint: ``folder``, ``gguf``, ``hub``, ``bundled`` or ``memory``."""
+
     revision: str | None
+    """The commit on the Hub; None for any other kind."""
+
     weights_sha256: str
+    """Hash of the weight files, including those of the adapter, or of a model in memory."""
+
     architecture: str
     dtype: str
     device: str
     n_layers: int
     n_heads: int
+
     n_kv_heads: tuple[int, ...]
+    """The number of key/value heads of each layer."""
+
     head_dim: int
+
     context: int | None
+    """The longest text in tokens; None if the model's configuration gives no limit."""
+
     gguf: str | None = None
+    """The name of the GGUF file, if the checkpoint is one."""
+
     quantization: str | None = None
+    """How the weights are stored, such as ``4-bit (bitsandbytes)`` or ``Q4_1, dequantised to
+    float32``; None if they are not quantised."""
+
     adapter: str | None = None
+    """The folder or Hub id of the adapter, if there is one."""
+
     adapter_sha256: str | None = None
+    """Hash of the adapter's files."""
+
     dtype_reason: str = ""
+    """Why ``--dtype auto`` chose this dtype; empty if the user chose it."""
 
 
 @dataclass(frozen=True)
 class TokenizerNote:
-    """``start_token`` stands at position 0 of every passage; ``start_prepended`` says whether we
-    put it there because the tokenizer does not."""
+    """The tokenizer of the model."""
 
     name: str
+
     start_token: str | None
+    """The token at position 0 of every passage."""
+
     start_prepended: bool
+    """Whether headprobe adds the start token because the tokenizer does not."""
 
 
 @dataclass(frozen=True)
 class ProbeNote:
-    """A probe file as it was read. ``path`` is as given, ``sha256`` of its bytes."""
+    """One probe file, with the counts of what it contains."""
 
     name: str
+
     path: str
+    """The path as the user gave it."""
+
     sha256: str
+    """Hash of the file's bytes."""
+
     documents: int
     passages: int
     sentences: int
@@ -76,105 +100,134 @@ class ProbeNote:
 
 @dataclass(frozen=True)
 class BitsNote:
-    """Bits per character on a seeded sample of passages: does the model know such text?"""
+    """Bits per character on a seeded sample of passages: whether the model knows such text."""
 
     value: float
+
     passages: int
+    """The number of passages in the sample."""
+
     characters: int
+    """The number of characters in the sample."""
 
 
 @dataclass(frozen=True)
 class ControlNote:
-    """What a control earned under the run's rules, where nothing is to be found (METHOD section 3).
-
-    ``control`` is ``twin`` or ``shuffled``. ``roles`` counts heads by role, those without one left
-    out; ``named`` the heads that hold any role but ``redundant``, which is no matter of content.
-    Of shuffled links only the roles that links can earn count.
-    ``key`` is a hash of all that its sums depend on; ``taken_from`` the run that had them already.
-    """
+    """The roles that a control earned under the run's rules, where there is nothing to detect
+    (METHOD section 3). For shuffled links only roles that depend on links count."""
 
     control: str
+    """``twin`` or ``shuffled``."""
+
     seed: int
+
     key: str
+    """Hash of all that the control's sums depend on; equal keys mean equal sums."""
+
     named: int
+    """Heads with any role except ``redundant``, which does not depend on content."""
+
     redundant: int
+    """Heads whose role is ``redundant``."""
+
     roles: Mapping[str, int]
+    """Heads by role; heads without a role do not count."""
+
     taken_from: str | None
+    """The name of the run whose sums were reused; None if the control was measured."""
 
 
 @dataclass(frozen=True)
 class WorkNote:
-    """How the passes were shared: ``shards``, the most ``ranks`` of any of them (processes that
-    torchrun started), and how often the work was ``resumed``, on all of them together."""
+    """How the passes of the model were divided."""
 
     shards: int = 1
+    """The number of shards."""
+
     ranks: int = 1
+    """The largest number of processes that torchrun started for a shard."""
+
     resumed: int = 0
+    """How often the scan was resumed, all shards together."""
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """``manifest.json``. Keys that this version does not know are ignored on loading.
-
-    ``sinks_removed`` names the keys taken out of every row, ``sinks_flagged`` those that draw
-    attention whatever the text and were left in (METHOD section 1). ``used`` counts instances,
-    ``skipped`` things left out (rows of ``skipped.csv`` by their counts); ``unusable_words`` is a
-    share of all words. ``started`` is ISO 8601 in UTC, ``seconds`` go by stage (``STAGES``).
-    ``measured_with`` holds the rules that were in the measuring already, which judging the run
-    again does not change: the line above which a head is active on a sampled row, and what flags a
-    sink. ``sampled_from`` is how many passages there were, where only a sample was measured.
-    ``rules_sha256`` is of the rules that judged last.
-    """
+    """``manifest.json``. Loading ignores keys that this version does not know."""
 
     model: ModelNote
     tokenizer: TokenizerNote
+
     sinks_removed: tuple[str, ...]
+    """The keys that were removed from every attention row (METHOD section 1)."""
+
     sinks_flagged: tuple[str, ...]
+    """The keys that attract attention whatever the text, but were not removed."""
+
     probes: tuple[ProbeNote, ...]
+
     passages: int
+    """The number of passages that were measured."""
+
     tokens: int
+    """The number of tokens that were measured."""
+
     used: int
+    """The number of instances that were measured."""
+
     skipped: int
+    """The number of things left out: the rows of ``skipped.csv``, weighted by their counts."""
+
     unusable_words: float
+    """The share of unusable words among all words."""
+
     bits_per_character: BitsNote | None
     seed: int
+
     versions: Mapping[str, str]
+    """The versions of headprobe, Python and the packages that can change numbers."""
+
     started: str
+    """When the scan started: ISO 8601, UTC."""
+
     seconds: Mapping[str, float]
+    """Seconds by stage (``STAGES``)."""
+
     peak_memory_mib: float | None
+
     rules_sha256: str
+    """Hash of the rules that judged the run last."""
+
     fold_hash: str
+    """The hash that assigns documents and word forms to folds (``instances.FOLD_HASH``)."""
+
     measured_with: Mapping[str, float] = field(default_factory=dict)
+    """The rules that are applied while measuring, so that judging the run again does not change
+    them: when a head is active on a sampled row, and what flags a sink."""
+
     sampled_from: int | None = None
+    """The number of all passages, if only a sample of them was measured."""
+
     controls: tuple[ControlNote, ...] = ()
     work: WorkNote = field(default_factory=WorkNote)
     schema_version: int = field(default=SCHEMA_VERSION)
     method_version: int = field(default=METHOD_VERSION)
 
     def save(self, path: Path) -> None:
-        """Write it as indented JSON, keys in the order of the fields."""
+        """Write indented JSON, with the keys in the order of the fields."""
         text = json.dumps(asdict(self), ensure_ascii=True, indent=2)
         path.write_text(text + "\n", encoding="utf-8")
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read it back; HeadprobeError where it is missing, damaged or from a newer headprobe."""
-        remedy = "Scan again, or take the run folder from where it was copied"
-        try:
-            read = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise HeadprobeError(str(path), "no such manifest", remedy) from None
-        except (OSError, ValueError) as error:
-            raise HeadprobeError(str(path), f"not a readable manifest ({error})", remedy) from None
-        version = read.get("schema_version") if isinstance(read, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
-            raise HeadprobeError(
-                str(path),
-                f"written by a newer headprobe (schema {version}, this one reads {SCHEMA_VERSION})",
-                "Upgrade headprobe",
-            )
-        try:
-            manifest: Self = build_value(cls, read)
-        except (KeyError, TypeError, ValueError) as error:
-            raise HeadprobeError(str(path), f"not a manifest of a run ({error})", remedy) from None
+        """Read it; HeadprobeError if it is missing, damaged or of a newer headprobe."""
+        remedy = "Scan again, or copy the run folder again from its origin"
+        missing = HeadprobeError(str(path), "no such manifest", remedy)
+        with read_or_fail(path, remedy, "not a readable manifest", missing):
+            values = read_json(path)
+            version = values.get("schema_version") if isinstance(values, dict) else None
+            if isinstance(version, int) and version > SCHEMA_VERSION:
+                what = f"was written by a newer headprobe (schema {version}, not {SCHEMA_VERSION})"
+                raise HeadprobeError(str(path), what, "Upgrade headprobe")
+            manifest: Self = build_value(cls, values)
         return manifest

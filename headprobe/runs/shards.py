@@ -1,44 +1,70 @@
-"""Shard folders: the sums of one share of a run, beside the run that all of them make."""
+"""Shard folders: the sums of one part of a scan, written beside the run that the parts add up to.
+
+Each ``headprobe scan --shard I/N --out RUN`` writes one shard folder; ``headprobe merge RUN`` adds
+their sums.
+"""
 
 import json
 import re
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Self, TypeVar
-from zipfile import BadZipFile
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Self
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.files import read_json, read_or_fail
 from headprobe.runs.folder import DRAFT, INSTANCES, SHARD, TOKENS
 from headprobe.runs.manifest import Manifest
-from headprobe.vocabulary import Skipped
+from headprobe.vocabulary import Skipped, build_value
 
 if TYPE_CHECKING:
     from headprobe.runs.instances import Instances
     from headprobe.runs.sums import Tallies
 
-T = TypeVar("T")
-
 _NAME = re.compile(r"(.+)\.shard-\d+-of-\d+")
+"""The name of a shard folder; the group is the name of the run."""
+
+_FIELDS: Mapping[str, Any] = MappingProxyType(
+    {
+        "index": int,
+        "count": int,
+        "terms": dict[str, str],
+        "controls": dict[str, str],
+        "skipped": tuple[Skipped, ...],
+    }
+)
+"""The keys of ``shard.json`` and the types of their values."""
+
+_REMEDY = "Scan this shard again"
 
 
 @dataclass(frozen=True)
 class Shard:
-    """A share of a run, number ``index`` (from 0) of ``count``.
-
-    ``terms`` is what its sums depend on, by name; ``draft`` the manifest without what only all
-    shards together tell; ``controls`` the key of each control. The first one has what is common to
-    all: instances, and the names of the distinct tokens.
-    """
+    """One of the parts of a scan. The first shard also has what all of them share: the instances
+    and the names of the distinct tokens."""
 
     path: Path
+    """The shard folder."""
+
     index: int
+    """The number of the shard, from 0."""
+
     count: int
+    """The number of shards of the scan."""
+
     terms: Mapping[str, str]
+    """The fingerprint of the sums: the value of all that they depend on, by name. Sums of shards
+    add only if their fingerprints are equal."""
+
     controls: Mapping[str, str]
+    """The key of each control, by its name (``ControlNote.key``)."""
+
     skipped: tuple[Skipped, ...]
+    """What was left out of the whole scan."""
+
     draft: Manifest
+    """The manifest, without the values that only all shards together determine."""
 
     @staticmethod
     def target(run: Path, index: int, count: int) -> Path:
@@ -47,45 +73,31 @@ class Shard:
 
     @property
     def run(self) -> Path | None:
-        """The run that it is of, by its folder's name."""
+        """The run that the shard belongs to, by the name of its folder; None if it was renamed."""
         match = _NAME.fullmatch(self.path.name)
         return None if match is None else self.path.with_name(match[1])
 
     def tokens(self) -> list[str]:
-        """The names of the distinct tokens, which the first shard has."""
-        tokens: list[str] = self._read(TOKENS, lambda path: json.loads(path.read_text("utf-8")))
-        return tokens
+        """The names of the distinct tokens; only the first shard has them."""
+        with read_or_fail(self.path / TOKENS, _REMEDY) as path:
+            return list(build_value(tuple[str, ...], read_json(path)))
 
     def instances(self) -> "Instances":
-        """The instances of the whole run, which the first shard has."""
+        """The instances of the whole run; only the first shard has them."""
         from headprobe.runs.instances import Instances
 
-        return self._read(INSTANCES, Instances.load)
+        with read_or_fail(self.path / INSTANCES, _REMEDY) as path:
+            return Instances.load(path)
 
     def sums(self, name: str) -> "Tallies":
-        """The shard's tallies, or those of a control."""
+        """The sums in one file of the shard: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
         from headprobe.runs.sums import Tallies
 
-        return self._read(name, Tallies.load)
-
-    def _read(self, name: str, load: Callable[[Path], T]) -> T:
-        try:
-            return load(self.path / name)
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-            EOFError,
-            BadZipFile,
-            zlib.error,
-        ) as error:
-            raise HeadprobeError(
-                str(self.path / name), f"cannot be read ({error})", "Scan this shard again"
-            ) from None
+        with read_or_fail(self.path / name, _REMEDY) as path:
+            return Tallies.load(path)
 
     def save(self, folder: Path) -> None:
-        """Write all but the sums to ``folder``."""
+        """Write the note and the draft of the manifest to ``folder``."""
         self.draft.save(folder / DRAFT)
         note = {
             "index": self.index,
@@ -98,23 +110,18 @@ class Shard:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """The shard in a folder; HeadprobeError where there is none, or it cannot be read."""
-        try:
-            note = json.loads((path / SHARD).read_text(encoding="utf-8"))
-            skipped = tuple(Skipped(**each) for each in note.pop("skipped"))
-            return cls(path=path, **note, skipped=skipped, draft=Manifest.load(path / DRAFT))
-        except FileNotFoundError:
-            raise HeadprobeError(
-                str(path), "is no shard of a run", "Name a run, or folders made by scan --shard"
-            ) from None
-        except (OSError, KeyError, TypeError, ValueError) as error:
-            raise HeadprobeError(
-                str(path), f"cannot be read ({error})", "Scan this shard again"
-            ) from None
+        """Open the shard in folder ``path``; HeadprobeError if there is none or it is damaged."""
+        missing = HeadprobeError(
+            str(path), "is not a shard of a run", "Name a run, or folders made by scan --shard"
+        )
+        with read_or_fail(path / SHARD, _REMEDY, missing=missing) as file:
+            note = read_json(file)
+            values = {name: build_value(kind, note[name]) for name, kind in _FIELDS.items()}
+        return cls(path=path, **values, draft=Manifest.load(path / DRAFT))
 
 
 def find_shards(run: Path) -> list[Path]:
-    """The shard folders of ``run``, in order of their names."""
+    """The shard folders of ``run``, sorted by name."""
     absolute = run.absolute()
     if not absolute.parent.is_dir():
         return []

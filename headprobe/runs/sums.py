@@ -1,4 +1,7 @@
-"""The sums of a run: named arrays with named axes, which add."""
+"""The sums of a run: arrays with a name and named axes.
+
+Every array is a sum, so the arrays of passages, processes and shards add to those of the run.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +10,14 @@ from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
+
+from headprobe.runs.files import open_arrays
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
-        # relations: sums over instances (METHOD section 2); hits by fold (section 4)
+        # Relations: sums over instances (METHOD section 2), and hits by fold (section 4).
         "mass": "RLH",
         "kept": "RLH",
         "share": "RLH",
@@ -19,29 +25,29 @@ AXES: Mapping[str, str] = MappingProxyType(
         "hits_by_document": "RFLH",
         "hits_by_form": "RFLH",
         "hits_by_domain": "RGLH",
-        # distance profiles: sums of stripped attention over usable pairs, index distance - 1
+        # Distance profiles: sums of stripped attention over usable pairs; index is distance - 1.
         "profile": "LHD",
         "profile_norm": "LHD",
         "profile_pairs": "D",
-        # the same of stripped attention by category, and by deprel pair within each quadrant
-        # (vocabulary)
+        # Sums of stripped attention by category, and by deprel pair within each quadrant (see
+        # vocabulary).
         "category": "YLH",
         "deprel_pairs": "OMLH",
-        # the earlier word of the passage that each sampled row attends to most: its place in the
-        # passage counted from 1 (0: a tie, or nothing left), and the raw attention that all of them
-        # get there
+        # For each sampled row, the earlier word of the passage with the most attention: its place
+        # in the passage from 1 (0: a tie, or nothing left), and the raw attention on all earlier
+        # words together.
         "sampled_winner": "ALH",
         "sampled_kept": "ALH",
-        # repeated random tokens, by sequence: rows of the repetition, in how many of them the
-        # earlier copy (induction: the token after it) gets most among all earlier tokens, and the
-        # raw attention it gets
+        # Repeated random tokens, by sequence: the rows of the repetition, the number of rows whose
+        # earlier copy (induction: the token after it) gets the most attention among all earlier
+        # tokens, and the raw attention on it.
         "copy_rows": "E",
         "duplicate_hits": "ELH",
         "duplicate_mass": "ELH",
         "induction_hits": "ELH",
         "induction_mass": "ELH",
-        # shape: sums over the rows of usable words, `distance` and `punctuation` over rows that
-        # have something left when stripped
+        # Behaviour: sums over the rows of usable words; `distance` and `punctuation` only over
+        # rows that have attention left after stripping.
         "rows": "",
         "rows_stripped": "LH",
         "sink": "LH",
@@ -50,45 +56,46 @@ AXES: Mapping[str, str] = MappingProxyType(
         "entropy": "LH",
         "distance": "LH",
         "punctuation": "LH",
-        # head outputs in coordinates whose plain norm is the norm after W_O
+        # Head outputs, in coordinates whose Euclidean norm is the norm after W_O.
         "output_rows": "C",
         "output_sum": "CLHV",
         "output_square": "CLH",
         "residual_square": "CL",
-        # pairs of heads on sampled rows where both are active
+        # Pairs of heads, on sampled rows where both are active.
         "affinity": "NN",
         "cosine": "NN",
         "both_active": "NN",
         "sampled_rows": "",
-        # attention that whole columns draw: by token id, and by position in the passage
+        # Attention that whole columns receive, by token id and by position in the passage.
         "column_token": "LK",
         "column_token_rows": "K",
         "column_position": "LP",
         "column_position_rows": "P",
         "column_token_passages": "K",
         "column_position_passages": "P",
-        # what the model makes of the text, on a sample of passages
+        # Bits per character, on a sample of passages.
         "bits": "",
         "characters": "",
-        # the words that example rows attend to most: place in the passage counted from 1 (0: none),
-        # so that parts of a run add, and the raw weight
+        # The words with the most attention of each example row: the place in the passage from 1
+        # (0: none, so that the parts of a run add), and the raw attention.
         "example_word": "XLHS",
         "example_weight": "XLHS",
     }
 )
-"""Every array and its axes (letters of ``headprobe.vocabulary``; P position, S the strongest
-words)."""
+"""The axes of every array: the letters of ``headprobe.vocabulary``, and P for the position in the
+passage and S for the rank of a word by its attention."""
 
 
 KINDS = ("category", "deprel_pairs")
-"""Arrays over all kinds of word pairs that there could be, [..., L, H]."""
+"""Arrays [..., L, H] over all possible kinds of word pairs, of which a text has few."""
 
-_MET = ".met"
+_PRESENT = ".met"
+"""Suffix of the array, in the file, that marks which kinds of ``KINDS`` the text has."""
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """Sums with named axes, float64 and int64. ``a + b`` are the sums over both."""
+    """Sums by name (``AXES``), float64 and int64. ``a + b`` are the sums over both texts."""
 
     arrays: Mapping[str, NDArray[Any]]
 
@@ -104,55 +111,58 @@ class Tallies:
         return Tallies({name: array + other[name] for name, array in self.arrays.items()})
 
     def first_spoiled(self) -> str | None:
-        """The name of an array that holds NaN or infinity, if there is one."""
+        """The name of an array that holds NaN or infinity; None if all are finite."""
         spoiled = (name for name, sums in self.arrays.items() if not np.isfinite(sums).all())
         return next(spoiled, None)
 
     def save(self, path: Path) -> None:
-        """Write all arrays to one ``.npz`` file (no pickles).
+        """Write all arrays to one uncompressed ``.npz`` file, without pickles.
 
-        Sums are as good as random digits: compressing them takes long and saves little. What is
-        left out instead are the zeros of kinds of word pairs that the text does not have.
+        The digits of sums are nearly random, so compression takes long and saves little. Instead,
+        the kinds of word pairs that the text does not have are left out (``KINDS``).
         """
         arrays: dict[str, NDArray[Any]] = {}
         for name, array in self.arrays.items():
             if name in KINDS:
-                met = np.asarray(array.any(axis=(-2, -1)))
-                arrays |= {name + _MET: met, name: array[met]}
+                present = np.asarray(array.any(axis=(-2, -1)))
+                arrays |= {name + _PRESENT: present, name: array[present]}
             else:
                 arrays[name] = _narrow(array)
         np.savez(path, **arrays)  # type: ignore[arg-type]
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            names = [name for name in archive.files if not name.endswith(_MET)]
-            return cls({name: _read(archive, name) for name in names})
+        """Read what ``save`` wrote. ValueError if an array holds NaN or infinity; any of
+        ``files.READ_ERRORS`` if the file is damaged."""
+        with open_arrays(path) as archive:
+            names = [name for name in archive.files if not name.endswith(_PRESENT)]
+            return cls({name: _read_array(archive, name) for name in names})
 
 
 def load_array(path: Path, name: str) -> NDArray[Any]:
-    """One array of those that ``Tallies.save`` wrote, the others left on disk. ValueError, as from
-    ``Tallies.load``, where it holds NaN or infinity."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        return _read(archive, name)
+    """Read only the array ``name`` of a file that ``Tallies.save`` wrote. Errors as from
+    ``Tallies.load``."""
+    with open_arrays(path) as archive:
+        return _read_array(archive, name)
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:
-    """Counts as the smallest unsigned numbers that hold them; everything else as it is."""
+    """Counts in the smallest unsigned type that holds them; other arrays unchanged."""
     if array.dtype != np.int64 or array.min(initial=0) < 0:
         return array
     return array.astype(np.min_scalar_type(int(array.max(initial=0))))
 
 
-def _read(archive: Any, name: str) -> NDArray[Any]:
+def _read_array(archive: NpzFile, name: str) -> NDArray[Any]:
+    """One array as it was before ``Tallies.save`` made it smaller."""
     array: NDArray[Any] = archive[name]
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity")
     if array.dtype.kind == "u":
         array = array.astype(np.int64)
-    if name + _MET in archive.files:
-        met = archive[name + _MET]
-        whole = np.zeros((*met.shape, *array.shape[1:]), array.dtype)
-        whole[met] = array
+    if name + _PRESENT in archive.files:
+        present = archive[name + _PRESENT]
+        whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
+        whole[present] = array
         return whole
     return array

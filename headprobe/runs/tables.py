@@ -1,18 +1,19 @@
-"""The tables of a run on disk: what their columns hold, cells no spreadsheet runs, quick reading.
+"""Reading the CSV tables of a run: column types, and cells that are safe in a spreadsheet.
 
 The writer (``results.tables``) keeps each row on one line, and the rows of ``heads.csv``,
-``relations.csv`` and ``domains.csv`` begin with layer and head; so the rows of one head are found
-without parsing the others, and without pandas.
+``relations.csv`` and ``domains.csv`` begin with layer and head. The rows of one head can therefore
+be read without parsing the others, and without pandas.
 """
 
 import csv
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.files import read_or_fail
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +22,10 @@ COUNTS = (
     *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms"),
     "positional_rows",
 )
-"""Columns of whole numbers, in whichever table they stand."""
+"""Columns of integers, in any table."""
 
 GAPPED_COUNTS = ("cluster",)
-"""Columns of whole numbers that may be empty."""
+"""Columns of integers with empty cells."""
 
 FLAGS = ("idle", "same_kv_group", "can_say")
 """Columns of ``true`` and ``false``."""
@@ -41,17 +42,17 @@ _GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
 
 
 def guard(text: str) -> str:
-    """``text`` with an apostrophe before it where a spreadsheet would run it as a formula."""
+    """``text``, preceded by an apostrophe if a spreadsheet would run it as a formula."""
     return "'" + text if _FORMULA.match(text) else text
 
 
 def unguard(cell: str) -> str:
-    """What ``guard`` was given."""
+    """The text from which ``guard`` made ``cell``."""
     return cell[1:] if _GUARDED.match(cell) else cell
 
 
 class Row:
-    """One row of a table, each cell read as what the caller takes it for."""
+    """One row of a table. The caller chooses the type of each cell."""
 
     __slots__ = ("cells",)
 
@@ -59,24 +60,24 @@ class Row:
         self.cells = cells
 
     def text(self, column: str) -> str:
-        """The cell's text, empty where the table has no such column."""
+        """The cell's text; empty if the table has no such column."""
         return unguard(self.cells.get(column, ""))
 
     def number(self, column: str) -> float | None:
-        """The cell's number, None where it is empty or the table has no such column."""
+        """The cell's number; None if it is empty or the table has no such column."""
         cell = self.cells.get(column, "")
         return float(cell) if cell else None
 
     def whole(self, column: str) -> int:
-        """The cell's whole number; KeyError where the table has no such column."""
+        """The cell's integer; KeyError if the table has no such column."""
         return int(self.cells[column])
 
     def flag(self, column: str) -> bool:
-        """Whether the cell says ``true``."""
+        """Whether the cell is ``true``."""
         return self.cells.get(column, "") == "true"
 
     def plain_values(self) -> dict[str, str | int | float | bool | None]:
-        """Every cell as its column's type, None where it is empty."""
+        """Every cell in the type of its column; None if it is empty."""
         return {column: self._value(column) for column in self.cells}
 
     def _value(self, column: str) -> str | int | float | bool | None:
@@ -90,7 +91,7 @@ class Row:
 
 
 def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
-    """The rows of a table, or only those of one (layer, head). HeadprobeError where unreadable."""
+    """The rows of a table, or only those of one (layer, head). HeadprobeError if damaged."""
     start = "" if head is None else f"{head[0]},{head[1]},"
     with _reading(path), path.open(encoding="utf-8", newline="") as lines:
         header = next(csv.reader([next(lines, "")]), [])
@@ -98,27 +99,26 @@ def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
         return list(_rows(header, rows))
 
 
-@contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError:
-        remedy = "Scan again, or name another run with -r"
-        raise HeadprobeError(str(path), "the run has no such table", remedy) from None
-    except (OSError, ValueError, csv.Error) as error:
-        raise HeadprobeError(str(path), f"not a readable table ({error})", "Scan again") from None
+def _reading(path: Path) -> AbstractContextManager[Path]:
+    """``read_or_fail`` with the messages for tables."""
+    remedy = "Scan again, or name another run with -r"
+    missing = HeadprobeError(str(path), "the run has no such table", remedy)
+    return read_or_fail(path, what="not a readable table", missing=missing)
 
 
 def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
     for cells in rows:
         if len(cells) != len(header):
-            raise ValueError(f"{len(cells)} cells where the header has {len(header)}")
+            raise ValueError(f"{len(cells)} cells in a row, {len(header)} in the header")
         yield Row(dict(zip(header, cells, strict=True)))
 
 
 def read_frame(path: Path) -> "pd.DataFrame":
-    """The table as a DataFrame: counts int64 (Int64 where there are gaps), flags bool, text missing
-    where its cell is empty, everything else float64. HeadprobeError where unreadable."""
+    """The table as a DataFrame. HeadprobeError if damaged.
+
+    Columns are int64 (``COUNTS``), Int64 (``GAPPED_COUNTS``), bool (``FLAGS``), str (``TEXTS``,
+    with empty cells missing) or float64 (all others).
+    """
     import pandas as pd
 
     kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(GAPPED_COUNTS, "Int64")

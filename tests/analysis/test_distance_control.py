@@ -70,7 +70,7 @@ def test_equals_a_loop_over_candidates(
     found = distance_control(instances, grouped(instances), profile, norm)
     for index, each in enumerate(grouped(instances)):
         hits, expected, share = by_hand(instances, index, profile, norm)
-        for rule, place in itertools.product(DISTANCE_RULES, range(each.length)):
+        for rule, place in itertools.product(DISTANCE_RULES, range(each.n_groups)):
             of_place = (each.groups == place).any(0)
             np.testing.assert_array_equal(
                 found.sums[rule][index, place], hits[rule][of_place].sum(0)

@@ -65,7 +65,7 @@ def test_equals_a_loop_over_candidates(
             words = candidates_by_hand(instances, instances.relations[index], query)[::-1]
             values = profile[[kind_of_pair(instances, query, word) for word in words]]
             hits.append([words[place] in targets for place in values.argmax(0)])
-        for place in range(asked.length):
+        for place in range(asked.n_groups):
             expected = np.array(hits)[(asked.groups == place).any(0)].sum(0)
             np.testing.assert_array_equal(found[rule, index, place], expected)
 

@@ -136,13 +136,13 @@ def test_a_taste_for_places_in_the_sentence_is_no_taste_for_labels() -> None:
         lambda query, words: (words - query) / 12 + by_label[deprel[query], deprel[words]],
     ]
     tallies = attend(instances, heads)
-    once = judged(instances, tallies, look_again=(2, 0))
+    once = judged(instances, tallies, recheck=(2, 0))
     again = judged(instances, tallies)
     assert (once.moved > 0.035).all() and (once.agreement_low > 0.3).all()
     assert again.moved[0, 0] < 0.02 and again.moved[0, 1] > 0.035
     assert again.agreement_low[0, 1] > 0.3
     # heads that were not looked at again keep their numbers
-    some = judged(instances, tallies, look_again=(0.3, once.moved[0].max()))
+    some = judged(instances, tallies, recheck=(0.3, once.moved[0].max()))
     chosen = once.moved[0].argmax()
     assert some.moved[0, chosen] == pytest.approx(again.moved[0, chosen], abs=1e-4)
     assert some.moved[0, 1 - chosen] == once.moved[0, 1 - chosen]

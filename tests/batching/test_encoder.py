@@ -3,6 +3,8 @@
 from types import SimpleNamespace
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from headprobe.batching.encoder import Encoder, readable_piece
 from headprobe.errors import HeadprobeError
@@ -66,3 +68,15 @@ def test_pieces_of_every_kind_of_vocabulary_are_readable() -> None:
     assert readable_piece("<|猫|>", byte_level=True) == "<|猫|>"  # added by hand, not bytes
     assert readable_piece("▁the", byte_level=False) == " the"
     assert readable_piece("<0xE2>", byte_level=False) == "<0xE2>"
+
+
+def test_a_tokenizer_that_fails_on_a_later_text_is_refused_in_one_line() -> None:
+    """Without an unknown token a vocabulary of words encodes only texts of these words."""
+    backend = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    encoder = Encoder(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>"), "m")
+    assert encoder.count(["a a"]) == [2]
+    with pytest.raises(HeadprobeError, match=r"m: its tokenizer cannot encode a text \(") as raised:
+        encoder.encode(["a", "a b"])
+    assert "\n" not in str(raised.value)
+    assert encoder.count(["a a", "a"]) == [2, 1]

@@ -55,20 +55,20 @@ REMOTE = {"model_type": "zorkmid", "auto_map": {"AutoConfig": "c.C"}}
 CHECKPOINTS: dict[str, tuple[Breaker, str]] = {
     "empty": (remove("*"), "the folder is empty"),
     "no config": (remove("config.json"), "has no config.json"),
-    "broken config": (write("config.json", '{"a":'), "no valid JSON"),
+    "broken config": (write("config.json", '{"a":'), "not valid JSON"),
     "no model type": (write("config.json", "{}"), "does not know its model type"),
     "unknown type": (edit("config.json", model_type="zorkmid"), "does not know its model type"),
     "remote code": (edit("config.json", **REMOTE), "--trust-remote-code"),
-    "no weights": (remove("*.safetensors"), "holds no weights"),
+    "no weights": (remove("*.safetensors"), "contains no weights"),
     "truncated": (truncate(5000), "truncated or damaged"),
     "stub": (truncate(5), "truncated or damaged"),
     "other shapes": (edit("config.json", hidden_size=64), "do not have the shapes"),
     "too few layers": (edit("config.json", num_hidden_layers=5), r"weights .* are missing \(18"),
     "another tokenizer": (
         edit("config.json", vocab_size=20),
-        r"its tokenizer makes token \d+, and its config.json knows 20 tokens",
+        r"its tokenizer produces token \d+, but its config.json has 20 tokens",
     ),
-    "a slow tokenizer": (remove("tokenizer.json"), "its tokenizer has no fast form"),
+    "a slow tokenizer": (remove("tokenizer.json"), "its tokenizer has no fast version"),
     "no tokenizer": (remove("tok*"), "has no tokenizer"),
     "broken tokenizer": (write("tokenizer.json", "{}"), "tokenizer cannot be loaded"),
 }
@@ -100,7 +100,9 @@ def test_weights_that_are_not_numbers(scanned: Scan, tmp_path: Path) -> None:
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
     folder = save_checkpoint(tmp_path / "model", model)
-    refused(lambda: scanned(model=folder), r"layers\.1\.mlp\.up_proj.* not numbers", tmp_path)
+    refused(
+        lambda: scanned(model=folder), r"layers\.1\.mlp\.up_proj.* not finite numbers", tmp_path
+    )
 
 
 def test_a_model_that_overflows_on_a_late_word(scanned: Scan, tmp_path: Path) -> None:
@@ -186,8 +188,8 @@ def test_probes_that_cannot_be_used(name: str, scanned: Scan, tmp_path: Path) ->
     ("options", "reason"),
     [
         ({"device": "zork"}, "no such device"),
-        ({"dtype": "int8"}, "models do not run in it"),
-        ({"dtype": "float64"}, "models do not run in it"),
+        ({"dtype": "int8"}, "does not run models in it"),
+        ({"dtype": "float64"}, "does not run models in it"),
         ({"out": Path("/proc/nothing/run")}, "cannot be written"),
     ],
 )
@@ -206,11 +208,11 @@ def test_weights_that_no_layer_takes_are_said(
     progress = Remembering()
     run = scanned(model=folder, progress=progress)
     assert run.manifest.model.n_layers == 2
-    assert "weights (9 are left" in progress.warnings[0]
+    assert "does not use 9 of its weights" in progress.warnings[0]
     with pytest.warns(UserWarning) as warned:
         headprobe.scan(folder, probes=[PROBES], out=tmp_path / "again", device="cpu")
     said = [str(warning.message) for warning in warned]
-    assert any("weights (9 are left" in text for text in said)
+    assert any("does not use 9 of its weights" in text for text in said)
     assert any("hardly knows such text" in text for text in said)
 
 

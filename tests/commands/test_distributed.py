@@ -29,7 +29,7 @@ def dies(self, told):
     if os.environ["RANK"] == "1":
         os.kill(os.getpid(), signal.SIGKILL)
 
-show, journal.Page.show = journal.Page.show, dies
+show, journal.CheckpointPart.save_if_due = journal.CheckpointPart.save_if_due, dies
 from headprobe.cli.main import main
 main()
 """
@@ -43,12 +43,12 @@ from headprobe.progress import PlainProgress
 from headprobe.runs.sums import Tallies
 from headprobe.commands import distributed as ranks
 try:
-    with ranks.joined() as all:
-        progress = all.hear(PlainProgress(sys.stdout))
-        assert all.of_first(all.index) == 0 and all.gather(all.index) == [0, 1]
+    with ranks.process_group() as all:
+        progress = all.wrap_progress(PlainProgress(sys.stdout))
+        assert all.broadcast(all.index) == 0 and all.gather(all.index) == [0, 1]
         kinds = (np.int16, np.int32, np.int64, np.float32, np.float64)
         own = {kind.__name__: np.arange(3, dtype=kind) + all.index for kind in kinds}
-        added = all.add(Tallies(own))
+        added = all.reduce_sums(Tallies(own))
         if all.index == 0:
             for name, array in added.arrays.items():
                 print(name, array.dtype, array.tolist())
@@ -155,12 +155,12 @@ def test_a_rank_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("headprobe.commands.distributed.BARRIER_TIMEOUT", 0.1)
     group = object.__new__(ProcessGroup)
-    vars(group).update(index=0, count=2, _store=Store(), _meetings=0, _steps=0, _beaten=0.0)
+    vars(group).update(index=0, count=2, _store=Store(), _barriers=0, _steps=0, _last_heartbeat=0.0)
     with pytest.raises(HeadprobeError, match=r"rank 0: rank 1 has not moved for 0\.1 seconds"):
         group.barrier()
     Store.held["here/2/1"] = b""
     group.barrier()
     Store.held["failed"] = b"1"
-    vars(group)["_beaten"] = 0.0
+    vars(group)["_last_heartbeat"] = 0.0
     with pytest.raises(OtherProcessFailed):
         group.barrier()

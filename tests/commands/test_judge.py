@@ -105,7 +105,7 @@ def test_what_fails_changes_nothing(run: Run, lax: Path, monkeypatch: pytest.Mon
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(judge_module, "carry_over", interrupted)
+    monkeypatch.setattr(judge_module, "link_files", interrupted)
     with pytest.raises(KeyboardInterrupt):
         judge_run(run, lax, None, False, silent)
     assert contents(run.path) == before

@@ -27,7 +27,7 @@ Stop = Callable[..., None]
 DIES = (
     FAST
     + """
-due, seen = journal.Journal.is_due, []
+due, seen = journal.CheckpointWriter.is_due, []
 
 def dies(self):
     seen.append(0)
@@ -35,7 +35,7 @@ def dies(self):
         os.kill(os.getpid(), signal.SIGKILL)
     return due(self)
 
-journal.Journal.is_due = dies
+journal.CheckpointWriter.is_due = dies
 from headprobe.cli.main import main
 main()
 """
@@ -222,8 +222,8 @@ def test_a_full_disk_ends_no_scan(
     monkeypatch.setattr("headprobe.runs.checkpoint.ScanCheckpoint.save", full)
     progress = Remembering()
     scanned(probes=probes, out=Path("run"), progress=progress)
-    (said,) = (each for each in progress.warnings if "kept" in each)
-    assert "No space left on device; no more is kept for --resume" in said
+    (said,) = (each for each in progress.warnings if "no longer saved" in each)
+    assert "No space left on device; progress is no longer saved for --resume" in said
 
 
 def test_within_a_minute_nothing_is_kept(

@@ -68,7 +68,7 @@ def test_what_is_no_whole_is_refused(
     assert "both shard 2" in refused("merge", one, two, str(other))
     assert command_line.run([*words, "--shard", "1/3"]) == 0
     assert "is one of 3 shards, " in refused("merge", "run")
-    assert "is no shard" in refused("merge", str(tmp_path / "odd"))
+    assert "is not a shard" in refused("merge", str(tmp_path / "odd"))
     (Path(two) / "tallies.npz").write_bytes(b"")
     assert "Scan this shard again" in refused("merge", one, two)
     assert not Path("run").exists()

@@ -218,7 +218,7 @@ def test_a_distributed_checkpoint_does_not_take_the_place_of_the_weights(
     scanned: Scan, model: Path
 ) -> None:
     other_weights(model, "shard-00001-model-00001-of-00001.safetensors")
-    with pytest.raises(HeadprobeError, match="holds a distributed checkpoint"):
+    with pytest.raises(HeadprobeError, match="contains a distributed checkpoint"):
         scanned(model)
 
 

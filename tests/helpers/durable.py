@@ -17,8 +17,8 @@ import os, signal, sys
 from headprobe.runs import checkpoint as journal
 from headprobe.measure import memory as limits, loop as measuring
 from headprobe.commands import distributed as ranks
-journal.EVERY = journal.RARELY = 0
-limits.MOST_ABREAST = 1
+journal.WRITE_INTERVAL = journal.WRITE_COST_FACTOR = 0
+limits.MAX_WORKERS = 1
 small = measuring.BatchLimits(tokens=96, scores=1 << 12)
 measuring.BatchLimits.of = classmethod(lambda cls, device: small)
 """

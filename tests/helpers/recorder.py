@@ -7,21 +7,17 @@ import torch
 from torch import Tensor, nn
 
 from headprobe.batching.layout import Block, lay_flat
-from headprobe.model.attention import TilePart
+from headprobe.model.attention import Observer, TilePart
 from headprobe.model.forward import run_flat
 from headprobe.model.heads import ObservedModel
 
 
-class Recorder:
+class Recorder(Observer):
     """Records the attention of every tile [H, R, T] and the output of every layer."""
 
     def __init__(self) -> None:
-        self.weights_per_call: int | None = None
         self.weights: dict[int, list[Tensor]] = {}
         self.outputs: dict[int, Tensor] = {}
-
-    def residual(self, layer, hidden) -> None:
-        """Of no interest here."""
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
         assert module.layer_idx not in self.weights

@@ -154,7 +154,7 @@ class Slow:
     def __init__(self, fault: BaseException | None, at: int) -> None:
         self.begun, self.fault, self.at = [], fault, at
 
-    def beside(self) -> "Slow":
+    def worker_copy(self) -> "Slow":
         return self
 
     def begin(self, chunk) -> None:

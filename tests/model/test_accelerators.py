@@ -123,8 +123,8 @@ def _in_use() -> int:
     ("places", "told"),
     [
         ([0, 0, 1], "m does not fit on one device: its layers are on cuda:0, cuda:1, in turn"),
-        ([0, 1, "cpu"], "m does not fit on cuda: what is left of its weights is read from"),
-        ([0, "disk"], "m does not fit on cuda: what is left of its weights is read from"),
+        ([0, 1, "cpu"], "m does not fit on cuda: the rest of its weights is read from"),
+        ([0, "disk"], "m does not fit on cuda: the rest of its weights is read from"),
         ([0, 0], ""),
         ([1], ""),
         (["cpu"], "m does not fit on cuda: it runs on the CPU"),

@@ -187,15 +187,15 @@ def _spoil(name: str, data: bytes) -> Callable[[Path], object]:
 
 SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no settings": (lambda folder: (folder / "adapter_config.json").unlink(), "has no adapter_con"),
-    "settings cut short": (_spoil("adapter_config.json", b"{"), "is no valid JSON"),
-    "settings of a list": (_spoil("adapter_config.json", b"[1]"), "holds no settings"),
-    "an unknown kind": (lambda folder: edited(folder, peft_type="ZORK"), "cannot be put on"),
-    "an odd rank": (lambda folder: edited(folder, r=0), "cannot be put on"),
+    "settings cut short": (_spoil("adapter_config.json", b"{"), "is not valid JSON"),
+    "settings of a list": (_spoil("adapter_config.json", b"[1]"), "contains no settings"),
+    "an unknown kind": (lambda folder: edited(folder, peft_type="ZORK"), "cannot be loaded on"),
+    "an odd rank": (lambda folder: edited(folder, r=0), "cannot be loaded on"),
     "another rank": (lambda folder: edited(folder, r=9), "do not have the shapes of"),
-    "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "cannot be put"),
+    "no weights": (lambda folder: (folder / "adapter_model.safetensors").unlink(), "be loaded on"),
     "damaged weights": (_spoil("adapter_model.safetensors", b"x"), "truncated or damaged"),
-    "more places": (lambda folder: edited(folder, target_modules=ALL[:3]), "has no place for"),
-    "places of nothing": (lambda folder: edited(folder, target_modules=["zork"]), "cannot be put"),
+    "more places": (lambda folder: edited(folder, target_modules=ALL[:3]), "has no layers for"),
+    "places of nothing": (lambda folder: edited(folder, target_modules=["zork"]), "be loaded on"),
 }
 
 

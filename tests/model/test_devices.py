@@ -87,7 +87,7 @@ def test_offloaded_weights_must_be_numbers_too(
         model.model.layers[2].mlp.down_proj.weight[0, 0] = torch.nan
     folder = save_checkpoint(tmp_path / "model", model)
     monkeypatch.setattr(placing, "free_memory", lambda _: 150_000)
-    with pytest.raises(HeadprobeError, match=r"layers\.2\.mlp\.down_proj\.weight holds values"):
+    with pytest.raises(HeadprobeError, match=r"layers\.2\.mlp\.down_proj\.weight contains values"):
         load(folder, [])
 
 

@@ -137,7 +137,7 @@ def write_gguf(
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
-    writer.save_final()
+    writer.close()
     return path
 
 
@@ -213,13 +213,13 @@ def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a.gguf")
     write_gguf(tmp_path / "b.gguf", "qwen2")
-    with pytest.raises(HeadprobeError, match=r"holds 2 GGUF files .* --gguf a\.gguf"):
+    with pytest.raises(HeadprobeError, match=r"contains 2 GGUF files .* --gguf a\.gguf"):
         load_config(CheckpointSource(str(tmp_path)))
     assert load_config(CheckpointSource(str(tmp_path), gguf="b.gguf")).model_type == "qwen2"
     run = scan(tmp_path, tmp_path / "run", gguf="b.gguf")
     assert run.manifest.model.gguf == "b.gguf"
     assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
-    with pytest.raises(HeadprobeError, match=r"no such GGUF file. It holds a\.gguf, b\.gguf"):
+    with pytest.raises(HeadprobeError, match=r"no such GGUF file. It contains a\.gguf, b\.gguf"):
         load_config(CheckpointSource(str(tmp_path), gguf="c.gguf"))
 
 
@@ -330,7 +330,7 @@ def test_an_unusable_cache_costs_a_warning(
     told: list[str] = []
     model = load(path, told)
     assert len(told) == 1
-    assert "cannot be kept" in told[0]
+    assert "cannot be written" in told[0]
     assert all(torch.equal(expected[name], w) for name, w in model.state_dict().items())
     assert not hasattr(model.config, "quantization_config")
 
@@ -399,7 +399,7 @@ def cut(size: int) -> Callable[[Path], object]:
 
 FILES: dict[str, tuple[Callable[[Path], object], str]] = {
     "empty": (cut(0), "the file is empty"),
-    "no magic": (lambda p: p.write_bytes(b"GGML" + p.read_bytes()[4:]), "is no GGUF file"),
+    "no magic": (lambda p: p.write_bytes(b"GGML" + p.read_bytes()[4:]), "is not a GGUF file"),
     "stub": (cut(20), "damaged"),
     "half a header": (cut(3000), "damaged"),
     "truncated": (lambda p: p.write_bytes(p.read_bytes()[:-5000]), "truncated"),

@@ -100,7 +100,7 @@ def test_nothing_of_it_changes(scanned: Scan) -> None:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
-@pytest.mark.parametrize("where", ["observe_heads", "describe_model"])
+@pytest.mark.parametrize("where", ["observe_model", "describe_model"])
 def test_nothing_of_it_changes_after_an_error(
     where: str, error: type[BaseException], scanned: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -216,7 +216,7 @@ def refused(reason: str, *of: object, **options: object) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     model, tokenizer = tiny_model("llama-gqa"), toy_tokenizer()
     prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
-    refused("is a Linear, no transformers model", nn.Linear(2, 2), tokenizer=tokenizer)
+    refused("is a Linear, not a transformers model", nn.Linear(2, 2), tokenizer=tokenizer)
     refused("tokenizer: is missing", model)
     refused("goes with a model in memory only", str(tmp_path), tokenizer=tokenizer)
     refused("LlamaModel has no output embeddings", model.model, tokenizer=tokenizer)
@@ -232,4 +232,4 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         prompted = get_peft_model(model, prefix)
-    refused("puts trained vectors before the text", prompted, tokenizer=tokenizer)
+    refused("adds trained vectors before the text", prompted, tokenizer=tokenizer)

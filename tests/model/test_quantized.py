@@ -117,7 +117,7 @@ def test_a_missing_library_is_one_line(
     capfd.readouterr()
     with pytest.raises(HeadprobeError) as raised:
         load_config(CheckpointSource(str(folder)))
-    assert raised.value.what.startswith(f"is quantised by {method}, and a library is missing here")
+    assert raised.value.what.startswith(f"is quantised by {method}, and a library is not installed")
     assert raised.value.remedy == f"Install it: pip install {LIBRARIES[method]}"
     assert str(raised.value).isprintable()
     assert capfd.readouterr() == ("", "")
@@ -126,9 +126,12 @@ def test_a_missing_library_is_one_line(
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
-        ({"quant_method": "zorkmid"}, "is quantised by 'zorkmid', which this transformers cannot"),
+        (
+            {"quant_method": "zorkmid"},
+            "is quantised by 'zorkmid', which the installed transformers",
+        ),
         ({"quant_method": "\x1b[31mx"}, r"is quantised by '\\x1b\[31mx'"),
-        ({"bits": 4}, "is quantised and does not say how"),
+        ({"bits": 4}, "is quantised by an unnamed method"),
         ("x", "gives quantization_config as 'x'"),
     ],
 )

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from headprobe.batching.layout import Block, lay_flat
 from headprobe.model import forward as scoring
+from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat, score
 from headprobe.model.heads import observe_model
 from tests.helpers.tiny import ARCHITECTURES, build, random_ids
@@ -18,20 +19,6 @@ SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
     "granite-scaled": ("granite", {"logits_scaling": 8.0}),
     "cohere-scaled": ("cohere", {"logit_scale": 0.25}),
 }
-
-
-class Blind:
-    """Observes nothing."""
-
-    weights_per_call = None
-
-    def residual(self, layer, hidden) -> None:
-        """Of no interest here."""
-
-    def begin_layer(self, *_: object) -> None:
-        pass
-
-    attended = end_layer = begin_layer
 
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *SPECIAL])
@@ -58,7 +45,7 @@ def test_pieces_are_the_models_own_logits(
     monkeypatch.setattr(scoring, "_logits", noting)
     whole = None if apart else model.get_output_embeddings().register_forward_hook(lambda *_: None)
     with torch.inference_mode():
-        found = run_flat(model.base_model, flat, Blind(), None)
+        found = run_flat(model.base_model, flat, Observer(), None)
         before = list(model.modules())
         nats = score(model, found, flat.token_ids[0], told, 120 if apart else 5 * words)
         assert list(model.modules()) == before

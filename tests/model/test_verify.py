@@ -1,10 +1,12 @@
 """The capture is transformers' own eager attention, whatever the architecture."""
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
 from transformers import AttentionMaskInterface
 
 from headprobe.batching.layout import Block
@@ -120,7 +122,7 @@ def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str
         ("bert", {}, "later tokens"),
         ("mamba", {"state_size": 4}, "none of its layers"),
         ("bloom", {"n_layer": 2, "n_head": 4}, "none of its layers"),
-        ("bitnet", {}, "BitNetRMSNorm is not all that follows"),
+        ("bitnet", {}, "more after its heads than BitNetRMSNorm"),
         (
             "lfm2",
             {"layer_types": ["conv", "full_attention", "conv"]},
@@ -130,13 +132,13 @@ def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str
             "falcon_h1",
             {"mamba_d_ssm": 48, "mamba_n_heads": 4, "mamba_d_head": 12}
             | {"mamba_n_groups": 1, "mamba_d_state": 8},
-            "beside attention mixes tokens",
+            "other than attention mixes tokens",
         ),
         ("bart", {"encoder_layers": 1, "decoder_layers": 3}, "embeddings do not follow"),
         (
             "qwen3_5_text",
             {"layer_types": ["full_attention"] * 3, "head_dim": 12},
-            r"changed \(gated, say\)",
+            r"changed \(gated, for example\)",
         ),
         (
             "qwen3_next",
@@ -151,6 +153,64 @@ def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str
 )
 def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str) -> None:
     model = build(kind, options)
+    with pytest.raises(HeadprobeError, match=reason) as refused:
+        observe_model(model, "some/model", random_ids(9))
+    assert "\n" not in str(refused.value)
+
+
+class ThreeDimensional(nn.Linear):
+    """A projection that takes [B, T, E] alone."""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        batch, length, _ = hidden.shape
+        return super().forward(hidden).view(batch, length, -1)
+
+
+def project_each_head(model: nn.Module) -> None:
+    """Give each head's output to the same small projection; the results are concatenated."""
+    heads = model.config.num_attention_heads
+    for layer in model.model.layers:
+        attention = layer.self_attn
+        size = model.config.hidden_size // heads
+        attention.small = nn.Linear(attention.head_dim, size, bias=False)
+        del attention.o_proj
+        attention.o_proj = lambda joined, small=attention.small: small(
+            joined.unflatten(-1, (heads, -1))
+        ).flatten(-2)
+
+
+def project_three_dimensions(model: nn.Module) -> None:
+    for layer in model.model.layers:
+        layer.self_attn.o_proj.__class__ = ThreeDimensional
+
+
+def run_out_of_memory(model: nn.Module) -> None:
+    def allocate(*_: object) -> None:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    model.model.layers[1].register_forward_pre_hook(allocate)
+
+
+def add_nine_rows(model: nn.Module) -> None:
+    """Add something to the residual stream that fits a text of nine tokens only."""
+    rows = torch.ones(1, 9, 1)
+    model.model.layers[1].register_forward_pre_hook(lambda _, args: (args[0] + rows, *args[1:]))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (project_each_head, "Linear takes its heads' outputs without joining them"),
+        (project_three_dimensions, r"is not a linear projection \(ValueError: not enough"),
+        (run_out_of_memory, "there is not enough memory to load it. Free some memory"),
+        (add_nine_rows, r"cannot be observed \(RuntimeError: The size of tensor"),
+    ],
+)
+def test_a_model_that_fails_is_refused_in_one_line(
+    change: Callable[[nn.Module], None], reason: str
+) -> None:
+    model = tiny_model("llama")
+    change(model)
     with pytest.raises(HeadprobeError, match=reason) as refused:
         observe_model(model, "some/model", random_ids(9))
     assert "\n" not in str(refused.value)

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from headprobe.errors import HeadprobeError
-from headprobe.runs.folder import MANIFEST, OLD, PARTIAL, check_target, temporary_sibling
+from headprobe.runs.files import OLD, PARTIAL, temporary_sibling
+from headprobe.runs.folder import MANIFEST, check_target
 from tests.helpers.synthetic import manifest
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="processes cannot be asked for there")
@@ -21,7 +22,7 @@ import os, pathlib, signal, sys
 from headprobe.runs import folder as run_folder
 target = pathlib.Path(sys.argv[1])
 if sys.argv[2] == "put":
-    run_folder.os.fsync = lambda _: None
+    os.fsync = lambda _: None
     rename = pathlib.Path.rename
     def once(path, to):
         rename(path, to)

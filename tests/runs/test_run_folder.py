@@ -134,10 +134,10 @@ def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> N
 def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
-    with pytest.raises(HeadprobeError, match="something else"):
+    with pytest.raises(HeadprobeError, match="not a run folder"):
         check_target(tmp_path / "thesis", overwrite=True)
     (tmp_path / "file").write_text("")
-    with pytest.raises(HeadprobeError, match="no folder"):
+    with pytest.raises(HeadprobeError, match="not a folder"):
         check_target(tmp_path / "file", overwrite=True)
     with pytest.raises(HeadprobeError, match="cannot be written"):
         check_target(tmp_path / "file" / "run", overwrite=False)
@@ -147,7 +147,7 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
 def test_a_folder_with_a_file_of_our_name_is_no_run(tmp_path: Path, name: str) -> None:
     for text in ("{}", "[]", "old", "[" * 100_000, '{"schema_version": 1}'):
         (tmp_path / name).write_text(text)
-        with pytest.raises(HeadprobeError, match="something else than a run"):
+        with pytest.raises(HeadprobeError, match="not a run folder"):
             check_target(tmp_path, overwrite=True)
 
 
@@ -167,7 +167,7 @@ def test_a_run_that_holds_what_others_wrote_is_not_replaced(
     target = old_run(tmp_path / "run")
     make(target / name)
     with (
-        pytest.raises(HeadprobeError, match=rf"did not write \({name}\)\. Move that elsewhere"),
+        pytest.raises(HeadprobeError, match=rf"did not write \({name}\)\. Move them elsewhere"),
         new_run(target, overwrite=True),
     ):
         pytest.fail("nothing may be measured")
