@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from typer.main import get_command
@@ -19,6 +20,7 @@ from typer.main import get_command
 import headprobe
 from headprobe.cli.commands import app
 from headprobe.cli.main import main
+from headprobe.probes.relations import MAKERS
 from headprobe.resources import DEMO_MODEL, configs_folder
 from tests.docs.markdown import PAGES, ROOT, blocks
 
@@ -42,7 +44,8 @@ def sandbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     documents = bundled.split("# newdoc")[: DOCUMENTS + 1]
     (tmp_path / "treebank.conllu").write_text("# newdoc".join(documents), "utf-8")
     before = signal.getsignal(signal.SIGTERM)
-    yield tmp_path
+    with patch.dict(MAKERS):  # a page adds one
+        yield tmp_path
     signal.signal(signal.SIGTERM, before)
 
 

@@ -85,7 +85,9 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
         whole(self, chunk)
 
     monkeypatch.setattr(StatisticsCollector, "begin", begin)
-    found = measured(observed, corpus, warnings, limits=limits, page=writer.part("checkpoint"))
+    found = measured(
+        observed, corpus, warnings, limits=limits, checkpoint=writer.part("checkpoint")
+    )
     same(undisturbed, found)
     again = np.concatenate(begun[3:])
     assert not set(again.tolist()) & set(np.concatenate(begun[:3]).tolist())  # not once more

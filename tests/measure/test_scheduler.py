@@ -246,10 +246,10 @@ def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tm
     with monkeypatch.context() as patched:
         patched.setattr(StatisticsCollector, "end", end)
         with pytest.raises(KeyboardInterrupt):
-            measured(observed, corpus, limits=limits, page=first.part("checkpoint"))
+            measured(observed, corpus, limits=limits, checkpoint=first.part("checkpoint"))
     again = CheckpointWriter(checkpoint, pytest.fail, resumed=True).part("checkpoint")
     assert 0 < again.saved_arrays()["passages"].sum() < len(corpus.lengths)
-    equal(undisturbed, measured(observed, corpus, page=again))
+    equal(undisturbed, measured(observed, corpus, checkpoint=again))
 
 
 @pytest.fixture
