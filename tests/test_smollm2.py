@@ -66,7 +66,7 @@ def bits_per_character(model: PreTrainedModel, ids: torch.Tensor, text: str) -> 
     return loss / math.log(2) * (len(ids) - 1) / len(text)
 
 
-def test_the_file_knows_its_language(loaded: tuple[PreTrainedModel, Encoder]) -> None:
+def test_the_converted_model_predicts_english(loaded: tuple[PreTrainedModel, Encoder]) -> None:
     """Comparisons with eager attention share the weights: only text shows whether the rows of the
     query and key projections are in the right order (METHOD, trap 11)."""
     model, encoder = loaded

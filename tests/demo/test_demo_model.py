@@ -24,7 +24,7 @@ def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return Run.load(record("demo", session_folder(tmp_path_factory) / "golden") / "run")
 
 
-def test_it_is_small_and_has_a_card() -> None:
+def test_size_and_model_card() -> None:
     files = {path.name: path.stat().st_size for path in DEMO_MODEL.iterdir()}
     assert sum(files.values()) < 8 << 20
     card = (DEMO_MODEL / "README.md").read_text("utf-8").lower()
@@ -32,7 +32,7 @@ def test_it_is_small_and_has_a_card() -> None:
         assert fact in card, fact
 
 
-def test_plain_transformers_loads_it_and_it_writes_english() -> None:
+def test_transformers_loads_it_and_it_generates_english() -> None:
     tokenizer = AutoTokenizer.from_pretrained(DEMO_MODEL)
     model = AutoModelForCausalLM.from_pretrained(DEMO_MODEL, dtype=torch.float32)
     config = model.config
@@ -50,7 +50,7 @@ def test_plain_transformers_loads_it_and_it_writes_english() -> None:
     assert len(set(words)) > 20
 
 
-def test_its_heads_have_jobs(demo_run: Run) -> None:
+def test_heads_have_roles(demo_run: Run) -> None:
     """No coreference on the bundled sets: there half of the antecedents have a nearer distractor,
     and no head of so small a model beats the nearest mention by the margin."""
     earned = set(";".join(demo_run.heads["roles"].dropna()).split(";"))
@@ -68,7 +68,7 @@ def test_its_heads_have_jobs(demo_run: Run) -> None:
     ]
 
 
-def test_in_half_precision_no_label_flips(demo_run: Run, tmp_path: Path) -> None:
+def test_roles_are_the_same_in_half_precision(demo_run: Run, tmp_path: Path) -> None:
     """Weights, too, are rounded to eight bits: numbers agree within what that allows."""
     config = ScanConfig(out=tmp_path / "run", device="cpu", dtype="bfloat16")
     half = scan(config, Remembering())
@@ -88,7 +88,7 @@ def test_show_head_reads_the_bundled_model(
     assert "animal" in capsys.readouterr().out
 
 
-def test_its_random_twin_earns_nothing(demo_run: Run) -> None:
+def test_the_random_twin_earns_no_role(demo_run: Run) -> None:
     """The golden scan measured the twin as its control; ``test_controls`` shows that a control is
     what a scan of the twin would be."""
     [twin] = [note for note in demo_run.manifest.controls if note.control == "twin"]
@@ -97,7 +97,7 @@ def test_its_random_twin_earns_nothing(demo_run: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["ewt", "gum"])
-def test_its_jobs_hold_on_treebanks_it_never_saw(name: str, tmp_path: Path) -> None:
+def test_roles_hold_on_unseen_treebanks(name: str, tmp_path: Path) -> None:
     """Text of others: a syntax and a punctuation head with gain_low above 0.15, and on GUM, which
     has coreference, a pronoun-strict head above 0.05."""
     probes = SHARED / "treebanks" / f"ud_english_{name}" / f"en_{name}-ud-dev.conllu"

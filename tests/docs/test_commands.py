@@ -69,7 +69,7 @@ def execute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_what_a_page_shows_works(sandbox: Path, execute: Execute, page: Path) -> None:
+def test_blocks_of_a_page_run(sandbox: Path, execute: Execute, page: Path) -> None:
     names: dict[str, object] = {}
     for block in filter(lambda block: block.is_run, blocks(page)):
         if block.file:
@@ -88,7 +88,7 @@ def matches(expected: str, output: str) -> bool:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_commands_that_are_not_executed_exist(page: Path) -> None:
+def test_unexecuted_commands_exist(page: Path) -> None:
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
     for block in blocks(page):
         for line, _ in block.commands:

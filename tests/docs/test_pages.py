@@ -33,7 +33,7 @@ def test_readme_is_short() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_resolve(page: Path) -> None:
     for link in links(page):
         if link.startswith("https://"):
             continue
@@ -45,7 +45,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert page == README or target.resolve().parent == DOCS, link
 
 
-def test_citation_and_changelog_know_the_version() -> None:
+def test_citation_and_changelog_name_the_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == headprobe.__version__
     changelog = (DOCS / "CHANGELOG.md").read_text("utf-8")

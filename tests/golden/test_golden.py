@@ -28,7 +28,7 @@ def test_screens_and_numbers(name: str, root: Path) -> None:
     assert not found, f"{lines}\nIf it is meant: python -m tests.golden {name} --write"
 
 
-def test_hashes_can_be_compared() -> None:
+def test_hashes_were_compared() -> None:
     """Says so where the cases above were compared within tolerances only."""
     if not stored.same_environment():
         pytest.skip("golden hashes are of another processor or other versions: not compared")
