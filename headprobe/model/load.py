@@ -166,6 +166,8 @@ def check_source(source: CheckpointSource) -> None:
     if source.gguf is not None:
         _check_gguf_option(source)
     if folder is None:
+        if source.name.lower().endswith(".gguf"):
+            raise HeadprobeError(source.name, "no such GGUF file", "Check its path")
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
         if looks_local:
             raise HeadprobeError(
