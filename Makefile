@@ -23,12 +23,13 @@ scan: $(VENV)/installed $(if $(MODEL),,$(VENV)/smollm2)
 demo: $(VENV)/installed
 	$(SCAN)
 
-# Two processes of one thread each: more threads than cores double the time.
+# Two processes of one thread each: more threads than cores double the time. Tests of one
+# xdist_group share a costly fixture and run in one process.
 test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses 2 $(ARGS)
+	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
 # Times against a plain forward pass (tests/bench). Run it on an otherwise idle machine.
 bench: $(VENV)/tested

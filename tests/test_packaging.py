@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.xdist_group("packaging")  # built once
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 

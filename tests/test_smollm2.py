@@ -18,7 +18,9 @@ from headprobe.commands.show_text import show_text
 from headprobe.model.heads import observe_model
 from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
 from tests.helpers.once import once, session_folder
-from tests.model.test_verify import observed
+from tests.helpers.recorder import observed
+
+pytestmark = pytest.mark.xdist_group("smollm2")  # the model is loaded once
 
 SENTENCE = "The animal didn't cross the street because it was too tired."
 TEXT = (

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 
 from headprobe.analysis.intervals import OUT_OF_REACH, find_power
-from tests.analysis.test_calibration import Demands as Weighing
-from tests.analysis.test_calibration import Simulation
+from tests.helpers.simulation import Demands as Weighing
+from tests.helpers.simulation import Simulation
 
 
 @dataclass(frozen=True)

@@ -42,7 +42,7 @@ def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan
 
         stand_in: Any = types.ModuleType("headprobe.commands.scan")
         stand_in.scan = stand_in.plan = listening
-        stand_in.go_on = lambda attempt, progress, _: listening(attempt.config, progress).path
+        stand_in.run_scan = lambda attempt, progress, _: listening(attempt.config, progress).path
         monkeypatch.setitem(sys.modules, "headprobe.commands.scan", stand_in)
         return asked
 

@@ -77,7 +77,7 @@ def test_each_passage_goes_through_the_model_once(
         monkeypatch.setattr(LlamaModel, "forward", counted)
         return observed
 
-    monkeypatch.setattr("headprobe.commands.scan.observe_heads", observed)
+    monkeypatch.setattr("headprobe.commands.scan.observe_model", observed)
     run = scanned(budget=48)
     copied = [ids for ids in seen if (half := len(ids) // 2) and ids[1 : half + 1] == ids[-half:]]
     passages = [ids for ids in seen if ids not in copied]

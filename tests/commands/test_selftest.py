@@ -25,6 +25,8 @@ from headprobe.runs.manifest import ControlNote
 from headprobe.vocabulary import head_name
 from tests.helpers.progress import Remembering
 
+pytestmark = pytest.mark.xdist_group("selftest")  # one self-test, of half a minute, serves all
+
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from headprobe.cli import main as command_line
 from headprobe.commands.scan import scan
@@ -88,16 +88,12 @@ def test_show_head_reads_the_bundled_model(
     assert "animal" in capsys.readouterr().out
 
 
-def test_its_random_twin_earns_nothing(tmp_path: Path) -> None:
-    torch.manual_seed(1)
-    config = AutoConfig.from_pretrained(DEMO_MODEL)
-    twin = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    twin.save_pretrained(tmp_path / "twin")
-    AutoTokenizer.from_pretrained(DEMO_MODEL).save_pretrained(tmp_path / "twin")
-    request = ScanConfig(model=str(tmp_path / "twin"), out=tmp_path / "run", device="cpu")
-    run = scan(request, Remembering())
-    assert run.heads["strength"].isna().all()
-    assert set(run.heads["role"]) <= {"none", "redundant"}
+def test_its_random_twin_earns_nothing(demo_run: Run) -> None:
+    """The golden scan measured the twin as its control; ``test_controls`` shows that a control is
+    what a scan of the twin would be."""
+    [twin] = [note for note in demo_run.manifest.controls if note.control == "twin"]
+    assert twin.named == 0
+    assert set(twin.roles) <= {"redundant"}
 
 
 @pytest.mark.parametrize("name", ["ewt", "gum"])

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from headprobe.commands.documentation import list_topics
 from headprobe.resources import DOCS, configs_folder
 from headprobe.runs.folder import Run
 from tests.docs.markdown import PAGES, README, ROOT, anchors, blocks, first_cells, links
+
+pytestmark = pytest.mark.xdist_group("pages")  # one scan serves all
 
 SUMMARY = 66
 """Characters of a summary that fit on a line of 80 columns beside the longest topic."""
@@ -60,6 +63,24 @@ def test_directives_are_known(page: Path) -> None:
         kind = block.directive.partition(": ")[0]
         assert kind in {"", "not run", "file", "output"}, block.directive
         assert block.language in {"console", "python", "yaml", "text"}, block.body
+
+
+def test_files_that_architecture_names_exist() -> None:
+    """Its tree, and every file and folder named in its text."""
+    page = DOCS / "architecture.md"
+    text = page.read_text("utf-8")
+    named = re.findall(r"`((?:[a-z_]+/)+[a-z_.]*|[a-z_]+\.(?:py|yaml))`", text)
+    [tree] = [block.body for block in blocks(page) if block.language == "text"]
+    for line in tree.splitlines():
+        entries = re.findall(r"[\w.]+(?:/|\.\w+)", line.strip().split("  ")[0])
+        assert entries, line
+        prefix = "headprobe/" if line.startswith("  ") else ""
+        named += [prefix + entry for entry in entries]
+    assert len(named) > 40
+    missing = [
+        name for name in named if not ((ROOT / name).exists() or (DOCS.parent / name).exists())
+    ]
+    assert not missing
 
 
 def test_topics_have_a_title_and_a_summary_that_fits() -> None:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-DURATION = re.compile(r"(?<![\w.])\d[\d,.]* (?:ms|s|min|h)\b")
+DURATION = re.compile(r"(?<![\w.])(?:\d[\d,.]* (?:ms|s|min|h)\b ?)*\d[\d,.]* (?:ms|s|min|h)\b")
 SIZE = re.compile(r"(?<![\w.])\d[\d,.]* (?:kB|MB|GB|KiB|MiB|GiB)\b")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?(?:\+00:00|Z)?")
 NUMBER = re.compile(r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d+)?")

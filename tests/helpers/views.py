@@ -9,7 +9,15 @@ from headprobe.measure.numba_view import NumbaView
 from headprobe.measure.torch_view import TorchView
 from headprobe.model.attention import TilePart
 
-NUMBERS = ("sampled", "over_rows", "drawn", "kept", "targets", "columns", "by_distance")
+NUMBERS = (
+    "sampled",
+    "over_rows",
+    "attention_received",
+    "kept",
+    "targets",
+    "columns",
+    "by_distance",
+)
 PLACES = ("winner", "link_winner")
 
 

@@ -25,6 +25,8 @@ from tests.helpers.passes import PROBES, passages_of
 from tests.helpers.views import compare
 from tests.helpers.views import sweep as swept_whole
 
+pytestmark = pytest.mark.xdist_group("bounds")  # the checked kernels are compiled once
+
 CPU = torch.device("cpu")
 
 

@@ -149,12 +149,12 @@ def many_chunks(workers: int, tallier: object) -> tuple[abreast.ChunkScheduler, 
 class Slow:
     """A tallier that only waits."""
 
-    at_once = None
+    weights_per_call = None
 
     def __init__(self, fault: BaseException | None, at: int) -> None:
         self.begun, self.fault, self.at = [], fault, at
 
-    def beside(self) -> "Slow":
+    def worker_copy(self) -> "Slow":
         return self
 
     def begin(self, chunk) -> None:

@@ -1,7 +1,7 @@
 """The capture is transformers' own eager attention, whatever the architecture."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,43 +9,12 @@ import torch
 from torch import Tensor, nn
 from transformers import AttentionMaskInterface
 
-from headprobe.batching.layout import Block, lay_flat
+from headprobe.batching.layout import Block
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import Observer, TilePart, register
-from headprobe.model.forward import run_flat
-from headprobe.model.heads import ObservedModel, observe_model
+from headprobe.model.attention import register
+from headprobe.model.heads import observe_model
+from tests.helpers.recorder import observed
 from tests.helpers.tiny import ARCHITECTURES, build, random_ids, tiny_model
-
-
-class Recorder(Observer):
-    """Keeps everything, as a test may: attention [H, R, T] by layer and rectangle."""
-
-    def __init__(self) -> None:
-        self.weights: dict[int, list[Tensor]] = {}
-        self.outputs: dict[int, Tensor] = {}
-
-    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
-        assert module.layer_idx not in self.weights
-        self.weights[module.layer_idx] = self.here = []
-
-    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
-        assert number == len(self.here)
-        # [B, G, T, S, R], the last of T no token
-        self.here.append(weights[:, :, :-1].permute(0, 1, 3, 4, 2).flatten(1, 2))
-
-    def end_layer(self, module: nn.Module, output: Tensor) -> None:
-        self.outputs[module.layer_idx] = output
-
-
-def observed(observed: ObservedModel, passages: Sequence[Tensor], blocks: Sequence[Block] = ()):
-    """A recorder of one flat pass over passages [T], and the last hidden states [N, E]."""
-    recorder = Recorder()
-    blocks = blocks or [Block(np.array([p]), 0, len(ids)) for p, ids in enumerate(passages)]
-    sequences = {p: ids.numpy() for p, ids in enumerate(passages)}
-    flat = lay_flat(sequences, blocks, torch.device("cpu"))
-    with torch.inference_mode():
-        hidden = run_flat(observed.model.base_model, flat, recorder, None)[0]
-    return recorder, hidden[0]
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
