@@ -1,6 +1,6 @@
 """All passages of a run, aligned with their tokens, in flat arrays.
 
-Where words live in tokens (METHOD section 1).
+Where words live in tokens (docs/method.md, Passages, words and tokens).
 """
 
 from array import array

@@ -42,7 +42,7 @@ _NARROW = frozenset({"example_weight", "sampled_kept"})
 class StatisticsCollector(PassObserver):
     """Observes a model's passes over the chunks of a run and adds everything up.
 
-    ``seed`` is that of the random projection of outputs, ``idle_line`` that of METHOD section 5.
+    ``seed`` is that of the random projection of outputs, ``idle_line`` that of docs/method.md.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Heads that copy: where the rows of repeated random tokens look (METHOD section 5)."""
+"""Heads that copy: where the rows of repeated random tokens look (docs/method.md, Roles)."""
 
 from collections.abc import Mapping, Sequence
 

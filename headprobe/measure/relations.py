@@ -1,4 +1,4 @@
-"""Attention to the targets of each relation (METHOD section 2), by fold (section 4)."""
+"""Attention to the targets of each relation (docs/method.md, Relations), by fold."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Which heads attend and write alike: all pairs, on a seeded sample of rows (METHOD section 5)."""
+"""Which heads attend and write alike: all pairs, on a seeded sample of rows (docs/method.md)."""
 
 from collections.abc import Mapping, Sequence
 

@@ -1,8 +1,8 @@
 """Adapters (LoRA and others that peft reads): finding their base model and loading them on it.
 
-An adapter stays active beside the base model's weights and is not merged into them. Merging rounds,
-especially into quantised or half-precision weights, and users run the model with its adapter
-active.
+An adapter stays active next to the base model's weights and is not merged into them. Merging
+rounds, especially into quantised or half-precision weights, and users run the model with its
+adapter active.
 """
 
 import hashlib

@@ -166,6 +166,8 @@ def check_source(source: CheckpointSource) -> None:
     if source.gguf is not None:
         _check_gguf_option(source)
     if folder is None:
+        if source.name.lower().endswith(".gguf"):
+            raise HeadprobeError(source.name, "no such GGUF file", "Check its path")
         looks_local = source.name.startswith((".", "/", "~")) or source.name.count("/") > 1
         if looks_local:
             raise HeadprobeError(
@@ -175,12 +177,12 @@ def check_source(source: CheckpointSource) -> None:
     if source.kind == "gguf":
         return
     if folder.is_file():
-        beside = (folder.parent / "config.json").is_file()
+        has_config = (folder.parent / "config.json").is_file()
         raise HeadprobeError(
             source.name,
             "is a file, but not a GGUF file",
             f"Name its folder: {folder.parent}"
-            if beside
+            if has_config
             else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
         )
     if not any(folder.iterdir()):
@@ -200,7 +202,7 @@ def check_source(source: CheckpointSource) -> None:
     ):
         raise HeadprobeError(
             source.name,
-            "has no weights except GGUF files beside its config.json",
+            "has no weights except GGUF files",
             f"Choose one: --gguf {shlex.quote(names[0])}",
         )
 

@@ -70,7 +70,7 @@ def roles_of(head: Row) -> list[str]:
 
 
 def kinds(heads: Sequence[Row]) -> list[KindCount]:
-    """Each kind that occurs: named roles as METHOD lists them, the users' own after them, then
+    """Each kind that occurs: named roles first, the users' own after them, then
     repeaters, idle heads, and those without a role."""
     strongest = Counter(kind_of(head) for head in heads)
     holding = Counter(kind for head in heads for kind in {kind_of(head), *roles_of(head)})

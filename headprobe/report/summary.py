@@ -290,7 +290,7 @@ def _is_built_in(probe: ProbeNote) -> bool:
 
 
 def _caution(manifest: Manifest) -> Iterator[Text]:
-    """A name earned on generated sentences is a claim about such sentences (METHOD, traps)."""
+    """A name earned on generated sentences is a claim about such sentences."""
     written = [probe for probe in manifest.probes if _is_built_in(probe)]
     if not written:
         return

@@ -425,7 +425,7 @@ def _expected(instances: Instances, relation: Relation, targets: Sequence[int]) 
     Targets of coreference are all words of earlier mentions. The last run of adjacent targets is
     the nearest mention, and its head the first word there of which a mention ends with the run
     (mentions inside it, "[the king]'s son", end earlier); else its last word, as for mentions
-    without a declared head (METHOD section 2)."""
+    without a declared head (docs/method.md, Relations)."""
     last = targets[-1]
     if relation.family != "coreference":
         return last

@@ -1,4 +1,4 @@
-"""The tables of a run as DataFrames, columns named and ordered as INTERFACE says.
+"""The tables of a run as DataFrames, columns named and ordered as docs/output.md says.
 
 ``controls.csv``: what was found where nothing is to be found.
 

@@ -121,7 +121,7 @@ class TextView:
 
     ``words`` [W] as they stand in the text; ``weights[q][k]`` is the raw attention from the last
     token of word q to all tokens of word k <= q (rows as long as q + 1); ``sink[q]`` what goes to
-    the removed sinks. ``usable`` [W] says which words have tokens of their own (METHOD section 1);
+    the removed sinks. ``usable`` [W] says which words have tokens of their own (docs/method.md);
     the rows of the others are empty.
     """
 

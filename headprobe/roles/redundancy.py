@@ -1,4 +1,4 @@
-"""Heads that do nothing, and heads that do what another does (METHOD section 5)."""
+"""Heads that do nothing, and heads that do what another does (docs/method.md, Roles)."""
 
 from dataclasses import dataclass
 

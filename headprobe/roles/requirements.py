@@ -1,4 +1,4 @@
-"""What a relation must show before a head may be named for it (METHOD section 4)."""
+"""What a relation must show before a head may be named for it (docs/method.md)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""From evidence to names: which roles each head has earned, and why (METHOD section 5).
+"""From evidence to names: which roles each head has earned, and why (docs/method.md, Roles).
 
-The roles that are no matter of a relation of the probes (METHOD section 5).
+The roles that are no matter of a relation of the probes (docs/method.md, Roles).
 """
 
 from collections.abc import Mapping, Sequence

@@ -78,7 +78,7 @@ class SinkRule:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Every threshold of METHOD section 5; ``configs/roles.yaml`` says what each means."""
+    """Every threshold of docs/method.md; ``configs/roles.yaml`` says what each means."""
 
     confidence: float
     margin: float

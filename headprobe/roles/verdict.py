@@ -17,8 +17,8 @@ class Claim:
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """One head. ``claims`` are strongest first, but positional last; ``role`` is ``redundant`` for
-    an idle head or a repeater, else ``mixed`` or the first claim's, else ``none`` (METHOD section
-    5). ``best_relation`` is the relation with the best evidence, earned or not; ``repeater_of``
+    an idle head or a repeater, else ``mixed`` or the first claim's, else ``none``.
+    ``best_relation`` is the relation with the best evidence, earned or not; ``repeater_of``
     names the stronger head."""
 
     layer: int

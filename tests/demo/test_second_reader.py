@@ -1,4 +1,4 @@
-"""The plain reader against counts made by hand from METHOD section 2."""
+"""The plain reader against counts made by hand from docs/method.md."""
 
 from __future__ import annotations
 

@@ -113,7 +113,7 @@ def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
 def test_batches_do_not_matter(name: str) -> None:
-    """METHOD section 4: counts exactly, hits to 1e-4 of n, sums to 1e-6, whatever the batches."""
+    """Counts exactly, hits to 1e-4 of n, sums to 1e-6, whatever the batches."""
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 45)
     _, small = run(tiny_model(name), passages, encoder, SMALL)

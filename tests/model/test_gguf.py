@@ -448,6 +448,11 @@ def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
     assert not list(cache.glob("gguf/*/float32"))
 
 
+def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub() -> None:
+    with pytest.raises(HeadprobeError, match="no such GGUF file"):
+        load_config(CheckpointSource("nosuch.gguf"))
+
+
 def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
     other = tmp_path / "model.bin"
     other.write_bytes(b"x")

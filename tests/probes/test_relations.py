@@ -1,4 +1,4 @@
-"""Links and classes, as METHOD section 2 defines them."""
+"""Links and classes, as docs/method.md defines them."""
 
 import pytest
 

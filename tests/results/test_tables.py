@@ -1,4 +1,4 @@
-"""The tables carry what INTERFACE promises, and come back as they went."""
+"""The tables carry what docs/output.md promises, and come back as they went."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""A second, plain reader: CoNLL-U files to relation instances, exactly as METHOD section 2 says.
+"""A second, plain reader: CoNLL-U files to relation instances, exactly as docs/method.md says.
 
 It shares no code with the writer nor with the measuring pipeline, so that it can disagree.
 """
