@@ -1,8 +1,6 @@
-"""Rectangles of passages, as the measuring wing sees them.
+"""Chunks and batches: blocks of passages with the indices of their words, instances and samples.
 
-The instances of a batch as indices into it.
-
-What a batch asks of each head, as arrays, for compiled loops.
+The statistics read the indices as tensors, and compiled kernels as arrays (``KernelInputs``).
 """
 
 from collections.abc import Sequence

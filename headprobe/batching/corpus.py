@@ -1,7 +1,4 @@
-"""All passages of a run, aligned with their tokens, in flat arrays.
-
-Where words live in tokens (docs/method.md, Passages, words and tokens).
-"""
+"""Alignment of words and tokens (METHOD section 1), and the corpus of a run as flat arrays."""
 
 from array import array
 from collections import Counter
@@ -26,14 +23,19 @@ SHARES_TOKEN = "shares a token with another word"
 
 @dataclass(frozen=True, slots=True)
 class WordTokens:
-    """``word_of_token`` [T]: the usable word each token belongs to, or -1; ``last_token`` [W]: the
-    query row of each usable word, or -1; ``tokens`` [W]: how many it has; ``reasons``: why a word
-    (by index) is unusable."""
+    """The tokens of each word of a passage."""
 
     word_of_token: NDArray[np.int32]
+    """[T]: the usable word that each token belongs to, or -1."""
+
     last_token: NDArray[np.int32]
+    """[W]: the last token of each usable word, which is its query row, or -1."""
+
     tokens: NDArray[np.int32]
+    """[W]: the number of tokens of each word."""
+
     reasons: dict[int, str]
+    """Index of an unusable word -> why it is unusable."""
 
 
 def locate_words(
@@ -73,17 +75,19 @@ def locate_words(
 Number = TypeVar("Number", bound=np.generic)
 
 EXAMPLES_PER_RELATION = 24
-"""Seeded instances per relation whose strongest attention is kept, for people to read."""
+"""Seeded instances per relation whose strongest attention is stored as examples."""
 
 SAMPLED_ROWS = 2048
-"""Rows of the run that are looked at one by one: pairs of heads, and where each head looks most."""
+"""Rows of the run that are sampled to compare pairs of heads and to find where each head attends
+most."""
 
 MAX_SAMPLED_PER_PASSAGE = 32
-"""Of one passage are sampled so many rows at most, ..."""
+"""Largest number of sampled rows of a passage, unless ``SAMPLED_PAIRS`` allows more."""
 
 SAMPLED_PAIRS = 1 << 14
-"""... or more, while these rows times the passage's words are no more than so many: the rows of all
-layers are compared, and so kept together until the last layer has attended."""
+"""Largest number of sampled rows times words of a passage, for more than
+``MAX_SAMPLED_PER_PASSAGE`` rows. Rows are compared across layers, so those of all layers stay in
+memory until the last layer has attended."""
 
 
 @dataclass(frozen=True)

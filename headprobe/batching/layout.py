@@ -1,10 +1,6 @@
-"""Tokens without padding: passages one after another, and the rows that attend together.
+"""Layout of tokens: flat runs without padding, the blocks that attend together, and word pairs.
 
-Words first: the order in which the tokens of a block stand in its rectangle.
-
-Rows of a batch that are looked at one by one, as indices.
-
-The word pairs of a batch by kind.
+In the tile of a block, the last tokens of words come first, then the other tokens.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""What probes there are, and how each kind of file is read.
-
-The probe sets that come with the program.
-"""
+"""Finding probe files by name, and reading each with the reader of its suffix."""
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -23,36 +20,35 @@ from headprobe.probes.text import read_text
 from headprobe.probes.yaml import read_probe_set
 from headprobe.resources import configs_folder
 
-
-def builtin_files(suffixes: Container[str]) -> dict[str, Path]:
-    """Built-in probe set -> its file, by name; ``suffixes`` are those that can be read."""
-    folder = configs_folder() / "probes"
-    if not folder.is_dir():
-        return {}
-    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
-
-
 READERS: dict[str, Reader] = {
     ".conllu": read_conllu,
     ".yaml": read_probe_set,
     ".yml": read_probe_set,
     ".txt": read_text,
 }
-"""Extension point: the reader of each kind of file, by its suffix in lower case."""
+"""Extension point: suffix in lower case -> the reader of such files."""
 
-_PLAIN = ".txt"
+_PLAIN_TEXT = ".txt"
+
+
+def builtin_files(suffixes: Container[str]) -> dict[str, Path]:
+    """Return the files of the built-in probe sets that have one of ``suffixes``, by set name."""
+    folder = configs_folder() / "probes"
+    if not folder.is_dir():
+        return {}
+    return {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes}
 
 
 def find_probe_files(names: Sequence[str]) -> tuple[ProbeFile, ...]:
-    """The files that names mean: built-in sets, files, folders; all built-in sets for no name.
+    """Return the files of built-in sets, files and folders by name; all built-in sets by default.
 
-    A folder stands for all files in it that can be read, sorted by path; plain text only where
-    there is nothing annotated (a README.txt beside a treebank is no probe). Files named twice count
-    once. Raises HeadprobeError where a name means nothing.
+    A folder stands for all probe files below it, sorted by path. Plain text files count only where
+    the folder holds no annotated file, because a README.txt beside a treebank is not a probe file.
+    A file that is named twice is returned once. Raises HeadprobeError for an unknown name.
     """
     files: dict[Path, ProbeFile] = {}
     for name in names or builtin_files(READERS):
-        for file in _files_of(name):
+        for file in _files_by_name(name):
             files.setdefault(file.path.resolve(), file)
     return tuple(files.values())
 
@@ -60,31 +56,32 @@ def find_probe_files(names: Sequence[str]) -> tuple[ProbeFile, ...]:
 def read_documents(
     files: Iterable[ProbeFile], note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
-    """The documents of files, one at a time, each with an id of its own.
+    """Yield the documents of files, one at a time, with unique ids.
 
-    A document whose id was there before is numbered (``id~2``) and stays in the same cluster.
-    Raises HeadprobeError where a file is malformed or holds no sentence.
+    A document whose id has occurred before gets a number (``id~2``) and keeps its cluster. Raises
+    HeadprobeError where a file is malformed or holds no sentence.
     """
-    seen: dict[str, int] = {}
+    uses: dict[str, int] = {}
     for file in files:
         empty = True
         for document in READERS[file.path.suffix.lower()](file, note, advance):
             empty = False
-            yield _renamed(document, seen)
+            yield _with_unique_id(document, uses)
         if empty:
-            raise HeadprobeError(str(file.path), "holds no sentence", "Name a file with probes")
+            raise HeadprobeError(str(file.path), "holds no sentence", "Name a file with sentences")
 
 
-def _renamed(document: Document, seen: dict[str, int]) -> Document:
+def _with_unique_id(document: Document, uses: dict[str, int]) -> Document:
+    """Number the document if its id is among ``uses`` (id -> last number), and count its id."""
     name = document.id
-    while name in seen:
-        seen[document.id] += 1
-        name = f"{document.id}~{seen[document.id]}"
-    seen[name] = 1
+    while name in uses:
+        uses[document.id] += 1
+        name = f"{document.id}~{uses[document.id]}"
+    uses[name] = 1
     return document if name == document.id else replace(document, id=name)
 
 
-def _files_of(name: str) -> Iterator[ProbeFile]:
+def _files_by_name(name: str) -> Iterator[ProbeFile]:
     builtin = builtin_files(READERS)
     path = Path(name)
     with friendly_read_errors(path):
@@ -96,15 +93,17 @@ def _files_of(name: str) -> Iterator[ProbeFile]:
     elif is_file:
         if path.suffix.lower() not in READERS:
             raise HeadprobeError(
-                name, f"no reader for {path.suffix or 'a file without suffix'!r}", _known_kinds()
+                name,
+                f"no reader for {repr(path.suffix) if path.suffix else 'a file without a suffix'}",
+                _suffixes(),
             )
         yield ProbeFile(path, path.name)
     else:
-        beside = _names_in(path.parent) if path.parent.is_dir() else []
+        siblings = _names_in(path.parent) if path.parent.is_dir() else []
         raise HeadprobeError(
             f"probes {name!r}",
             "neither a built-in set nor a file or folder",
-            suggest_names(path.name, [*builtin, *beside]),
+            suggest_names(path.name, [*builtin, *siblings]),
         )
 
 
@@ -117,14 +116,15 @@ def _files_in(folder: Path) -> Iterator[ProbeFile]:
             and not any(part.startswith(".") for part in path.relative_to(folder).parts)
             and path.is_file()
         )
-    annotated = [path for path in paths if path.suffix.lower() != _PLAIN]
+    annotated = [path for path in paths if path.suffix.lower() != _PLAIN_TEXT]
     if not paths:
-        raise HeadprobeError(str(folder), "holds no probe file", _known_kinds())
+        raise HeadprobeError(str(folder), "holds no probe file", _suffixes())
     for path in annotated or paths:
         yield ProbeFile(path, path.relative_to(folder).as_posix())
 
 
 def _names_in(folder: Path) -> list[str]:
+    """Return the names of the probe files and folders in a folder, for suggestions."""
     with friendly_read_errors(folder):
         return sorted(
             path.name
@@ -133,5 +133,5 @@ def _names_in(folder: Path) -> list[str]:
         )
 
 
-def _known_kinds() -> str:
-    return f"Probe files end in {', '.join(READERS)}"
+def _suffixes() -> str:
+    return f"The names of probe files end in {', '.join(READERS)}"

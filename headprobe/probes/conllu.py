@@ -1,21 +1,18 @@
-"""CoNLL-U files to documents, one document in memory at a time.
+"""Reader of CoNLL-U files; it holds one document in memory at a time.
 
-The format: https://universaldependencies.org/format.html. Files that say which document a sentence
-belongs to (``# newdoc``) give documents; where they have not said so yet, each sentence stands
-alone, because treebanks are often shuffled.
+Formats: https://universaldependencies.org/format.html, and CoNLL-U Plus, which declares its columns
+in a comment, https://universaldependencies.org/ext-format.html.
 
-CoNLL-U files as blocks of lines, one for each sentence: comments, and rows of columns.
+``# newdoc`` comments divide a file into documents. Each sentence before the first of these comments
+is a document by itself, because treebanks are often shuffled.
 
-The format: https://universaldependencies.org/format.html; CoNLL-U Plus declares its columns in a
-comment: https://universaldependencies.org/ext-format.html.
-
-``Link=negation:3`` in the MISC column: links of relations that a user names.
-
-It stands on the later word and gives the relation and the ID of the earlier word in the sentence;
-several are divided by commas, and those of one relation are the targets of one link. A comment says
-what a relation looks to and what competes, where that is not ``target`` and the whole passage:
-``# global.Link = negation looks_to:cue scope:sentence``, several divided by semicolons. A file that
-declares relations declares all that it uses, so that no misspelt name makes another relation.
+``Link=negation:3`` in the MISC column is a link of a relation that the user names. It belongs to
+the later word and gives the relation and the ID of the earlier word in the same sentence. Commas
+separate several links of a word; those with the same relation are the targets of one link. By
+default a relation looks to its ``target`` and competes in the whole passage. A comment can declare
+other settings, ``# global.Link = negation looks_to:cue scope:sentence``, with semicolons between
+relations. After such a comment, all links must use declared relations, so that a misspelt name
+cannot create a new relation.
 """
 
 import re
@@ -37,7 +34,7 @@ from headprobe.probes.file import (
 from headprobe.vocabulary import Relation, Skipped
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
-"""Those of a file that declares none."""
+"""The columns of a file that declares none."""
 
 _COLUMNS_COMMENT = "global.columns"
 
@@ -45,14 +42,17 @@ _TWO_SPACES = re.compile(" {2,}")
 
 
 class Block:
-    """The lines of one sentence, without those around them; ``first_line`` counts from 1."""
+    """The lines of one sentence: comments, and rows of cells.
+
+    ``first_line`` is the number of the first line in the file, from 1.
+    """
 
     def __init__(self, file: ProbeFile, first_line: int, lines: Sequence[str]) -> None:
         self.file, self.first_line, self.lines = file, first_line, lines
 
     @cached_property
     def comments(self) -> Mapping[str, str | None]:
-        """What stands after ``#``: keys with the values after ``=``, or None."""
+        """Comments as key -> value; the value is None for a comment without ``=``."""
         comments: dict[str, str | None] = {}
         for line in self.lines:
             if line[0] == "#":
@@ -61,7 +61,7 @@ class Block:
         return comments
 
     def declared_columns(self) -> tuple[str, ...] | None:
-        """The columns, where a comment of CoNLL-U Plus declares them."""
+        """Return the columns that a CoNLL-U Plus comment declares; None without such a comment."""
         declared = self.comments.get(_COLUMNS_COMMENT)
         if declared is None:
             return None
@@ -69,15 +69,15 @@ class Block:
         if not {"id", "form"} <= set(columns):
             raise self.file.error(
                 self.comment_line(_COLUMNS_COMMENT),
-                "global.columns declares no ID or no FORM",
+                "global.columns declares no ID or no FORM column",
                 "Declare at least these two columns",
             )
         return columns
 
     def rows(self, columns: Sequence[str], wanted: Sequence[str]) -> Iterator[list[str]]:
-        """The cells of the columns ``wanted`` of each row; ``_`` where there is no such column."""
+        """Yield the cells of the ``wanted`` columns of each row, ``_`` for a missing column."""
         width = len(columns)
-        # a cell of its own, the last, stands for every column that is missing
+        # Each row gets one more cell, which holds the value of all missing columns.
         places = [columns.index(name) if name in columns else width for name in wanted]
         row = -1
         for line in self.lines:
@@ -86,28 +86,31 @@ class Block:
             row += 1
             cells = line.split("\t") if "\t" in line else _TWO_SPACES.split(line)
             if len(cells) < width:
-                self.fail(row, f"{len(cells)} columns, not {width}" if cells[1:] else "no columns")
+                what = f"{len(cells)} columns instead of {width}" if cells[1:] else "no columns"
+                self.fail(row, what)
             cells[width:] = "_"
             yield [cells[place] for place in places]
 
     def fail(self, row: int, what: str) -> NoReturn:
-        """Raise the error of a malformed row (by its index in the block)."""
+        """Raise the error of a malformed row, given by its index in the block."""
         raise self.file.error(
-            self.row_lines()[row], what, "Mend this line; CoNLL-U divides its ten columns by tabs"
+            self.row_lines()[row],
+            what,
+            "Correct this line; CoNLL-U has ten columns separated by tabs",
         )
 
     def row_lines(self) -> list[int]:
-        """The line number of each row: comments may stand between them."""
+        """Return the line number of each row; comments may stand between rows."""
         return [self.first_line + i for i, line in enumerate(self.lines) if line[0] != "#"]
 
     def comment_line(self, key: str) -> int:
-        """The line of a comment."""
-        found = (i for i, line in enumerate(self.lines) if line.lstrip("# ").startswith(key))
-        return self.first_line + next(found, 0)
+        """Return the line number of a comment."""
+        indices = (i for i, line in enumerate(self.lines) if line.lstrip("# ").startswith(key))
+        return self.first_line + next(indices, 0)
 
 
 def blocks(file: ProbeFile, advance: AdvanceCallback) -> Iterator[Block]:
-    """The blocks of a file, which empty lines divide."""
+    """Yield the blocks of a file, which empty lines separate."""
     lines: list[str] = []
     number = 0
     for raw in file.lines(advance):
@@ -122,41 +125,47 @@ def blocks(file: ProbeFile, advance: AdvanceCallback) -> Iterator[Block]:
         yield Block(file, number - len(lines) + 1, lines)
 
 
-KEY, COMMENT = "Link=", "global.Link"
+_LINK_KEY, _LINK_COMMENT = "Link=", "global.Link"
 
-_SETTINGS = ("looks_to", "scope")
+_LINK_SETTINGS = ("looks_to", "scope")
 
 
 class LinkReader:
-    """Reads the links of one file; ``declare`` holds for the lines after it."""
+    """Reads the links of one file; a declaration applies to the links that are read after it."""
 
     def __init__(self, file: ProbeFile) -> None:
         self._file = file
         self._settings: dict[str, dict[str, Text]] = {}
 
     def declare(self, comment: str, line: int) -> None:
-        """Take what a ``global.Link`` comment says of relations; HeadprobeError where malformed."""
+        """Read the declarations of a ``global.Link`` comment.
+
+        Raises HeadprobeError where the comment is malformed.
+        """
         for part in comment.split(";"):
             name, *settings = part.split() or [""]
-            found = {}
+            values = {}
             for setting in settings:
                 key, _, value = setting.partition(":")
-                if key not in _SETTINGS:
+                if key not in _LINK_SETTINGS:
                     raise self._file.error(
-                        line, f"the setting {key[:40]!r} is unknown", suggest_names(key, _SETTINGS)
+                        line,
+                        f"the setting {key[:40]!r} is unknown",
+                        suggest_names(key, _LINK_SETTINGS),
                     )
-                found[key] = Text(value, line)
-            self._settings[name] = found
-            self._relation(Text(name, line))
+                values[key] = Text(value, line)
+            self._settings[name] = values
+            self._relation(Text(name, line))  # raises where the declaration is not valid
 
     def read(
         self, links: str, query: int, words: Sequence[Word], first: int, line: int
     ) -> Iterator[DeclaredLink]:
-        """The links of the ``query``-th of a sentence's words, in word indices of the document,
-        where the sentence starts at ``first``.
+        """Yield the links of the word ``query`` of a sentence, in word indices of the document.
 
-        HeadprobeError where one is malformed, means no word, looks forward, or is of no declared
-        relation although there are such.
+        ``query`` is an index into ``words``, the words of the sentence; ``first`` is the index of
+        the sentence's first word in the document. Raises HeadprobeError where a link is malformed,
+        points to no word, looks forward, or has an undeclared relation in a file that declares
+        relations.
         """
         targets: dict[str, set[int]] = {}
         for link in links.split(","):
@@ -164,8 +173,8 @@ class LinkReader:
             if not name or not (number.isascii() and number.isdigit()):
                 raise self._file.error(
                     line,
-                    f"{link[:60]!r} is no link",
-                    "Write Link=relation:ID, several divided by commas",
+                    f"{link[:60]!r} is not a link",
+                    "Write Link=relation:ID, with commas between several",
                 )
             target = int(number[:9]) - 1
             if not 0 <= target < len(words):
@@ -178,13 +187,13 @@ class LinkReader:
                 raise self._file.error(
                     line,
                     f"the link looks forward: {words[target].form[:40]!r} ({number}) does not "
-                    f"stand before {words[query].form[:40]!r} ({query + 1})",
-                    "A decoder sees only earlier words; write the link on the later one",
+                    f"come before {words[query].form[:40]!r} ({query + 1})",
+                    "A decoder sees only earlier words; write the link on the later word",
                 )
             targets.setdefault(name, set()).add(first + target)
-        for name, found in targets.items():
+        for name, indices in targets.items():
             yield DeclaredLink(
-                self._relation(Text(name, line)), first + query, tuple(sorted(found))
+                self._relation(Text(name, line)), first + query, tuple(sorted(indices))
             )
 
     def _relation(self, name: Text) -> Relation:
@@ -192,7 +201,7 @@ class LinkReader:
             raise self._file.error(
                 name.line,
                 f"the relation {name.text[:40]!r} is not declared",
-                f"{suggest_names(name.text, self._settings)}; or declare it, too: # {COMMENT}",
+                f"{suggest_names(name.text, self._settings)}; or declare it in # {_LINK_COMMENT}",
             )
         settings = {"family": Text("user", name.line), **self._settings.get(name.text, {})}
         return declared_relation(self._file, name, settings)
@@ -203,7 +212,7 @@ _DOMAIN_COMMENTS = ("meta::genre", "genre", "domain")
 _COLUMNS_READ = ("id", "form", "upos", "head", "deprel", "misc")
 
 _INDEX = {str(number): number - 1 for number in range(1, 512)}
-"""The IDs of most words there are, without a sign or leading zeros, as indices."""
+"""ID -> index, for common IDs: one look-up replaces a check of the format and a conversion."""
 
 _ID = re.compile(r"(?P<first>0|[1-9]\d{0,8})(?:(?P<kind>[-.])(?P<second>[1-9]\d{0,8}))?", re.ASCII)
 
@@ -211,11 +220,10 @@ _ID = re.compile(r"(?P<first>0|[1-9]\d{0,8})(?:(?P<kind>[-.])(?P<second>[1-9]\d{
 def read_conllu(
     file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
-    """The documents of a CoNLL-U file, with the mentions of CorefUD's ``Entity=`` brackets and the
-    links of ``Link=`` (``probes.conllu``).
+    """Yield the documents of a CoNLL-U file with their ``Entity=`` mentions and ``Link=`` links.
 
-    Raises HeadprobeError with file:line where the file is malformed. Brackets that do not pair are
-    noted and left out.
+    ``Entity=`` brackets that do not pair are skipped and reported to ``note``. Raises
+    HeadprobeError with file:line where the file is malformed.
     """
     columns: tuple[str, ...] = COLUMNS
     order: Sequence[str] = DEFAULT_ORDER
@@ -227,8 +235,8 @@ def read_conllu(
         comments = block.comments
         if "global.Entity" in comments:
             order = field_order(comments["global.Entity"] or "")
-        if COMMENT in comments:
-            links.declare(comments[COMMENT] or "", block.comment_line(COMMENT))
+        if _LINK_COMMENT in comments:
+            links.declare(comments[_LINK_COMMENT] or "", block.comment_line(_LINK_COMMENT))
         newdoc = next((key for key in comments if key.split(" ", 1)[0] == "newdoc"), None)
         documents_are_marked |= newdoc is not None
         if draft is None or newdoc is not None or not documents_are_marked:
@@ -247,7 +255,7 @@ def read_conllu(
 
 
 class _Draft:
-    """A document while its sentences come in."""
+    """A document that is being read: ``add`` appends sentences, ``finish`` builds the document."""
 
     def __init__(
         self, file: ProbeFile, name: str, mentions: MentionReader, links: LinkReader
@@ -259,11 +267,13 @@ class _Draft:
         self.words = 0
 
     def take_comments(self, comments: Mapping[str, str | None]) -> None:
+        """Read the domain and the template; the first comment of each counts."""
         for key in _DOMAIN_COMMENTS:
             self.domain = self.domain or comments.get(key) or ""
         self.template = self.template or comments.get("template") or ""
 
     def add(self, rows: "_Rows", note: SkipCallback) -> None:
+        """Append a sentence with its mentions and links."""
         block = rows.block
         source = self.file.at(block.first_line)
         nodes = [None if word is None else self.words + word for word in rows.nodes]
@@ -283,6 +293,7 @@ class _Draft:
         self.sentences.append(Sentence(tuple(rows.words), tuple(rows.surfaces), source))
 
     def finish(self) -> Iterator[Document]:
+        """Yield the document, unless it has no sentence."""
         if self.sentences:
             yield Document(
                 id=self.name,
@@ -296,10 +307,11 @@ class _Draft:
 
 
 class _Rows:
-    """The rows of a sentence, checked and sorted into words, surfaces and nodes.
+    """The rows of a sentence, validated and parsed.
 
-    ``nodes`` has the word index of each word and None for each empty node; ``brackets`` the node,
-    the row and the text of each ``Entity=``, ``links`` the row, the word and the text of ``Link=``.
+    ``nodes`` holds the index of each word and None for each empty node. ``brackets`` holds the
+    node, the row and the text of each ``Entity=``. ``links`` holds the row, the word and the text
+    of each ``Link=``.
     """
 
     def __init__(self, block: Block, columns: Sequence[str]) -> None:
@@ -339,7 +351,7 @@ class _Rows:
             self.surfaces.append(Surface(form, index, index, _space_after(misc)))
 
     def _add_other(self, row: int, name: str, form: str, misc: str) -> str:
-        """Take a range (``-``) or an empty node (``.``), and say which it is."""
+        """Add a multiword token or an empty node; return the mark of its ID, ``-`` or ``.``."""
         number = _ID.fullmatch(name)
         first, second = (
             (int(number[part] or 0) for part in ("first", "second")) if number else (0, 0)
@@ -348,7 +360,7 @@ class _Rows:
         if not number or (kind == "-" and second < first):
             self.block.fail(row, f"{name[:20]!r} is not a valid ID")
         if kind is None:
-            self.block.fail(row, f"ID {first} where {len(self.words) + 1} is due")
+            self.block.fail(row, f"ID {first} instead of {len(self.words) + 1}")
         if kind == "-":
             self._add_range(row, first, second, form, misc)
         else:
@@ -356,16 +368,17 @@ class _Rows:
         return kind
 
     def _head(self, row: int, index: int, head: str) -> int | None:
-        place = _INDEX.get(head, self.length)
-        if place < self.length and place != index:
-            return place
+        """Return the index of the head of word ``index``, None for a root."""
+        head_index = _INDEX.get(head, self.length)
+        if head_index < self.length and head_index != index:
+            return head_index
         if head in {"0", "_"}:
             return None
         if not (head.isascii() and head.isdigit()):
             self.block.fail(row, f"HEAD {head[:20]!r} is not an integer")
         if len(head) > 9 or not 0 < int(head) <= self.length:
             self.block.fail(
-                row, f"HEAD {head[:20]} is out of range (the sentence has {self.length})"
+                row, f"HEAD {head[:20]} is out of range (the sentence has {self.length} words)"
             )
         if int(head) == index + 1:
             self.block.fail(row, f"HEAD {head} is the word itself")
@@ -373,7 +386,7 @@ class _Rows:
 
     def _add_range(self, row: int, first: int, last: int, form: str, misc: str) -> None:
         if first != len(self.words) + 1 or first <= self.range_end or last > self.length:
-            self.block.fail(row, f"the range {first}-{last} does not fit the words it stands among")
+            self.block.fail(row, f"the range {first}-{last} does not fit the words around it")
         self.range_end = last
         self.surfaces.append(Surface(form, first - 1, last - 1, _space_after(misc)))
 
@@ -382,14 +395,15 @@ class _Rows:
             for part in misc.split("|"):
                 if part.startswith("Entity="):
                     self.brackets.append((len(self.nodes) - 1, row, part.removeprefix("Entity=")))
-        if KEY in misc:
+        if _LINK_KEY in misc:
             for part in misc.split("|"):
-                if not part.startswith(KEY):
+                if not part.startswith(_LINK_KEY):
                     continue
                 if kind:
-                    self.block.fail(row, "a Link on a token that is no word of its own")
-                self.links.append((row, len(self.words) - 1, part.removeprefix(KEY)))
+                    self.block.fail(row, "a Link on a token that is not a single word")
+                self.links.append((row, len(self.words) - 1, part.removeprefix(_LINK_KEY)))
 
 
 def _space_after(misc: str) -> bool:
+    # The first test is fast and true for most words; the second finds the exact attribute.
     return "SpaceAfter=No" not in misc or "SpaceAfter=No" not in misc.split("|")

@@ -1,4 +1,4 @@
-"""The relation that a probe file declares (METHOD section 2)."""
+"""Relations that a probe file declares (METHOD section 2)."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from headprobe.vocabulary import Relation, Scope
 
 @dataclass(slots=True)
 class Text:
-    """A scalar, as written."""
+    """A scalar of a probe file as written, and its line."""
 
     text: str
     line: int
@@ -24,43 +24,48 @@ _FAMILIES = ("user", "coreference", "syntax")
 
 
 def declared_relation(file: ProbeFile, name: Text, settings: Mapping[str, Text | None]) -> Relation:
-    """The relation ``name`` with the family, direction and scope it was given or implies.
+    """Return the relation ``name`` with the ``settings`` ``family``, ``looks_to`` and ``scope``.
 
-    ``pronoun``, ``nominal`` and ``proper`` are the coreference relations; any other belongs to the
-    family ``user``, looks to its ``target`` and competes in the whole ``passage``, unless
-    ``settings`` (``family``, ``looks_to``, ``scope``) say otherwise.
+    By default ``pronoun``, ``nominal`` and ``proper`` are the coreference relations. Any other name
+    is a relation of the family ``user`` that looks to its ``target`` and has the scope ``passage``.
+    Raises HeadprobeError with file:line where a name or a setting is not valid.
     """
-    settings_given = {key: text for key, text in settings.items() if text is not None}
-    _one_of(file, settings_given.get("family"), "family", _FAMILIES)
-    _one_of(file, settings_given.get("scope"), "scope", ("passage", "sentence"))
-    for text in (name, *settings_given.values()):
+    given = {key: text for key, text in settings.items() if text is not None}
+    _require_one_of(file, given.get("family"), "family", _FAMILIES)
+    _require_one_of(file, given.get("scope"), "scope", ("passage", "sentence"))
+    for text in (name, *given.values()):
         if _NAME.fullmatch(text.text) is None:
             raise file.error(
                 text.line,
-                f"{text.text[:40]!r} is no name",
-                "Use up to 40 letters, digits and - _ . : +, a letter first",
+                f"{text.text[:40]!r} is not a valid name",
+                "Use up to 40 letters, digits and - _ . : +, starting with a letter",
             )
-    values = {key: text.text for key, text in settings_given.items()}
-    implied = "user"
+    values = {key: text.text for key, text in given.items()}
+    default_family = "user"
     if name.text in ANAPHORS and values.get("looks_to", "antecedent") == "antecedent":
-        implied = "coreference"
-    family = values.get("family", implied)
+        default_family = "coreference"
+    family = values.get("family", default_family)
     if family == "coreference":
-        _one_of(file, name, "coreference relation", ANAPHORS)
-        _one_of(file, settings_given.get("looks_to"), "looks_to of coreference", ("antecedent",))
-        _one_of(file, settings_given.get("scope"), "scope of coreference", ("passage",))
+        _require_one_of(file, name, "coreference relation", ANAPHORS)
+        _require_one_of(
+            file, given.get("looks_to"), "looks_to of a coreference relation", ("antecedent",)
+        )
+        _require_one_of(file, given.get("scope"), "scope of a coreference relation", ("passage",))
         return Relation(family, name.text, "antecedent")
     if family == "syntax":
-        looks_to = settings_given.get("looks_to") or Text("", name.line)
-        _one_of(file, looks_to, "looks_to of syntax", ("head", "dependent"))
-        _one_of(file, settings_given.get("scope"), "scope of syntax", ("sentence",))
+        looks_to = given.get("looks_to") or Text("", name.line)
+        _require_one_of(file, looks_to, "looks_to of a syntax relation", ("head", "dependent"))
+        _require_one_of(file, given.get("scope"), "scope of a syntax relation", ("sentence",))
         return Relation(family, name.text, looks_to.text, "sentence")
     scope = cast(Scope, values.get("scope", "passage"))
     return Relation(family, name.text, values.get("looks_to", "target"), scope)
 
 
-def _one_of(file: ProbeFile, given: Text | None, what: str, known: Sequence[str]) -> None:
-    if given is not None and given.text not in known:
+def _require_one_of(file: ProbeFile, text: Text | None, what: str, allowed: Sequence[str]) -> None:
+    """Raise HeadprobeError where a text is given that is not one of ``allowed``."""
+    if text is not None and text.text not in allowed:
         raise file.error(
-            given.line, f"{given.text[:40]!r} is no {what}", suggest_names(given.text, known)
+            text.line,
+            f"{text.text[:40]!r} is not a valid {what}",
+            suggest_names(text.text, allowed),
         )

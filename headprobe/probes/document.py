@@ -1,6 +1,7 @@
-"""Annotated text as the readers give it: documents, not yet cut into passages.
+"""Annotated text as data: the documents that readers yield, and the passages cut from them.
 
-What there are a hundred thousand of are named tuples, which are made in half the time.
+``Word``, ``Surface``, ``PassageWord`` and ``Link`` are named tuples because a corpus holds hundreds
+of thousands of them and a named tuple takes half as long to create as a dataclass.
 """
 
 from collections.abc import Mapping
@@ -11,18 +12,24 @@ from headprobe.vocabulary import Relation
 
 
 class Word(NamedTuple):
-    """A syntactic word. ``head`` is an index in its sentence; None for a root or without a tree."""
+    """A syntactic word of a sentence."""
 
     form: str
+
     upos: str = ""
+    """Universal part of speech; empty where it is not annotated."""
+
     head: int | None = None
+    """Index of the head in the sentence; None for a root, or where there is no tree."""
+
     deprel: str = ""
+    """Dependency relation to the head, with its subtype; empty where it is not annotated."""
 
 
 class Surface(NamedTuple):
-    """A stretch of text that holds the words ``first`` to ``last`` of a sentence (both included).
+    """A stretch of text that holds the words ``first`` to ``last`` of a sentence, both included.
 
-    Most hold one word; a multiword token ("don't", "du") holds several.
+    Most stretches hold one word; a multiword token ("don't", "du") holds several.
     """
 
     form: str
@@ -33,7 +40,7 @@ class Surface(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """Whole sentence: its words, the text that holds them, and where it stands (file:line)."""
+    """A sentence: its words, the text that holds them, and its place in the file (file:line)."""
 
     words: tuple[Word, ...]
     surfaces: tuple[Surface, ...]
@@ -42,7 +49,7 @@ class Sentence:
 
 @dataclass(frozen=True, slots=True)
 class Mention:
-    """A mention of an entity. ``words`` (ascending) and ``head`` are words of the document."""
+    """A mention of an entity. ``words`` (ascending) and ``head`` are word indices."""
 
     entity: str
     words: tuple[int, ...]
@@ -51,7 +58,7 @@ class Mention:
 
 @dataclass(frozen=True, slots=True)
 class DeclaredLink:
-    """A link that the probe file itself declares, in word indices of the document."""
+    """A link that the probe file declares itself; ``query`` and ``targets`` are word indices."""
 
     relation: Relation
     query: int
@@ -60,35 +67,42 @@ class DeclaredLink:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: sentences in order and what is known across them.
-
-    ``cluster`` is what the document fold is hashed from: the id, or for generated probes the
-    template. ``annotated`` is False for plain text, which carries no relation at all.
-    """
+    """Sentences in order, and the annotation that spans them, in word indices of the document."""
 
     id: str
     domain: str
     sentences: tuple[Sentence, ...]
+
     source: str
+    """Where the document starts (file:line)."""
+
     mentions: tuple[Mention, ...] = ()
     declared: tuple[DeclaredLink, ...] = ()
+
     cluster: str = ""
+    """The text that the document fold is hashed from: for generated probes the template, else the
+    id of the document."""
+
     annotated: bool = True
+    """False for plain text, which yields no instances of any relation."""
 
 
 class PassageWord(NamedTuple):
-    """A word in a passage; its characters are ``text[start:end]``, none where start == end."""
+    """A word of a passage; its characters are ``text[start:end]``, none where start == end."""
 
     form: str
     upos: str
+
     sentence: int
+    """Index of the sentence in the passage."""
+
     start: int
     end: int
     deprel: str = ""
 
 
 class Link(NamedTuple):
-    """An instance of a relation; ``targets`` ascend and all stand before ``query``."""
+    """An instance of a relation; ``targets`` ascend and all come before ``query``."""
 
     relation: Relation
     query: int
@@ -97,21 +111,27 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A run of whole sentences of one document, its exact text, and every link within it.
-
-    ``classes`` gives, for each relation with ``every``, the words of its class (METHOD section 2);
-    ``mention_ends`` for each word that heads mentions the last word of the one that ends first;
-    ``cut_off`` counts the instances whose targets all stand before it.
-    """
+    """A run of whole sentences of one document: its exact text and all links inside it."""
 
     id: str
+
     document: str
+    """Id of the document."""
+
     domain: str
     cluster: str
     text: str
     words: tuple[PassageWord, ...]
     links: tuple[Link, ...]
+
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
+    """Relation with ``every`` -> the words of its class (METHOD section 2)."""
+
     mention_ends: Mapping[int, int] = field(default_factory=dict)
+    """Head word of mentions -> last word of the mention that ends first."""
+
     cut_off: int = 0
+    """Number of instances that are lost because all their targets come before the passage."""
+
     source: str = ""
+    """Where the passage starts (file:line)."""

@@ -1,7 +1,4 @@
-"""A probe file on disk: its name, its hash, and its text line by line.
-
-What a person may have meant.
-"""
+"""A probe file on disk (its name, hash and lines), and helpers for the readers' error messages."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
@@ -17,16 +14,18 @@ from headprobe.probes.document import Document
 from headprobe.vocabulary import Skipped
 
 SkipCallback = Callable[[Skipped], None]
-"""Told of each thing that is left out."""
+"""Called with a record of each input that is left out."""
 
 AdvanceCallback = Callable[[int], None]
-"""Told how many more bytes have been read."""
+"""Called with the number of bytes read since the last call."""
 
-_REPORT_EVERY = 1 << 16
+_BYTES_PER_REPORT = 1 << 16
+
+_MAX_SUGGESTIONS = 12
 
 
 class Reader(Protocol):
-    """Gives the documents of a probe file, one at a time; HeadprobeError where it is malformed."""
+    """Yields the documents of a probe file; raises HeadprobeError where the file is malformed."""
 
     def __call__(
         self, file: "ProbeFile", note: SkipCallback, advance: AdvanceCallback, /
@@ -34,54 +33,56 @@ class Reader(Protocol):
 
 
 def no_progress(_: int) -> None:
-    """Advance for callers that show no progress."""
+    """An ``AdvanceCallback`` that does nothing."""
 
 
 @dataclass(frozen=True)
 class ProbeFile:
-    """A file of probes. ``name`` stands in ids and sources, so it holds nothing of the machine."""
+    """A file of probes."""
 
     path: Path
+
     name: str
+    """The name in ids and sources. It does not depend on where the file lies on this machine."""
 
     @cached_property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         with friendly_read_errors(self.path):
             return self.path.stat().st_size
 
     @cached_property
     def sha256(self) -> str:
-        """Hash of the whole file, in hexadecimal."""
+        """SHA-256 of the whole file, in hexadecimal."""
         with friendly_read_errors(self.path), self.path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
 
     def at(self, line: int) -> str:
-        """The place of a line (from 1) in ids, sources and notes."""
+        """Return ``name:line``, which names a line (from 1) in ids, sources and skip records."""
         return f"{self.name}:{line}"
 
     def error(self, line: int, what: str, remedy: str) -> HeadprobeError:
-        """A fault of this file at a line (from 1), under the path by which it was opened."""
+        """Return the HeadprobeError of a line (from 1); it names the path of the file."""
         return HeadprobeError(f"{self.path}:{line}", what, remedy)
 
     def lines(self, advance: AdvanceCallback = no_progress) -> Iterator[str]:
-        """The lines without their ends, a byte order mark left out.
+        """Yield the lines without line ends and without a byte order mark.
 
-        Raises HeadprobeError where the file cannot be opened or a line is not UTF-8.
+        Raises HeadprobeError where the file cannot be read or a line is not UTF-8.
         """
         unreported = 0
         with friendly_read_errors(self.path), self.path.open("rb") as stream:
             for number, raw in enumerate(stream, start=1):
                 try:
                     line = raw.decode("utf-8-sig" if number == 1 else "utf-8")
-                except UnicodeDecodeError as fault:
+                except UnicodeDecodeError as error:
                     raise self.error(
                         number,
-                        f"not UTF-8 (byte {fault.object[fault.start]:#04x})",
+                        f"not UTF-8 (byte {error.object[error.start]:#04x})",
                         "Save the file as UTF-8",
                     ) from None
                 unreported += len(raw)
-                if unreported >= _REPORT_EVERY:
+                if unreported >= _BYTES_PER_REPORT:
                     advance(unreported)
                     unreported = 0
                 yield line.rstrip("\r\n")
@@ -90,24 +91,25 @@ class ProbeFile:
 
 @contextmanager
 def friendly_read_errors(path: Path) -> Iterator[None]:
-    """Turns the operating system's refusal to open ``path`` into a HeadprobeError."""
+    """Turn an OSError into a HeadprobeError that names ``path``."""
     try:
         yield
-    except OSError as fault:
+    except OSError as error:
         raise HeadprobeError(
-            str(path), f"cannot be read ({fault.strerror})", "Check the path and its rights"
+            str(path),
+            f"cannot be read ({error.strerror})",
+            "Check the path and the file's permissions",
         ) from None
 
 
-_SHOWN = 12
-
-
 def suggest_names(name: str, names: Iterable[str]) -> str:
-    """A remedy that lists the names nearest to a mistyped one; all of them where none is near."""
+    """Return a remedy for a mistyped ``name``: the nearest of ``names``, or all if none is near."""
     known = [each if each.isprintable() else repr(each) for each in dict.fromkeys(names)]
+    # Where names differ in case only, the first one is suggested.
     lower = {candidate.lower(): candidate for candidate in reversed(known)}
     close = [lower[match] for match in get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
     if close:
         return f"Nearest: {', '.join(close)}"
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"There is: {', '.join(known[:_SHOWN]) or 'nothing'}{more}"
+    more = len(known) - _MAX_SUGGESTIONS
+    listed = ", ".join(known[:_MAX_SUGGESTIONS]) or "nothing"
+    return f"There is: {listed}{f' and {more} more' if more > 0 else ''}"

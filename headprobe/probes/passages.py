@@ -1,7 +1,4 @@
-"""Documents to passages: runs of whole sentences under a token budget (METHOD section 1).
-
-A seeded sample of passages, spread over probe files and their domains.
-"""
+"""Cutting documents into passages of whole sentences (METHOD section 1), and sampling passages."""
 
 import hashlib
 from bisect import insort
@@ -14,7 +11,7 @@ from headprobe.probes.relations import Excerpt, Excerpts, RelationLinks, cut_off
 from headprobe.vocabulary import Skipped
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
-"""Tokens of each text, without special ones."""
+"""Returns the number of tokens of each text, without special tokens."""
 
 
 def cut_passages(
@@ -24,23 +21,24 @@ def cut_passages(
     note: SkipCallback,
     context: int | None = None,
 ) -> Iterator[Passage]:
-    """The passages of a document, in order, filled up to ``budget`` tokens.
+    """Yield the passages of a document in order, each with up to ``budget`` tokens.
 
-    A sentence that is longer by itself makes a passage of its own; one longer than ``context`` (the
-    budget, by default) is noted and left out, and no passage reaches across the gap.
+    A sentence longer than the budget becomes a passage of its own. A sentence longer than
+    ``context`` (by default the budget) is skipped and reported to ``note``; no passage spans the
+    gap that it leaves.
     """
-    most = budget if context is None else context
+    limit = budget if context is None else context
     texts = [sentence_text(sentence) for sentence in document.sentences]
     counts = count_tokens(texts)
     excerpts = Excerpts(document)
     number = 0
     for first, last in _runs(texts, counts, count_tokens, budget):
-        if counts[first] > most:
+        if counts[first] > limit:
             note(
                 Skipped(
                     document.sentences[first].source,
                     "sentence",
-                    f"longer than the {most} tokens that fit",
+                    f"longer than the {limit} tokens that fit",
                 )
             )
             continue
@@ -49,7 +47,7 @@ def cut_passages(
 
 
 def sentence_text(sentence: Sentence) -> str:
-    """The exact text of a sentence, without a space after its last word."""
+    """Return the exact text of a sentence, without a space after its last word."""
     return "".join(
         surface.form + " " * surface.space_after for surface in sentence.surfaces[:-1]
     ) + "".join(surface.form for surface in sentence.surfaces[-1:])
@@ -58,14 +56,17 @@ def sentence_text(sentence: Sentence) -> str:
 def _runs(
     texts: Sequence[str], counts: Sequence[int], count_tokens: CountTokens, budget: int
 ) -> Iterator[tuple[int, int]]:
-    """(first, last + 1) sentence of each passage; a sentence over the budget stands alone."""
+    """Yield the first sentence of each passage and the one after its last.
+
+    A sentence over the budget is yielded alone.
+    """
     first = 0
     while first < len(texts):
         last, total = first, 0
         while last < len(texts) and total + counts[last] <= budget:
             total += counts[last]
             last += 1
-        # Tokens may split otherwise where sentences meet, so the whole is counted as well.
+        # Tokens can differ where joined sentences meet, so the joined text is counted too.
         while last - first > 1 and count_tokens([" ".join(texts[first:last])])[0] > budget:
             last -= 1
         last = max(last, first + 1)
@@ -77,7 +78,7 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
     words: list[PassageWord] = []
     start = 0
     for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
-        words.extend(_placed(sentence, index, start))
+        words.extend(_passage_words(sentence, index, start))
         start += len(text) + 1
     relations = make_relations(excerpt) if document.annotated else RelationLinks()
     return Passage(
@@ -96,7 +97,10 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
 
 
 def _mention_ends(excerpt: Excerpt) -> dict[int, int]:
-    """Word that heads mentions to the end of the one that ends first; parts outside do not count"""
+    """Return, for each word that heads mentions, the last word of the mention that ends first.
+
+    Mentions that start before the excerpt do not count.
+    """
     ends: dict[int, int] = {}
     for mention in excerpt.mentions:
         if mention.words[0] >= 0:
@@ -104,40 +108,42 @@ def _mention_ends(excerpt: Excerpt) -> dict[int, int]:
     return ends
 
 
-def _placed(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]:
-    """The words of a sentence with their characters, the sentence starting at ``start``."""
+def _passage_words(sentence: Sentence, index: int, start: int) -> Iterator[PassageWord]:
+    """Yield the words of a sentence whose text begins at character ``start`` of the passage."""
     for surface in sentence.surfaces:
         words = sentence.words[surface.first : surface.last + 1]
-        own = len(words) == 1 or "".join(word.form for word in words) == surface.form
-        place = start
+        # The words of a contraction ("du" = "de" + "le") have no characters of their own.
+        separable = len(words) == 1 or "".join(word.form for word in words) == surface.form
+        word_start = start
         for word in words:
-            end = place + len(word.form) * own
-            yield PassageWord(word.form, word.upos, index, place, end, word.deprel)
-            place = end
+            end = word_start + len(word.form) * separable
+            yield PassageWord(word.form, word.upos, index, word_start, end, word.deprel)
+            word_start = end
         start += len(surface.form) + surface.space_after
 
 
-Numbered = tuple[str, int, int, Passage]
-"""A passage with its lot, the number of its file, and its own number."""
+RankedPassage = tuple[str, int, int, Passage]
+"""A passage after its hash, the number of its file, and its own number in order of reading."""
 
 
 def sample_passages(
-    passages: Iterable[tuple[int, Passage]], most: int, seed: int
+    passages: Iterable[tuple[int, Passage]], size: int, seed: int
 ) -> tuple[list[tuple[int, Passage]], int]:
-    """At most so many of the passages (each with the number of its file), in their order, and how
-    many there were.
+    """Return at most ``size`` passages in their order of reading, and the number of all passages.
 
-    Every file and domain gives one in turn, drawn by lot, until there are enough. The lot is a hash
-    of seed and id, so that it depends on nothing else that is read.
+    Each passage comes with the number of its file. The strata, one for each file and domain, take
+    turns in contributing their passage with the lowest hash, until there are enough. The hash is of
+    the seed and the passage's id, so whether a passage precedes another in its stratum does not
+    depend on what else is read.
     """
-    strata: dict[tuple[int, str], list[Numbered]] = {}
+    strata: dict[tuple[int, str], list[RankedPassage]] = {}
     number = -1
     for number, (file, passage) in enumerate(passages):
-        lot = hashlib.blake2b(f"{seed} {passage.id}".encode(), digest_size=8).hexdigest()
-        stratum_passages = strata.setdefault((file, passage.domain), [])
-        insort(stratum_passages, (lot, file, number, passage), key=lambda each: each[:3])
-        del stratum_passages[most:]
-    turns = zip_longest(*(strata[stratum] for stratum in sorted(strata)))
-    chosen = islice((each for turn in turns for each in turn if each is not None), most)
-    ordered = sorted(chosen, key=lambda each: each[2])
+        rank = hashlib.blake2b(f"{seed} {passage.id}".encode(), digest_size=8).hexdigest()
+        stratum = strata.setdefault((file, passage.domain), [])
+        insort(stratum, (rank, file, number, passage), key=lambda ranked: ranked[:3])
+        del stratum[size:]
+    rounds = zip_longest(*(strata[key] for key in sorted(strata)))
+    chosen = islice((ranked for turn in rounds for ranked in turn if ranked is not None), size)
+    ordered = sorted(chosen, key=lambda ranked: ranked[2])
     return [(file, passage) for _, file, _, passage in ordered], number + 1

@@ -1,10 +1,6 @@
-"""Relation makers: from a run of sentences to links and classes, as METHOD section 2 has it.
+"""Relation makers: they derive links and classes from a run of sentences (METHOD section 2).
 
-Every link goes from the later word to earlier ones, because a decoder sees only those.
-
-A run of whole sentences of a document, seen with word indices of its own.
-
-Punctuation marks and their classes: the one list (METHOD section 2).
+Every link goes from a later word to earlier ones, because a decoder attends only to those.
 """
 
 from bisect import bisect_left
@@ -20,30 +16,36 @@ from headprobe.vocabulary import Relation
 
 @dataclass(frozen=True)
 class Excerpt:
-    """Whole sentences of a document; word indices count from the first of their words.
+    """Whole sentences of a document; word indices count from the first word of the excerpt.
 
-    ``mentions`` are those whose head word is inside, by head word; ``declared`` are the links whose
-    query is. Their other words may lie before the excerpt (a negative index) or after it.
-    ``before`` are the entities that have a whole mention before the excerpt.
+    The other words of a mention or a link may lie before the excerpt, with a negative index, or
+    after it.
     """
 
     sentences: tuple[Sentence, ...]
+
     mentions: tuple[Mention, ...] = ()
+    """Mentions whose head word is inside, sorted by head word."""
+
     declared: tuple[DeclaredLink, ...] = ()
+    """Declared links whose query word is inside."""
+
     before: frozenset[str] = frozenset()
+    """Entities that have a whole mention before the excerpt."""
 
     @cached_property
     def words(self) -> tuple[Word, ...]:
+        """The words of all sentences."""
         return tuple(word for sentence in self.sentences for word in sentence.words)
 
     @property
     def numbered(self) -> Iterator[tuple[int, Sentence]]:
-        """(index of its first word, sentence)."""
+        """Each sentence after the index of its first word."""
         return zip(_starts(self.sentences), self.sentences, strict=False)
 
 
 class Excerpts:
-    """Takes excerpts out of one document."""
+    """Takes excerpts from one document."""
 
     def __init__(self, document: Document) -> None:
         self._document = document
@@ -58,7 +60,7 @@ class Excerpts:
             self._first_end[mention.entity] = min(end, mention.words[-1])
 
     def take(self, first: int, last: int) -> Excerpt:
-        """The sentences ``first`` to ``last`` - 1."""
+        """Return the excerpt of the sentences from ``first`` up to, but without, ``last``."""
         start, end = self._starts[first], self._starts[last]
         return Excerpt(
             self._document.sentences[first:last],
@@ -85,12 +87,12 @@ class Excerpts:
 
 
 def _starts(sentences: Sequence[Sentence]) -> list[int]:
-    """The index of each sentence's first word, and last the number of all words."""
+    """Return the index of each sentence's first word, followed by the number of all words."""
     return [0, *accumulate(len(sentence.words) for sentence in sentences)]
 
 
 ANY = "any"
-"""The relation to marks of every class."""
+"""Name of the punctuation relation to marks of all classes."""
 
 MARKS: Mapping[str, str] = MappingProxyType(
     {
@@ -101,75 +103,86 @@ MARKS: Mapping[str, str] = MappingProxyType(
         "other": ":;-–—―‐‑‒−/\\*•·‧・_~|¦&@#%§¶†‡=+^¡¿；：－～／＼＊＿｜＝＋؛፤፥〜〰᠊־׀׃",
     }
 )
-"""Class -> its characters. A mark without any of them is of the class ``other``."""
+"""Class of punctuation marks -> its characters. A mark without any of these characters belongs to
+the class ``other``."""
 
-_CLASS = {character: name for name, characters in MARKS.items() for character in characters}
+_CLASS_BY_CHARACTER = {
+    character: name for name, characters in MARKS.items() for character in characters
+}
 
 
 def is_mark(word: Word) -> bool:
-    """Whether a word is a mark: its UPOS is PUNCT."""
+    """Whether a word is a punctuation mark, that is, has the UPOS PUNCT."""
     return word.upos == "PUNCT"
 
 
 def mark_class(form: str) -> str:
-    """The class of a mark: that of its first listed character, else ``other``."""
-    return next((_CLASS[character] for character in form if character in _CLASS), "other")
+    """Return the class of the mark's first character in ``MARKS``, or else ``other``."""
+    classes = (_CLASS_BY_CHARACTER.get(character) for character in form)
+    return next((name for name in classes if name is not None), "other")
 
 
 def marks_by_class() -> tuple[tuple[str, str], ...]:
-    """(class, its characters divided by spaces), for showing to a person."""
+    """Return each class and its characters, separated by spaces, for display."""
     return tuple((name, " ".join(characters)) for name, characters in MARKS.items())
 
 
 ANAPHORS = ("pronoun", "nominal", "proper")
-"""The coreference relations: what kind of word the anaphor is."""
+"""The coreference relations, named after the kind of anaphor."""
 
-_NO_RELATIONS = frozenset({"", "punct", "root"})
+_DEPRELS_WITHOUT_RELATION = frozenset({"", "punct", "root"})
 
-_ANAPHOR_OF = MappingProxyType({"PRON": "pronoun", "DET": "pronoun", "PROPN": "proper"})
+_ANAPHOR_BY_UPOS = MappingProxyType({"PRON": "pronoun", "DET": "pronoun", "PROPN": "proper"})
+"""UPOS of the anaphor's head word -> coreference relation; all other words are ``nominal``."""
 
-_STRICT = "-strict"
+_STRICT_SUFFIX = "-strict"
 
 
 @dataclass(frozen=True, slots=True)
 class RelationLinks:
-    """What a maker finds: links, and for relations with ``every`` the words of their class."""
+    """The instances that a maker derives from an excerpt."""
 
     links: tuple[Link, ...] = ()
+
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
+    """Relation with ``every`` -> the words of its class."""
 
 
 Maker = Callable[[Excerpt], RelationLinks]
+"""Derives the instances of some relations from an excerpt."""
 
 
 def syntax(excerpt: Excerpt) -> RelationLinks:
-    """One instance per word, relation (subtype folded) and direction of its edges."""
+    """Make one link for each word, relation (without subtype) and direction of its edges."""
     targets: dict[tuple[int, str, bool], list[int]] = {}
     for start, sentence in excerpt.numbered:
         for index, word in enumerate(sentence.words):
             name = word.deprel.partition(":")[0]
             head = word.head
-            if head is None or name in _NO_RELATIONS:
+            if head is None or name in _DEPRELS_WITHOUT_RELATION:
                 continue
             later, earlier = (index, head) if head < index else (head, index)
             targets.setdefault((start + later, name, head < index), []).append(start + earlier)
     return RelationLinks(
-        _links((_edge(name, to_head), query, t) for (query, name, to_head), t in targets.items())
+        _links(
+            (_edge_relation(name, to_head), query, words)
+            for (query, name, to_head), words in targets.items()
+        )
     )
 
 
 @cache
-def _edge(name: str, to_head: bool) -> Relation:
+def _edge_relation(name: str, to_head: bool) -> Relation:
     return Relation("syntax", name, "head" if to_head else "dependent", "sentence")
 
 
 def coreference(excerpt: Excerpt) -> RelationLinks:
-    """One instance per anaphor's head word and entity, and its strict version beside it."""
+    """Make one link for each anaphor's head word and entity, and one of the strict relation."""
     links: list[tuple[Relation, int, Iterable[int]]] = []
     for query, mentions in _earlier_mentions(excerpt):
         words = excerpt.words
         relation = Relation(
-            "coreference", _ANAPHOR_OF.get(words[query].upos, "nominal"), "antecedent"
+            "coreference", _ANAPHOR_BY_UPOS.get(words[query].upos, "nominal"), "antecedent"
         )
         links.append((relation, query, _words_of(mentions)))
         links.append((strict(relation), query, _other_forms(words, query, mentions)))
@@ -177,22 +190,22 @@ def coreference(excerpt: Excerpt) -> RelationLinks:
 
 
 def punctuation(excerpt: Excerpt) -> RelationLinks:
-    """The marks of each class; every word looks to every earlier one."""
+    """Collect the marks of each class; all words are queries, so there are no explicit links."""
     marks = [(index, word) for index, word in enumerate(excerpt.words) if is_mark(word)]
     members = {ANY: [index for index, _ in marks]} | {name: [] for name in MARKS}
     for index, word in marks:
         members[mark_class(word.form)].append(index)
     return RelationLinks(
         classes={
-            Relation("punctuation", name, "mark", every=True): tuple(found)
-            for name, found in members.items()
-            if found
+            Relation("punctuation", name, "mark", every=True): tuple(indices)
+            for name, indices in members.items()
+            if indices
         }
     )
 
 
 def declared(excerpt: Excerpt) -> RelationLinks:
-    """The links that the probe file declares; of coreference the strict version too."""
+    """Make the links that the probe file declares; for coreference, also those that are strict."""
     links: list[tuple[Relation, int, Iterable[int]]] = []
     for link in excerpt.declared:
         inside = [target for target in link.targets if target >= 0]
@@ -210,20 +223,20 @@ MAKERS: dict[str, Maker] = {
     "punctuation": punctuation,
     "declared": declared,
 }
-"""Extension point: every maker that is asked about each passage."""
+"""Extension point: the makers that run on each passage, by family or origin."""
 
 
 def make_relations(excerpt: Excerpt) -> RelationLinks:
-    """All links and classes of an excerpt, by every maker."""
-    found = [maker(excerpt) for maker in MAKERS.values()]
+    """Return the links and classes of an excerpt from all makers."""
+    results = [maker(excerpt) for maker in MAKERS.values()]
     return RelationLinks(
-        tuple(link for made in found for link in made.links),
-        {relation: words for made in found for relation, words in made.classes.items()},
+        tuple(link for result in results for link in result.links),
+        {relation: words for result in results for relation, words in result.classes.items()},
     )
 
 
 def cut_off(excerpt: Excerpt) -> int:
-    """How many anaphors and declared links have targets before the excerpt only."""
+    """Count the anaphors and declared links whose targets all come before the excerpt."""
     anaphors = {(m.head, m.entity) for m in excerpt.mentions if m.entity in excerpt.before}
     linked = {(query, mentions[0].entity) for query, mentions in _earlier_mentions(excerpt)}
     declared = sum(max(link.targets) < 0 for link in excerpt.declared)
@@ -231,17 +244,21 @@ def cut_off(excerpt: Excerpt) -> int:
 
 
 def strict(relation: Relation) -> Relation:
-    """The same relation without the anaphor's own form."""
-    return replace(relation, name=relation.name + _STRICT, strict=True)
+    """Return the relation that excludes words of the anaphor's own form."""
+    return replace(relation, name=relation.name + _STRICT_SUFFIX, strict=True)
 
 
 def _links(triples: Iterable[tuple[Relation, int, Iterable[int]]]) -> tuple[Link, ...]:
+    """Build links from (relation, query, targets), without those that have no target."""
     links = (Link(relation, query, tuple(sorted(set(words)))) for relation, query, words in triples)
     return tuple(link for link in links if link.targets)
 
 
 def _earlier_mentions(excerpt: Excerpt) -> Iterator[tuple[int, list[Mention]]]:
-    """(anaphor's head word, the mentions of the same entity that end before it)."""
+    """Yield each anaphor's head word, and the mentions of the same entity that end before it.
+
+    Mentions that start before the excerpt do not count.
+    """
     entities: dict[str, list[Mention]] = {}
     for mention in excerpt.mentions:
         entities.setdefault(mention.entity, []).append(mention)
@@ -257,7 +274,11 @@ def _words_of(mentions: Iterable[Mention]) -> Iterator[int]:
 
 
 def _other_forms(words: tuple[Word, ...], query: int, mentions: Iterable[Mention]) -> list[int]:
-    """The words of mentions without those of the query's form, be it the head's or their own."""
+    """Return the words of mentions that do not repeat the query's form.
+
+    A mention whose head word has this form is left out as a whole, and so is each single word that
+    has it.
+    """
     form = words[query].form.lower()
     others = (mention for mention in mentions if words[mention.head].form.lower() != form)
     return [word for word in _words_of(others) if words[word].form.lower() != form]

@@ -1,10 +1,12 @@
-"""Plain text to documents: for shape and redundancy, since it carries no relation.
+"""Reader of plain text, and the splitter of text that comes without a tokenisation.
 
-Plain text to words, for probes that come without a tokenisation.
+Plain text has no annotation. It serves the statistics that need none: the shape of the attention
+and the redundancy of heads.
 
-A word is a run of letters, digits and their combining marks; an apostrophe or a hyphen between two
-of them belongs to it, and a point or a comma between two digits. A Chinese or Japanese character is
-a word by itself. Anything else that is not a space stands alone, punctuation with UPOS PUNCT.
+A word is a run of letters, digits and their combining marks. An apostrophe or a hyphen between two
+of them belongs to the word, and so does a point or a comma between two digits. A Chinese or
+Japanese character is a word by itself. Any other character that is not a space is a word by itself;
+punctuation has the UPOS PUNCT.
 """
 
 import re
@@ -19,66 +21,25 @@ from headprobe.probes.file import AdvanceCallback, ProbeFile, SkipCallback, no_p
 _IDEOGRAPHS = (
     "\u3005-\u3007\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 )
+"""Chinese and Japanese characters, as a character class without brackets."""
 
-_INNER = "'’\\-‐‑"
+_WORD_JOINERS = "'’\\-‐‑"
+"""Apostrophes and hyphens, which belong to a word between two letters."""
 
-_SIGNS = "#%&@§_"
+_SYMBOLS = "#%&@§_"
+"""Punctuation by Unicode that stands for words."""
 
 _ACCENTS_AS_QUOTES = "`´"
 
-_LAST_COMBINING = 0x1F000
-
-
-def plain_sentence(text: str, source: str) -> Sentence:
-    """The words of a text, without a tree; runs of white space become single spaces."""
-    words: list[Word] = []
-    surfaces: list[Surface] = []
-    for found in _pattern().finditer(text):
-        form = found.group()
-        space_after = found.end() < len(text) and text[found.end()].isspace()
-        surfaces.append(Surface(form, len(words), len(words), space_after))
-        words.append(Word(form, "PUNCT" if _is_punctuation(form[0]) else ""))
-    return Sentence(tuple(words), tuple(surfaces), source)
-
-
-def _is_punctuation(character: str) -> bool:
-    """Punctuation by Unicode, less the signs that stand for words, as in Universal Dependencies."""
-    if character in _SIGNS:
-        return False
-    return unicodedata.category(character)[0] == "P" or character in _ACCENTS_AS_QUOTES
-
-
-@cache
-def _pattern() -> re.Pattern[str]:
-    joining = _combining_marks() + "\u200c\u200d"
-    letter = rf"(?:[^\W{_IDEOGRAPHS}]|[{joining}])"
-    word = rf"[^\W{_IDEOGRAPHS}]{letter}*"
-    return re.compile(
-        rf"\d+(?:[.,]\d+)+(?!{letter})"
-        rf"|{word}(?:[{_INNER}]{word})*"
-        rf"|[{_IDEOGRAPHS}][{joining}]*"
-        rf"|\S[{joining}]*"
-    )
-
-
-def _combining_marks() -> str:
-    """A character class (without brackets) of all characters that modify the one before them."""
-    ranges: list[list[int]] = []
-    for code in range(0x300, _LAST_COMBINING):
-        if unicodedata.category(chr(code))[0] != "M":
-            continue
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
-
+_COMBINING_MARKS_END = 0x1F000
+"""Only code points below this one are searched for combining marks."""
 
 DOCUMENT_END = "<|endoftext|>"
-"""A line of its own that ends a document, as corpora for training have it."""
+"""A line with only this text ends a document, as in many training corpora."""
 
-LONGEST = 500
-"""Sentences after which a document goes on as another one, so that no corpus fills the memory."""
+MAX_SENTENCES = 500
+"""Sentences of one ``Document``. A longer text continues in another one, which bounds the memory
+that a corpus needs."""
 
 _SENTENCE_END = re.compile(r"(?<=[.!?…][\"'”’»)\]])\s+|(?<=[.!?…])\s+|(?<=[。！？])(?![”’」』）])")
 
@@ -86,17 +47,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?…][\"'”’»)\]])\s+|(?<=[.!?…])\s+|(
 def read_text(
     file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
-    """The documents of a text file: one, unless lines of ``<|endoftext|>`` divide it.
+    """Yield the documents of a text file, which lines of ``<|endoftext|>`` separate.
 
-    A sentence ends with its line, or at a full stop, question or exclamation mark before a space.
-    Raises HeadprobeError where the file is not UTF-8.
+    A sentence ends at the end of its line, or at a full stop, question mark or exclamation mark
+    before a space. Raises HeadprobeError where the file is not UTF-8.
     """
-    del note  # nothing is left out
+    del note  # Plain text is read completely: nothing is skipped.
     sentences: list[Sentence] = []
     documents = pieces = 0
     for number, line in enumerate(file.lines(advance), start=1):
         ends = line.strip() == DOCUMENT_END
-        if sentences and (ends or len(sentences) >= LONGEST):
+        if sentences and (ends or len(sentences) >= MAX_SENTENCES):
             yield _document(file, sentences, documents, pieces)
             sentences, pieces = [], pieces + 1
         if ends:
@@ -111,6 +72,7 @@ def read_text(
 
 
 def _document(file: ProbeFile, sentences: list[Sentence], number: int, piece: int) -> Document:
+    """Return the ``piece``-th part of the ``number``-th document; its parts share a cluster."""
     name = file.name if number == 0 else f"{file.name}-{number + 1}"
     return Document(
         id=name if piece == 0 else f"{name}+{piece}",
@@ -120,3 +82,48 @@ def _document(file: ProbeFile, sentences: list[Sentence], number: int, piece: in
         cluster=name,
         annotated=False,
     )
+
+
+def plain_sentence(text: str, source: str) -> Sentence:
+    """Split a text into words without a tree; runs of white space become single spaces."""
+    words: list[Word] = []
+    surfaces: list[Surface] = []
+    for match in _pattern().finditer(text):
+        form = match.group()
+        space_after = match.end() < len(text) and text[match.end()].isspace()
+        surfaces.append(Surface(form, len(words), len(words), space_after))
+        words.append(Word(form, "PUNCT" if _is_punctuation(form[0]) else ""))
+    return Sentence(tuple(words), tuple(surfaces), source)
+
+
+def _is_punctuation(character: str) -> bool:
+    """Whether Universal Dependencies would tag the character as PUNCT rather than as a symbol."""
+    if character in _SYMBOLS:
+        return False
+    return unicodedata.category(character)[0] == "P" or character in _ACCENTS_AS_QUOTES
+
+
+@cache
+def _pattern() -> re.Pattern[str]:
+    joining = _combining_marks() + "\u200c\u200d"
+    letter = rf"(?:[^\W{_IDEOGRAPHS}]|[{joining}])"
+    word = rf"[^\W{_IDEOGRAPHS}]{letter}*"
+    return re.compile(
+        rf"\d+(?:[.,]\d+)+(?!{letter})"
+        rf"|{word}(?:[{_WORD_JOINERS}]{word})*"
+        rf"|[{_IDEOGRAPHS}][{joining}]*"
+        rf"|\S[{joining}]*"
+    )
+
+
+def _combining_marks() -> str:
+    """Return all combining marks as a character class without brackets."""
+    ranges: list[list[int]] = []
+    for code in range(0x300, _COMBINING_MARKS_END):
+        if unicodedata.category(chr(code))[0] != "M":
+            continue
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)

@@ -1,23 +1,26 @@
-"""Probe sets in YAML, in which a person writes a sentence, marks words and names a relation.
+"""Reader of probe sets in YAML, in which a person writes sentences and links their words.
 
     - text: The animal didn't cross the street because it was too tired.
       relation: pronoun
       link: it -> animal
 
-An item is a document of its own. ``sentences`` (a list) stands for ``text`` where there are more;
-``links`` for ``link``: a list, or a mapping from relation to link or list. A link goes from a word
-to one or more earlier ones, divided by commas; ``it#2`` is the second *it*, and a mark stands in
-double quotes. Beside them may stand ``domain`` and ``document`` (items that name the same one, say
-all that come from one template, fall into one fold). A set may also be a mapping with ``items``
-and, for all of them, ``name``, ``about``, ``domain``, ``family``, ``looks_to``, ``scope`` and
+Each item is a document. In place of ``text``, an item of several sentences has a list
+``sentences``. In place of ``link``, an item of several links has ``links``: a list, or a mapping
+from relation to a link or a list of links.
+
+A link ``it#2 -> animal, street`` goes from a word to one or more earlier words, separated by
+commas. ``it#2`` is the second *it* of the item. Punctuation marks are written in double quotes.
+
+An item may also have a ``domain`` and a ``document``. Items that name the same ``document``, for
+example all those generated from one template, belong to the same fold.
+
+A set may also be a mapping with the list under ``items``. The mapping may have a ``name`` and an
+``about``, and defaults for all items: ``domain``, ``family``, ``looks_to``, ``scope`` and
 ``relation``.
 
-YAML as text, lists and mappings that know their lines.
-
-Built from the parser's events with a stack of its own: nothing but text is ever made of a file, and
-deep nesting cannot exhaust the interpreter (PyYAML's fast composer crashes on it).
-
-``it#2 -> animal, street``: which words a link of a probe set means.
+The file is parsed from the events of PyYAML with an explicit stack, into text, lists and mappings
+that know their lines. No other objects are constructed from a file, and deep nesting cannot exhaust
+the interpreter's stack (PyYAML's fast composer crashes on it).
 """
 
 import re
@@ -40,14 +43,14 @@ from headprobe.probes.file import (
 )
 from headprobe.probes.text import plain_sentence
 
-_DEEPEST = 20
+_MAX_DEPTH = 20
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(slots=True)
 class List:
-    """A sequence."""
+    """A YAML sequence."""
 
     line: int
     items: "list[Node]" = field(default_factory=list)
@@ -55,22 +58,26 @@ class List:
 
 @dataclass(slots=True)
 class Mapping:
-    """A mapping from text."""
+    """A YAML mapping whose keys are text."""
 
     line: int
     items: "dict[str, Node]" = field(default_factory=dict)
+
     lines: dict[str, int] = field(default_factory=dict)
+    """The line of each key."""
+
     key: Text | None = None
+    """While the file is read: the key whose value comes next."""
 
 
 Node = Text | List | Mapping
 
 
 def read_yaml(file: ProbeFile, advance: AdvanceCallback = no_progress) -> Node | None:
-    """What a YAML file holds, None where that is nothing; lines count from 1.
+    """Return the content of a YAML file, None if it is empty; lines count from 1.
 
-    Raises HeadprobeError with file:line where it is no YAML, names a key twice, nests deeper than
-    20 levels, or uses aliases.
+    Raises HeadprobeError with file:line where the file is not valid YAML, repeats a key, nests
+    deeper than 20 levels, or uses aliases.
     """
     text = "\n".join(file.lines(advance))
     open_nodes: list[List | Mapping] = []
@@ -80,9 +87,9 @@ def read_yaml(file: ProbeFile, advance: AdvanceCallback = no_progress) -> Node |
             mark = event.start_mark
             line = mark.line + 1 if mark else 1
             if isinstance(event, yaml.AliasEvent):
-                raise file.error(line, "an alias", "Write the value out")
+                raise file.error(line, "a YAML alias", "Write the value out")
             if isinstance(event, yaml.DocumentStartEvent) and root is not None:
-                raise file.error(line, "a second YAML document", "Keep one per file")
+                raise file.error(line, "a second YAML document", "Write one document per file")
             if isinstance(event, yaml.CollectionEndEvent):
                 open_nodes.pop()
             elif isinstance(event, yaml.NodeEvent):
@@ -93,19 +100,21 @@ def read_yaml(file: ProbeFile, advance: AdvanceCallback = no_progress) -> Node |
                     root = node
                 if not isinstance(node, Text):
                     open_nodes.append(node)
-                if len(open_nodes) > _DEEPEST:
-                    raise file.error(line, "nested too deeply", "Write it flat")
-    except yaml.MarkedYAMLError as fault:
-        mark = fault.problem_mark or fault.context_mark
+                if len(open_nodes) > _MAX_DEPTH:
+                    raise file.error(
+                        line, "nested too deeply", f"Nest at most {_MAX_DEPTH} levels deep"
+                    )
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
         raise file.error(
             mark.line + 1 if mark else 1,
-            f"not YAML ({fault.problem or fault.context})",
-            "Check the indentation, and put texts with ': ' or ' #' between quotes",
+            f"not valid YAML ({error.problem or error.context})",
+            "Check the indentation, and put texts with ': ' or ' #' in quotes",
         ) from None
     except yaml.YAMLError:
-        found = Reader.NON_PRINTABLE.search(text)
-        line = text.count("\n", 0, found.start()) + 1 if found else 1
-        raise file.error(line, "a character that YAML forbids", "Take it out") from None
+        match = Reader.NON_PRINTABLE.search(text)
+        line = text.count("\n", 0, match.start()) + 1 if match else 1
+        raise file.error(line, "a character that YAML forbids", "Remove it") from None
     return root
 
 
@@ -116,15 +125,16 @@ def _node(event: yaml.NodeEvent, line: int) -> Node:
 
 
 def _put(file: ProbeFile, parent: List | Mapping, node: Node) -> None:
+    """Add a node to its parent; in a mapping, keys and values alternate."""
     if isinstance(parent, List):
         parent.items.append(node)
     elif parent.key is not None:
         parent.items[parent.key.text] = node
         parent.key = None
     elif not isinstance(node, Text):
-        raise file.error(node.line, "a key that is not a word", "Write 'key: value'")
+        raise file.error(node.line, "a key that is not text", "Write 'key: value'")
     elif node.text in parent.items:
-        raise file.error(node.line, f"the key {node.text!r} stands twice", "Keep one of them")
+        raise file.error(node.line, f"the key {node.text!r} is repeated", "Keep one of them")
     else:
         parent.key = node
         parent.lines[node.text] = node.line
@@ -138,66 +148,70 @@ _WORD = re.compile(r'(?:"(?P<quoted>[^"]+)"|(?P<plain>.+?))(?:#(?P<number>[1-9]\
 
 
 def split_link(file: ProbeFile, link: Text) -> list[str]:
-    """The words of a link as written: the query, then its targets."""
+    """Return the words of a link as written: the query, then the targets.
+
+    Raises HeadprobeError where the text is not a link.
+    """
     sides = _ARROW.split(link.text)
     words = [part.strip() for part in _BETWEEN_COMMAS.findall(sides[-1])]
     if len(sides) != 2 or not sides[0].strip() or not words or not all(words):
         raise file.error(
             link.line,
             f"{link.text[:60]!r} is not a link",
-            "Write 'later word -> earlier word', several earlier ones divided by commas",
+            "Write 'later word -> earlier word', with commas between several earlier words",
         )
     return [sides[0].strip(), *words]
 
 
 def find_words(file: ProbeFile, words: Sequence[str], forms: Sequence[str], line: int) -> list[int]:
-    """The index of each word among the forms of a text; the first of its form unless numbered.
+    """Return the index of each word among the forms of a text.
 
-    Raises HeadprobeError where the text has no such word, or not so many.
+    ``word`` means the first occurrence of the form, ``word#2`` the second. Raises HeadprobeError
+    where the text has no such word.
     """
-    return [_find(file, word, forms, line) for word in words]
+    return [_find_word(file, word, forms, line) for word in words]
 
 
-def _find(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> int:
+def _find_word(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> int:
     match = _WORD.fullmatch(word)
     form = (match["quoted"] or match["plain"]) if match else word
     number = int(match["number"] or 1) if match else 1
-    places = [place for place, found in enumerate(forms) if found == form]
-    if not places:
+    indices = [index for index, other in enumerate(forms) if other == form]
+    if not indices:
         raise file.error(
             line, f"the word {form[:40]!r} is not in the text", suggest_names(form, forms)
         )
-    if number > len(places):
+    if number > len(indices):
         raise file.error(
             line,
             f"there is no {word[:40]!r}",
-            f"The text has {len(places)} of {form!r}, counted from 1",
+            f"The text has {len(indices)} of {form!r}, counted from 1",
         )
-    return places[number - 1]
+    return indices[number - 1]
 
 
-_SHARED = ("domain", "family", "looks_to", "scope", "relation")
+_SHARED_KEYS = ("domain", "family", "looks_to", "scope", "relation")
 
-_HEADER = ("name", "about", "items", *_SHARED)
+_HEADER_KEYS = ("name", "about", "items", *_SHARED_KEYS)
 
-_ITEM = ("text", "sentences", "link", "links", "document", *_SHARED)
+_ITEM_KEYS = ("text", "sentences", "link", "links", "document", *_SHARED_KEYS)
 
 
 def read_probe_set(
     file: ProbeFile, note: SkipCallback, advance: AdvanceCallback = no_progress
 ) -> Iterator[Document]:
-    """The items of a probe set, each a document with the links it declares.
+    """Yield the items of a probe set, each as a document with its declared links.
 
     Raises HeadprobeError with file:line where the set is malformed, a word is not in its text, or a
     link looks forward.
     """
-    del note  # a set is right or refused
+    del note  # An item is either valid or an error: nothing is skipped.
     root = read_yaml(file, advance)
     header: dict[str, Node] = {}
     if isinstance(root, Mapping):
         if root.items.keys() & {"text", "sentences"}:
             raise file.error(root.line, "a probe outside a list", "Begin it with '- text: '")
-        _check_keys(file, root, _HEADER)
+        _check_keys(file, root, _HEADER_KEYS)
         header = dict(root.items)
         root = header.pop("items", None)
         if root is None:
@@ -206,14 +220,14 @@ def read_probe_set(
             )
     if not isinstance(root, List):
         raise file.error(
-            root.line if root else 1, "not a list of probes", "Begin every probe with '- text: '"
+            root.line if root else 1, "not a list of probes", "Begin each probe with '- text: '"
         )
     defaults = _texts(file, header)
     name = defaults["name"].text if "name" in defaults else PurePath(file.name).stem
     for number, node in enumerate(root.items, start=1):
         if not isinstance(node, Mapping):
-            raise file.error(node.line, "not a probe", "Begin every probe with '- text: '")
-        _check_keys(file, node, _ITEM)
+            raise file.error(node.line, "not a probe", "Begin each probe with '- text: '")
+        _check_keys(file, node, _ITEM_KEYS)
         yield _Item(file, node, defaults).document(f"{name}-{number}")
 
 
@@ -229,17 +243,20 @@ def _texts(file: ProbeFile, nodes: dict[str, Node]) -> dict[str, Text]:
 
 def _text(file: ProbeFile, key: str, node: Node) -> Text:
     if not isinstance(node, Text) or not node.text.strip():
-        raise file.error(node.line, f"{key!r} is not a text", f"Write '{key}: ...' in one line")
+        raise file.error(node.line, f"{key!r} is not text", f"Write '{key}: ...' on one line")
     return node
 
 
 @dataclass(frozen=True)
 class _Item:
+    """An item of a probe set; ``defaults`` are the settings of the whole set."""
+
     file: ProbeFile
     node: Mapping
     defaults: dict[str, Text]
 
     def document(self, name: str) -> Document:
+        """Return the item as a document with the id ``name``."""
         sentences = self._sentences()
         domain = self._setting("domain")
         cluster = self._setting("document")
@@ -253,6 +270,7 @@ class _Item:
         )
 
     def _setting(self, key: str) -> Text | None:
+        """Return the item's own setting, or else the default."""
         if key in self.node.items:
             return _text(self.file, key, self.node.items[key])
         return self.defaults.get(key)
@@ -277,7 +295,9 @@ class _Item:
             text = _text(self.file, "text", node)
             sentence = plain_sentence(text.text, self.file.at(text.line))
             if not sentence.words:
-                raise self.file.error(text.line, "a sentence without words", "Write some")
+                raise self.file.error(
+                    text.line, "a sentence without words", "Write at least one word"
+                )
             sentences.append(sentence)
         return tuple(sentences)
 
@@ -292,20 +312,20 @@ class _Item:
                 if target >= query:
                     raise self.file.error(
                         link.line,
-                        f"the link looks forward: {forms[target]!r} does not stand before "
+                        f"the link looks forward: {forms[target]!r} does not come before "
                         f"{forms[query]!r}",
                         "A decoder sees only earlier words; link the later word to the earlier one",
                     )
                 if relation.scope == "sentence" and sentence_of[target] != sentence_of[query]:
                     raise self.file.error(
                         link.line,
-                        f"{forms[target]!r} stands in another sentence than {forms[query]!r}",
-                        "Give the relation the scope 'passage', or keep to one sentence",
+                        f"{forms[target]!r} and {forms[query]!r} are in different sentences",
+                        "Give the relation the scope 'passage', or link words of one sentence",
                     )
             yield DeclaredLink(relation, query, tuple(sorted(set(targets))))
 
     def _links(self) -> Iterator[tuple[Text, Text]]:
-        """(relation's name, link) of the item."""
+        """Yield the name of the relation and the text of each link of the item."""
         if "link" in self.node.items:
             yield self._relation(), _text(self.file, "link", self.node.items["link"])
         links = self.node.items.get("links")
@@ -318,7 +338,9 @@ class _Item:
             for link in links.items:
                 yield self._relation(), _text(self.file, "links", link)
         elif links is not None:
-            raise self.file.error(links.line, "'links' is not a list", "Write one 'link' without s")
+            raise self.file.error(
+                links.line, "'links' is not a list", "Write a list, or a single link under 'link'"
+            )
         elif "link" not in self.node.items and "relation" in self.node.items:
             raise self.file.error(
                 self.node.line, "a relation without a link", "Write 'link: later -> earlier'"
@@ -328,6 +350,6 @@ class _Item:
         name = self._setting("relation")
         if name is None:
             raise self.file.error(
-                self.node.line, "a link without a relation", "Name it: 'relation: pronoun'"
+                self.node.line, "a link without a relation", "Name one: 'relation: pronoun'"
             )
         return name

@@ -70,7 +70,7 @@ def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
         ("x" * 5000, "cannot be read", "Check the path"),
         ("{}/nowhere/a", "neither a built-in set nor a file", "pronouns"),
         ("{}/bank/x.json", "no reader for '.json'", ".conllu"),
-        ("{}/bank/README", "no reader for 'a file without suffix'", ".conllu"),
+        ("{}/bank/README", "no reader for a file without a suffix", ".conllu"),
         ("{}/empty", "holds no probe file", ".conllu"),
     ],
 )

@@ -133,13 +133,13 @@ def test_progress_adds_up_to_the_file(write, notes):
 @pytest.mark.parametrize(
     ("text", "line", "what"),
     [
-        ("# c\n1 | a | _ | X | _ | _ | 0\n", 2, "7 columns, not 10"),
-        (rows("1 a 0", "3 b 0"), 2, "ID 3 where 2 is due"),
+        ("# c\n1 | a | _ | X | _ | _ | 0\n", 2, "7 columns instead of 10"),
+        (rows("1 a 0", "3 b 0"), 2, "ID 3 instead of 2"),
         (rows("1 a 0", "x b 0"), 2, "'x' is not a valid ID"),
         (rows("1 a 0", "2-1 b 0"), 2, "'2-1' is not a valid ID"),
         (rows("01 a 0"), 1, "'01' is not a valid ID"),
         (rows("1 a 0", "1.0 b 0"), 2, "'1.0' is not a valid ID"),
-        (rows("0 a 0"), 1, "ID 0 where 1 is due"),
+        (rows("0 a 0"), 1, "ID 0 instead of 1"),
         (rows("_ a 0"), 1, "'_' is not a valid ID"),
         (rows("1 a 0", "2\x1b b 0"), 2, r"'2\x1b' is not a valid ID"),
         (rows("1 a 0", "9" * 5000 + " b 0"), 2, "is not a valid ID"),

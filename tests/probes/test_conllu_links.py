@@ -74,17 +74,17 @@ def test_both_formats_give_the_same_links(write, notes):
 @pytest.mark.parametrize(
     ("misc", "line", "what"),
     [
-        ("Link=negation", 3, "'negation' is no link. Write Link=relation:ID"),
-        ("Link=", 3, "'' is no link"),
-        ("Link=negation:1,", 3, "'' is no link"),
-        ("Link=negation:one", 3, "'negation:one' is no link"),
-        ("Link=negation:1.1", 3, "'negation:1.1' is no link"),
+        ("Link=negation", 3, "'negation' is not a link. Write Link=relation:ID"),
+        ("Link=", 3, "'' is not a link"),
+        ("Link=negation:1,", 3, "'' is not a link"),
+        ("Link=negation:one", 3, "'negation:one' is not a link"),
+        ("Link=negation:1.1", 3, "'negation:1.1' is not a link"),
         ("Link=negation:4", 3, "there is no word 4 to link to. The words of the sentence have IDs"),
         ("Link=negation:0", 3, "there is no word 0"),
         ("Link=negation:99999999999999", 3, "there is no word 99999999999999"),
-        ("Link=negation:3", 3, "looks forward: 'c' (3) does not stand before 'b' (2)"),
-        ("Link=negation:2", 3, "looks forward: 'b' (2) does not stand before 'b' (2)"),
-        ("Link=3:1", 3, "'3' is no name"),
+        ("Link=negation:3", 3, "looks forward: 'c' (3) does not come before 'b' (2)"),
+        ("Link=negation:2", 3, "looks forward: 'b' (2) does not come before 'b' (2)"),
+        ("Link=3:1", 3, "'3' is not a valid name"),
     ],
 )
 def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, what):
@@ -99,9 +99,9 @@ def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, w
     ("comment", "what"),
     [
         ("global.Link = negation scop:sentence", "'scop' is unknown. Nearest: scope"),
-        ("global.Link = negation scope:document", "'document' is no scope"),
-        ("global.Link = negation looks_to:", "'' is no name"),
-        ("global.Link = negation;", "'' is no name"),
+        ("global.Link = negation scope:document", "'document' is not a valid scope"),
+        ("global.Link = negation looks_to:", "'' is not a valid name"),
+        ("global.Link = negation;", "'' is not a valid name"),
     ],
 )
 def test_a_comment_that_means_nothing_is_said_with_its_line(write, notes, comment, what):
@@ -120,12 +120,14 @@ def test_a_name_that_is_not_declared_where_others_are_is_refused(write, notes):
         next(documents)
     assert str(error.value).endswith(
         "set.conllu:7: the relation 'negaton' is not declared. "
-        "Nearest: negation; or declare it, too: # global.Link."
+        "Nearest: negation; or declare it in # global.Link."
     )
 
 
 def test_a_link_on_a_multiword_token_is_refused(write, notes):
     text = "1 | a" + " | _" * 8 + "\n2-3 | bc" + " | _" * 7 + " | Link=r:1\n"
     text += "2 | b" + " | _" * 8 + "\n3 | c" + " | _" * 8 + "\n\n"
-    with pytest.raises(HeadprobeError, match=r"set.conllu:2: a Link on a token that is no word"):
+    with pytest.raises(
+        HeadprobeError, match=r"set.conllu:2: a Link on a token that is not a single word"
+    ):
         list(read_conllu(write(text), notes.append))

@@ -50,7 +50,7 @@ def test_sentences_end_with_lines_and_stops(write, notes):
 
 
 def test_marked_documents_and_long_ones_are_divided(write, notes, monkeypatch):
-    monkeypatch.setattr(text_reader, "LONGEST", 2)
+    monkeypatch.setattr(text_reader, "MAX_SENTENCES", 2)
     file = write("a\nb\nc\n<|endoftext|>\nd\n<|endoftext|>\n\n<|endoftext|>\ne\n", "s.txt")
     documents = list(read_text(file, notes.append))
     assert [(d.id, d.cluster, len(d.sentences)) for d in documents] == [
