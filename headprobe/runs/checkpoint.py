@@ -3,8 +3,6 @@
 Keeps what a scan has so far on disk, about once a minute, so that it can go on later.
 
 Where the time of a scan goes.
-
-What sums depend on, by name: pieces of work add, or go on, where all of it is the same.
 """
 
 import json
@@ -238,15 +236,3 @@ class Clock:
         stage, since = self._running
         spent = self._spent.get(stage, 0.0) + time.perf_counter() - since
         return {**self._spent, stage: round(spent, 3)}
-
-
-_SHOWN = 12  # of a hash
-
-
-def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str | None:
-    """What is not the same in both, in words that follow "differs in"; None where all is."""
-    for name in {**one, **other}:
-        one_value, other_value = (terms.get(name, "nothing") for terms in (one, other))
-        if one_value != other_value:
-            return f"{name} ({one_value[:_SHOWN]} and {other_value[:_SHOWN]})"
-    return None

@@ -36,13 +36,13 @@ def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan
     def put(scan: Scan) -> list[Any]:
         asked = []
 
-        def listening(request: Any, progress: Progress) -> Run:
+        def listening(request: Any, progress: Progress, in_memory: Any = None) -> Run:
             asked.append(request)
             return scan(request, progress)
 
         stand_in: Any = types.ModuleType("headprobe.commands.scan")
         stand_in.scan = stand_in.plan = listening
-        stand_in.go_on = lambda attempt, progress, _: listening(attempt.config, progress).path
+        stand_in.run_scan = lambda attempt, progress, _: listening(attempt.config, progress).path
         monkeypatch.setitem(sys.modules, "headprobe.commands.scan", stand_in)
         return asked
 
