@@ -1,4 +1,4 @@
-"""headprobe says what each attention head of a Llama-style checkpoint is for, with evidence.
+"""headprobe reports what each attention head of a Llama-style checkpoint is for, with evidence.
 
 >>> import headprobe
 >>> run = headprobe.scan("path/to/model", probes=["treebank.conllu"])  # doctest: +SKIP
@@ -7,7 +7,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from headprobe.config import python_options
+from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
     import os
@@ -20,85 +23,44 @@ if TYPE_CHECKING:
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run
 
-__all__ = ["__version__", "judge", "load", "merge", "resume", "scan"]
-__version__ = "0.1.0"
+__all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "resume", "scan"]
+__version__ = "0.2.0"
 
 
+@python_options
 def scan(
     model: str | os.PathLike[str] | PreTrainedModel | PeftModel | None = None,
     probes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
-    adapter: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    max_passages: int | None = None,
-    budget: int | None = None,
-    memory: int | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-    trust_remote_code: bool = False,
-    rules: str | os.PathLike[str] | None = None,
-    twin: bool = False,
-    shuffle: bool = False,
-    gguf: str | None = None,
-    gguf_cache: bool = True,
     progress: Progress | None = None,
+    **options: Any,
 ) -> Run:
-    """Measure a checkpoint on probes and write a run folder; the same as ``headprobe scan``.
+    """Measure a checkpoint on probes and write a run folder, as ``headprobe scan`` does.
 
-    ``model`` is a Hub id, a folder, a GGUF file, or a model in memory, which comes with its
-    ``tokenizer`` and is left as it was. ``gguf`` is a GGUF file inside a Hub id or folder, of which
-    ``gguf_cache`` keeps a converted copy in the user's cache. ``adapter`` is the folder of an
-    adapter that peft puts on the model. ``files`` are built-in sets, files or folders; ``budget``
-    counts tokens of a passage, ``memory`` bytes over the weights. Raises HeadprobeError where the
-    user can mend it. ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and with
-    ``twin`` or ``shuffle`` ``run.controls``.
+    ``model`` may also be a model in memory, given with its ``tokenizer``; it is left unchanged.
+    ``progress`` shows the progress; by default nothing is shown. Returns the run: ``run.heads``,
+    ``run.relations`` and ``run.pairs`` are DataFrames, and ``run.controls`` with ``twin`` or
+    ``shuffle``. Raises HeadprobeError for errors that the user can correct.
     """
     import os
-    from pathlib import Path
 
-    from headprobe.commands.scan import scan as work
+    from headprobe.commands.scan import scan as run_scan
     from headprobe.config import ScanConfig
-    from headprobe.errors import HeadprobeError
     from headprobe.progress import SilentProgress
 
-    if isinstance(probes, str | os.PathLike):  # one name is not a sequence of letters
-        probes = [probes]
-    named = model is None or isinstance(model, str | os.PathLike)
-    in_memory = None if named else _in_memory(model, tokenizer)
-    if named and tokenizer is not None:
-        raise HeadprobeError("tokenizer", "goes with a model in memory only", "Leave it out")
-    if in_memory is not None and not (adapter is None and revision is None):
-        raise HeadprobeError(
-            "adapter" if revision is None else "revision",
-            "is of a checkpoint, and the model is in memory",
-            "Leave it out, or give a PeftModel" if revision is None else "Leave it out",
-        )
-    request = ScanConfig(
-        model=os.fspath(model) if isinstance(model, str | os.PathLike) else None,
-        in_memory=in_memory,
-        adapter=None if adapter is None else os.fspath(adapter),
-        probes=tuple(os.fspath(each) for each in probes),
-        out=None if out is None else Path(out),
-        device=device,
-        dtype=dtype,
-        revision=revision,
-        max_passages=max_passages,
-        seed=seed,
-        overwrite=overwrite,
-        trust_remote_code=trust_remote_code,
-        budget=budget,
-        memory=memory,
-        rules=None if rules is None else Path(rules),
-        twin=twin,
-        shuffle=shuffle,
-        gguf=gguf,
-        gguf_cache=gguf_cache,
+    is_named = model is None or isinstance(model, str | os.PathLike)
+    in_memory = None if is_named else _in_memory(model, tokenizer)
+    if in_memory is None and tokenizer is not None:
+        raise HeadprobeError("tokenizer", "belongs to a model in memory", "Leave it out")
+    for name in ("adapter", "revision", "gguf"):
+        if in_memory is not None and options.get(name) is not None:
+            remedy = "Leave it out, or give a PeftModel" if name == "adapter" else "Leave it out"
+            raise HeadprobeError(name, "belongs to a checkpoint, not to a model in memory", remedy)
+    config = ScanConfig.from_options(
+        {**options, "model": model if is_named else None, "probes": probes}
     )
-    return work(request, SilentProgress() if progress is None else progress)
+    return run_scan(config, SilentProgress() if progress is None else progress, in_memory)
 
 
 def _in_memory(model: object, tokenizer: object) -> InMemoryModel:
@@ -115,11 +77,11 @@ def resume(
     trust_remote_code: bool = False,
     progress: Progress | None = None,
 ) -> Run:
-    """Go on with a scan that was interrupted; the same as ``headprobe scan --resume``.
+    """Resume an interrupted scan, as ``headprobe scan --resume`` does.
 
-    ``model`` and ``tokenizer`` are those of a scan of a model in memory. Consent to code that a
-    checkpoint brings is given each time: it is never stored.
-    Raises HeadprobeError where nothing is kept of it, or it could not go on in the same way.
+    ``model`` and ``tokenizer`` are needed if the scan measured a model in memory. Consent to remote
+    code is never stored: give ``trust_remote_code`` again. Raises HeadprobeError where nothing is
+    saved, or where the scan could not be continued in the same way.
     """
     from pathlib import Path
 
@@ -142,20 +104,20 @@ def merge(
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Run:
-    """Add the shards of a scan and write its run; the same as ``headprobe merge``.
+    """Combine the shards of a scan into one run, as ``headprobe merge`` does.
 
-    ``shards`` are their folders, or the run that they are of. Raises HeadprobeError where one is
-    missing or was scanned in another way.
+    ``shards`` are the folders of the shards, or the run that they belong to. Raises HeadprobeError
+    where a shard is missing or was scanned in another way.
     """
     import os
     from pathlib import Path
 
-    from headprobe.commands.merge import merge as work
+    from headprobe.commands.merge import merge as merge_shards
     from headprobe.progress import SilentProgress
 
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
-    return work(
+    return merge_shards(
         [Path(each) for each in shards],
         None if out is None else Path(out),
         overwrite,
@@ -164,7 +126,7 @@ def merge(
 
 
 def load(run: str | os.PathLike[str]) -> Run:
-    """The run in a folder, without the model; HeadprobeError where there is none."""
+    """Load a run from its folder, without the model; HeadprobeError where there is none."""
     from pathlib import Path
 
     from headprobe.runs.folder import Run
@@ -179,10 +141,10 @@ def judge(
     out: str | os.PathLike[str] | None = None,
     overwrite: bool = False,
 ) -> Run:
-    """Judge a run by other rules without its model; the same as ``headprobe judge``.
+    """Apply other rules to a run without its model, as ``headprobe judge`` does.
 
-    ``run`` is replaced as a whole, its sums staying, or with ``out`` left as it is. Raises
-    HeadprobeError where the user can mend it.
+    Replaces the verdicts of ``run``, or writes a new run folder ``out``. Raises HeadprobeError for
+    errors that the user can correct.
     """
     import os
     from pathlib import Path

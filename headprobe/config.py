@@ -1,33 +1,67 @@
-"""What is asked of a scan."""
+"""The options of a scan, declared once.
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+``ScanConfig`` is pure data: text, numbers, flags and paths. The parameters of ``headprobe scan``,
+the keyword arguments of ``headprobe.scan``, the state that ``--resume`` reads and the options in a
+fingerprint are all derived from its fields. To add an option, add a field.
+
+This module is imported for ``--help``, so it imports nothing that is slow to load.
+"""
+
+import inspect
+import operator
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from headprobe.errors import HeadprobeError
-from headprobe.model.in_memory import InMemoryModel
-from headprobe.model.load import CheckpointSource
-from headprobe.vocabulary import build_value
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_BINARY_UNITS = {unit: 1024**power for power, unit in enumerate(("b", "kib", "mib", "gib", "tib"))}
+_UNITS = _BINARY_UNITS | {
+    unit: 1000**power for power, unit in enumerate(("kb", "mb", "gb", "tb"), 1)
+}
+"""Bytes per unit, by the unit's name in lower case."""
+
+
+def parse_size(size: str | int) -> int:
+    """Convert a memory size to bytes.
+
+    An ``int`` is a number of bytes. Text is a number with its unit: ``2GiB``, ``500 MiB``,
+    ``1.5gb``. Raises HeadprobeError for anything else.
+    """
+    if isinstance(size, int) and not isinstance(size, bool) and size > 0:
+        return size
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", str(size).strip())
+    unit = _UNITS.get(match[2].lower()) if match else None
+    if match is None or unit is None or not (number := int(float(match[1]) * unit)):
+        raise HeadprobeError(
+            f"--memory {size}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
+        )
+    return number
 
 
 @dataclass(frozen=True)
 class Partition:
-    """One of ``count`` equal shares, the first of which has ``index`` 0."""
+    """One of ``count`` shares of a scan's passages; ``index`` counts from 0."""
 
     index: int
     count: int
 
     @classmethod
-    def parse(cls, text: str) -> Self:
-        """``3/8``: the third of eight; HeadprobeError otherwise."""
-        number, _, count = text.partition("/")
+    def parse(cls, text: "str | Partition") -> Self:
+        """Read ``3/8``, the third of eight shares; HeadprobeError for anything else."""
+        number, _, count = str(text).partition("/")
         if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
             raise HeadprobeError(
-                f"--shard {text}", "is no share of a whole", "Write 3/8 for the third of eight"
+                f"--shard {text}", "not a shard", "Write 3/8 for the third of eight shards"
             )
         return cls(int(number) - 1, int(count))
 
@@ -35,10 +69,15 @@ class Partition:
         return f"{self.index + 1}/{self.count}"
 
     def select(
-        self, numbers: NDArray[np.integer], lengths: NDArray[np.integer]
-    ) -> NDArray[np.int64]:
-        """Those of the ascending ``numbers`` that are this share's: dealt out by their ``lengths``,
-        the longest first, forth and back, so that shares have as much to do and as long rows."""
+        self, numbers: "NDArray[np.integer]", lengths: "NDArray[np.integer]"
+    ) -> "NDArray[np.int64]":
+        """Return the part of ``numbers`` (ascending) that belongs to this share, ascending.
+
+        Items are dealt out from the longest to the shortest by ``lengths``, back and forth over the
+        shares, so that all shares have the same amount of work and rows of similar length.
+        """
+        import numpy as np
+
         turn, place = np.divmod(np.arange(len(numbers)), self.count)
         owner = np.where(turn % 2, self.count - 1 - place, place)
         order = np.argsort(-np.asarray(lengths), kind="stable")
@@ -46,92 +85,294 @@ class Partition:
 
 
 @dataclass(frozen=True)
+class Option:
+    """How users give one field of ``ScanConfig``."""
+
+    help: str
+    """The help text, for the command line and for Python."""
+    metavar: str | None = None
+    """The placeholder of the value in help texts; None for flags."""
+    short: str | None = None
+    """The option's short name, such as ``-o``."""
+    argument: bool = False
+    """Whether the command line takes the value as an argument, without an option name."""
+    minimum: int | None = None
+    """The smallest value that is accepted."""
+    parse: Callable[[Any], Any] | None = None
+    """Converts text of the command line; None where the type of the field says how."""
+    fingerprint: str | None = None
+    """The field's name in fingerprints, for options that change what is measured and that nothing
+    else in the fingerprint reflects."""
+    python: bool = True
+    """Whether ``headprobe.scan`` has the keyword argument."""
+    stored: bool = True
+    """Whether a partial scan stores the value for ``--resume``."""
+
+
+def _option(help_text: str, metavar: str | None = None, **details: Any) -> dict[str, Option]:
+    return {"option": Option(help_text, metavar, **details)}
+
+
+@dataclass(frozen=True)
 class ScanConfig:
-    """What is asked of a scan. ``budget``: tokens of a passage, the smaller of 512 and the model's
-    context by default; ``memory``: bytes that measuring may take over the weights; ``out``: the run
-    folder, named by model and time by default; ``rules``: a file of rules that differ from the
-    packaged ones; ``gguf``: a GGUF file inside the folder or Hub repository ``model``, of which
-    ``gguf_cache`` keeps a converted copy; ``twin``, ``shuffle``: the controls; ``shard``: the
-    share of the passages that is scanned, to a shard folder beside ``out``; ``adapter``: one of
-    peft's, put on the model; ``in_memory``: the model itself, in the place of ``model``."""
+    """The options of one scan.
 
-    model: str | None = None
-    probes: tuple[str, ...] = ()
-    out: Path | None = None
-    device: str = "auto"
-    dtype: str = "auto"
-    revision: str | None = None
-    max_passages: int | None = None
-    seed: int = 0
-    overwrite: bool = False
-    trust_remote_code: bool = False
-    budget: int | None = None
-    memory: int | None = None
-    rules: Path | None = None
-    twin: bool = False
-    shuffle: bool = False
-    shard: Partition | None = None
-    adapter: str | None = None
-    gguf: str | None = None
-    gguf_cache: bool = True
-    in_memory: InMemoryModel | None = None
+    A model in memory is not part of it: functions that accept one take it beside the config.
+    """
 
-    @property
-    def source(self) -> CheckpointSource:
-        """The checkpoint, as it is named: ``resolve_adapter`` finds out what that is."""
-        if self.in_memory is not None:
-            return CheckpointSource(self.in_memory.name, in_memory=self.in_memory)
-        if self.model is None:
-            if self.gguf is not None:
-                raise HeadprobeError(
-                    f"--gguf {self.gguf}",
-                    "names a file inside MODEL, and there is no MODEL",
-                    "Name the folder or Hub id before it, or the file itself as MODEL",
-                )
-            # an adapter names its base
-            return (
-                CheckpointSource.demo() if self.adapter is None else CheckpointSource(self.adapter)
-            )
-        return CheckpointSource(
-            self.model,
-            self.revision,
-            self.trust_remote_code,
-            adapter=self.adapter,
-            gguf=self.gguf,
-            gguf_cache=self.gguf_cache,
-        )
-
-    def values(self) -> dict[str, Any]:
-        """As JSON can hold it: of a model in memory only that there was one, without the consent
-        to remote code, which is never stored."""
-        paths = {name: path and str(path) for name in _PATHS for path in [getattr(self, name)]}
-        values = {**asdict(replace(self, in_memory=None)), **paths}
-        values["in_memory"] = self.in_memory is not None
-        del values["trust_remote_code"]
-        return values
+    model: str | None = field(
+        default=None,
+        metadata=_option(
+            "Hub id, local folder or GGUF file [default: the bundled demo model].",
+            "MODEL",
+            argument=True,
+        ),
+    )
+    probes: tuple[str, ...] = field(
+        default=(),
+        metadata=_option(
+            "Built-in probe set, file or folder; repeatable [default: all built-in sets].",
+            "PROBES",
+            short="-p",
+        ),
+    )
+    out: Path | None = field(
+        default=None,
+        metadata=_option(
+            "New run folder [default: headprobe-runs/<model>-<time>].", "RUN", short="-o"
+        ),
+    )
+    device: str = field(
+        default="auto",
+        metadata=_option("Device to run the model on: cpu, cuda, mps, ...", "DEVICE"),
+    )
+    dtype: str = field(
+        default="auto",
+        metadata=_option("Number format of the weights: float32, bfloat16, float16.", "DTYPE"),
+    )
+    revision: str | None = field(
+        default=None, metadata=_option("Branch, tag or commit of a Hub model.", "R")
+    )
+    adapter: str | None = field(
+        default=None, metadata=_option("A LoRA adapter to put on the model.", "DIR")
+    )
+    gguf: str | None = field(default=None, metadata=_option("A GGUF file inside MODEL.", "FILE"))
+    gguf_cache: bool = field(
+        default=True, metadata=_option("Keep the converted copy of a GGUF file for later scans.")
+    )
+    max_passages: int | None = field(
+        default=None,
+        metadata=_option(
+            "Measure a random sample of N passages.",
+            "N",
+            minimum=1,
+            fingerprint="the most passages",
+        ),
+    )
+    budget: int | None = field(
+        default=None,
+        metadata=_option(
+            "Maximum tokens per passage [default: 512].",
+            "TOKENS",
+            minimum=8,
+            fingerprint="the tokens of a passage",
+        ),
+    )
+    memory: int | None = field(
+        default=None,
+        metadata=_option(
+            "Memory limit beyond the model weights, e.g. 2GiB.", "SIZE", parse=parse_size
+        ),
+    )
+    rules: Path | None = field(
+        default=None,
+        metadata=_option("YAML file of rules that override the packaged ones.", "FILE"),
+    )
+    twin: bool = field(
+        default=False,
+        metadata=_option(
+            "Also scan a random-weight copy (control; should earn no roles).",
+            fingerprint="the twin",
+        ),
+    )
+    shuffle: bool = field(
+        default=False,
+        metadata=_option(
+            "Also scan shuffled links (control; should earn no roles).",
+            fingerprint="the shuffled links",
+        ),
+    )
+    shard: Partition | None = field(
+        default=None,
+        metadata=_option(
+            "Scan only shard I of N, for headprobe merge; requires --out.",
+            "I/N",
+            parse=Partition.parse,
+            python=False,
+        ),
+    )
+    overwrite: bool = field(
+        default=False, metadata=_option("Replace existing files or an existing run.")
+    )
+    seed: int = field(default=0, metadata=_option("Random seed.", "N", fingerprint="the seed"))
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=_option("Allow code from the model's repository to run.", stored=False),
+    )
 
     @classmethod
-    def of(
-        cls,
-        values: Mapping[str, Any],
-        trust_remote_code: bool,
-        in_memory: InMemoryModel | None = None,
-    ) -> Self:
-        """What ``values`` gave, with consent and the model in memory as they are given now.
-        KeyError, TypeError or ValueError where they are no such values."""
-        special = (*_PATHS, "shard", "in_memory")
-        plain = {name: value for name, value in values.items() if name not in special}
-        config: Self = build_value(cls, plain)
-        paths = {name: build_value(str | None, values[name]) for name in _PATHS}
-        shard = build_value(dict[str, int] | None, values["shard"])
-        return replace(
-            config,
-            out=None if paths["out"] is None else Path(paths["out"]),
-            rules=None if paths["rules"] is None else Path(paths["rules"]),
-            shard=None if shard is None else Partition(**shard),
-            trust_remote_code=trust_remote_code,
-            in_memory=in_memory,
+    def from_options(cls, options: Mapping[str, Any]) -> Self:
+        """Build a config from values as users, or JSON, give them.
+
+        Paths and sizes may be text, ``probes`` one name or several; None stands for the default.
+        Raises HeadprobeError for a value of the wrong type or out of range, and TypeError for a
+        name that is not an option.
+        """
+        known = {each.name: each for each in fields(cls)}
+        if unknown := options.keys() - known.keys():
+            raise TypeError(f"unexpected options: {', '.join(sorted(unknown))}")
+        return cls(
+            **{
+                name: _convert(known[name], value)
+                for name, value in options.items()
+                if value is not None
+            }
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values, without those that are not stored.
 
-_PATHS = ("out", "rules")
+        Consent to remote code is never stored: users give it each time.
+        """
+        values = {
+            each.name: getattr(self, each.name) for each in fields(self) if option_of(each).stored
+        }
+        return {
+            name: str(value) if isinstance(value, Path | Partition) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], *, trust_remote_code: bool) -> Self:
+        """Restore a config that ``to_json`` stored; ValueError or HeadprobeError where it cannot.
+
+        ``trust_remote_code`` is the consent that the user gives now.
+        """
+        stored = {each.name for each in fields(cls) if option_of(each).stored}
+        if not isinstance(values, Mapping) or values.keys() != stored:
+            raise ValueError("its options are not those of this version")
+        return cls.from_options({**values, "trust_remote_code": trust_remote_code})
+
+    def fingerprint_values(self) -> dict[str, str]:
+        """Return the options that change what is measured, by their names in fingerprints."""
+        labels = {each.name: option_of(each).fingerprint for each in fields(self)}
+        return {label: str(getattr(self, name)) for name, label in labels.items() if label}
+
+
+def option_of(config_field: "Field[Any]") -> Option:
+    """Return how users give a field of ``ScanConfig``."""
+    option: Option = config_field.metadata["option"]
+    return option
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError
+    return str(os.fspath(value))
+
+
+def _whole_number(value: Any) -> int:
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError
+    return value
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    """One name is not a sequence of letters."""
+    values: Iterable[Any] = [value] if isinstance(value, str | os.PathLike) else value
+    return tuple(_text(each) for each in values)
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """A type of option: how values are converted, and what Python's signature says of it."""
+
+    convert: Callable[[Any], Any]
+    accepts: Any
+    description: str
+
+
+_KINDS: dict[Any, _Kind] = {
+    str: _Kind(_text, str, "text"),
+    int: _Kind(_whole_number, int, "a whole number"),
+    bool: _Kind(_flag, bool, "True or False"),
+    Path: _Kind(Path, str | os.PathLike[str], "a path"),
+    Partition: _Kind(Partition.parse, str, "a shard such as 3/8"),
+    tuple[str, ...]: _Kind(_texts, Any, "a name or a list of names"),
+}
+
+
+def _kind(config_field: "Field[Any]") -> _Kind:
+    return _KINDS[base_type(config_field)]
+
+
+def base_type(config_field: "Field[Any]") -> Any:
+    """Return the type of a field's values, without the None that stands for no value."""
+    arguments: Any = getattr(config_field.type, "__args__", ())
+    return arguments[0] if type(None) in arguments else config_field.type
+
+
+def _convert(config_field: "Field[Any]", value: Any) -> Any:
+    option, kind = option_of(config_field), _kind(config_field)
+    try:
+        converted = (option.parse or kind.convert)(value)
+    except TypeError:
+        raise HeadprobeError(
+            f"{config_field.name}={value!r}", "wrong type", f"Give {kind.description}"
+        ) from None
+    if option.minimum is not None and converted < option.minimum:
+        raise HeadprobeError(
+            f"{config_field.name}={value!r}", "too small", f"Give {option.minimum} or more"
+        )
+    return converted
+
+
+def python_options(function: F) -> F:
+    """Replace ``**options`` of a function by the options of a scan, as keyword arguments.
+
+    Completes the signature and the docstring that ``help`` and notebooks show. Parameters that the
+    function declares itself stay as they are.
+    """
+    signature = inspect.signature(function)
+    own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    names = {each.name for each in own}
+    lines, added = [], []
+    for each in fields(ScanConfig):
+        option = option_of(each)
+        if not option.python:
+            continue
+        lines += [f"{each.name}:", f"    {option.help}"]
+        if each.name in names:
+            continue
+        accepts = _kind(each).accepts if option.parse is None else int | str
+        annotation = accepts | None if each.default is None else accepts
+        added.append(
+            inspect.Parameter(
+                each.name,
+                inspect.Parameter.KEYWORD_ONLY,
+                default=each.default,
+                annotation=annotation,
+            )
+        )
+    completed: Any = function
+    completed.__signature__ = signature.replace(parameters=[*own, *added])
+    completed.__doc__ = (
+        f"{inspect.cleandoc(function.__doc__ or '')}\n\nOptions\n-------\n" + "\n".join(lines)
+    )
+    return function

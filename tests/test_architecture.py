@@ -37,7 +37,6 @@ TORCH_FREE = {"runs", "probes", "analysis", "roles", "results", "report", *GROUN
 HEAVY = {"torch", "transformers", "tokenizers", "accelerate", "safetensors", "huggingface_hub"}
 
 KNOWN: set[tuple[str, str]] = {
-    ("config", "model"),
     ("report.summary", "roles"),
 }
 """Imports that still run up: (module, what it imports). This list may only get shorter."""

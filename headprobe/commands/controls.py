@@ -20,6 +20,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.measure.loop import Measurement, PassPlan, measure
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointWriter
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
 from headprobe.runs.manifest import METHOD_VERSION
 
@@ -71,7 +72,7 @@ class MeasurementSetup:
 
     def key(self, control: str, weights: str) -> str:
         """A hash that two controls share where they would have the same sums (up to rounding)."""
-        parts = {
+        values = {
             "control": control,
             "weights": weights,
             "configuration": self.configuration,
@@ -83,7 +84,7 @@ class MeasurementSetup:
             "method": METHOD_VERSION,
             "corpus": hash_corpus(self.corpus),
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return Fingerprint(values).sha256
 
 
 def config_text(config: Any) -> str:

@@ -1,4 +1,4 @@
-"""What sums depend on, by name: two pieces of work add, or go on, where all of it is the same."""
+"""The fingerprint of a scan: everything that its sums depend on, by name."""
 
 import hashlib
 
@@ -11,29 +11,61 @@ from headprobe.config import ScanConfig
 from headprobe.model.load import CheckpointSource
 from headprobe.probes.catalog import find_probe_files
 from headprobe.roles.rules import Rules
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.manifest import METHOD_VERSION
 
 WEIGHTS = "the weights"
+"""The name of the hash of the weights, which is known only when they are loaded."""
 
 
-def early_terms(config: ScanConfig, rules: Rules) -> dict[str, str]:
-    """What a scan that is resumed must share before anything of the model is executed. Unlike
-    ``fingerprint_of`` it holds the files of the checkpoint that could be executed, and the number
-    of threads: by another number sums are added in another order, and their last digits differ."""
+def early_fingerprint(config: ScanConfig, source: CheckpointSource, rules: Rules) -> Fingerprint:
+    """Return what a resumed scan must share before any code of the model is executed.
+
+    Besides values of ``scan_fingerprint`` it has the files of the checkpoint that could be
+    executed, and the number of threads: another number adds sums in another order, which changes
+    their last digits.
+    """
     probes = find_probe_files(config.probes)
+    return Fingerprint(
+        {
+            **{f"the probes {probe.name}": probe.sha256 for probe in probes},
+            "the number of probe files": str(len(probes)),
+            "the rules": rules.sha256,
+            **_software(),
+            "the files of the checkpoint": _hash_code(source),
+            "the number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
+        }
+    )
+
+
+def scan_fingerprint(prepared: PreparedScan, rules: Rules, config: ScanConfig) -> Fingerprint:
+    """Return the fingerprint of a scan without ``WEIGHTS``."""
+    probes = prepared.probes
+    configuration = config_text(prepared.config).encode()
+    return Fingerprint(
+        {
+            "the model's configuration": hashlib.sha256(configuration).hexdigest(),
+            **{f"the probes {probe.name}": probe.sha256 for probe in probes.files},
+            "the number of probe files": str(len(probes.files)),
+            "the device": prepared.device.type,
+            "the dtype": str(prepared.dtype).removeprefix("torch."),
+            "the rules": rules.sha256,
+            **config.fingerprint_values(),
+            **_software(),
+            "the tokens": hash_corpus(probes.corpus),
+        }
+    )
+
+
+def _software() -> dict[str, str]:
     return {
-        **{f"the probes {probe.name}": probe.sha256 for probe in probes},
-        "the number of probe files": str(len(probes)),
-        "the rules": rules.sha256,
         **{f"the version of {name}": version for name, version in versions().items()},
         "the version of the method": str(METHOD_VERSION),
-        "the files of the checkpoint": _digest_code(config.source),
-        "the number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
     }
 
 
-def _digest_code(source: CheckpointSource) -> str:
-    """Of a folder's configuration and Python files. A revision of the Hub does not change."""
+def _hash_code(source: CheckpointSource) -> str:
+    """Hash a folder's configuration and Python files. A revision of the Hub does not change."""
     if source.folder is None:
         return f"revision {source.revision}"
     digest = hashlib.sha256()
@@ -42,28 +74,3 @@ def _digest_code(source: CheckpointSource) -> str:
             name = str(path.relative_to(source.folder)).encode()
             digest.update(name + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
-
-
-def fingerprint_of(prepared: PreparedScan, rules: Rules, config: ScanConfig) -> dict[str, str]:
-    """All but ``WEIGHTS``, which are known by their hash when they are loaded."""
-    probes = prepared.probes
-    return {
-        "the model's configuration": _hash(config_text(prepared.config)),
-        **{f"the probes {probe.name}": probe.sha256 for probe in probes.files},
-        "the number of probe files": str(len(probes.files)),
-        "the device": prepared.device.type,
-        "the dtype": str(prepared.dtype).removeprefix("torch."),
-        "the rules": rules.sha256,
-        "the seed": str(config.seed),
-        "the tokens of a passage": str(config.budget),
-        "the most passages": str(config.max_passages),
-        "the twin": str(config.twin),
-        "the shuffled links": str(config.shuffle),
-        **{f"the version of {name}": version for name, version in versions().items()},
-        "the version of the method": str(METHOD_VERSION),
-        "the tokens": hash_corpus(probes.corpus),
-    }
-
-
-def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from headprobe import __version__
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.commands.judging import ControlSums, RunSums, write_run
 from headprobe.errors import HeadprobeError
 from headprobe.progress import Progress
 from headprobe.roles.rules import load_rules
-from headprobe.runs.checkpoint import Clock, find_checkpoints, first_difference
+from headprobe.runs.checkpoint import Clock, find_checkpoints
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, Run, check_target
 from headprobe.runs.manifest import Manifest, WorkNote
 from headprobe.runs.shards import Shard, find_shards
@@ -73,11 +75,20 @@ def _folders(named: Path) -> list[Path]:
 
 def _check(shards: Sequence[Shard]) -> None:
     first = shards[0]
+    fingerprint = Fingerprint(first.terms)
+    for shard in shards:
+        version = shard.draft.versions.get("headprobe")
+        if version != __version__:
+            raise HeadprobeError(
+                str(shard.path),
+                f"was scanned by headprobe {version}, and this is {__version__}",
+                f"Merge the shards with headprobe {version}, or scan them again",
+            )
     for shard in shards[1:]:
         if shard.count != first.count:
             what = f"is one of {shard.count} shards, {first.path} one of {first.count}"
             raise HeadprobeError(str(shard.path), what, "Name the shards of one scan")
-        if differs := first_difference(first.terms, shard.terms):
+        if differs := fingerprint.first_difference(Fingerprint(shard.terms)):
             what = f"differs from {first.path} in {differs}"
             raise HeadprobeError(str(shard.path), what, "Scan all shards in the same way")
     number, times = Counter(shard.index for shard in shards).most_common(1)[0]

@@ -19,6 +19,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.measure.loop import PassPlan
 from headprobe.model.adapters import resolve_adapter
 from headprobe.model.dtypes import choose_dtype
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import (
     CheckpointSource,
     check_tokens,
@@ -184,40 +185,76 @@ class PreparedScan:
         return torch.from_numpy(self.probes.corpus.token_ids[:end]).long()
 
 
+def checkpoint_source(
+    config: ScanConfig, in_memory: InMemoryModel | None = None
+) -> CheckpointSource:
+    """Return the source of the checkpoint as the user names it; ``in_memory`` replaces it.
+
+    ``resolve_adapter`` finds out whether the name is an adapter's.
+    """
+    if in_memory is not None:
+        return CheckpointSource(in_memory.name, in_memory=in_memory)
+    if config.model is None:
+        if config.gguf is not None:
+            raise HeadprobeError(
+                f"--gguf {config.gguf}",
+                "names a file inside MODEL, and MODEL is missing",
+                "Name the folder or Hub id before it, or the file itself as MODEL",
+            )
+        if config.adapter is not None:  # an adapter names its base model
+            return CheckpointSource(config.adapter)
+        return CheckpointSource.demo()
+    return CheckpointSource(
+        config.model,
+        config.revision,
+        config.trust_remote_code,
+        adapter=config.adapter,
+        gguf=config.gguf,
+        gguf_cache=config.gguf_cache,
+    )
+
+
 def prepare_scan(
-    request: ScanConfig, rules: Rules, progress: Progress, rank: Partition | None = None
+    config: ScanConfig,
+    source: CheckpointSource,
+    rules: Rules,
+    progress: Progress,
+    rank: Partition | None = None,
 ) -> PreparedScan:
-    """Read all that can be known without the weights; HeadprobeError where it will not do. The
-    ``rank`` is this process's share of what was asked for."""
-    files = find_probe_files(request.probes)
+    """Do everything that a scan can do without the weights, so that errors come early.
+
+    ``rank`` is the share of this process, where several processes share the scan. Raises
+    HeadprobeError for whatever keeps the scan from running.
+    """
+    files = find_probe_files(config.probes)
     if not files:
         raise HeadprobeError(
             "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
         )
     progress.stage("reading the model's configuration")
-    source = resolve_adapter(request.source)
-    config = load_config(source)
+    source = resolve_adapter(source)
+    model_config = load_config(source)
     reason = ""
     if source.in_memory is None:
-        device = choose_device(request.device, None if rank is None else local_rank())
+        device = choose_device(config.device, None if rank is None else local_rank())
         quantised = source.kind == "gguf"
-        dtype, reason = choose_dtype(request.dtype, config, device, stored_below_32=quantised)
+        dtype, reason = choose_dtype(config.dtype, model_config, device, stored_below_32=quantised)
     else:
-        device = source.in_memory.device(request.device)
-        dtype = source.in_memory.dtype(request.dtype)
+        device = source.in_memory.device(config.device)
+        dtype = source.in_memory.dtype(config.dtype)
     encoder = load_encoder(source)
     probes = read_corpus(
         files,
         encoder,
-        context=getattr(config.get_text_config(), "max_position_embeddings", None),
-        budget=request.budget,
-        max_passages=request.max_passages,
-        seed=request.seed,
+        context=getattr(model_config.get_text_config(), "max_position_embeddings", None),
+        budget=config.budget,
+        max_passages=config.max_passages,
+        seed=config.seed,
         progress=progress,
     )
-    check_tokens(source.name, config, probes.corpus.token_ids)
+    check_tokens(source.name, model_config, probes.corpus.token_ids)
     for warning in role_warnings(probes.corpus.instances.relations, rules):
         progress.warn(warning)
-    partitions = [partition for partition in (request.shard, rank) if partition is not None]
-    pass_plan = PassPlan.whole_run(probes.corpus, request.seed).partition(probes.corpus, partitions)
-    return PreparedScan(source, config, encoder, device, dtype, reason, probes, pass_plan)
+    partitions = [partition for partition in (config.shard, rank) if partition is not None]
+    pass_plan = PassPlan.whole_run(probes.corpus, config.seed).partition(probes.corpus, partitions)
+    return PreparedScan(source, model_config, encoder, device, dtype, reason, probes, pass_plan)

@@ -1,4 +1,4 @@
-"""What is kept of a scan for later, and how it is resumed."""
+"""Resuming a scan: what is saved of it, and when it can be continued."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -6,20 +6,24 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headprobe import __version__
 from headprobe.commands.distributed import SingleProcess
+from headprobe.commands.prepare import checkpoint_source
 from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.model.in_memory import InMemoryModel
+from headprobe.model.load import CheckpointSource
 from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import MANIFEST, default_target
 from headprobe.runs.shards import Shard
 from headprobe.vocabulary import build_value
 
 
-def run_target(config: ScanConfig) -> Path:
-    """The folder that will be written; HeadprobeError where shards would not share a name."""
+def run_target(config: ScanConfig, source: CheckpointSource) -> Path:
+    """Return the folder that the scan writes; HeadprobeError for a shard without ``--out``."""
     if config.shard is None:
-        return config.out or default_target(config.source.name, datetime.now())
+        return config.out or default_target(source.name, datetime.now())
     if config.out is None:
         raise HeadprobeError(
             f"--shard {config.shard}", "has no run to be a shard of", "Name it: --out RUN"
@@ -29,24 +33,32 @@ def run_target(config: ScanConfig) -> Path:
 
 @dataclass(frozen=True)
 class ScanAttempt:
-    """A scan that goes on, or begins: ``fingerprint`` are those it began with, by name (none where
-    it begins), ``seconds`` what it has spent by stage, ``resumed`` how often it was gone on
-    with."""
+    """A scan that starts, or that is resumed."""
 
     config: ScanConfig
-    fingerprint: Mapping[str, str] = field(default_factory=dict)
+    in_memory: InMemoryModel | None = None
+    """The model, where the caller has it in memory."""
+    fingerprint: Fingerprint = field(default_factory=Fingerprint)
+    """The fingerprint that the scan started with; empty where it starts now."""
     started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    """When the first attempt started."""
     seconds: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that earlier attempts spent, by stage."""
     resumed: int = 0
+    """How often the scan was resumed."""
 
-    def values(
-        self, fingerprint: Mapping[str, str], seconds: Mapping[str, float]
-    ) -> dict[str, Any]:
-        """What a later attempt must know."""
+    @property
+    def source(self) -> CheckpointSource:
+        """The source of the checkpoint, as the user names it."""
+        return checkpoint_source(self.config, self.in_memory)
+
+    def to_json(self, fingerprint: Fingerprint, seconds: Mapping[str, float]) -> dict[str, Any]:
+        """Return what a later attempt must know, as JSON values."""
         return {
-            "request": self.config.values(),
+            "request": self.config.to_json(),
+            "in_memory": self.in_memory is not None,
             "folder": str(Path.cwd()),
-            "terms": dict(fingerprint),
+            "terms": dict(fingerprint.values),
             "started": self.started.isoformat(),
             "seconds": dict(seconds),
             "resumed": self.resumed,
@@ -59,25 +71,31 @@ def load_attempt(
     trust_remote_code: bool = False,
     in_memory: InMemoryModel | None = None,
 ) -> ScanAttempt:
-    """The scan of which something is kept beside ``target``, to be gone on with; HeadprobeError
-    where nothing is, where it is of another run, or where others would have to go on: other ranks,
-    in another folder, or with the model that was in memory. Consent to remote code is what is given
-    now, never what is kept."""
+    """Load the partial scan that is saved beside ``target``, to resume it.
+
+    ``trust_remote_code`` is the consent that the user gives now: it is never stored. Raises
+    HeadprobeError where nothing is saved, where it belongs to another run or another version of
+    headprobe, or where it can only be resumed otherwise: by another number of processes, in another
+    folder, or with the model that was in memory.
+    """
     own = ScanCheckpoint(target, group.index, group.count)
-    kept = next((note for note in group.gather(own.load_note()) if note is not None), None)
-    if kept is None:
+    saved = next((note for note in group.gather(own.load_note()) if note is not None), None)
+    if saved is None:
         raise _nothing_saved(target)
+    _check_version(target, saved)
     try:
-        folder = build_value(str, kept["folder"])
+        fingerprint = Fingerprint(build_value(dict[str, str], saved["terms"]))
+        folder = build_value(str, saved["folder"])
         attempt = ScanAttempt(
-            ScanConfig.of(kept["request"], trust_remote_code, in_memory),
-            build_value(dict[str, str], kept["terms"]),
-            datetime.fromisoformat(kept["started"]),
-            build_value(dict[str, float], kept["seconds"]),
-            build_value(int, kept["resumed"]) + 1,
+            ScanConfig.from_json(saved["request"], trust_remote_code=trust_remote_code),
+            in_memory,
+            fingerprint,
+            datetime.fromisoformat(saved["started"]),
+            build_value(dict[str, float], saved["seconds"]),
+            build_value(int, saved["resumed"]) + 1,
         )
-        written = run_target(attempt.config)
-        needs_memory = build_value(bool, kept["request"]["in_memory"])
+        written = run_target(attempt.config, attempt.source)
+        needs_memory = build_value(bool, saved["in_memory"])
     except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise HeadprobeError(
             str(own.path),
@@ -100,9 +118,21 @@ def load_attempt(
         )
     if in_memory is not None and not needs_memory:
         raise HeadprobeError(
-            str(target), "was started with a checkpoint, which it loads", "Omit model="
+            str(target), "was started with a checkpoint, which it loads", "Leave out model="
         )
     return attempt
+
+
+def _check_version(target: Path, saved: Mapping[str, Any]) -> None:
+    """Raise HeadprobeError where another version of headprobe saved the scan."""
+    values = saved.get("terms")
+    version = values.get("the version of headprobe") if isinstance(values, dict) else None
+    if version not in (None, __version__):
+        raise HeadprobeError(
+            str(target),
+            f"was started by headprobe {version}, and this is {__version__}",
+            f"Resume it with headprobe {version}, or start again with --overwrite",
+        )
 
 
 def _nothing_saved(target: Path) -> HeadprobeError:
@@ -127,8 +157,10 @@ def _nothing_saved(target: Path) -> HeadprobeError:
 
 
 def check_not_interrupted(target: Path, overwrite: bool) -> None:
-    """HeadprobeError where a scan of ``target`` could be gone on with; with ``overwrite`` what is
-    kept of it is thrown away."""
+    """Raise HeadprobeError where a partial scan of ``target`` could be resumed.
+
+    With ``overwrite`` the partial scan is removed instead.
+    """
     for checkpoint in find_checkpoints(target.absolute().parent, target.name):
         if overwrite:
             checkpoint.remove()

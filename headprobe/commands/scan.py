@@ -1,7 +1,6 @@
 """``headprobe scan``: from a checkpoint and probes to a run folder."""
 
 import gc
-from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,9 +13,9 @@ from headprobe.commands.controls import (
     measure_twin,
 )
 from headprobe.commands.distributed import SingleProcess
-from headprobe.commands.fingerprint import WEIGHTS, early_terms, fingerprint_of
+from headprobe.commands.fingerprint import WEIGHTS, early_fingerprint, scan_fingerprint
 from headprobe.commands.judging import ControlSums, RunSums, write_run, write_shard
-from headprobe.commands.prepare import PreparedScan, prepare_scan
+from headprobe.commands.prepare import PreparedScan, checkpoint_source, prepare_scan
 from headprobe.commands.provenance import describe_model, draft_manifest
 from headprobe.commands.resume import ScanAttempt, check_not_interrupted, run_target
 from headprobe.config import ScanConfig
@@ -24,39 +23,47 @@ from headprobe.errors import HeadprobeError
 from headprobe.format import relation_words
 from headprobe.measure.loop import Measurement
 from headprobe.model.heads import ObservedModel, observe_model
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import open_model, quiet_libraries
 from headprobe.model.quantization import describe_quantization
 from headprobe.model.twin import build_twin
 from headprobe.progress import Progress
 from headprobe.results.views import Plan
 from headprobe.roles.rules import Rules, load_rules
-from headprobe.runs.checkpoint import CheckpointWriter, Clock, ScanCheckpoint, first_difference
+from headprobe.runs.checkpoint import CheckpointWriter, Clock, ScanCheckpoint
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import Run, check_target
 from headprobe.runs.manifest import Manifest, ModelNote, WorkNote
 from headprobe.runs.shards import Shard
 
 
-def scan(config: ScanConfig, progress: Progress) -> Run:
-    """Measure every head, judge it, and write the run folder; HeadprobeError for what a user can
-    mend, in which case nothing half-written is left behind."""
-    return Run.load(run_scan(ScanAttempt(config), progress, SingleProcess()))
+def scan(config: ScanConfig, progress: Progress, in_memory: InMemoryModel | None = None) -> Run:
+    """Measure every head, judge it and write the run folder.
+
+    ``in_memory`` is measured in place of the checkpoint that ``config`` names. Raises
+    HeadprobeError for errors that the user can correct; no partial files are left then.
+    """
+    return Run.load(run_scan(ScanAttempt(config, in_memory), progress, SingleProcess()))
 
 
 def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> Path:
-    """``scan``, or a shard of it, from the beginning or from where it stopped, alone or as one of
-    several ranks. Returns the folder, which the first rank writes."""
+    """Run a scan, or one shard, from its start or from where it stopped.
+
+    With several processes, each measures its share and the first one writes. Returns the folder.
+    """
     progress, config, clock = group.wrap_progress(progress), attempt.config, Clock(attempt.seconds)
-    rules = load_rules(config.rules)
-    target = Path(group.broadcast(str(run_target(config))))
+    rules, source = load_rules(config.rules), attempt.source
+    target = Path(group.broadcast(str(run_target(config, source))))
     if group.index == 0:
         check_target(target, config.overwrite)
         if not attempt.resumed:
             check_not_interrupted(target, config.overwrite)
     if attempt.resumed:
-        progress.stage(f"resuming the scan of {config.source.name}")
-        _check_resumed(attempt, target, early_terms(config, rules))
+        progress.stage(f"resuming the scan of {source.name}")
+        early = early_fingerprint(config, source, rules)
+        _check_unchanged(target, attempt.fingerprint.only(early.values), early)
     with clock("read"):
-        prepared = prepare_scan(config, rules, progress, group.partition)
+        prepared = prepare_scan(config, source, rules, progress, group.partition)
     checkpoint = ScanCheckpoint(target, group.index, group.count)
     writer = CheckpointWriter(checkpoint, progress.warn, resumed=attempt.resumed > 0)
     running = _RunningScan(attempt, target, rules, prepared, writer, group, progress, clock)
@@ -75,30 +82,19 @@ def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> 
     return target
 
 
-def _check_resumed(
-    attempt: ScanAttempt,
-    target: Path,
-    terms: Mapping[str, str],
-    besides: Collection[str] | None = None,
-) -> None:
-    """HeadprobeError where a scan that is resumed began with other ``fingerprint``: compared are
-    those of the same names, or all ``besides`` some."""
-    began = {
-        name: text
-        for name, text in attempt.fingerprint.items()
-        if (name in terms if besides is None else name not in besides)
-    }
-    if differs := first_difference(began, terms):
+def _check_unchanged(target: Path, start: Fingerprint, current: Fingerprint) -> None:
+    """Raise HeadprobeError where a resumed scan differs from its ``start``."""
+    if difference := start.first_difference(current):
         raise HeadprobeError(
             str(target),
-            f"differs from what was begun in {differs}",
-            "Start again with --overwrite, or go back to what it was",
+            f"differs from the scan that was started in {difference}",
+            "Start again with --overwrite, or restore what it was",
         )
 
 
 @dataclass(frozen=True)
 class _RunningScan:
-    """A scan at work: what it is given, and what it tells."""
+    """A scan that is being measured."""
 
     attempt: ScanAttempt
     target: Path
@@ -110,18 +106,20 @@ class _RunningScan:
     clock: Clock
 
     @cached_property
-    def fingerprint(self) -> Mapping[str, str]:
-        """What the sums depend on, but for the weights."""
-        return fingerprint_of(self.prepared, self.rules, self.attempt.config)
+    def fingerprint(self) -> Fingerprint:
+        """What the sums depend on besides the weights."""
+        return scan_fingerprint(self.prepared, self.rules, self.attempt.config)
 
     def measure(self) -> tuple[ModelNote, Measurement, tuple[ControlSums, ...]]:
-        """One pass of the checkpoint over the passages, and those of the controls that are asked
-        for. The twin is built when the checkpoint is gone: never are both in memory."""
+        """Measure the checkpoint and the requested controls.
+
+        The twin is built after the checkpoint is freed, so that only one of them is in memory.
+        """
         prepared, config = self.prepared, self.attempt.config
         if self.attempt.resumed:
-            early = early_terms(config, self.rules)
-            others = {name: text for name, text in self.fingerprint.items() if name not in early}
-            _check_resumed(self.attempt, self.target, others, {WEIGHTS, *early})
+            checked = self._early_fingerprint(config).values
+            start = self.attempt.fingerprint.without({WEIGHTS, *checked})
+            _check_unchanged(self.target, start, self.fingerprint.without(checked))
         if self.group.count > 1:
             self._compare_processes(self.fingerprint)
         setup = MeasurementSetup(
@@ -156,7 +154,7 @@ class _RunningScan:
     def _measure_opened(
         self, setup: MeasurementSetup, opened: ExitStack
     ) -> tuple[ModelNote, Measurement, tuple[ControlSums, ...]]:
-        """``opened`` gives a model in memory back when it is closed."""
+        """Measure the checkpoint; closing ``opened`` restores a model in memory."""
         prepared, config = self.prepared, self.attempt.config
         with self.clock("load"):
             self.progress.stage("loading the model")
@@ -199,31 +197,39 @@ class _RunningScan:
         self.progress.stage(name, self.prepared.pass_plan.passages, "passages")
 
     def _pin_weights(self, model: ModelNote) -> None:
-        """The weights are there: are they what they were, and the same everywhere? What is kept
-        from now on tells of them."""
-        weights = {WEIGHTS: model.weights_sha256}
+        """Check that the weights are those of earlier attempts and of all processes.
+
+        Checkpoints may be written from now on, since their fingerprint is complete.
+        """
+        weights = Fingerprint({WEIGHTS: model.weights_sha256})
         if self.attempt.resumed:
-            _check_resumed(self.attempt, self.target, weights)
+            _check_unchanged(self.target, self.attempt.fingerprint.only({WEIGHTS}), weights)
         self._compare_processes(weights)
         config = self.attempt.config
         pinned = replace(config, out=config.out or self.target, revision=model.revision)
         attempt = replace(self.attempt, config=pinned)
-        terms = {**early_terms(pinned, self.rules), **self.fingerprint, **weights}
-        self.writer.begin(lambda: attempt.values(terms, self.clock.seconds))
+        fingerprint = self._early_fingerprint(pinned) | self.fingerprint | weights
+        self.writer.begin(lambda: attempt.to_json(fingerprint, self.clock.seconds))
 
-    def _compare_processes(self, fingerprint: Mapping[str, str]) -> None:
-        """HeadprobeError where the ranks have not the same."""
-        first, *others = self.group.gather(fingerprint)
-        for rank, theirs in enumerate(others, 1):
-            if differs := first_difference(first, theirs):
+    def _early_fingerprint(self, config: ScanConfig) -> Fingerprint:
+        source = checkpoint_source(config, self.attempt.in_memory)
+        return early_fingerprint(config, source, self.rules)
+
+    def _compare_processes(self, fingerprint: Fingerprint) -> None:
+        """Raise HeadprobeError where another process has another fingerprint."""
+        first, *others = map(Fingerprint, self.group.gather(dict(fingerprint.values)))
+        for rank, other in enumerate(others, 1):
+            if difference := first.first_difference(other):
                 raise HeadprobeError(
-                    f"rank {rank}", f"differs from rank 0 in {differs}", "Give all ranks the same"
+                    f"rank {rank}",
+                    f"differs from rank 0 in {difference}",
+                    "Give all ranks the same",
                 )
 
     def write(
         self, model: ModelNote, measured: Measurement, controls: tuple[ControlSums, ...]
     ) -> None:
-        """The run folder, or that of the shard."""
+        """Write the run folder, or the shard's folder."""
         prepared, config = self.prepared, self.attempt.config
 
         def draft() -> Manifest:
@@ -264,7 +270,7 @@ class _RunningScan:
             self.target,
             config.shard.index,
             config.shard.count,
-            {**self.fingerprint, WEIGHTS: model.weights_sha256},
+            {**self.fingerprint.values, WEIGHTS: model.weights_sha256},
             {control.name: control.key for control in controls},
             prepared.probes.skipped,
             draft(),
@@ -273,12 +279,12 @@ class _RunningScan:
 
 
 def plan(config: ScanConfig, progress: Progress) -> Plan:
-    """What ``scan`` would do: everything up to loading the weights."""
-    rules = load_rules(config.rules)
-    target = run_target(config)
+    """Prepare a scan and return what it would measure; the weights are not loaded."""
+    rules, source = load_rules(config.rules), checkpoint_source(config)
+    target = run_target(config, source)
     check_target(target, config.overwrite)
     check_not_interrupted(target, overwrite=False)
-    prepared = prepare_scan(config, rules, progress)
+    prepared = prepare_scan(config, source, rules, progress)
     text, probes = prepared.config.get_text_config(), prepared.probes
     instances, heads = probes.corpus.instances, text.num_attention_heads
     controls = (("random twin", config.twin), ("shuffled links", config.shuffle))
@@ -296,7 +302,7 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
         passages=prepared.pass_plan.passages,
         tokens=prepared.pass_plan.tokens(probes.corpus),
         skipped=sum(skip.count for skip in probes.skipped),
-        controls=tuple(name for name, asked in controls if asked),
+        controls=tuple(name for name, requested in controls if requested),
         quantization=describe_quantization(prepared.config),
         adapter=prepared.source.adapter,
         relations=tuple(

@@ -2,7 +2,7 @@
 
 ``ScanCheckpoint`` is the hidden folder beside the run that holds the state of an unfinished scan.
 ``CheckpointWriter`` saves that state about once a minute. A resumed scan also continues the
-``Clock`` of the earlier attempts, and must have the same fingerprint (``first_difference``).
+``Clock`` of the earlier attempts, and must have the same fingerprint (``runs.fingerprint``).
 """
 
 import json
@@ -236,17 +236,3 @@ class Clock:
         stage, since = self._running
         spent = self._spent.get(stage, 0.0) + time.perf_counter() - since
         return {**self._spent, stage: round(spent, 3)}
-
-
-_SHOWN = 12
-"""Characters of a hash in a message."""
-
-
-def first_difference(first: Mapping[str, str], second: Mapping[str, str]) -> str | None:
-    """The first entry in which two fingerprints differ, as text that follows "differs in"; None if
-    they are equal."""
-    for name in {**first, **second}:
-        values = [fingerprint.get(name, "nothing") for fingerprint in (first, second)]
-        if values[0] != values[1]:
-            return f"{name} ({values[0][:_SHOWN]} and {values[1][:_SHOWN]})"
-    return None

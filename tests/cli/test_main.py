@@ -36,7 +36,7 @@ def scan_with(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[Scan
     def put(scan: Scan) -> list[Any]:
         asked = []
 
-        def listening(request: Any, progress: Progress) -> Run:
+        def listening(request: Any, progress: Progress, in_memory: Any = None) -> Run:
             asked.append(request)
             return scan(request, progress)
 

@@ -182,12 +182,16 @@ def test_what_is_kept_is_not_lost_by_mistake(
 
     before = probes.read_bytes()
     probes.write_bytes(before + b"\n")
-    assert "differs from what was begun in the probes many" in refused("scan", "--resume", run)
+    assert "differs from the scan that was started in the probes many" in refused(
+        "scan", "--resume", run
+    )
     probes.write_bytes(before)
     weights = model / "model.safetensors"
     good = weights.read_bytes()
     weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    assert "differs from what was begun in the weights" in refused("scan", "--resume", run)
+    assert "differs from the scan that was started in the weights" in refused(
+        "scan", "--resume", run
+    )
     weights.write_bytes(good)
     monkeypatch.chdir(tmp_path / "headprobe-runs")
     assert f"was started in {tmp_path}" in refused("scan", "--resume", "mine")

@@ -111,9 +111,12 @@ def test_a_planted_note_executes_nothing(
     keep(note)
     for consent in ([], ["--trust-remote-code"]):
         assert run(["scan", "--resume", "run", *consent]) == 2
-        assert "run: differs from what was begun in" in capsys.readouterr().err.splitlines()[-1]
+        assert (
+            "run: differs from the scan that was started in"
+            in capsys.readouterr().err.splitlines()[-1]
+        )
         assert not marker.exists()
-    with pytest.raises(HeadprobeError, match="differs from what was begun"):
+    with pytest.raises(HeadprobeError, match="differs from the scan that was started"):
         headprobe.resume("run", trust_remote_code=True, progress=Remembering())
     assert not marker.exists()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from headprobe.cli.scan import parse_size
+from headprobe.config import parse_size
 from headprobe.errors import HeadprobeError
 from headprobe.measure import collector as tallier
 from headprobe.measure.collector import StatisticsCollector

@@ -201,7 +201,9 @@ def test_it_is_resumed_with_the_model(
     run = tmp_path / "run"
     with pytest.raises(HeadprobeError, match=r"headprobe\.resume\(RUN, model=\.\.\., tokenizer"):
         headprobe.resume(run)
-    with pytest.raises(HeadprobeError, match="differs from what was begun in the weights"):
+    with pytest.raises(
+        HeadprobeError, match="differs from the scan that was started in the weights"
+    ):
         headprobe.resume(run, model=tiny_model("llama-gqa", seed=3), tokenizer=tokenizer)
     resumed = headprobe.resume(run, model=model, tokenizer=tokenizer)
     assert resumed.heads.equals(whole.heads)
@@ -218,10 +220,10 @@ def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
     prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     refused("is a Linear, not a transformers model", nn.Linear(2, 2), tokenizer=tokenizer)
     refused("tokenizer: is missing", model)
-    refused("goes with a model in memory only", str(tmp_path), tokenizer=tokenizer)
+    refused("belongs to a model in memory", str(tmp_path), tokenizer=tokenizer)
     refused("LlamaModel has no output embeddings", model.model, tokenizer=tokenizer)
-    refused("adapter: is of a checkpoint", model, tokenizer=tokenizer, adapter=tmp_path)
-    refused("revision: is of a checkpoint", model, tokenizer=tokenizer, revision="main")
+    refused("adapter: belongs to a checkpoint", model, tokenizer=tokenizer, adapter=tmp_path)
+    refused("revision: belongs to a checkpoint", model, tokenizer=tokenizer, revision="main")
     refused("the model is in float32", model, tokenizer=tokenizer, dtype="bfloat16")
     refused("the model is on cpu", model, tokenizer=tokenizer, device="cuda")
     classifier = AutoModelForSequenceClassification.from_config(model.config)
