@@ -139,7 +139,7 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
 
 
 def relation_name(relation: Relation) -> str:
-    """Return the relation's name, with the suffix ``-strict`` if strict (METHOD section 2)."""
+    """Return the relation's name, with the suffix ``-strict`` if strict (docs/method.md)."""
     strict = relation.strict and not relation.name.endswith("-strict")
     return f"{relation.name}-strict" if strict else relation.name
 

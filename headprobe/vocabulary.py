@@ -7,12 +7,12 @@ G domain, Y category, M deprel pair, O quadrant, A sampled row, E sequence of re
 tokens.
 
 Kinds of word pairs. A *category* is a word distance, the part of speech of the query word and that
-of the earlier word (METHOD section 3). A *deprel pair* is the dependency labels of the two words.
+of the earlier word (docs/method.md). A *deprel pair* is the dependency labels of the two words.
 A *quadrant* says which half of the documents and which half of the earlier words' forms a pair
-belongs to (METHOD section 4). Their numbers mean the same in every run, so that sums over them can
+belongs to (docs/method.md). Their numbers mean the same in every run, so that sums over them can
 be added across runs.
 
-Repeated random tokens (METHOD section 5). Each sequence is a run of distinct random tokens,
+Repeated random tokens (docs/method.md, Roles). Each sequence is a run of distinct random tokens,
 repeated once. For a row of the repetition, the *duplicate* is the earlier copy of the same token
 and the *induction* target is the token after that copy.
 """
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from headprobe.errors import HeadprobeError
 
 FOLDS = 64
-"""Number of document folds, and of form folds, of every statistic (METHOD section 4)."""
+"""Number of document folds, and of form folds, of every statistic (docs/method.md)."""
 
 OUTPUT_FOLDS = 16
 """Number of document folds of head outputs; each joins four of the ``FOLDS``. The sums of outputs
@@ -39,8 +39,8 @@ are vectors, and 64 of them for each domain and each of 1,024 heads would need a
 gigabyte."""
 
 LONGEST = 511
-"""The largest word distance that is counted exactly; longer distances count as this one (METHOD
-section 3)."""
+"""The largest word distance that is counted exactly; longer distances count as this one
+(docs/method.md, Baselines)."""
 
 _HEAD = re.compile(r"(?:L(\d+)H(\d+)|(\d+)[.-](\d+))", re.IGNORECASE)
 
@@ -93,7 +93,7 @@ class Relation:
 
     every: bool = False
     """Every usable word of a passage is a query, and its targets are all earlier words of the class
-    ``name`` (METHOD section 2, punctuation). Otherwise each instance is an explicit link."""
+    ``name`` (docs/method.md, Relations). Otherwise each instance is an explicit link."""
 
 
 UPOS = (

@@ -68,7 +68,7 @@ def bits_per_character(model: PreTrainedModel, ids: torch.Tensor, text: str) -> 
 
 def test_the_converted_model_predicts_english(loaded: tuple[PreTrainedModel, Encoder]) -> None:
     """Comparisons with eager attention share the weights: only text shows whether the rows of the
-    query and key projections are in the right order (METHOD, trap 11)."""
+    query and key projections are in the right order."""
     model, encoder = loaded
     ids = encode(encoder, TEXT)
     right = bits_per_character(model, ids, TEXT)

@@ -1,4 +1,4 @@
-"""Alignment of words and tokens (METHOD section 1), and the corpus of a run as flat arrays."""
+"""Alignment of words and tokens (docs/method.md), and the corpus of a run as flat arrays."""
 
 from array import array
 from collections import Counter

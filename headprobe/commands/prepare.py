@@ -43,7 +43,7 @@ UNBOUNDED = 1 << 30
 """The context of a model that names none."""
 
 MAX_UNUSABLE_SHARE = 0.20
-"""A larger share of unusable words than this is said loudly (METHOD section 1)."""
+"""A larger share of unusable words than this is said loudly (docs/method.md)."""
 
 
 @dataclass(frozen=True)

@@ -154,7 +154,7 @@ class MentionReader:
         self._mentions.append(Mention(opened.entity, words, words[-1] if head is None else head))
 
     def _head(self, opened: _OpenMention, nodes: Sequence[int | None]) -> int | None:
-        """Return the declared head word (METHOD section 2), or None where none is declared."""
+        """Return the declared head word (docs/method.md), or None where none is declared."""
         declared = opened.fields.get("minspan") or opened.fields.get("head")
         if not declared:
             return None

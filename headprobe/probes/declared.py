@@ -1,4 +1,4 @@
-"""Relations that a probe file declares (METHOD section 2)."""
+"""Relations that a probe file declares (docs/method.md, Relations)."""
 
 import re
 from collections.abc import Mapping, Sequence

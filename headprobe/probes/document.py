@@ -125,7 +125,7 @@ class Passage:
     links: tuple[Link, ...]
 
     classes: Mapping[Relation, tuple[int, ...]] = field(default_factory=dict)
-    """Relation with ``every`` -> the words of its class (METHOD section 2)."""
+    """Relation with ``every`` -> the words of its class (docs/method.md, Relations)."""
 
     mention_ends: Mapping[int, int] = field(default_factory=dict)
     """Head word of mentions -> last word of the mention that ends first."""

@@ -1,4 +1,4 @@
-"""Cutting documents into passages of whole sentences (METHOD section 1), and sampling passages."""
+"""Cutting documents into passages of whole sentences (docs/method.md), and sampling passages."""
 
 import hashlib
 from bisect import insort

@@ -1,4 +1,4 @@
-"""Relation makers: they derive links and classes from a run of sentences (METHOD section 2).
+"""Relation makers: they derive links and classes from a run of sentences (docs/method.md).
 
 Every link goes from a later word to earlier ones, because a decoder attends only to those.
 """

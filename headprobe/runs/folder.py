@@ -79,7 +79,7 @@ INSTANCES = "instances.npz"
 """The passages, words and links of the run (``runs.instances.Instances``)."""
 
 CONTROL_SUMS = MappingProxyType({"twin": "twin.npz", "shuffled": "shuffled.npz"})
-"""The file with the sums of each control (METHOD section 3)."""
+"""The file with the sums of each control (docs/method.md, Controls)."""
 
 RULES = "rules.yaml"
 """The rules that judged the run last."""

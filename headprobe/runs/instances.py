@@ -1,7 +1,7 @@
 """The words and links of a run as flat arrays, without the text itself.
 
 They are all that judging needs to know about the probes, so that baselines and profiles are
-computed without the model (METHOD section 4). The words of all passages are concatenated; a *word
+computed without the model (docs/method.md). The words of all passages are concatenated; a *word
 number* is an index into this sequence.
 """
 

@@ -14,7 +14,7 @@ SCHEMA_VERSION = 1
 """Rises when a file or a column changes its name or its meaning (docs/output.md)."""
 
 METHOD_VERSION = 6
-"""Rises when any number could change (METHOD)."""
+"""Rises when any number could change."""
 
 STAGES = ("read", "load", "measure", "controls", "judge")
 """The stages of a scan, by which its time is counted."""
@@ -114,7 +114,7 @@ class BitsNote:
 @dataclass(frozen=True)
 class ControlNote:
     """The roles that a control earned under the run's rules, where there is nothing to detect
-    (METHOD section 3). For shuffled links only roles that depend on links count."""
+    (docs/method.md, Controls). For shuffled links only roles that depend on links count."""
 
     control: str
     """``twin`` or ``shuffled``."""
@@ -159,7 +159,7 @@ class Manifest:
     tokenizer: TokenizerNote
 
     sinks_removed: tuple[str, ...]
-    """The keys that were removed from every attention row (METHOD section 1)."""
+    """The keys that were removed from every attention row (docs/method.md)."""
 
     sinks_flagged: tuple[str, ...]
     """The keys that attract attention whatever the text, but were not removed."""

@@ -17,7 +17,7 @@ from headprobe.runs.files import open_arrays
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
-        # Relations: sums over instances (METHOD section 2), and hits by fold (section 4).
+        # Relations: sums over instances (docs/method.md, Relations), and hits by fold (section 4).
         "mass": "RLH",
         "kept": "RLH",
         "share": "RLH",

@@ -56,7 +56,7 @@ def assert_same_files(one: Run, other: Run) -> None:
 
 
 def assert_alike(one: Run, other: Run) -> None:
-    """The same within METHOD's tolerances (section 4), and the same verdicts."""
+    """The same up to rounding, and the same verdicts."""
     for name, sums in one.tallies.arrays.items():
         theirs = other.tallies[name]
         if sums.dtype.kind == "i":

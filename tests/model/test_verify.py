@@ -217,7 +217,7 @@ def test_a_model_that_fails_is_refused_in_one_line(
 
 
 def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """METHOD, trap 1: without a registered mask function rows see the future."""
+    """Without a registered mask function rows see the future."""
     register()
     monkeypatch.setattr("headprobe.model.verify.register", lambda: None)
     mapping = AttentionMaskInterface._global_mapping
