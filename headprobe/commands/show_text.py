@@ -136,6 +136,12 @@ def _check_kind(run: Run, source: CheckpointSource) -> None:
             f"the folder of the model of {run.path} is not here",
             "Bring it back, or scan the model where it is now",
         )
+    if kind == "gguf" and source.kind == "hub" and not run.manifest.model.gguf:
+        raise HeadprobeError(
+            source.name,
+            f"the GGUF file of the model of {run.path} is not here",
+            "Run the command in the folder of the scan, or scan the file where it is now",
+        )
     if kind != source.kind:
         raise HeadprobeError(
             source.name,
