@@ -49,7 +49,7 @@ def test_citation_and_changelog_name_the_version() -> None:
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
     assert citation["version"] == headprobe.__version__
     changelog = (DOCS / "CHANGELOG.md").read_text("utf-8")
-    assert f"\n## {headprobe.__version__}\n" in changelog
+    assert f"\n## {headprobe.__version__} (" in changelog
 
 
 def test_readme_links_every_topic() -> None:
