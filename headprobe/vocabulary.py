@@ -17,18 +17,22 @@ repeated once. For a row of the repetition, the *duplicate* is the earlier copy 
 and the *induction* target is the token after that copy.
 """
 
+import math
 import re
 import types
 import typing
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from types import MappingProxyType
-from typing import Any, Literal, SupportsIndex
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 from headprobe.errors import HeadprobeError
+
+if TYPE_CHECKING:  # commands that only print text start without numpy
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Ints = NDArray[np.int64]
 
 FOLDS = 64
 """Number of document folds, and of form folds, of every statistic (docs/method.md)."""
@@ -114,7 +118,7 @@ other."""
 EXACT_BINS = 16
 """Word distances up to this one have a bin each; the bins of longer distances double in width."""
 
-DISTANCE_BINS = EXACT_BINS + int(np.ceil(np.log2((LONGEST + 1) / EXACT_BINS)))
+DISTANCE_BINS = EXACT_BINS + math.ceil(math.log2((LONGEST + 1) / EXACT_BINS))
 """Number of bins of word distances."""
 
 CATEGORIES = DISTANCE_BINS * len(UPOS) ** 2
@@ -126,46 +130,50 @@ DEPREL_PAIRS = len(DEPRELS) ** 2
 QUADRANTS = 4
 """Number of quadrants."""
 
-Ints = NDArray[np.int64]
-
 _NUMBER_OF_UPOS = MappingProxyType({name: number for number, name in enumerate(UPOS)})
 
 _NUMBER_OF_DEPREL = MappingProxyType({name: number for number, name in enumerate(DEPRELS)})
 
 
-def number_upos(names: Sequence[str]) -> NDArray[np.int16]:
+def number_upos(names: Sequence[str]) -> "NDArray[np.int16]":
     """Return the index of each name in ``UPOS``."""
+    import numpy as np
+
     return np.array([_NUMBER_OF_UPOS.get(name, 0) for name in names], dtype=np.int16)
 
 
-def number_deprels(names: Sequence[str]) -> NDArray[np.int16]:
+def number_deprels(names: Sequence[str]) -> "NDArray[np.int16]":
     """Return the index of each name in ``DEPRELS``, without its subtype."""
+    import numpy as np
+
     folded = (name.partition(":")[0] for name in names)
     return np.array([_NUMBER_OF_DEPREL.get(name, 0) for name in folded], dtype=np.int16)
 
 
-def distance_bins(longest: int = LONGEST) -> Ints:
+def distance_bins(longest: int = LONGEST) -> "Ints":
     """Return the bin of each word distance, [longest + 1].
 
     All distances beyond ``LONGEST`` share the last bin. Index 0 is not a distance and holds -1.
     """
+    import numpy as np
+
     distance = np.arange(longest + 1)
     doublings = np.floor(np.log2(np.maximum(distance - 1, 1) / EXACT_BINS)).astype(np.int64)
     bins = np.where(distance <= EXACT_BINS, distance - 1, EXACT_BINS + doublings)
     return np.minimum(bins, DISTANCE_BINS - 1).astype(np.int64)
 
 
-def category(distance_bin: Ints, query_upos: Ints, earlier_upos: Ints) -> Ints:
+def category(distance_bin: "Ints", query_upos: "Ints", earlier_upos: "Ints") -> "Ints":
     """Return category numbers, below ``CATEGORIES``; arrays and tensors broadcast."""
     return (distance_bin * len(UPOS) + query_upos) * len(UPOS) + earlier_upos
 
 
-def deprel_pair(query_deprel: Ints, earlier_deprel: Ints) -> Ints:
+def deprel_pair(query_deprel: "Ints", earlier_deprel: "Ints") -> "Ints":
     """Return numbers of deprel pairs, below ``DEPREL_PAIRS``; arrays and tensors broadcast."""
     return query_deprel * len(DEPRELS) + earlier_deprel
 
 
-def quadrant(document_fold: Ints, earlier_form_fold: Ints) -> Ints:
+def quadrant(document_fold: "Ints", earlier_form_fold: "Ints") -> "Ints":
     """Return two times the parity of the document fold plus the parity of the form fold, 0 to 3.
 
     The form fold is that of the earlier word's form. Pairs in quadrants 0 and 3 share neither

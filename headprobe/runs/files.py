@@ -22,13 +22,13 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from zipfile import BadZipFile
 
-import numpy as np
-from numpy.lib.npyio import NpzFile
-
 from headprobe.errors import HeadprobeError
+
+if TYPE_CHECKING:  # pages that only print tables start without numpy
+    from numpy.lib.npyio import NpzFile
 
 READ_ERRORS = (
     *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
@@ -70,8 +70,10 @@ _ARCHIVE_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 @contextmanager
-def open_arrays(path: Path) -> Iterator[NpzFile]:
+def open_arrays(path: Path) -> "Iterator[NpzFile]":
     """The arrays of an ``.npz`` file, each read when it is first used. Pickles are refused."""
+    import numpy as np
+
     # The file is opened here because np.load leaves it open where the archive is damaged.
     with path.open("rb") as file:
         # For any other content np.load advises to allow pickles, which can run arbitrary code.

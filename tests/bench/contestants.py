@@ -72,7 +72,7 @@ class Contest:
         of_pairs = SimilarityStatistic if likeness else _Nothing
         repeated = repeat_tokens if copying else _no_sequences
         with (
-            patch("headprobe.measure.collector.LikenessStatistic", of_pairs),
+            patch("headprobe.measure.collector.SimilarityStatistic", of_pairs),
             patch("headprobe.measure.loop.repeat_tokens", repeated),
         ):
             measure(self._grid, self._corpus, seed=0, idle_line=0.3, advance=_no)

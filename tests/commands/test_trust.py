@@ -15,6 +15,7 @@ import headprobe
 from headprobe.cli.main import run
 from headprobe.commands.judge import judge_run
 from headprobe.commands.show_text import show_text
+from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.model.load import CheckpointSource, load_config, load_model
 from headprobe.runs.checkpoint import ScanCheckpoint
@@ -62,30 +63,12 @@ def planted(model: Path, tmp_path: Path) -> tuple[Path, dict[str, Any]]:
     marker = tmp_path / "executed"
     (model / "planted.py").write_text(PLANTED.format(marker=str(marker)))
     change(model / "config.json", model_type="planted", auto_map={"AutoConfig": "planted.Planted"})
-    request = {
-        "model": str(model),
-        "probes": [str(PROBES)],
-        "out": "run",
-        "device": "cpu",
-        "dtype": "auto",
-        "revision": None,
-        "max_passages": None,
-        "seed": 0,
-        "overwrite": False,
-        "trust_remote_code": True,
-        "budget": None,
-        "memory": None,
-        "rules": None,
-        "twin": False,
-        "shuffle": False,
-        "shard": None,
-        "adapter": None,
-        "gguf": None,
-        "gguf_cache": True,
-        "in_memory": False,
-    }
+    config = ScanConfig.from_options(
+        {"model": str(model), "probes": str(PROBES), "out": "run", "device": "cpu"}
+    )
     note = {
-        "request": request,
+        "request": config.to_json(),
+        "in_memory": False,
         "folder": str(tmp_path),
         "terms": {},
         "started": "2026-11-28T00:00:00+00:00",
@@ -133,6 +116,7 @@ def test_a_planted_note_executes_nothing(
         lambda note: note | {"request": note["request"] | {"model": 7}},
         lambda note: note | {"request": note["request"] | {"shard": {"index": 0}}},
         lambda note: note | {"request": note["request"] | {"out": "another"}},
+        lambda note: note | {"request": note["request"] | {"trust_remote_code": True}},
     ],
 )
 def test_a_damaged_note_is_said_in_one_line(

@@ -36,7 +36,7 @@ class Beside(NumbaView):
             self._whole = whole, whole.clone()
         for kept, given in zip(self._whole, (weights, scores), strict=True):
             kept[part.passages, part.groups] = given
-        super().take(part, weights, scores)
+        super().add_part(part, weights, scores)
         self._parts += 1
         if part.last:
             compare(self, TorchView(self.batch, self.layer, *self._whole, self._loud))
@@ -55,7 +55,7 @@ def test_both_views_agree(
 ) -> None:
     """Whole passages, and blocks of a few rows of them; a head at a time, some, and all."""
     monkeypatch.setattr(Beside, "seen", [])
-    monkeypatch.setattr("headprobe.measure.collector.SweptView", Beside)
+    monkeypatch.setattr("headprobe.measure.collector.NumbaView", Beside)
     monkeypatch.setattr("headprobe.measure.collector.WEIGHTS_PER_THREAD", at_once)
     monkeypatch.setattr("headprobe.measure.numba_view.MIN_PARALLEL_WEIGHTS", 0)
     monkeypatch.setattr("headprobe.batching.layout.MAX_PADDING_WEIGHTS", 0)
