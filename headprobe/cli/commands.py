@@ -399,7 +399,7 @@ def _docs(
 ) -> None:
     """List the topics of the documentation, or show one."""
     from headprobe.commands.documentation import find_topic, list_topics
-    from headprobe.report.docs_view import draw_page, draw_topics
+    from headprobe.report.lists import draw_page, draw_topics
 
     if topic is None:
         draw_topics(((each.name, each.summary) for each in list_topics()), stdout())

@@ -16,6 +16,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.measure.similarity import PROJECTION_SIZE
 from headprobe.model.devices import free_memory
 from headprobe.model.heads import ObservedModel
+from headprobe.model.load_errors import is_out_of_memory
 
 MIB = 2**20
 
@@ -216,14 +217,6 @@ def retry_with_less_memory(
                 "from the start)"
             )
             warned = True
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether this is how a device, or the host, says that its memory is used up."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    words = ("can't allocate memory", "not enough memory", "out of memory")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def _token_bytes(observed: ObservedModel) -> int:

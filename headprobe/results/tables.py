@@ -146,7 +146,7 @@ def domains_table(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFra
 
 
 def power_table(evidence: Evidence, relation_power: Power) -> pd.DataFrame:
-    """``power_table.csv``: one row per relation. ``best_gain`` is the gain of ``best_head``, which
+    """``power.csv``: one row per relation. ``best_gain`` is the gain of ``best_head``, which
     was chosen on one half of the documents, on the other half."""
     specs, n_heads = evidence.relations, evidence.gain.shape[1]
     columns: dict[str, Any] = {

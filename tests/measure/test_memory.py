@@ -12,8 +12,9 @@ from headprobe.config import parse_size
 from headprobe.errors import HeadprobeError
 from headprobe.measure import collector as tallier
 from headprobe.measure.collector import StatisticsCollector
-from headprobe.measure.memory import LIBRARY_BYTES, MIB, BatchLimits, WorkingSet, is_out_of_memory
+from headprobe.measure.memory import LIBRARY_BYTES, MIB, BatchLimits, WorkingSet
 from headprobe.model.heads import observe_model
+from headprobe.model.load_errors import is_out_of_memory
 from headprobe.runs import checkpoint as journals
 from headprobe.runs.checkpoint import CheckpointWriter, ScanCheckpoint
 from tests.bench.live import LiveBytes
