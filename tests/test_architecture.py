@@ -36,11 +36,6 @@ MAY_IMPORT["cli"] = {"cli", "commands", "report", "results", "runs"}
 TORCH_FREE = {"runs", "probes", "analysis", "roles", "results", "report", *GROUND}
 HEAVY = {"torch", "transformers", "tokenizers", "accelerate", "safetensors", "huggingface_hub"}
 
-KNOWN: set[tuple[str, str]] = {
-    ("report.summary", "roles"),
-}
-"""Imports that still run up: (module, what it imports). This list may only get shorter."""
-
 SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if "demo" not in path.parts)
 
 
@@ -84,13 +79,7 @@ def wrong_imports(path: Path) -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("path", SOURCES, ids=module_of)
 def test_imports_run_down_only(path: Path) -> None:
-    assert not wrong_imports(path) - KNOWN
-
-
-def test_known_exceptions_are_still_there() -> None:
-    """What has been mended leaves the list."""
-    found = set().union(*map(wrong_imports, SOURCES))
-    assert found >= KNOWN, f"no longer true: {sorted(KNOWN - found)}"
+    assert not wrong_imports(path)
 
 
 def test_every_folder_has_a_floor() -> None:

@@ -45,7 +45,7 @@ def print_json(values: Any) -> None:
 
 
 def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
-    """What a run found: a page, JSON, or its folder alone."""
+    """Print a run: as a page, as JSON, or only its folder."""
     from headprobe.format import safe_text
 
     if as_json:
@@ -55,9 +55,10 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
     elif quiet:
         print(safe_text(str(run.path)))
     else:
+        from headprobe.commands.show import rule_changes
         from headprobe.report.summary import draw_summary
 
-        draw_summary(run, stdout())
+        draw_summary(run, stdout(), rule_changes(run))
 
 
 def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:

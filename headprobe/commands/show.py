@@ -1,9 +1,4 @@
-"""Everything a run knows of one head, without the model.
-
-The runs there are, and the one that is meant.
-
-The tables of a run, copied to where the user wants them.
-"""
+"""Commands that only read runs: find a run, list runs, show a head, export tables."""
 
 import os
 import secrets
@@ -14,6 +9,7 @@ from pathlib import Path
 
 from headprobe.errors import HeadprobeError
 from headprobe.results.views import HeadView
+from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
 from headprobe.runs.folder import (
@@ -171,3 +167,9 @@ def _is_table(path: Path) -> bool:
         return False
     with path.open("rb") as file:
         return file.read(len(start)) == start
+
+
+def rule_changes(run: Run) -> list[str]:
+    """Return how the rules that judged a run differ from the packaged ones, one text per rule."""
+    path = run.path / run_folder.RULES
+    return load_rules(path).changed(load_rules()) if path.exists() else []

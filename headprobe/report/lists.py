@@ -1,4 +1,4 @@
-"""Printed lists: runs, probe sets, the plan of a scan, changed roles, the self-test, documentation."""
+"""Printed lists: runs, probe sets, a scan's plan, changed roles, self-test, documentation."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

@@ -21,7 +21,6 @@ from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
 from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, roles_of, title
 from headprobe.results.views import NONE, kind_of
-from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
@@ -193,13 +192,17 @@ _REASONS = {
 """Reasons of ``skipped.csv`` in the words of the page."""
 
 
-def draw_summary(run: Run, console: Console) -> None:
-    """Print the summary, the roles by layer, what they are claims about, the best heads, what the
-    controls earned, the statistical power, what was skipped, and what to type next."""
+def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -> None:
+    """Print the summary page of a run.
+
+    The page has the facts of the measurement, the roles by layer, what they are claims about, the
+    best heads, the controls, the statistical power, what was skipped, and the next commands.
+    ``rule_changes`` lists how the rules of the run differ from the packaged ones.
+    """
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
-    console.print(_facts(manifest, _other_rules(run), console.width))
+    console.print(_facts(manifest, rule_changes, console.width))
     console.print(title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
@@ -219,12 +222,6 @@ def draw_summary(run: Run, console: Console) -> None:
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
     console.print(_end(run, heads, relations))
-
-
-def _other_rules(run: Run) -> list[str]:
-    """What the rules that judged the run say otherwise than the packaged ones."""
-    path = run.path / run_folder.RULES
-    return load_rules(path).changed(load_rules()) if path.exists() else []
 
 
 def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from headprobe.commands.show import show_head
+from headprobe.commands.show import rule_changes, show_head
 from headprobe.report.head import draw_domains, draw_head
 from headprobe.report.layout import console
 from headprobe.report.lists import CHANGES_SHOWN, draw_changes
@@ -191,7 +191,7 @@ def test_a_page_says_by_which_rules_it_was_judged(tmp_path: Path) -> None:
     ]:
         (run.path / "rules.yaml").write_text(text)
         page = io.StringIO()
-        draw_summary(run, console(page, 80))
+        draw_summary(run, console(page, 80), rule_changes(run))
         (line,) = [line for line in page.getvalue().splitlines() if line.startswith("rules  ")] or [
             None
         ]
