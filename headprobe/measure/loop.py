@@ -1,8 +1,13 @@
-"""A loaded model and an aligned corpus to sums: one pass for each passage.
+"""Measure a loaded model on an aligned corpus: from attention to sums, in one pass per passage.
 
-How far a measurement is: what passed, and the sums so far as they stand on the device.
-
-Which passes over the model a run, or a share of it, takes.
+1. ``PassPlan`` selects the passages of this process: few whose text is also scored (bits per
+   character), and the others.
+2. The passages are packed into chunks that fit the memory limits (``batching.layout``).
+3. ``ChunkScheduler`` runs the chunks through the model, several at a time on a CPU. During each
+   pass the ``StatisticsCollector`` adds every layer's attention and head outputs to its sums.
+4. Repeated random tokens are run through the model for the copying statistics.
+5. ``MeasurementState`` is saved about once a minute, always between whole chunks.
+6. The sums are moved to the host, completed with counts that need no model, and checked.
 """
 
 import json
@@ -39,9 +44,12 @@ from headprobe.vocabulary import LAGS, LONGEST
 
 
 class MeasurementState:
-    """``passages`` [P] and ``sequences`` (of repeated random tokens) that passed, the ``bits`` of
-    the scored ones, and by reference the totals of all statistics. ``limits`` of the chunks belong
-    to it: with these the rest falls into the same chunks, so that sums come out equal bit by bit.
+    """The progress of a measurement, as it is saved for ``--resume``.
+
+    It has flags of the ``passages`` [P] and of the ``sequences`` of repeated random tokens that are
+    done, the ``bits`` of the scored passages, references to the sums of all statistics, and the
+    ``limits`` of the chunks. With equal limits the remaining passages form the same chunks, so a
+    resumed measurement gives bitwise equal sums.
     """
 
     def __init__(self, passages: int, limits: Mapping[str, int], summed: Sequence[object]) -> None:
@@ -55,16 +63,16 @@ class MeasurementState:
 
     @staticmethod
     def limits_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-        """The limits in what ``arrays`` gave before."""
+        """Return the chunk limits stored in ``arrays``."""
         limits: dict[str, int] = json.loads(str(arrays["limits"]))
         return limits
 
     def left(self, passages: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Those of the passages that did not pass yet."""
+        """Return those of the passages that are not done."""
         return passages[~self.passages[passages]]
 
     def arrays(self) -> dict[str, NDArray[Any]]:
-        """All of it, on the host."""
+        """Return the whole state as host arrays."""
         return {
             "passages": self.passages,
             "sequences": self.sequences,
@@ -74,61 +82,69 @@ class MeasurementState:
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take what ``arrays`` gave before; ValueError or KeyError where it is of another run."""
+        """Restore a state that ``arrays`` returned.
+
+        Raises ValueError or KeyError if it belongs to another measurement.
+        """
         if arrays["passages"].shape != self.passages.shape:
             raise ValueError("another number of passages")
         self.passages, self.sequences = arrays["passages"].copy(), arrays["sequences"].copy()
         self.bits = float(arrays["bits"])
         self.limits = self.limits_of(arrays)
         for name, total in self._totals.items():
-            kept = torch.from_numpy(arrays[name])
-            if kept.shape != total.shape:
+            saved = torch.from_numpy(arrays[name])
+            if saved.shape != total.shape:
                 raise ValueError(f"{name} has another shape")
-            total.copy_(kept)
+            total.copy_(saved)
 
 
 SCORED_PASSAGES = 32
-"""Passages of the run whose text the output layer is asked about (bits per character), at most."""
+"""Maximum number of passages whose text is scored (bits per character)."""
 
 SCORED_SHARE = 1 / 32
-"""The part of the run's tokens that they may have: a large vocabulary costs as much as many layers
-..."""
+"""Maximum share of the run's tokens that are scored: the output layer of a large vocabulary costs
+as much as many layers."""
 
 SCORED_TOKENS = 128
-"""... but for so many."""
+"""Number of tokens that may be scored whatever their share."""
 
 
 @dataclass(frozen=True)
 class PassPlan:
-    """Numbers of the passages whose text is scored, of the others, and of the sequences of repeated
-    random tokens (``vocabulary.LAGS``). It is one of ``parts`` of the
-    run, and the one that ``counts`` what is counted without the model."""
+    """The passes of one process: the whole run, or one part of it."""
 
     scored: NDArray[np.int64]
+    """Numbers of the passages whose text is scored."""
     others: NDArray[np.int64]
+    """Numbers of the other passages."""
     copy_sequences: NDArray[np.int64]
+    """Numbers of the sequences of repeated random tokens (``vocabulary.LAGS``)."""
     parts: int = 1
+    """Number of parts that the run was divided into."""
     counts: bool = True
+    """Whether this part includes the counts that need no model. Exactly one part does."""
 
     @property
     def passages(self) -> int:
-        """How many passages pass."""
+        """Number of passages."""
         return len(self.scored) + len(self.others)
 
     def tokens(self, corpus: Corpus) -> int:
-        """How many tokens they have."""
+        """Number of tokens in the passages."""
         return int(corpus.lengths[self.scored].sum() + corpus.lengths[self.others].sum())
 
     @classmethod
     def whole_run(cls, corpus: Corpus, seed: int) -> Self:
-        """All that a run does."""
+        """Return the passes of a whole run."""
         scored = _choose_scored(corpus.lengths, seed).astype(np.int64)
         passages = np.arange(len(corpus.lengths))
         return cls(scored, np.setdiff1d(passages, scored), np.arange(len(LAGS)))
 
     def partition(self, corpus: Corpus, partitions: Sequence[Partition]) -> "PassPlan":
-        """The share of a share ... of it; it does not depend on how much memory there is, so that
-        machines of different size can share a run."""
+        """Return the share that results from applying the partitions one after another.
+
+        It does not depend on the available memory, so machines of different size can share a run.
+        """
         pass_plan = self
         for partition in partitions:
             pass_plan = PassPlan(
@@ -144,20 +160,21 @@ class PassPlan:
 
 
 def _choose_scored(lengths: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
-    """A seeded few of the passages, ascending."""
+    """Return a seeded sample of the passages to score, ascending."""
     order = np.random.default_rng(seed).permutation(len(lengths))[:SCORED_PASSAGES]
     before = np.cumsum(lengths[order]) - lengths[order]
     room = max(SCORED_TOKENS, lengths.sum() * SCORED_SHARE)
     return np.sort(order[before < room])
 
 
-FEW = 32
-"""Of so many chunks or fewer for each worker, all have as many."""
+MAX_EVENED_CHUNKS = 32
+"""Up to this number of chunks per worker, chunks are evened out so that no worker idles at the end.
+With more chunks the gain is small."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """The sums, and the distinct token ids that ``column_token`` counts."""
+    """The sums, and the distinct token ids [K] that index ``column_token``."""
 
     tallies: Tallies
     distinct_tokens: NDArray[np.int32]
@@ -176,15 +193,16 @@ def measure(
     pass_plan: PassPlan | None = None,
     checkpoint: CheckpointPart | None = None,
 ) -> Measurement:
-    """Run every passage through the model once, then repeated random tokens; add everything up.
+    """Run every passage through the model once, then repeated random tokens, and add up statistics.
 
-    Chunks keep within ``memory`` bytes over the weights (by default a share of what is free), or
-    within ``limits`` where these are given, and get smaller where memory runs out all the same.
-    With ``pass_plan`` only its part: the sums of all parts add to those of the run. What
-    ``checkpoint`` has kept of an earlier attempt is gone on from, and it is shown what there is
-    whenever sums are of whole chunks.
-    HeadprobeError where there is too little memory, and where the model's numbers overflow: one
-    such passage would spoil every sum.
+    Chunks use at most ``memory`` bytes beyond the weights (by default a share of the free memory),
+    or fit ``limits`` where these are given. If memory runs out all the same, they are made smaller.
+    With ``pass_plan`` only that part of the run is measured; the sums of all parts add up to those
+    of the run. ``checkpoint`` provides the state of an earlier attempt and saves the new one.
+    ``advance`` is called with the number of passages done since the last call.
+
+    Raises HeadprobeError if there is too little memory, or if the model's numbers overflow: a
+    single such passage would make every sum NaN.
     """
     todo = pass_plan or PassPlan.whole_run(corpus, seed)
     measuring = _Measurer(observed, corpus, seed, idle_line, advance, todo, checkpoint)
@@ -199,8 +217,11 @@ def measure(
 
 @dataclass
 class _Measurer:
-    """What the attempts at a measurement share; each begins with what ``checkpoint`` has kept, else
-    with nothing, so that no sum of a chunk that was not ended counts."""
+    """Makes attempts at a measurement, each with smaller chunks than the one before.
+
+    Every attempt starts from the saved checkpoint, or from zero, so the sums never include a chunk
+    that was interrupted.
+    """
 
     observed: ObservedModel
     corpus: Corpus
@@ -218,7 +239,7 @@ class _Measurer:
         self.working_set = WorkingSet(self.observed, self.corpus, self._new_collector().held_bytes)
 
     def attempt(self, limits: BatchLimits) -> Measurement:
-        """Measure what is left in chunks within ``limits``."""
+        """Measure the remaining passages in chunks that fit ``limits``."""
         observed, corpus, pass_plan = self.observed, self.corpus, self.pass_plan
         collector, copying = self._new_collector(), CopyingObserver(observed, corpus.starts)
         state = MeasurementState(
@@ -230,7 +251,8 @@ class _Measurer:
             del saved
         self._advance(state)
 
-        # what was kept may be of a machine that held all weights
+        # The saved limits may come from a machine that held all weights. A model whose passes
+        # change its state must run one pass at a time here.
         even = self._even(limits if observed.is_stateless else replace(limits, workers=1))
         planned = [
             PlannedChunk(blocks, logits)
@@ -274,9 +296,12 @@ class _Measurer:
         )
 
     def _even(self, limits: BatchLimits) -> BatchLimits:
-        """With the smallest chunks that are no more, or as many more as let all workers have the
-        same number: some would have nothing to do in the end. Of many chunks it would be little.
-        Where there are fewer all the same, so are the workers, who share the threads."""
+        """Return limits with which all workers get the same number of chunks.
+
+        The chunks become as small as possible without exceeding the next multiple of the number of
+        workers. If there are fewer chunks than workers, the number of workers is reduced, so that
+        each has more threads.
+        """
 
         def count(tokens: int) -> int:
             smaller = replace(limits, tokens=tokens)
@@ -286,7 +311,7 @@ class _Measurer:
             )
 
         chunks, workers, tokens = count(limits.tokens), limits.workers, limits.tokens
-        if workers > 1 and chunks <= FEW * workers:
+        if workers > 1 and chunks <= MAX_EVENED_CHUNKS * workers:
             most = math.ceil(chunks / workers) * workers
             tokens = bisect_left(range(tokens), -most, key=lambda tokens: -count(tokens))
             workers = max(1, min(workers, count(tokens)))
@@ -308,7 +333,7 @@ class _Measurer:
     def _finished(
         self, collector: StatisticsCollector, copying: CopyingObserver, bits: float
     ) -> Tallies:
-        """All sums, with what is counted without the model."""
+        """Return all sums and counts as host arrays; HeadprobeError if any is not finite."""
         corpus, instances, distinct = (
             self.corpus,
             self.corpus.instances,
@@ -329,11 +354,11 @@ class _Measurer:
                 **{name: sums.cpu().numpy() for name, sums in copying.sums().items()},
             }
         )
-        spoiled = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
-        if spoiled:
+        not_finite = [name for name, sums in tallies.arrays.items() if not np.isfinite(sums).all()]
+        if not_finite:
             raise HeadprobeError(
                 str(self.observed.model.dtype).removeprefix("torch."),
-                f"the model's numbers overflow on these probes ({spoiled[0]} is not a number)",
+                f"the model's numbers overflow on these probes ({not_finite[0]} is not a number)",
                 "Try --dtype float32",
             )
         return tallies
