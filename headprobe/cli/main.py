@@ -36,7 +36,7 @@ def main() -> NoReturn:
     if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
         what = f"stdout: cannot be written ({out.error.strerror})"
         said = _print_error(
-            f"{what}. Files are written all the same: headprobe show prints a run.", USER
+            f"{what}. Files are complete: headprobe show prints the page of a run.", USER
         )
         code = code or said
     sys.exit(code)

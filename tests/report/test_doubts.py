@@ -195,7 +195,7 @@ def test_a_page_says_by_which_rules_it_was_judged(tmp_path: Path) -> None:
         (line,) = [line for line in page.getvalue().splitlines() if line.startswith("rules  ")] or [
             None
         ]
-        assert line == (said and f"rules   not the packaged ones: {said}")
+        assert line == (said and f"rules   packaged, except {said}")
 
 
 def test_heads_whose_role_is_no_matter_of_a_relation_are_listed(tmp_path: Path) -> None:

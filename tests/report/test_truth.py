@@ -111,7 +111,7 @@ def test_claims_about_built_in_probes_name_the_test_of_them(run: Run) -> None:
     page = printed(replace(run, manifest=replace(run.manifest, probes=(note,), model=named)))
     assert "story (built in): 1 document" in page
     assert "claims about the built-in probe sentences" in page
-    assert "  headprobe scan 'my models/tiny' -p your.conllu\n" in page
+    assert "  headprobe scan MODEL -p your.conllu\n" in page
     both = replace(run.manifest, probes=(note, *run.manifest.probes))
     assert "partly the built-in probe sentences" in printed(replace(run, manifest=both))
     bundled = replace(run.manifest, probes=(note,), model=replace(named, kind="bundled"))
