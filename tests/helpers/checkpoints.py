@@ -7,7 +7,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from tests.helpers.tiny import VOCABULARY, tiny_model
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+SHARED = Path(__file__).resolve().parents[3] / "shared"
 
 TEXT = """
 The old dog saw a cat. It ran after the cat, but the cat was too quick for it. "Come back!" cried
