@@ -8,6 +8,7 @@ from headprobe.demo.grammar.conllu import document, entity_numbers
 from headprobe.demo.grammar.natural import natural_file
 from headprobe.demo.grammar.pairs import pair_files
 from headprobe.demo.grammar.plans import Passage, Writer, all_plans
+from headprobe.demo.grammar.semantic import semantic_files
 
 SEED = 20_261
 PASSAGES = {"story": 142, "news": 142, "dialogue": 142}
@@ -38,5 +39,6 @@ def all_files(seed: int = SEED) -> dict[str, str]:
         text = document(passage.id, comments, passage.sentences, etypes)
         files[f"probes/{passage.domain}.conllu"] += text
     files["probes/natural.conllu"] = natural_file()
+    files |= {f"probes/{name}": text for name, text in semantic_files(seed).items()}
     files |= {f"pairs/{name}": text for name, text in pair_files(seed).items()}
     return files
