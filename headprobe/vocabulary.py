@@ -76,12 +76,18 @@ Scope = Literal["sentence", "passage"]
 """Where the candidates of a relation come from."""
 
 
+CandidateRule = Literal["any", "other-form", "same-upos"]
+"""Which words of the scope are candidates: any; those of another lower-cased form than the query's;
+or those with the query's part of speech and another lemma."""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Relation:
     """A relation from a query word to its target words, which all come earlier."""
 
     family: str
-    """``syntax``, ``coreference``, ``punctuation``, or ``user`` for a relation of a probe file."""
+    """``syntax``, ``coreference``, ``punctuation``, ``semantic``, or ``user`` for a relation of a
+    probe file."""
 
     name: str
     """The relation within its family, for example ``nsubj`` or ``pronoun``."""
@@ -98,6 +104,16 @@ class Relation:
     every: bool = False
     """Every usable word of a passage is a query, and its targets are all earlier words of the class
     ``name`` (docs/method.md, Relations). Otherwise each instance is an explicit link."""
+
+    same_upos: bool = False
+    """Only words with the query's part of speech and another lemma are targets or candidates."""
+
+    @property
+    def candidates(self) -> CandidateRule:
+        """Which words of the scope are candidates."""
+        if self.same_upos:
+            return "same-upos"
+        return "other-form" if self.strict else "any"
 
 
 UPOS = (
@@ -196,7 +212,7 @@ class Skipped:
     """Where the input stands, for example ``file:line``."""
 
     what: str
-    """Its kind: ``sentence``, ``mention``, ``word`` or ``instance``."""
+    """Its kind: ``sentence``, ``mention``, ``word``, ``instance`` or ``twin``."""
 
     reason: str
     """Why it is left out."""

@@ -25,6 +25,14 @@ class Word(NamedTuple):
     deprel: str = ""
     """Dependency relation to the head, with its subtype; empty where it is not annotated."""
 
+    lemma: str = ""
+    """Dictionary form; empty where it is not annotated."""
+
+    @property
+    def lemma_key(self) -> str:
+        """What words of one lemma share: the lower-cased lemma, or else the lower-cased form."""
+        return (self.lemma or self.form).lower()
+
 
 class Surface(NamedTuple):
     """A stretch of text that holds the words ``first`` to ``last`` of a sentence, both included.
@@ -86,6 +94,10 @@ class Document:
     annotated: bool = True
     """False for plain text, which yields no instances of any relation."""
 
+    twins: Mapping[int, str] = field(default_factory=dict)
+    """Word -> the unrelated form that stands at its place in the document's twin (docs/method.md,
+    Baselines)."""
+
 
 class PassageWord(NamedTuple):
     """A word of a passage; its characters are ``text[start:end]``, none where start == end."""
@@ -99,6 +111,9 @@ class PassageWord(NamedTuple):
     start: int
     end: int
     deprel: str = ""
+
+    lemma: str = ""
+    """``Word.lemma_key``."""
 
 
 class Link(NamedTuple):
@@ -135,3 +150,7 @@ class Passage:
 
     source: str = ""
     """Where the passage starts (file:line)."""
+
+    twin: "Passage | None" = None
+    """The same passage with unrelated words at the places of targets. Its links are those of the
+    semantic relations whose targets are all replaced; it has no other annotation."""
