@@ -73,10 +73,10 @@ def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float)
     profile = mean_profile(tallies, "profile")
     hits = {rule: np.zeros(layers * heads) for rule in DISTANCE_RULES}
     by_length = np.zeros(layers * heads)
-    most, tied = Candidates(instances, query, "passage", strict=False).longest()
+    most, tied = Candidates(instances, query, "passage", "any").longest()
     for first in range(0, len(query), ROWS):
         some = slice(first, first + ROWS)
-        rows, strongest = Candidates(instances, query[some], "passage", strict=False), place[some]
+        rows, strongest = Candidates(instances, query[some], "passage", "any"), place[some]
         distance = instances.place[rows.query][:, None] - strongest
         for rule, chosen in distance_choices(rows, profile).items():
             hits[rule] += ((chosen == distance) & (strongest >= 0)).sum(0)

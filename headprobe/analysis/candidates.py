@@ -8,7 +8,7 @@ document fold, by form fold and by domain. The groupings lie one after another o
 ``DOCUMENTS``, ``FORMS`` and ``DOMAINS`` slice.
 
 ``shared_rows`` goes through the query words of all relations in blocks of bounded size. Relations
-with the same candidates (scope and strictness) share the work on a query word.
+with the same candidates (scope and rule) share the work on a query word.
 """
 
 from collections import defaultdict
@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.evidence import Bools, Floats, Ints
-from headprobe.runs.instances import Instances, RelationInstances
-from headprobe.vocabulary import FOLDS, LONGEST, Scope
+from headprobe.runs.instances import Instances, Integers, RelationInstances
+from headprobe.vocabulary import FOLDS, LONGEST, CandidateRule, Scope
 
 DOCUMENTS = slice(0, FOLDS)
 """Document folds on the axis S."""
@@ -44,7 +44,7 @@ MAX_ENTRIES = 1_000_000
 class Candidates:
     """The candidates of each query word: the usable earlier words of its sentence or passage.
 
-    With ``strict``, words that have the query's lower-cased form are not candidates.
+    ``rule`` says which of these compete (``vocabulary.CandidateRule``).
     """
 
     instances: Instances
@@ -53,8 +53,8 @@ class Candidates:
     """[Q]: word numbers of the queries."""
     scope: Scope
     """Whether candidates come from the query's sentence or from its passage."""
-    strict: bool
-    """Whether words of the query's own lower-cased form are excluded."""
+    rule: CandidateRule
+    """Which words of the scope compete."""
 
     @cached_property
     def scope_first(self) -> Ints:
@@ -76,9 +76,11 @@ class Candidates:
         """
         row = (slice(None), *[None] * (words.ndim - 1))
         allowed = self.instances.usable[words] & (words >= self.scope_first[row])
-        if self.strict:
-            form = self.instances.folded_form
-            allowed &= form[words] != form[self.query][row]
+        if self.rule != "any":
+            required, excluded = self.instances.candidate_keys(self.rule)
+            allowed &= excluded[words] != excluded[self.query][row]
+            if required is not None:
+                allowed &= required[words] == required[self.query][row]
         return np.asarray(allowed & (words < self.query[row]))
 
     def pairs(self) -> tuple[Ints, Ints]:
@@ -89,25 +91,32 @@ class Candidates:
         """
         index = np.repeat(np.arange(len(self.query)), self.words_before)
         word = np.repeat(self.scope_first, self.words_before) + position_in_run(self.words_before)
-        allowed = Candidates(self.instances, self.query[index], self.scope, self.strict).contain(
-            word
-        )
+        allowed = Candidates(self.instances, self.query[index], self.scope, self.rule).contain(word)
         return index[allowed], word[allowed]
 
     def count(self, among: Bools | None = None) -> Ints:
         """Return the number of candidates of each query [Q]; only words ``among`` [W] if given."""
+        if self.rule == "same-upos":
+            of_upos = self._count_key(self.instances.upos, self.instances.usable_by_upos, among)
+            lemma = self.instances.lemma_and_upos
+            return of_upos - self._count_key(lemma, self.instances.usable_by_lemma, among)
         if among is None:
             counted = self.instances.usable_before
         else:
             counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
-        total = counted[self.query] - counted[self.scope_first]
-        return np.asarray(total - self._count_same_form(among) if self.strict else total)
+        total = np.asarray(counted[self.query] - counted[self.scope_first])
+        if self.rule == "any":
+            return total
+        form = self.instances.folded_form
+        return total - self._count_key(form, self.instances.usable_by_form, among)
 
-    def _count_same_form(self, among: Bools | None) -> Ints:
-        """[Q]: number of usable words in the scope, before the query, with the query's form."""
-        form, by_form = self.instances.folded_form, self.instances.usable_by_form
-        keys = by_form if among is None else by_form[among[by_form % len(form)]]
-        base = form[self.query] * len(form)
+    def _count_key(self, key: Integers, by_key: Integers, among: Bools | None) -> Ints:
+        """[Q]: number of usable words in the scope, before the query, with the query's ``key`` [W].
+
+        ``by_key`` are the usable words sorted by ``key * W + word number``.
+        """
+        keys = by_key if among is None else by_key[among[by_key % len(key)]]
+        base = key[self.query].astype(np.int64) * len(key)
         after = np.searchsorted(keys, base + self.query)
         return after - np.searchsorted(keys, base + self.scope_first)
 
@@ -130,7 +139,7 @@ class Candidates:
 
         Evenly spread attention prefers these. They have no meaning for a query without candidates.
         """
-        return self._longest_by_trial() if self.strict else self._longest_by_scan()
+        return self._longest_by_scan() if self.rule == "any" else self._longest_by_trial()
 
     def _longest_by_scan(self) -> tuple[Ints, Ints]:
         """``longest`` where all usable words of the scope are candidates.
@@ -140,7 +149,7 @@ class Candidates:
         lets one ``maximum.accumulate`` serve all scopes.
         """
         words = np.arange(len(self.instances.form))
-        every = Candidates(self.instances, words, self.scope, strict=False)
+        every = Candidates(self.instances, words, self.scope, "any")
         tokens = np.where(self.instances.usable, self.instances.tokens, 0).astype(np.int64)
         base = every.scope_first * (tokens.max(initial=0) + 1)
         most = np.maximum.accumulate(base + tokens)
@@ -151,7 +160,7 @@ class Candidates:
         return (most - base)[last], (counted - before)[last]
 
     def _longest_by_trial(self) -> tuple[Ints, Ints]:
-        """``longest`` without words of the query's form: try each length, longest first."""
+        """``longest`` where not all words are candidates: try each length, longest first."""
         tokens = self.instances.tokens
         tied, most = np.zeros((2, len(self.query)), dtype=np.int64)
         for length in np.unique(tokens)[::-1]:
@@ -177,7 +186,7 @@ class Candidates:
             word = members[place[pending]]
             within = word >= self.scope_first[pending]
             pending, word = pending[within], word[within]
-            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
             suits = rows.contain(word)
             if ended is not None:
                 suits &= ended[word] < rows.query
@@ -192,7 +201,7 @@ class Candidates:
         pending = np.flatnonzero(self.words_before >= LONGEST)
         step = LONGEST
         while len(pending):
-            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
             is_candidate = rows.contain(rows.query - step)
             distance[pending[is_candidate]] = step
             step += 1
@@ -203,7 +212,7 @@ class Candidates:
 def candidates_of(instances: Instances, links: RelationInstances) -> Candidates:
     """Return the candidates of every instance of a relation (Q = I)."""
     query = np.asarray(links.query, dtype=np.int64)
-    return Candidates(instances, query, links.relation.scope, links.relation.strict)
+    return Candidates(instances, query, links.relation.scope, links.relation.candidates)
 
 
 def position_in_run(counts: Ints) -> Ints:
@@ -290,22 +299,22 @@ def shared_rows(
 ) -> Iterator[tuple[Candidates, list[RelationRows]]]:
     """Yield the query words of all relations in blocks, with the instances that use each block.
 
-    A query word occurs once for each combination of scope and strictness, so that relations with
+    A query word occurs once for each combination of scope and rule, so that relations with
     the same candidates share its row. Short rows come first. Neither rows by words nor rows by
     ``heads`` exceed ``MAX_ENTRIES`` in a block.
     """
     same_candidates = defaultdict(list)
     for index, relation in enumerate(relations):
         if len(relation.links):
-            rule = relation.links.relation.scope, relation.links.relation.strict
-            same_candidates[rule].append(index)
-    for (scope, strict), members in same_candidates.items():
+            spec = relation.links.relation
+            same_candidates[spec.scope, spec.candidates].append(index)
+    for (scope, rule), members in same_candidates.items():
         is_query = np.zeros(len(instances.form), dtype=np.bool_)
         for index in members:
             is_query[relations[index].links.query] = True
-        every = Candidates(instances, np.flatnonzero(is_query), scope, strict)
+        every = Candidates(instances, np.flatnonzero(is_query), scope, rule)
         by_length = np.argsort(every.words_before, kind="stable")
-        every = Candidates(instances, every.query[by_length], scope, strict)
+        every = Candidates(instances, every.query[by_length], scope, rule)
         rank = np.zeros(len(is_query), dtype=np.min_scalar_type(len(is_query)))
         rank[every.query] = np.arange(len(by_length))
         # Instances of each relation, sorted by the row of their query.
@@ -323,4 +332,4 @@ def shared_rows(
                 if high > low:
                     some = order[low:high], row[low:high].astype(np.int64) - part.start
                     block.append(RelationRows(index, relations[index], *some))
-            yield Candidates(instances, every.query[part], scope, strict), block
+            yield Candidates(instances, every.query[part], scope, rule), block

@@ -119,8 +119,8 @@ def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
     counts = rows.by_distance()
     distance = _choices(rows, counts, profiles)
     everything = counts
-    if rows.strict or rows.scope == "sentence":
-        everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
+    if rows.rule != "any" or rows.scope == "sentence":
+        everything = Candidates(rows.instances, rows.query, "passage", "any").by_distance()
     per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
     return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
 

@@ -32,16 +32,16 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
         chosen = np.flatnonzero(instances.link_relation == number)
         counts = np.diff(instances.link_first)[chosen]
         query = np.asarray(instances.link_query[chosen], dtype=np.int64)
-        near = Candidates(instances, query, "sentence", relation.strict)
+        near = Candidates(instances, query, "sentence", relation.candidates)
         has_choice = near.count() > counts
         scopes: tuple[Scope, Scope] = ("sentence", relation.scope)
         for in_scope, scope in zip((has_choice, ~has_choice), scopes, strict=True):
             links = np.flatnonzero(in_scope)
-            every = Candidates(instances, query[links], scope, relation.strict)
+            every = Candidates(instances, query[links], scope, relation.candidates)
             for some in split_by_count(every.words_before, PAIRS):
                 rows = links[some]
                 first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
-                candidates = Candidates(instances, query[rows], scope, relation.strict)
+                candidates = Candidates(instances, query[rows], scope, relation.candidates)
                 words = _draw(candidates, counts[rows], bits)
                 places = np.repeat(first, counts[rows]) + position_in_run(counts[rows])
                 targets[places] = words

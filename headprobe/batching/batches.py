@@ -3,7 +3,7 @@
 The statistics read the indices as tensors, and compiled kernels as arrays (``KernelInputs``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -29,7 +29,7 @@ from headprobe.batching.layout import (
     sort_pairs_by_kind,
 )
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import FOLDS
+from headprobe.vocabulary import FOLDS, CandidateRule
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class BatchInstances:
     document folds of all relations, for each instance, then the form folds, then the domains.
     Explicit links come first: their targets are words ``target`` [K] of instance
     ``instance_of_target`` [K], with its ``target_relation`` and ``target_pair`` ((b * W' + target)
-    * W + w); those numbered ``strict`` leave out all words but those of ``other_form`` [J, W']. The
+    * W + w); those numbered ``strict`` admit only words that are 1 in ``other_form`` [J, W']. The
     others ask for a class: ``class_start`` [I'] is its place, and its passage's, among
     ``AlignedBatch.classes``; ``class_relation`` [C] are the classes' relations.
     """
@@ -64,6 +64,25 @@ class BatchInstances:
         return len(self.row) - len(self.class_start)
 
 
+class CandidateKeys(NamedTuple):
+    """Numbers [B, W'] of the words of a batch (``Instances.candidate_keys``)."""
+
+    required: NDArray[np.integer] | None
+    """A candidate's number equals the query's; None where any will do."""
+
+    excluded: NDArray[np.integer]
+    """A candidate's number differs from the query's."""
+
+    def admitted(
+        self, passage: NDArray[np.integer], query: NDArray[np.integer]
+    ) -> NDArray[np.bool_]:
+        """[S, W']: which words of its passage each query [S] admits."""
+        admitted = self.excluded[passage] != self.excluded[passage, query][:, None]
+        if self.required is not None:
+            admitted &= self.required[passage] == self.required[passage, query][:, None]
+        return np.asarray(admitted)
+
+
 class InstanceIndexer:
     """Finds the instances of passages; made once for a run."""
 
@@ -71,7 +90,7 @@ class InstanceIndexer:
         self._instances = instances
         relations = instances.relations
         self._sentence_scope = np.array([r.scope == "sentence" for r in relations], dtype=bool)
-        self._strict = np.array([r.strict for r in relations], dtype=bool)
+        self._rule = np.array([r.candidates for r in relations], dtype=np.str_)
         nearest = instances.link_targets[instances.link_first[1:] - 1]
         self._link_form_fold = instances.form_fold[nearest]
         self._link_passage = instances.passage[instances.link_query]
@@ -83,11 +102,11 @@ class InstanceIndexer:
         first_word: int,
         classes: NDArray[np.float32],
         usable: NDArray[np.bool_],
-        form: NDArray[np.integer],
+        keys: Mapping[CandidateRule, CandidateKeys],
     ) -> dict[str, NDArray[Any]]:
         """The fields of ``BatchInstances``, for passages (by number) whose words are ``word_rows``,
         the query words those from ``first_word`` on, with their ``classes`` [B, W', C], ``usable``
-        words and folded forms [B, W']."""
+        words [B, W'], and the candidate keys of all rules but ``any``."""
         instances = self._instances
         links, rows = [], []
         for place, (number, span) in enumerate(zip(passages, word_rows, strict=True)):
@@ -112,8 +131,13 @@ class InstanceIndexer:
         query = np.concatenate([instances.link_query[link] - base[row], class_rows["query"]])
         own_word = query - first_word
         target_word = target - base[row[of]]
-        strict = np.flatnonzero(self._strict[instances.link_relation[link]])
-        own_form = form[passage[strict], query[strict]]
+        rule = self._rule[instances.link_relation[link]]
+        strict = np.flatnonzero(rule != "any")
+        other_form = np.ones((len(strict), words), dtype=np.float32)
+        for name, of_words in keys.items():
+            chosen = np.flatnonzero(rule[strict] == name)
+            link_of = strict[chosen]
+            other_form[chosen] = of_words.admitted(passage[link_of], query[link_of])
         every_fold = len(instances.relations) * FOLDS
         bins = [
             relation * FOLDS + instances.document_fold[of_run],
@@ -127,7 +151,7 @@ class InstanceIndexer:
             "bins": np.concatenate(bins),
             "sentence_scope": self._sentence_scope[instances.link_relation[link]],
             "strict": strict,
-            "other_form": (form[passage[strict]] != own_form[:, None]).astype(np.float32),
+            "other_form": other_form,
             "instance_of_target": of,
             "target": target_word,
             "target_pair": (row[of] * words + target_word) * (words - first_word) + own_word[of],
@@ -433,6 +457,19 @@ class Batcher:
         earlier = [slice(int(b), span.stop) for b, span in zip(base, queries, strict=True)]
         return earlier, queries[0].start - int(base[0])
 
+    def _candidate_keys(self, earlier: Sequence[slice]) -> dict[CandidateRule, CandidateKeys]:
+        """The keys of the words, for the rules that the relations of the run have."""
+        instances = self._corpus.instances
+        keys: dict[CandidateRule, CandidateKeys] = {}
+        for rule in dict.fromkeys(relation.candidates for relation in instances.relations):
+            if rule != "any":
+                required, excluded = instances.candidate_keys(rule)
+                keys[rule] = CandidateKeys(
+                    None if required is None else stack([required[s] for s in earlier], -1),
+                    stack([excluded[span] for span in earlier], -1),
+                )
+        return keys
+
     def _batch(self, block: Block, tile: AttentionTile, order: TokenOrder) -> AlignedBatch:
         corpus, instances = self._corpus, self._corpus.instances
         queries = self._query_words(block)
@@ -454,9 +491,8 @@ class Batcher:
             "example": example,
             "example_row": example_row,
         }
-        form = stack([instances.folded_form[span] for span in earlier], -1)
         batch_instances = self._indexer.index(
-            block.passages, earlier, first_word, classes, usable, form
+            block.passages, earlier, first_word, classes, usable, self._candidate_keys(earlier)
         )
         kinds = pair_kinds(
             usable,

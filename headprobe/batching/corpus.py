@@ -138,11 +138,13 @@ class _CorpusBuilder:
     upos: list[NDArray[np.int16]] = field(default_factory=list)
     form: list[NDArray[np.int32]] = field(default_factory=list)
     deprel: list[NDArray[np.int16]] = field(default_factory=list)
+    lemma: list[NDArray[np.int32]] = field(default_factory=list)
     mention_end: list[NDArray[np.int32]] = field(default_factory=list)
     space: list[NDArray[np.bool_]] = field(default_factory=list)
     relations: dict[Relation, int] = field(default_factory=dict)
     upos_numbers: dict[str, int] = field(default_factory=dict)
     form_numbers: dict[str, int] = field(default_factory=dict)
+    lemma_numbers: dict[str, int] = field(default_factory=dict)
     link_relation: "array[int]" = field(default_factory=_numbers_of_any_size)
     link_query: "array[int]" = field(default_factory=_numbers_of_any_size)
     link_counts: "array[int]" = field(default_factory=_numbers_of_any_size)
@@ -195,6 +197,8 @@ def _add(
     builder.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
     builder.upos.append(_numbers(builder.upos_numbers, [w.upos for w in passage.words], np.int16))
     builder.form.append(_numbers(builder.form_numbers, [w.form for w in passage.words], np.int32))
+    lemmas = [word.lemma for word in passage.words]
+    builder.lemma.append(_numbers(builder.lemma_numbers, lemmas, np.int32))
     builder.deprel.append(number_deprels([word.deprel for word in passage.words]))
     builder.mention_end.append(_mention_ends(passage, builder.words))
     previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
@@ -277,6 +281,7 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         link_first=_edges(builder.link_counts),
         link_targets=np.array(builder.link_targets, dtype=np.int64),
         deprel=_joined(builder.deprel, np.int16),
+        lemma=_joined(builder.lemma, np.int32),
         mention_end=_joined(builder.mention_end, np.int32),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),

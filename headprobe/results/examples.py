@@ -85,7 +85,7 @@ def usual_distance_instances(instances: Instances, role: str, profile: Floats) -
 def _example_candidates(instances: Instances) -> Candidates:
     """The usable earlier words of the passage, for every example row."""
     query = np.unique(instances.example_words).astype(np.int64)
-    return Candidates(instances, query, "passage", strict=False)
+    return Candidates(instances, query, "passage", "any")
 
 
 def _example_instances(
@@ -98,7 +98,7 @@ def _example_instances(
     queries, targets = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     every = _example_candidates(instances)
     for some in split_by_count(every.words_before, PAIRS):
-        rows = Candidates(instances, every.query[some], every.scope, every.strict)
+        rows = Candidates(instances, every.query[some], every.scope, every.rule)
         index, words = rows.pairs()
         linked = is_target(rows.query[index], words)
         queries.append(rows.query[index[linked]])
@@ -299,7 +299,7 @@ def _choose(
     """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
     count = len(asked.row)
     relation, query = asked.relation, asked.query.astype(np.int64)
-    candidates = Candidates(instances, query, relation.scope, relation.strict)
+    candidates = Candidates(instances, query, relation.scope, relation.candidates)
     start = instances.passage_first[instances.passage[asked.query]][:, None, None]
     size = max(1, MAX_TOGETHER // max(count, 1))
     for some in (heads[first : first + size] for first in range(0, len(heads), size)):

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.runs.files import open_arrays
-from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, Relation, number_upos
+from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, CandidateRule, Relation, number_upos
 
 Integers = NDArray[np.integer]
 
@@ -173,6 +173,9 @@ class Instances:
     deprel: Integers
     """[W]: the dependency relation as an index into ``vocabulary.DEPRELS``."""
 
+    lemma: Integers
+    """[W]: a number for the lower-cased lemma, or else form; equal for equal ones."""
+
     mention_end: Integers
     """[W]: for the head of mentions, the word number of the last word of the mention that ends
     first; for other words -1."""
@@ -230,10 +233,39 @@ class Instances:
         return folded[self.form] if len(self.forms) else self.form
 
     @cached_property
+    def lemma_and_upos(self) -> Integers:
+        """[W]: a number for each word's lemma and part of speech, equal for equal ones."""
+        return self.lemma.astype(np.int64) * max(len(self.upos_names), 1) + self.upos
+
+    def candidate_keys(self, rule: CandidateRule) -> tuple[Integers | None, Integers]:
+        """Return two numbers of each word, [W] each, that say which candidates a rule admits.
+
+        A candidate's first number (None: any) equals the query's, and its second number differs
+        from the query's. ``rule`` is not ``any``. Words that share the second number share the
+        first as well.
+        """
+        if rule == "same-upos":
+            return self.upos.astype(np.int64), self.lemma_and_upos
+        return None, self.folded_form
+
+    @cached_property
     def usable_by_form(self) -> Integers:
         """The usable words sorted by folded form, then place: ``folded_form * W + word number``."""
+        return self._usable_by(self.folded_form)
+
+    @cached_property
+    def usable_by_upos(self) -> Integers:
+        """The usable words sorted by part of speech, then place, like ``usable_by_form``."""
+        return self._usable_by(self.upos)
+
+    @cached_property
+    def usable_by_lemma(self) -> Integers:
+        """The usable words sorted by ``lemma_and_upos``, then place, like ``usable_by_form``."""
+        return self._usable_by(self.lemma_and_upos)
+
+    def _usable_by(self, key: Integers) -> Integers:
         words = np.flatnonzero(self.usable)
-        return np.sort(self.folded_form[words] * len(self.form) + words)
+        return np.sort(key[words].astype(np.int64) * len(self.form) + words)
 
     @cached_property
     def document_fold(self) -> Integers:
@@ -305,10 +337,13 @@ class Instances:
         """Write all arrays to one ``.npz`` file, without pickles."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relations"}
         rows = [
-            (r.family, r.name, r.looks_to, r.scope, str(int(r.strict)), str(int(r.every)))
+            (
+                *(r.family, r.name, r.looks_to, r.scope),
+                *(str(int(flag)) for flag in (r.strict, r.every, r.same_upos)),
+            )
             for r in self.relations
         ]
-        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 6)
+        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 7)
         np.savez_compressed(path, **arrays)
 
     @classmethod
@@ -317,7 +352,7 @@ class Instances:
         with open_arrays(path) as archive:
             arrays: dict[str, Any] = {f.name: archive[f.name] for f in fields(cls)}
         arrays["relations"] = tuple(
-            Relation(family, name, looks_to, scope, strict == "1", every == "1")
-            for family, name, looks_to, scope, strict, every in arrays["relations"].tolist()
+            Relation(*row[:4], *(flag == "1" for flag in row[4:]))
+            for row in arrays["relations"].tolist()
         )
         return cls(**arrays)

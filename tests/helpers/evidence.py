@@ -86,6 +86,7 @@ def random_instances(
         link_first=np.cumsum([0, *(len(link[2]) for link in links)]),
         link_targets=np.array([word for link in links for word in link[2]], dtype=np.int64),
         deprel=apart.choice([DEPRELS.index("nsubj"), DEPRELS.index("obj"), 0], size=words),
+        lemma=form // 2,
         mention_end=_mention_ends(apart, first, passage),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
@@ -135,7 +136,13 @@ def candidates_by_hand(instances: Instances, relation: Relation, query: int) -> 
         if instances.usable[word]
         and (relation.scope == "passage" or instances.sentence[word] == instances.sentence[query])
         and not (relation.strict and lowered[word] == lowered[query])
+        and not (relation.same_upos and not _same_upos(instances, word, query))
     ]
+
+
+def _same_upos(instances: Instances, word: int, query: int) -> bool:
+    same_upos = instances.upos[word] == instances.upos[query]
+    return bool(same_upos and instances.lemma[word] != instances.lemma[query])
 
 
 def instances_by_hand(instances: Instances, relation: int) -> list[tuple[int, set[int]]]:

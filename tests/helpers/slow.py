@@ -182,6 +182,13 @@ def _take_head(
                 relation.strict
                 and passage.words[k].form.lower() == passage.words[query].form.lower()
             )
+            and not (
+                relation.same_upos
+                and (
+                    passage.words[k].upos != passage.words[query].upos
+                    or passage.words[k].lemma == passage.words[query].lemma
+                )
+            )
         ]
         slow.sums["mass", relation, at] += sum(raw[query][t] for t in targets)
         slow.sums["kept", relation, at] += kept[query]

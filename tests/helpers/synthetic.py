@@ -110,6 +110,7 @@ def instances(relations: tuple[Relation, ...] = RELATIONS, hostile: bool = False
         link_first=np.cumsum([0, *(len(link[2]) for link in LINKS)]),
         link_targets=np.array([target for link in LINKS for target in link[2]]),
         deprel=np.zeros(len(flat), dtype=np.int16),
+        lemma=np.array(index),
         mention_end=np.full(len(flat), -1, dtype=np.int32),
         example_words=np.array([1, 4, 6, 8, 17, 23, 26, 30]),
         sampled_words=np.zeros(0, dtype=np.int64),

@@ -2,6 +2,7 @@
 
 import copy
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -109,6 +110,20 @@ def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
     pairs_agree(instances, tallies, slow, tolerance=1e-5)
     outputs_agree(instances, tallies, slow)
     assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
+
+
+def test_sums_of_semantic_relations() -> None:
+    tokenizer = toy_tokenizer()
+    encoder = Encoder(tokenizer, "toy")
+    path = Path(__file__).parents[2] / "configs" / "probes" / "semantic.conllu"
+    passages = passages_of(path, encoder, 512, most=6)
+    model = tiny_model("llama-gqa")
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    instances, tallies = run(model, passages, encoder)
+    assert sum(slow.n[r] for r in instances.relations if r.family == "semantic") == 12
+    compare(instances, tallies, slow, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
