@@ -129,6 +129,8 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
     if family == "coreference":
         anaphor = _ANAPHORS.get(relation.removesuffix("-strict"))
         return f"{anaphor} → its antecedent ({relation})" if anaphor else relation
+    if family == "semantic":
+        return f"word → its {relation}"
     if family == "punctuation":
         return f"{relation} mark"
     if family == "syntax" and relation in _EDGE_ENDS and looks_to in ("head", "dependent"):
