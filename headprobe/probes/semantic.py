@@ -13,8 +13,9 @@ meaning of a word no longer has a reason to look there (docs/method.md, Baseline
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from headprobe.format import suggest_names
 from headprobe.probes.document import DeclaredLink, Document, Sentence, Word
-from headprobe.probes.file import ProbeFile, suggest_names
+from headprobe.probes.file import ProbeFile
 from headprobe.vocabulary import UPOS, Relation
 
 SEMANTIC = ("synonym", "antonym", "hypernym")

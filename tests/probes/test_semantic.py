@@ -131,8 +131,8 @@ def test_a_twin_that_does_not_fit_is_left_out_and_noted(tmp_path: Path) -> None:
     ("pairs", "message"),
     [
         ("synonym\tNOUN\tsofa\n", "is not a word pair. Write four columns"),
-        ("synonim\tNOUN\tsofa\tcouch\n", "'synonim' is not a semantic relation. Nearest: synonym"),
-        ("synonym\tNOUNS\tsofa\tcouch\n", "'NOUNS' is not a part of speech. Nearest: NOUN"),
+        ("synonim\tNOUN\tsofa\tcouch\n", "'synonim' is not a semantic relation. Did you mean synonym?"),
+        ("synonym\tNOUNS\tsofa\tcouch\n", "'NOUNS' is not a part of speech. Did you mean NOUN"),
         ("synonym\tNOUN\tsofa\tSofa\n", "'sofa' is paired with itself"),
     ],
 )
@@ -194,7 +194,7 @@ def test_a_yaml_probe_declares_links_rivals_and_twins(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("NOUN: sofa couch doctor", "NOUN: doctor", "have not been given one part of speech"),
-        ("NOUN:", "NOUNS:", "'NOUNS' is not a part of speech. Nearest: NOUN"),
+        ("NOUN:", "NOUNS:", "'NOUNS' is not a part of speech. Did you mean NOUN"),
         ("sofa -> kettle", "sofa -> old kettle", "does not replace a word by one word"),
         ("sofa -> kettle", "doctor -> kettle", "no semantic relation looks to 'doctor'"),
         ("sofa -> kettle", "sofas -> kettle", "the word 'sofas' is not in the text"),
