@@ -108,6 +108,10 @@ class Relation:
     same_upos: bool = False
     """Only words with the query's part of speech and another lemma are targets or candidates."""
 
+    twin: bool = False
+    """The instances are those of the twins of passages (docs/method.md, Baselines). They serve one
+    baseline of the relation that is equal otherwise, and nothing else."""
+
     @property
     def candidates(self) -> CandidateRule:
         """Which words of the scope are candidates."""

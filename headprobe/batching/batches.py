@@ -278,6 +278,9 @@ class Chunk:
     scored_tokens: Tensor
     """[M]: the indices in the run of all tokens but the start tokens."""
 
+    twins: bool
+    """Whether the passages are twins of passages, which enter the statistic of relations only."""
+
 
 class Batcher:
     """Builds the chunks of a corpus on a device, for a model with ``groups`` key/value heads."""
@@ -353,6 +356,7 @@ class Batcher:
             sampled_word=self._tensor(sampled_word),
             sampled_pair_word=self._tensor(np.repeat(np.arange(len(sampled)), n_earlier)),
             scored_tokens=self._tensor(_text_token_places(starts, self.starts)),
+            twins=bool((instances.passage_original[numbers] >= 0).all()),
         )
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
@@ -435,8 +439,10 @@ class Batcher:
         batch_instances = self._indexer.index(
             block.passages, words, first_word, classes, usable, self._candidate_keys(words)
         )
+        # Word pairs of twins are of no kind, so that they enter no sum by kind
+        in_text = instances.passage_original[block.passages] < 0
         kinds = pair_kinds(
-            usable,
+            usable & in_text[:, None],
             stack([instances.upos_number[span] for span in words], 0),
             stack([instances.deprel[span] for span in words], 0),
             stack([instances.form_fold[span] for span in words], 0),

@@ -152,6 +152,7 @@ class _CorpusBuilder:
     documents: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
+    originals: list[int] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
     word_counts: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
@@ -189,16 +190,35 @@ def align(
 
     ``note`` is called with the number of unusable words, and of instances dropped because their
     query or all their targets are unusable, by source and reason. ``seed`` determines which rows
-    are stored as examples and which are sampled.
+    are stored as examples and which are sampled. The twins of passages follow all passages.
     """
     builder = _CorpusBuilder()
-    for passage in passages:
+    twins: list[tuple[Passage, int]] = []
+    for number, passage in enumerate(passages):
         _add(builder, passage, encoder, note)
+        if passage.twin is not None:
+            twins.append((passage.twin, number))
+    for twin, number in twins:
+        _add(builder, twin, encoder, _note_twins(note), original=number)
     return _finish(builder, encoder, seed)
 
 
+def _note_twins(note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+    """Return what notes the instances that twins lose. Their words are those of the passages."""
+
+    def note_instances(skipped: Skipped) -> None:
+        if skipped.what == "instance":
+            note(replace(skipped, what="twin"))
+
+    return note_instances
+
+
 def _add(
-    builder: _CorpusBuilder, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
+    builder: _CorpusBuilder,
+    passage: Passage,
+    encoder: Encoder,
+    note: Callable[[Skipped], None],
+    original: int = -1,
 ) -> None:
     encoded = encoder.encode([passage.text])[0]
     starts = np.array([word.start for word in passage.words], dtype=np.int32)
@@ -211,6 +231,7 @@ def _add(
     builder.documents.append(passage.document)
     builder.domains.append(passage.domain)
     builder.clusters.append(passage.cluster)
+    builder.originals.append(original)
     builder.characters.append(len(passage.text))
     builder.word_counts.append(len(passage.words))
     builder.token_counts.append(n_start + len(encoded.ids))
@@ -281,7 +302,7 @@ def _encode(numbers: dict[str, int], names: list[str], dtype: type[Number]) -> N
 
 def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
     # Relations were numbered in the order of occurrence; from here on they are sorted
-    order = sorted(builder.relations)
+    order = sorted(builder.relations, key=lambda relation: (relation.twin, relation))
     rank = np.zeros(len(order), dtype=np.int64)
     rank[[builder.relations[relation] for relation in order]] = np.arange(len(order))
     every = [builder.relations[relation] for relation in order if relation.every]
@@ -295,6 +316,7 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         passage_documents=np.array(builder.documents, dtype=np.str_),
         passage_domains=np.array(builder.domains, dtype=np.str_),
         passage_clusters=np.array(builder.clusters, dtype=np.str_),
+        passage_original=np.array(builder.originals, dtype=np.int64),
         passage_first=_edges(builder.word_counts),
         sentence=_concatenate(builder.sentence, np.int32),
         upos=_concatenate(builder.upos, np.int16),
@@ -330,7 +352,9 @@ def with_examples(instances: Instances, seed: int) -> Instances:
     """Return the instances with ``example_words``: up to ``EXAMPLES_PER_RELATION`` query words of
     every relation, chosen with ``seed``."""
     chosen: set[int] = set()
-    for number in range(len(instances.relations)):
+    for number, relation in enumerate(instances.relations):
+        if relation.twin:
+            continue
         queries = instances.of(number).query
         size = min(EXAMPLES_PER_RELATION, len(queries))
         words = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
@@ -341,7 +365,7 @@ def with_examples(instances: Instances, seed: int) -> Instances:
 def with_sample(instances: Instances, seed: int) -> Instances:
     """Return the instances with ``sampled_words``: up to ``SAMPLED_ROWS`` usable words, chosen with
     ``seed``, without the first word of a passage, which has no earlier word."""
-    rows = np.flatnonzero(instances.usable & (instances.place > 0))
+    rows = np.flatnonzero(instances.usable & (instances.place > 0) & instances.in_text)
     size = min(SAMPLED_ROWS, len(rows))
     chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
     # The rank of each row among the chosen rows of its passage, in the order of choice, so that

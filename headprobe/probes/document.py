@@ -153,4 +153,5 @@ class Passage:
 
     twin: "Passage | None" = None
     """The same passage with unrelated words at the places of targets. Its links are those of the
-    semantic relations whose targets are all replaced; it has no other annotation."""
+    semantic relations whose targets are all replaced, with ``Relation.twin``; it has no other
+    annotation."""

@@ -119,7 +119,10 @@ def _twin_passage(twin: Document, first: int, last: int, passage: Passage) -> Pa
         id=f"{passage.id}-twin",
         text=" ".join(texts),
         words=tuple(_words(excerpt, texts)),
-        links=declared(excerpt).links,
+        links=tuple(
+            link._replace(relation=replace(link.relation, twin=True))
+            for link in declared(excerpt).links
+        ),
         classes={},
         mention_ends={},
         cut_off=0,

@@ -128,6 +128,9 @@ class Instances:
     passage_clusters: NDArray[np.str_]
     """[P]: the document or template whose passages always share a fold."""
 
+    passage_original: Integers
+    """[P]: for the twin of a passage, the index of that passage; else -1. Twins come last."""
+
     passage_first: Integers
     """[P + 1]: the word number at which each passage starts, and W."""
 
@@ -185,6 +188,16 @@ class Instances:
 
     sampled_words: Integers
     """[A]: the word numbers of a seeded sample of the run's rows, ascending."""
+
+    @property
+    def text_passages(self) -> int:
+        """The number of passages that are not twins."""
+        return int((self.passage_original < 0).sum())
+
+    @property
+    def in_text(self) -> NDArray[np.bool_]:
+        """[W]: whether the word stands in a passage that is no twin."""
+        return np.asarray(np.arange(len(self.form)) < self.passage_first[self.text_passages])
 
     @cached_property
     def passage(self) -> Integers:
@@ -339,11 +352,11 @@ class Instances:
         rows = [
             (
                 *(r.family, r.name, r.looks_to, r.scope),
-                *(str(int(flag)) for flag in (r.strict, r.every, r.same_upos)),
+                *(str(int(flag)) for flag in (r.strict, r.every, r.same_upos, r.twin)),
             )
             for r in self.relations
         ]
-        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 7)
+        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 8)
         np.savez_compressed(path, **arrays)
 
     @classmethod

@@ -25,6 +25,8 @@ AXES: Mapping[str, str] = MappingProxyType(
         "hits_by_document": "RFLH",
         "hits_by_form": "RFLH",
         "hits_by_domain": "RGLH",
+        # Instances in which the rule `embedding` chooses a target (docs/method.md, Baselines).
+        "embedding_hits": "I",
         # Distance profiles: sums of stripped attention over usable pairs; index is distance - 1.
         "profile": "LHD",
         "profile_norm": "LHD",

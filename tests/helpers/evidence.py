@@ -71,6 +71,7 @@ def random_instances(
         passage_documents=np.array(names),
         passage_domains=np.array(domains or ["prose"] * len(lengths)),
         passage_clusters=np.array(names),
+        passage_original=np.full(len(lengths), -1),
         passage_first=first,
         sentence=sentence,
         upos=apart.integers(4, size=words),

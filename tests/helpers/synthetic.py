@@ -95,6 +95,7 @@ def instances(relations: tuple[Relation, ...] = RELATIONS, hostile: bool = False
         passage_documents=np.array(["story"]),
         passage_domains=np.array(["fiction"]),
         passage_clusters=np.array(["story"]),
+        passage_original=np.array([-1]),
         passage_first=np.array([0, len(flat)]),
         sentence=sentence,
         upos=np.zeros(len(flat), dtype=np.int64),

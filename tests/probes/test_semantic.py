@@ -1,5 +1,6 @@
 """Semantic relations: word pairs, the links that follow from them, and twins."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,7 @@ def test_passages_carry_their_twins(tmp_path: Path) -> None:
     (passage,) = cut_passages(read(tmp_path), lambda texts: [4] * len(texts), 8, fail_on_skip)
     assert passage.twin is not None
     assert [(link.query, link.targets) for link in passage.twin.links] == [(11, (1, 7))]
+    assert [link.relation for link in passage.twin.links] == [replace(SYNONYM, twin=True)]
     kettle = passage.twin.words[1]
     assert passage.twin.text[kettle.start : kettle.end] == "kettle" == kettle.lemma
     assert kettle.upos == "NOUN"
@@ -131,7 +133,10 @@ def test_a_twin_that_does_not_fit_is_left_out_and_noted(tmp_path: Path) -> None:
     ("pairs", "message"),
     [
         ("synonym\tNOUN\tsofa\n", "is not a word pair. Write four columns"),
-        ("synonim\tNOUN\tsofa\tcouch\n", "'synonim' is not a semantic relation. Did you mean synonym?"),
+        (
+            "synonim\tNOUN\tsofa\tcouch\n",
+            "'synonim' is not a semantic relation. Did you mean synonym",
+        ),
         ("synonym\tNOUNS\tsofa\tcouch\n", "'NOUNS' is not a part of speech. Did you mean NOUN"),
         ("synonym\tNOUN\tsofa\tSofa\n", "'sofa' is paired with itself"),
     ],
