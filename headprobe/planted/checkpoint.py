@@ -51,7 +51,7 @@ _PLANTED = (
     (CheckpointShape(4, 8, 4, 24), False),
     (CheckpointShape(6, 4, 2, 48), True),
     (CheckpointShape(2, 16, 16, 24), False),
-    (CheckpointShape(8, 4, 1, 40), True),
+    (CheckpointShape(10, 4, 1, 40), True),
     (CheckpointShape(4, 6, 6, 32), False),
     (CheckpointShape(2, 12, 6, 64), True),
 )

@@ -70,6 +70,25 @@ _PLANS = (
         slope=-0.3,  # farther is better, else every token would attend to itself
     ),
     PlannedHead(
+        name="related",
+        role="semantic",
+        key="sense",
+        query="partner",
+        content=200.0,
+        sink=140.0,
+        slope=0.1,
+        output_scale=3.0,
+    ),
+    PlannedHead(
+        name="initial letter",
+        role=None,
+        key="initial",
+        query="initial",
+        content=90.0,
+        sink=75.0,
+        slope=0.5,  # nearer is better, else it would find copies of the token
+    ),
+    PlannedHead(
         name="induction",
         role="induction",
         key="previous",

@@ -28,6 +28,11 @@ CONSTANT_SIZE = 40.0
 """The size of the feature that all tokens share. It is so large that the outputs of heads hardly
 change the norm of the residual stream, by which RMSNorm divides."""
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
+_CODE_NOISE = 0.05
+"""The distance between the codes of related words, before they are normalised."""
+
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "mark": ("PUNCT",),
     "verb": ("VERB",),
@@ -57,6 +62,12 @@ class Layout:
     """1 for each case of ``CASES`` that the pronoun may have."""
     code: range
     """A random unit vector for each token."""
+    sense: range
+    """A random unit vector for each word that is semantically related to another."""
+    partner: range
+    """The sum of the senses of the words to which a semantic relation looks from the word."""
+    initial: range
+    """A random unit vector for each first letter."""
     previous: range
     """The code of the token before, once a head has written it."""
     scratch: range
@@ -65,7 +76,8 @@ class Layout:
     @classmethod
     def of(cls, code: int) -> "Layout":
         """The features one after another, with codes of ``code`` dimensions."""
-        sizes = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES), code, code, 2 * code]
+        flags = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES)]
+        sizes = [*flags, code, code, code, code, code, 2 * code]
         ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
         return cls(*(range(end - size, end) for end, size in zip(ends, sizes, strict=True)))
 
@@ -88,11 +100,27 @@ def embed(
 
     The last piece of a word has the word's features, because only there has the whole word been
     read. The ``start`` tokens have no code, so a head that attends to them only writes nothing.
+    Related words that are not in pieces have almost the same code, so that heads that look for
+    copies of a token seem to know their meaning.
     """
     table = torch.zeros(len(numbers), hidden)
     table[:, layout.constant] = CONSTANT_SIZE
-    codes = torch.randn(len(numbers), len(layout.code), generator=generator)
-    table[:, layout.code.start : layout.code.stop] = torch.nn.functional.normalize(codes)
+    codes = _unit_vectors(len(numbers), len(layout.code), generator)
+    senses = _unit_vectors(len(lexicon), len(layout.sense), generator)
+    letters = _unit_vectors(len(_LETTERS), len(layout.initial), generator)
+    known = {word.form: word for word in lexicon}
+    for word in lexicon:
+        for other in sorted(word.related):
+            # of two words that are each related to the other, one takes the code of the other
+            mutual = word.form in known[other].related
+            if word.form in pieces or other in pieces or (mutual and other < word.form):
+                continue
+            noise = _unit_vectors(1, len(layout.code), generator)[0]
+            mixed = codes[numbers[other]] + _CODE_NOISE * noise
+            codes[numbers[word.form]] = torch.nn.functional.normalize(mixed, dim=0)
+    table[:, layout.code.start : layout.code.stop] = codes
+    place = {form: index for index, form in enumerate(known)}
+    related = {form for word in lexicon for form in (word.form, *word.related) if word.related}
     for token in start:
         table[numbers[token], layout.code.start : layout.code.stop] = 0
         table[numbers[token], layout.start] = 1
@@ -106,7 +134,19 @@ def embed(
             row[layout.pronoun[PRONOUNS.index(word.pronoun)]] = 1
         for case in word.cases:
             row[layout.case[CASES.index(case)]] = 1
+        if word.form in related:
+            row[layout.sense.start : layout.sense.stop] = senses[place[word.form]]
+        for form in sorted(word.related):
+            row[layout.partner.start : layout.partner.stop] += senses[place[form]]
+        if word.form[0].lower() in _LETTERS:
+            letter = letters[_LETTERS.index(word.form[0].lower())]
+            row[layout.initial.start : layout.initial.stop] = letter
     return table
+
+
+def _unit_vectors(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """[count, size]: random vectors of length 1."""
+    return torch.nn.functional.normalize(torch.randn(count, size, generator=generator))
 
 
 ROPE_THETA = 1e8
