@@ -257,6 +257,44 @@ def _show(
     print_run(find_run(run, quiet=as_json), quiet=False, as_json=as_json)
 
 
+@app.command("report")
+def _report(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="HTML file to write [default: RUN.html beside the run folder].",
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the atlas of a run: one HTML page with every head, which needs no other file."""
+    from headprobe.commands.report import page_target, write_page
+    from headprobe.commands.show import head_views, rule_changes
+    from headprobe.format import safe_text
+    from headprobe.report.atlas.data import atlas_data
+    from headprobe.report.atlas.page import draw_atlas
+    from headprobe.runs.folder import PAIRS, POWER
+
+    found = find_run(run, quiet)
+    target = page_target(found, out, overwrite)
+    data = atlas_data(
+        found.manifest,
+        head_views(found),
+        found.rows(POWER) if POWER in found.tables else [],
+        found.rows(PAIRS),
+        rule_changes(found),
+    )
+    write_page(target, draw_atlas(data))
+    print(safe_text(str(target)))
+
+
 @app.command("show-head")
 def _show_head(
     head: Annotated[

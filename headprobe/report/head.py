@@ -129,7 +129,7 @@ def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
 def draw_excerpt(example: Mapping[str, Any]) -> Text:
     """One example row (``results.examples``) as running text."""
     query, targets = int(example["query"]), set(example["targets"])
-    missed = _missed(example)
+    missed = missed_targets(example)
     same_form = set(example.get("same_form", ()))
     weights = {int(place): fraction(float(weight)) for place, weight in example["attended"]}
     glued, gaps = set(example["glued"]), set(example["gaps"])
@@ -154,7 +154,7 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
     return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
 
 
-def _missed(example: Mapping[str, Any]) -> set[int]:
+def missed_targets(example: Mapping[str, Any]) -> set[int]:
     """The word that a miss should have looked at: of a mention its head word (``expected``), else
     the nearest target."""
     if outcome_of(example) is not Outcome.MISS:

@@ -226,12 +226,16 @@ class Run:
         """
         layer, number = parse_head(head)
         self.check_head(layer, number)
-        start = f'{{"layer": {layer}, "head": {number}, '
+        return list(self.iterate_examples((layer, number)))
+
+    def iterate_examples(self, head: tuple[int, int] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all example sentences of the run, or those of one (layer, head)."""
+        start = "{" if head is None else f'{{"layer": {head[0]}, "head": {head[1]}, '
         with (
             read_or_fail(self.path / EXAMPLES) as path,
             path.open(encoding="utf-8", newline="\n") as lines,
         ):
-            return [json.loads(line) for line in lines if line.startswith(start)]
+            yield from (json.loads(line) for line in lines if line.startswith(start))
 
 
 def link_files(source: Path, folder: Path, names: Iterable[str]) -> None:
