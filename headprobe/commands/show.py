@@ -159,6 +159,7 @@ def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
 
 _FIRST_COLUMNS = {
     run_folder.HEADS: "layer,head,name,kv_group,",
+    run_folder.CLAIMS: "role,layer,head,name,",
     run_folder.RELATIONS: "layer,head,name,family,",
     run_folder.DOMAINS: "layer,head,name,family,",
     run_folder.POWER: "family,relation,looks_to,",

@@ -48,6 +48,9 @@ MANIFEST = "manifest.json"
 HEADS = "heads.csv"
 """One row per head."""
 
+CLAIMS = "claims.csv"
+"""One row per head and role that it earned."""
+
 RELATIONS = "relations.csv"
 """One row per head and relation."""
 
@@ -63,7 +66,7 @@ PAIRS = "pairs.csv"
 SKIPPED = "skipped.csv"
 """One row per kind of skipped text."""
 
-TABLES = (HEADS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
+TABLES = (HEADS, CLAIMS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
 """The tables that every run of this version has."""
 
 CONTROLS = "controls.csv"
@@ -151,6 +154,11 @@ class Run:
     def relations(self) -> "pd.DataFrame":
         """One row per head and relation (``relations.csv`` in docs/output.md)."""
         return read_frame(self.path / RELATIONS)
+
+    @cached_property
+    def claims(self) -> "pd.DataFrame":
+        """One row per head and role (``claims.csv`` in docs/output.md)."""
+        return read_frame(self.path / CLAIMS, gapped=("n",))
 
     @cached_property
     def pairs(self) -> "pd.DataFrame":

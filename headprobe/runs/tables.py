@@ -7,7 +7,7 @@ be read without parsing the others, and without pandas.
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,15 +121,15 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
         yield Row(dict(zip(header, cells, strict=True)))
 
 
-def read_frame(path: Path) -> "pd.DataFrame":
+def read_frame(path: Path, gapped: Sequence[str] = GAPPED_COUNTS) -> "pd.DataFrame":
     """The table as a DataFrame. HeadprobeError if damaged.
 
-    Columns are int64 (``COUNTS``), Int64 (``GAPPED_COUNTS``), bool (``FLAGS``), str (``TEXTS``,
-    with empty cells missing) or float64 (all others).
+    Columns are int64 (``COUNTS``), Int64 (those ``gapped``, which may have empty cells), bool
+    (``FLAGS``), str (``TEXTS``, with empty cells missing) or float64 (all others).
     """
     import pandas as pd
 
-    kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(GAPPED_COUNTS, "Int64")
+    kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(gapped, "Int64")
     kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(TEXTS, "str")
     with _reading(path):
         with path.open(encoding="utf-8", newline="") as lines:

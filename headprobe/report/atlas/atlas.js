@@ -12,8 +12,6 @@ const byName = new Map(data.heads.map((head, number) => [head.name, number]));
 const SVG = "http://www.w3.org/2000/svg";
 const CELL = data.columns > 40 ? 16 : 20;
 const MARGIN = 34;
-const KNOWN = ["coreference", "syntax", "punctuation", "semantic", "word-class", "positional",
-  "duplicate-token", "induction", "mixed", "unnamed", "repeater", "idle", "none"];
 const NUMBERS = [
   ["sink", "attention to the start of the text"],
   ["self", "attention to the word itself"],
@@ -73,16 +71,12 @@ function span(row) {
   return row.low === null || row.high === null ? "–" : `${signed(row.low)} ${signed(row.high)}`;
 }
 
-function cssClass(kind) {
-  return KNOWN.includes(kind) ? kind : "own";
-}
-
 function kindOf(head) {
   return data.kinds[head.kind];
 }
 
 function chip(kind) {
-  return element("span", { class: `chip ${cssClass(kind.name)}` }, element("i", {}, kind.letter), kind.name);
+  return element("span", { class: `chip ${kind.style}` }, element("i", {}, kind.letter), kind.name);
 }
 
 // --- the grid
@@ -126,7 +120,7 @@ function drawGrid() {
     const value = scaled ? scaled.values[number] : null;
     const label = scaled ? `${head.name}: ${scaled.print(value)}` : `${head.name}: ${head.roles.join(", ") || kind.name}`;
     const cell = shape("g", {
-      class: `cell ${scaled ? "value" : cssClass(kind.name)}${matching.has(number) ? "" : " faded"}${shown.includes(number) ? " shown" : ""}`,
+      class: `cell ${scaled ? "value" : kind.style}${matching.has(number) ? "" : " faded"}${shown.includes(number) ? " shown" : ""}`,
       role: "button", tabindex: number === focused ? 0 : -1, "aria-label": label, "data-head": number,
     });
     cell.append(shape("title", {}, label));

@@ -14,6 +14,7 @@ from headprobe import __version__
 from headprobe import format as wording
 from headprobe.format import clip, safe_text
 from headprobe.report.best_heads import relation_words
+from headprobe.report.colours import colour_class
 from headprobe.report.head import missed_targets, outcome_of
 from headprobe.report.layout import kinds, marks
 from headprobe.results.views import HeadView, kind_of
@@ -92,6 +93,7 @@ def atlas_data(
             {
                 "name": safe_text(each.kind),
                 "letter": chosen[each.kind].letter,
+                "style": colour_class(each.kind),
                 "heads": each.heads,
                 "strongest": each.strongest,
             }

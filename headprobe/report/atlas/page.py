@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from headprobe.report.atlas.data import Json, json_text
+from headprobe.report.colours import style_rules
 
 _FOLDER = Path(__file__).parent
 
@@ -30,6 +31,7 @@ def draw_atlas(data: Json) -> str:
     script, style = (
         (_FOLDER / name).read_text(encoding="utf-8") for name in ("atlas.js", "atlas.css")
     )
+    style = f"{style}{style_rules()}\n"
     environment = Environment(
         loader=FileSystemLoader(_FOLDER), autoescape=True, undefined=StrictUndefined
     )
