@@ -4,12 +4,13 @@ Every figure shows numbers of the run's tables; nothing is computed here. matplo
 dependency (``headprobe[figures]``). Text from outside is never parsed as mathematics.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypeVar
 
 from headprobe.errors import HeadprobeError
 from headprobe.format import clip, relation_words
@@ -38,12 +39,18 @@ class Size:
 
     width: float
     """Width in inches."""
+    tall: float
+    """Largest height of a grid of heads in inches."""
     text: float
     """Size of text in points."""
 
 
 SIZES: Mapping[str, Size] = MappingProxyType(
-    {"column": Size(3.35, 7), "page": Size(6.9, 8), "slide": Size(10.0, 14)}
+    {
+        "column": Size(3.35, 7.0, 7),
+        "page": Size(6.9, 6.0, 8),
+        "slide": Size(10.0, 5.6, 14),
+    }
 )
 """Widths of a column and a page of a two-column paper, and of a slide."""
 
@@ -67,18 +74,20 @@ def figures(data: RunFigures, size: Size) -> Iterator[tuple[str, "Figure"]]:
     """
     with _style(size):
         yield "roles", _role_grid(data, size)
-        for key in _relations_to_map(data):
-            yield f"map-{_slug(*key[1:])}", _heat_map(data, key, size)
-        for role in _roles_by_relation(data):
-            yield f"gains-{_slug(role)}", _gains(data, role, size)
-            yield f"distances-{_slug(role)}", _distances(data, role, size)
+        for name, key in _named(_relations_to_map(data)):
+            yield f"map-{name}", _heat_map(data, key, size)
+        for name, (role,) in _named([(role,) for role in _roles_by_relation(data)]):
+            yield f"gains-{name}", _gains(data, role, size)
+            yield f"distances-{name}", _distances(data, role, size)
 
 
 def save_figure(figure: "Figure", path: Path) -> None:
-    """Write a figure in the format of the path's suffix, without the time of writing."""
-    suffix = path.suffix.removeprefix(".")
-    times = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
-    figure.savefig(path, metadata=times.get(suffix), dpi=200, bbox_inches="tight")
+    """Write a figure in the format of the path's suffix; the same figure gives the same bytes."""
+    import matplotlib as mpl
+
+    times = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "headprobe"}):
+        figure.savefig(path, metadata=times.get(path.suffix), dpi=200, bbox_inches="tight")
 
 
 @contextmanager
@@ -96,8 +105,6 @@ def _style(size: Size) -> Iterator[None]:
             "axes.spines.top": False,
             "axes.spines.right": False,
             "axes.linewidth": 0.6,
-            "svg.fonttype": "path",
-            "svg.hashsalt": "headprobe",
             "figure.constrained_layout.use": True,
         }
     ):
@@ -112,10 +119,17 @@ def _new_figure(width: float, height: float) -> tuple["Figure", "Axes"]:
     return figure, figure.subplots()
 
 
-def _slug(*names: str) -> str:
-    """A file name: letters, digits and hyphens of ``names``."""
-    text = "-".join(names).lower()
-    return "-".join(filter(None, ("".join(c if c.isalnum() else " " for c in text)).split()))[:60]
+_T = TypeVar("_T", bound=tuple[str, ...])
+
+
+def _named(keys: Sequence[_T]) -> Iterator[tuple[str, _T]]:
+    """Yield a file name for each key, of letters, digits and hyphens, and the key."""
+    used: Counter[str] = Counter()
+    for key in keys:
+        words = "".join(c if c.isalnum() and c.isascii() else " " for c in " ".join(key[-2:]))
+        name = "-".join(words.lower().split())[:60] or "other"
+        used[name] += 1
+        yield name if used[name] == 1 else f"{name}-{used[name]}", key
 
 
 def _colour(kind: str) -> str:
@@ -127,55 +141,77 @@ def _shape(data: RunFigures) -> tuple[int, int]:
     return 1 + max(r.whole("layer") for r in rows), 1 + max(r.whole("head") for r in rows)
 
 
+@dataclass(frozen=True)
+class _Grid:
+    """Axes on which every head has a square: layers downwards, or to the right where the figure is
+    wide and the model has more layers than heads."""
+
+    figure: "Figure"
+    axes: "Axes"
+    sideways: bool
+    cell: float
+    """Side of a square in inches."""
+
+    def place(self, head: Row) -> tuple[int, int]:
+        """The column and the row of a head."""
+        layer, number = head.whole("layer"), head.whole("head")
+        return (layer, number) if self.sideways else (number, layer)
+
+
+def _grid(data: RunFigures, size: Size) -> _Grid:
+    layers, heads = _shape(data)
+    sideways = layers > heads and size.width > size.tall
+    columns, rows = (layers, heads) if sideways else (heads, layers)
+    cell = min((size.width - 0.8) / columns, (size.tall - 1.6) / rows)
+    figure, axes = _new_figure(max(cell * columns + 0.8, 2.6), cell * rows + 1.6)
+    axes.set_aspect("equal")
+    axes.set_xlim(-0.6, columns - 0.4)
+    axes.set_ylim(rows - 0.4, -0.6)
+    axes.set_xticks(range(0, columns, -(-columns // 16)))
+    axes.set_yticks(range(0, rows, -(-rows // 16)))
+    axes.xaxis.tick_top()
+    axes.tick_params(length=0)
+    axes.set_xlabel("layer" if sideways else "head")
+    axes.set_ylabel("head" if sideways else "layer")
+    axes.xaxis.set_label_position("top")
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    return _Grid(figure, axes, sideways, cell)
+
+
 def _role_grid(data: RunFigures, size: Size) -> "Figure":
     """One square per head, coloured and lettered by its strongest role."""
     from matplotlib.patches import Patch, Rectangle
 
-    layers, heads = _shape(data)
-    figure, axes = _grid_axes(layers, heads, size)
+    grid = _grid(data, size)
     found = kinds([view.head for view in data.views])
     chosen = marks(each.kind for each in found)
-    letter = min(size.text, 72 * 0.8 * size.width / (heads + 4) * 0.8)
     for view in data.views:
-        layer, head, kind = view.head.whole("layer"), view.head.whole("head"), kind_of(view.head)
-        axes.add_patch(
-            Rectangle((head - 0.46, layer - 0.46), 0.92, 0.92, color=_colour(kind), linewidth=0)
-        )
+        (x, y), kind = grid.place(view.head), kind_of(view.head)
+        square = Rectangle((x - 0.46, y - 0.46), 0.92, 0.92, color=_colour(kind), linewidth=0)
+        grid.axes.add_patch(square)
         if kind not in QUIET:
-            axes.text(
-                head, layer, chosen[kind].letter, ha="center", va="center", fontsize=letter
-            )
+            letter = chosen[kind].letter
+            points = min(size.text, 72 * 0.6 * grid.cell)
+            grid.axes.text(x, y, letter, ha="center", va="center", fontsize=points)
     handles = [
-        Patch(color=_colour(each.kind), label=f"{chosen[each.kind].letter} {clip(each.kind, 24)} "
-              f"({each.strongest})")
+        Patch(
+            color=_colour(each.kind),
+            label=f"{chosen[each.kind].letter} {clip(each.kind, 24)} ({each.strongest})",
+        )
         for each in found
         if each.strongest
     ]
-    axes.legend(
-        handles=handles, loc="upper left", bbox_to_anchor=(0, -0.02), ncols=2, frameon=False,
-        handlelength=1, columnspacing=1,
+    grid.figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=4 if grid.sideways else 2,
+        frameon=False,
+        handlelength=1,
+        columnspacing=1,
     )
-    axes.set_title(clip(data.model, 60))
-    return figure
-
-
-def _grid_axes(layers: int, heads: int, size: Size) -> tuple["Figure", "Axes"]:
-    """Axes on which every head has a square of one unit."""
-    cell = min(size.width / (heads + 3), 0.25 * size.width / 3.35)
-    figure, axes = _new_figure(size.width, cell * (layers + 4) + 0.9)
-    axes.set_aspect("equal")
-    axes.set_xlim(-0.6, heads - 0.4)
-    axes.set_ylim(layers - 0.4, -0.6)
-    axes.set_xticks(range(0, heads, max(1, heads // 16)))
-    axes.set_yticks(range(0, layers, max(1, layers // 16)))
-    axes.xaxis.tick_top()
-    axes.tick_params(length=0)
-    axes.set_ylabel("layer")
-    axes.set_xlabel("head")
-    axes.xaxis.set_label_position("top")
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    return figure, axes
+    grid.axes.set_title(clip(data.model, 60))
+    return grid.figure
 
 
 _Key = tuple[str, str, str]
@@ -197,18 +233,20 @@ def _relations_to_map(data: RunFigures) -> list[_Key]:
 
 def _heat_map(data: RunFigures, key: _Key, size: Size) -> "Figure":
     """The gain of every head on one relation; white is no gain or a loss."""
+    grid = _grid(data, size)
     layers, heads = _shape(data)
-    figure, axes = _grid_axes(layers, heads, size)
-    gains = [[float("nan")] * heads for _ in range(layers)]
+    columns, rows = (layers, heads) if grid.sideways else (heads, layers)
+    gains = [[float("nan")] * columns for _ in range(rows)]
     for view in data.views:
+        x, y = grid.place(view.head)
         for row in view.relations:
             gain = row.number("gain")
             if _key(row) == key and gain is not None:
-                gains[view.head.whole("layer")][view.head.whole("head")] = gain
-    image = axes.imshow(gains, cmap="Blues", vmin=0, aspect="equal")
-    figure.colorbar(image, ax=axes, shrink=0.6, label="gain over the best baseline")
-    axes.set_title(clip(relation_words(*key), 60))
-    return figure
+                gains[y][x] = gain
+    image = grid.axes.imshow(gains, cmap="Blues", vmin=0, aspect="equal")
+    grid.figure.colorbar(image, ax=grid.axes, shrink=0.8, label="gain over the best baseline")
+    grid.axes.set_title(clip(relation_words(*key), 60))
+    return grid.figure
 
 
 def _roles_by_relation(data: RunFigures) -> list[str]:
@@ -233,7 +271,8 @@ def _gains(data: RunFigures, role: str, size: Size) -> "Figure":
         low, high, gain = (row.number(name) for name in ("gain_low", "gain_high", "gain"))
         if low is not None and high is not None:
             axes.plot([low, high], [place, place], color=_colour(role), linewidth=2.5)
-        axes.plot([gain], [place], "o", color="#222222", markersize=size.text / 3)
+        if gain is not None:
+            axes.plot([gain], [place], "o", color="#222222", markersize=size.text / 3)
     axes.axvline(0, color="#999999", linewidth=0.6)
     labels = [f"{view.head.text('name')}  {_words(row)}" for view, row in claims]
     axes.set_yticks(range(len(claims)), labels)
@@ -250,7 +289,8 @@ def _words(row: Row) -> str:
 def _distances(data: RunFigures, role: str, size: Size) -> "Figure":
     """How far back the heads of a role look: shares of attention by distance in words."""
     views = list({id(view): view for view, _ in _claims(data, role)}.values())
-    names = list(dict.fromkeys(name for view in views for name, _ in view.profile))
+    found = dict.fromkeys(name for view in views for name, _ in view.profile)
+    names = sorted(found, key=lambda name: int(name.split("–")[0].rstrip("+")))
     figure, axes = _new_figure(size.width, (0.17 * len(views) + 1.0) * size.text / 7)
     shares = [[dict(view.profile).get(name, 0.0) for name in names] for view in views]
     image = axes.imshow(shares, cmap="Blues", vmin=0, aspect="auto")
