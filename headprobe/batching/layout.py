@@ -16,7 +16,7 @@ from torch import Tensor
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
-    LONGEST,
+    MAX_DISTANCE,
     QUADRANTS,
     category,
     deprel_pair,
@@ -301,7 +301,7 @@ def pair_kinds(
     ``document_fold`` [B], the query words being the last W, those from ``first_word`` on."""
     words = np.arange(usable.shape[1])
     distance = words[first_word:] - words[:, None]
-    bins: Any = _BINS[np.clip(distance, 0, LONGEST)].astype(np.int16)
+    bins: Any = _BINS[np.clip(distance, 0, MAX_DISTANCE)].astype(np.int16)
 
     def ends(of_words: NDArray[np.integer]) -> tuple[Any, Any]:
         narrow = of_words.astype(np.int16)
