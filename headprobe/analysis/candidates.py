@@ -187,7 +187,7 @@ class Candidates:
         return nearest_words
 
     def nearest_beyond(self) -> Ints:
-        """Return the distance [Q] of the nearest candidate at ``MAX_DISTANCE`` or more; 0 if none."""
+        """Return the distance [Q] of the nearest candidate at ``MAX_DISTANCE`` or more, or 0."""
         distance = np.zeros_like(self.query)
         pending = np.flatnonzero(self.words_before >= MAX_DISTANCE)
         step = MAX_DISTANCE
