@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headprobe.config import python_options
+from headprobe.config import python_messages, python_options
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ __version__ = "0.2.0"
 
 
 @python_options
+@python_messages
 def scan(
     model: str | os.PathLike[str] | PreTrainedModel | PeftModel | None = None,
     probes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
@@ -69,6 +70,7 @@ def _in_memory(model: object, tokenizer: object) -> InMemoryModel:
     return InMemoryModel.of(model, tokenizer)
 
 
+@python_messages
 def resume(
     run: str | os.PathLike[str],
     *,
@@ -97,6 +99,7 @@ def resume(
     )
 
 
+@python_messages
 def merge(
     shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
@@ -125,6 +128,7 @@ def merge(
     )
 
 
+@python_messages
 def load(run: str | os.PathLike[str]) -> Run:
     """Load a run from its folder, without the model; HeadprobeError where there is none."""
     from pathlib import Path
@@ -134,6 +138,7 @@ def load(run: str | os.PathLike[str]) -> Run:
     return Run.load(Path(run))
 
 
+@python_messages
 def judge(
     run: str | os.PathLike[str] | Run,
     rules: str | os.PathLike[str] | None = None,

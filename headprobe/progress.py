@@ -3,6 +3,7 @@
 import warnings
 from typing import Protocol, TextIO
 
+from headprobe.config import python_spelling
 from headprobe.format import count, safe_text
 
 
@@ -36,7 +37,7 @@ class SilentProgress:
         pass
 
     def warn(self, text: str) -> None:
-        warnings.warn(safe_text(text), UserWarning, stacklevel=2)
+        warnings.warn(safe_text(python_spelling(text)), UserWarning, stacklevel=2)
 
     def finish(self) -> None:
         pass

@@ -40,7 +40,7 @@ from headprobe.model.forward import observe_flat
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointPart
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import LAGS, LONGEST
+from headprobe.vocabulary import LAGS, MAX_DISTANCE
 
 
 class MeasurementState:
@@ -340,7 +340,7 @@ class _Measurer:
             self.batcher.distinct_tokens,
         )
         host_counts = {
-            "profile_pairs": count_profile_pairs(instances, LONGEST),
+            "profile_pairs": count_profile_pairs(instances, MAX_DISTANCE),
             "rows": np.array(instances.usable.sum(), dtype=np.int64),
             **count_column_passages(self.batcher.token_columns(), corpus.starts, len(distinct)),
         }

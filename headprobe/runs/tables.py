@@ -109,7 +109,7 @@ def iterate_rows(path: Path, head: tuple[int, int] | None = None) -> Iterator[Ro
 
 def _reading(path: Path) -> AbstractContextManager[Path]:
     """``read_or_fail`` with the messages for tables."""
-    remedy = "Scan again, or name another run with -r"
+    remedy = "Scan again, or name another run"
     missing = HeadprobeError(str(path), "the run has no such table", remedy)
     return read_or_fail(path, what="not a readable table", missing=missing)
 
