@@ -289,7 +289,6 @@ def _report(
     from headprobe.format import safe_text
     from headprobe.report.atlas.data import atlas_data
     from headprobe.report.atlas.page import draw_atlas
-    from headprobe.runs.folder import PAIRS, POWER
 
     found = find_run(run, quiet)
     if png is not None:
@@ -299,13 +298,7 @@ def _report(
         _print_files(export(found, png, writers, overwrite), quiet, as_json=False)
         return
     target = page_target(found, out, overwrite)
-    data = atlas_data(
-        found.manifest,
-        head_views(found),
-        found.rows(POWER) if POWER in found.tables else [],
-        found.rows(PAIRS),
-        rule_changes(found),
-    )
+    data = atlas_data(found, head_views(found), rule_changes(found))
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))
 

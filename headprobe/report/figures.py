@@ -4,10 +4,12 @@ Every figure shows numbers of the run's tables; nothing is computed here. matplo
 dependency (``headprobe[figures]``). Text from outside is never parsed as mathematics.
 """
 
+import io
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeVar
@@ -81,6 +83,19 @@ def figures(data: RunFigures, size: Size) -> Iterator[tuple[str, "Figure"]]:
             yield f"distances-{name}", _distances(data, role, size)
 
 
+def draw_roles(data: RunFigures, size: Size) -> "Figure":
+    """Return the grid of roles alone; HeadprobeError if matplotlib is not installed."""
+    with _style(size):
+        return _role_grid(data, size)
+
+
+def named_size(name: str) -> Size:
+    """Return one of ``SIZES``; HeadprobeError for another name."""
+    if name not in SIZES:
+        raise HeadprobeError(f"size {name!r}", "unknown", f"Use one of {', '.join(SIZES)}")
+    return SIZES[name]
+
+
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure in the format of the path's suffix; the same figure gives the same bytes."""
     import matplotlib as mpl
@@ -112,11 +127,25 @@ def _style(size: Size) -> Iterator[None]:
 
 
 def _new_figure(width: float, height: float) -> tuple["Figure", "Axes"]:
-    # Figure, not pyplot: no global state, no window, no backend to choose
+    figure = _figure_class()(figsize=(width, height))
+    return figure, figure.subplots()
+
+
+@cache
+def _figure_class() -> "type[Figure]":
+    """A figure that shows itself in a notebook.
+
+    It is made without pyplot: no global state, no window, no backend to choose.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height))
-    return figure, figure.subplots()
+    class NotebookFigure(Figure):
+        def _repr_png_(self) -> bytes:
+            buffer = io.BytesIO()
+            self.savefig(buffer, format="png", dpi=150, bbox_inches="tight")
+            return buffer.getvalue()
+
+    return NotebookFigure
 
 
 _T = TypeVar("_T", bound=tuple[str, ...])

@@ -17,7 +17,7 @@ from headprobe.commands.show import head_views
 from headprobe.report.atlas.data import MAX_BYTES, atlas_data
 from headprobe.report.atlas.page import draw_atlas, json_for_html
 from headprobe.results.views import HeadView
-from headprobe.runs.folder import PAIRS, POWER, RELATIONS, Run
+from headprobe.runs.folder import RELATIONS, Run
 from headprobe.runs.tables import Row
 from tests.helpers.browser import chromium, needs_browser, opened
 from tests.helpers.synthetic import HOSTILE, manifest
@@ -26,8 +26,7 @@ SCRIPT = "</script><script>document.title = 'taken'</script><img src=x onerror=a
 
 
 def data_of(run: Run) -> dict[str, Any]:
-    power = run.rows(POWER) if POWER in run.tables else []
-    return atlas_data(run.manifest, head_views(run), power, run.rows(PAIRS), [])
+    return atlas_data(run, head_views(run), [])
 
 
 def draw(run: Run, path: Path) -> Path:
@@ -95,7 +94,7 @@ def test_json_cannot_end_the_script_element() -> None:
 def test_large_models_fit_in_two_megabytes(run: Run) -> None:
     """1,024 heads of 80 relations, each head with ten sentences of its own."""
     views = list(head_views(run))
-    data = atlas_data(manifest(32, 32, 8), many_heads(views), [], run.rows(PAIRS), [])
+    data = atlas_data(replace(run, manifest=manifest(32, 32, 8)), many_heads(views), [])
     assert len(data["heads"]) == 1024 and len(data["relations"]) == 80
     assert data["omitted"] > 0
     assert any("sentences" in head for head in data["heads"])

@@ -18,6 +18,7 @@ from headprobe.report.colours import colour_class
 from headprobe.report.head import missed_targets, outcome_of
 from headprobe.report.layout import kinds, marks
 from headprobe.results.views import HeadView, kind_of
+from headprobe.runs.folder import PAIRS, POWER, Run
 from headprobe.runs.manifest import Manifest
 from headprobe.runs.tables import Row
 
@@ -62,17 +63,14 @@ def hundredths(value: float | None) -> int | None:
     return None if value is None else round(float(f"{value:.2f}") * 100)
 
 
-def atlas_data(
-    manifest: Manifest,
-    views: Iterable[HeadView],
-    power: Sequence[Row],
-    pairs: Sequence[Row],
-    rule_changes: Sequence[str],
-) -> Json:
+def atlas_data(run: Run, views: Iterable[HeadView], rule_changes: Sequence[str]) -> Json:
     """Collect the data of a run's atlas.
 
     ``views`` are the views of all heads, by layer and head; they are read once and not kept.
     """
+    manifest = run.manifest
+    power = run.rows(POWER) if POWER in run.tables else []
+    pairs = run.rows(PAIRS)
     collected = _Collector()
     for view in views:
         collected.add(view)
