@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headprobe.config import python_options
+from headprobe.config import python_messages, python_options
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from headprobe.interface import Run
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
-    from headprobe.runs.folder import Run
+    from headprobe.runs.folder import Run as StoredRun
 
 __all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "resume", "scan"]
 __version__ = "0.2.0"
 
 
 @python_options
+@python_messages
 def scan(
     model: str | os.PathLike[str] | PreTrainedModel | PeftModel | None = None,
     probes: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
@@ -39,15 +41,17 @@ def scan(
     """Measure a checkpoint on probes and write a run folder, as ``headprobe scan`` does.
 
     ``model`` may also be a model in memory, given with its ``tokenizer``; it is left unchanged.
-    ``progress`` shows the progress; by default nothing is shown. Returns the run: ``run.heads``,
-    ``run.relations`` and ``run.pairs`` are DataFrames, and ``run.controls`` with ``twin`` or
-    ``shuffle``. Raises HeadprobeError for errors that the user can correct.
+    ``progress`` shows the progress; by default a notebook shows a bar, and other callers nothing.
+    Returns the run: ``run.heads``, ``run.relations`` and ``run.pairs`` are DataFrames, and
+    ``run.controls`` with ``twin`` or ``shuffle``; ``run.summary()``, ``run.head("L12H5")`` and
+    ``run.attend("L12H5", "my sentence")`` show what the command line shows. Raises HeadprobeError
+    for errors that the user can correct.
     """
     import os
 
     from headprobe.commands.scan import scan as run_scan
     from headprobe.config import ScanConfig
-    from headprobe.progress import SilentProgress
+    from headprobe.interface import default_progress
 
     is_named = model is None or isinstance(model, str | os.PathLike)
     in_memory = None if is_named else _in_memory(model, tokenizer)
@@ -60,7 +64,13 @@ def scan(
     config = ScanConfig.from_options(
         {**options, "model": model if is_named else None, "probes": probes}
     )
-    return run_scan(config, SilentProgress() if progress is None else progress, in_memory)
+    return _opened(run_scan(config, progress or default_progress(), in_memory))
+
+
+def _opened(run: StoredRun) -> Run:
+    from headprobe.interface import Run
+
+    return Run(run.path, run.manifest)
 
 
 def _in_memory(model: object, tokenizer: object) -> InMemoryModel:
@@ -69,6 +79,7 @@ def _in_memory(model: object, tokenizer: object) -> InMemoryModel:
     return InMemoryModel.of(model, tokenizer)
 
 
+@python_messages
 def resume(
     run: str | os.PathLike[str],
     *,
@@ -88,15 +99,14 @@ def resume(
     from headprobe.commands.distributed import SingleProcess
     from headprobe.commands.resume import load_attempt
     from headprobe.commands.scan import run_scan
-    from headprobe.progress import SilentProgress
+    from headprobe.interface import default_progress
 
     in_memory = None if model is None else _in_memory(model, tokenizer)
     attempt = load_attempt(Path(run), SingleProcess(), trust_remote_code, in_memory)
-    return load(
-        run_scan(attempt, SilentProgress() if progress is None else progress, SingleProcess())
-    )
+    return load(run_scan(attempt, progress or default_progress(), SingleProcess()))
 
 
+@python_messages
 def merge(
     shards: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
     *,
@@ -113,29 +123,32 @@ def merge(
     from pathlib import Path
 
     from headprobe.commands.merge import merge as merge_shards
-    from headprobe.progress import SilentProgress
+    from headprobe.interface import default_progress
 
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
-    return merge_shards(
+    merged = merge_shards(
         [Path(each) for each in shards],
         None if out is None else Path(out),
         overwrite,
-        SilentProgress() if progress is None else progress,
+        progress or default_progress(),
     )
+    return _opened(merged)
 
 
+@python_messages
 def load(run: str | os.PathLike[str]) -> Run:
     """Load a run from its folder, without the model; HeadprobeError where there is none."""
     from pathlib import Path
 
-    from headprobe.runs.folder import Run
+    from headprobe.interface import Run
 
     return Run.load(Path(run))
 
 
+@python_messages
 def judge(
-    run: str | os.PathLike[str] | Run,
+    run: str | os.PathLike[str] | StoredRun,
     rules: str | os.PathLike[str] | None = None,
     *,
     out: str | os.PathLike[str] | None = None,
@@ -152,10 +165,11 @@ def judge(
     from headprobe.commands.judge import judge_run
     from headprobe.progress import SilentProgress
 
-    return judge_run(
+    judged = judge_run(
         load(run) if isinstance(run, str | os.PathLike) else run,
         None if rules is None else Path(rules),
         None if out is None else Path(out),
         overwrite,
         SilentProgress().warn,
-    ).run
+    )
+    return _opened(judged.run)

@@ -7,6 +7,7 @@ fingerprint are all derived from its fields. To add an option, add a field.
 This module is imported for ``--help``, so it imports nothing that is slow to load.
 """
 
+import functools
 import inspect
 import operator
 import os
@@ -14,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from headprobe.errors import HeadprobeError
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+_COMMAND = r"(?:torchrun \S.* -m )?headprobe scan(?: --?[a-z][a-z-]*(?: [^\s,;)-][^\s,;)]*)?)+"
+_QUOTED_OR_WORD = r"'[^']*'|[^\s,;:()'-][^\s,;:()]*"
+_CLI_OPTION = re.compile(
+    rf"(?P<command>{_COMMAND})"
+    rf"|(?<![\w-])(?P<option>--[a-z][a-z-]*|-[a-z])(?![\w-])(?: (?P<value>{_QUOTED_OR_WORD}))?"
+)
+"""Shell commands and options in the messages of this package."""
 
 _BINARY_UNITS = {unit: 1024**power for power, unit in enumerate(("b", "kib", "mib", "gib", "tib"))}
 _UNITS = _BINARY_UNITS | {
@@ -267,6 +276,61 @@ class ScanConfig:
         """Return the options that change what is measured, by their names in fingerprints."""
         labels = {each.name: option_of(each).fingerprint for each in fields(self)}
         return {label: str(getattr(self, name)) for name, label in labels.items() if label}
+
+
+def python_spelling(text: str) -> str:
+    """Spell the options of the command line in a message as keyword arguments of Python.
+
+    ``--dtype float32`` becomes ``dtype="float32"``, ``--overwrite`` becomes ``overwrite=True``,
+    ``-o`` without a value becomes ``out=…``, and ``headprobe scan --resume RUN`` becomes
+    ``headprobe.resume("RUN")``. Other shell commands, and options that Python lacks, stay. In
+    messages, an option without a value stands before punctuation or at the end.
+    """
+    return _CLI_OPTION.sub(_keyword_argument, text)
+
+
+def _keyword_argument(match: re.Match[str]) -> str:
+    if command := match["command"]:
+        resumed = re.fullmatch(r"headprobe scan --resume (\S+)", command)
+        return f"headprobe.resume({_python_literal(resumed[1])})" if resumed else command
+    known: dict[str, Field[Any]] = {}
+    for each in fields(ScanConfig):
+        if option_of(each).python:
+            known["--" + each.name.replace("_", "-")] = each
+            known[option_of(each).short or ""] = each
+    option, value = match["option"], match["value"]
+    if option == "--resume":
+        return "headprobe.resume" + (f" {value}" if value else "")
+    config_field = known.get(option)
+    if config_field is None:
+        return match[0]
+    kind = base_type(config_field)
+    if kind is bool:
+        return f"{config_field.name}=True" + (f" {value}" if value else "")
+    is_number = kind is int and option_of(config_field).parse is None
+    literal = "…" if value is None else value if is_number else _python_literal(value)
+    return f"{config_field.name}={literal}"
+
+
+def _python_literal(value: str) -> str:
+    """Quote a value that may be quoted for the shell."""
+    inner = value[1:-1] if value[:1] == "'" == value[-1:] else value
+    return '"' + inner.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def python_messages(function: F) -> F:
+    """Make the errors of a function spell options as Python does (``python_spelling``)."""
+
+    @functools.wraps(function)
+    def wrapper(*arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except HeadprobeError as error:
+            error.reword(python_spelling)
+            raise
+
+    wrapped: Any = wrapper
+    return cast(F, wrapped)
 
 
 def option_of(config_field: "Field[Any]") -> Option:

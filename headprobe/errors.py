@@ -1,5 +1,7 @@
 """The exception for errors that the user can correct."""
 
+from collections.abc import Callable
+
 
 class HeadprobeError(Exception):
     """An error that the user can correct.
@@ -8,10 +10,19 @@ class HeadprobeError(Exception):
     of the three parts ends in a full stop; a remedy may end in a question mark.
 
     ``where`` is the place of the error: a file, a file:line, an option or a head. ``what`` is wrong
-    there. ``remedy`` is what the user can do about it.
+    there. ``remedy`` is what the user can do about it. Options are spelled as on the command line;
+    ``config.python_messages`` respells them for callers in Python.
     """
 
     def __init__(self, where: str, what: str, remedy: str) -> None:
+        super().__init__()
+        self._set(where, what, remedy)
+
+    def _set(self, where: str, what: str, remedy: str) -> None:
         self.where, self.what, self.remedy = where, what, remedy
         end = "" if remedy.endswith("?") else "."
-        super().__init__(f"{where}: {what}. {remedy}{end}")
+        self.args = (f"{where}: {what}. {remedy}{end}",)
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Apply ``change`` to each of the three parts."""
+        self._set(change(self.where), change(self.what), change(self.remedy))

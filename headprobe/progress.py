@@ -1,8 +1,10 @@
-"""Progress reports: the protocol that commands call, and its two implementations without rich."""
+"""Progress reports: the protocol that commands call, and its implementations without rich."""
 
+import sys
 import warnings
-from typing import Protocol, TextIO
+from typing import Any, Protocol, TextIO
 
+from headprobe.config import python_spelling
 from headprobe.format import count, safe_text
 
 
@@ -36,10 +38,39 @@ class SilentProgress:
         pass
 
     def warn(self, text: str) -> None:
-        warnings.warn(safe_text(text), UserWarning, stacklevel=2)
+        warnings.warn(safe_text(python_spelling(text)), UserWarning, stacklevel=2)
 
     def finish(self) -> None:
         pass
+
+
+class NotebookProgress(SilentProgress):
+    """Shows one bar per stage in a notebook (``tqdm.auto``); warnings stay warnings."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> None:
+        from tqdm.auto import tqdm
+
+        self.finish()
+        self._bar = tqdm(total=total, desc=safe_text(name), unit=f" {safe_text(unit)}", leave=False)
+
+    def advance(self, n: int = 1) -> None:
+        if self._bar is not None:
+            self._bar.update(n)
+
+    def finish(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+def is_notebook() -> bool:
+    """Return whether the code runs in a notebook, which has an IPython kernel."""
+    ipython = sys.modules.get("IPython")
+    shell = ipython.get_ipython() if ipython is not None else None
+    return shell is not None and hasattr(shell, "kernel")
 
 
 class PlainProgress:

@@ -42,7 +42,7 @@ OUTPUT_FOLDS = 16
 are vectors, and 64 of them for each domain and each of 1,024 heads would need a third of a
 gigabyte."""
 
-LONGEST = 511
+MAX_DISTANCE = 511
 """The largest word distance that is counted exactly; longer distances count as this one
 (docs/method.md, Baselines)."""
 
@@ -138,7 +138,7 @@ other."""
 EXACT_BINS = 16
 """Word distances up to this one have a bin each; the bins of longer distances double in width."""
 
-DISTANCE_BINS = EXACT_BINS + math.ceil(math.log2((LONGEST + 1) / EXACT_BINS))
+DISTANCE_BINS = EXACT_BINS + math.ceil(math.log2((MAX_DISTANCE + 1) / EXACT_BINS))
 """Number of bins of word distances."""
 
 CATEGORIES = DISTANCE_BINS * len(UPOS) ** 2
@@ -170,10 +170,11 @@ def number_deprels(names: Sequence[str]) -> "NDArray[np.int16]":
     return np.array([_NUMBER_OF_DEPREL.get(name, 0) for name in folded], dtype=np.int16)
 
 
-def distance_bins(longest: int = LONGEST) -> "Ints":
+def distance_bins(longest: int = MAX_DISTANCE) -> "Ints":
     """Return the bin of each word distance, [longest + 1].
 
-    All distances beyond ``LONGEST`` share the last bin. Index 0 is not a distance and holds -1.
+    All distances beyond ``MAX_DISTANCE`` share the last bin. Index 0 is not a distance and holds
+    -1.
     """
     import numpy as np
 

@@ -1,5 +1,6 @@
 """The options of a scan, declared once, and what is derived from them."""
 
+import dataclasses
 import inspect
 import json
 from pathlib import Path
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import headprobe
 from headprobe.cli.main import run as run_command
-from headprobe.config import Partition, ScanConfig, option_of, parse_size
+from headprobe.config import Partition, ScanConfig, option_of, parse_size, python_spelling
 from headprobe.errors import HeadprobeError
 
 TEXT = st.text("abc./-", min_size=1, max_size=8)
@@ -83,3 +84,47 @@ def test_sizes_and_shards_are_text_or_values() -> None:
     assert config.memory == parse_size(500 * 2**20) == 500 * 2**20
     assert config.shard == Partition(2, 8)
     assert config.out == Path("run")
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Try --dtype float32", 'Try dtype="float32"'),
+        ("Name it: --out RUN", 'Name it: out="RUN"'),
+        (
+            "Name another one with -o, or replace it: --overwrite",
+            "Name another one with out=…, or replace it: overwrite=True",
+        ),
+        ("Choose one: --gguf 'a \"b.gguf'", 'Choose one: gguf="a \\"b.gguf"'),
+        ("add --trust-remote-code for code", "add trust_remote_code=True for code"),
+        ("have --budget 8, or --seed 3", "have budget=8, or seed=3"),
+        (
+            "Resume it with headprobe scan --resume a/b, or wait",
+            'Resume it with headprobe.resume("a/b"), or wait',
+        ),
+        ("no longer saved for --resume", "no longer saved for headprobe.resume"),
+        ("torchrun --nproc-per-node 2 -m headprobe scan --resume a", ...),
+        ("Make them: headprobe scan --shard 1/8 --out RUN", ...),
+        ("name another with --csv, or see --help", ...),
+        ("a file called half-o-clock--dtype", ...),
+    ],
+)
+def test_python_spells_options_as_keyword_arguments(message: str, expected: Any) -> None:
+    assert python_spelling(message) == (message if expected is ... else expected)
+
+
+def test_every_option_of_python_has_a_python_spelling() -> None:
+    for each in dataclasses.fields(ScanConfig):
+        flag = "--" + each.name.replace("_", "-")
+        changed = python_spelling(f"Check {flag}, or omit it")
+        assert (f"{each.name}=" in changed) == option_of(each).python
+
+
+def test_errors_name_options_as_their_caller_spells_them(tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "file").touch()
+    taken = str(tmp_path / "file")
+    with pytest.raises(HeadprobeError) as raised:
+        headprobe.scan(out=taken)
+    assert str(raised.value).endswith("Name another one with out=….")
+    assert run_command(["scan", "-o", taken]) == 2
+    assert capsys.readouterr().err.endswith("Name another one with -o.\n")

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from headprobe.analysis.evidence import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, Integers, RelationInstances
-from headprobe.vocabulary import FOLDS, LONGEST, CandidateRule, Scope
+from headprobe.vocabulary import FOLDS, MAX_DISTANCE, CandidateRule, Scope
 
 DOCUMENTS = slice(0, FOLDS)
 """Document folds on the axis S."""
@@ -123,14 +123,14 @@ class Candidates:
     def by_distance(self) -> Floats:
         """Return the number of candidates at each word distance, [Q, D'] (index distance - 1).
 
-        There are as many columns as the longest row needs, at most ``LONGEST``; the last of
-        ``LONGEST`` columns counts all candidates at that distance or farther.
+        There are as many columns as the longest row needs, at most ``MAX_DISTANCE``; the last of
+        ``MAX_DISTANCE`` columns counts all candidates at that distance or farther.
         """
-        width = int(min(self.words_before.max(initial=1), LONGEST))
+        width = int(min(self.words_before.max(initial=1), MAX_DISTANCE))
         words = self.query[:, None] - np.arange(1, width + 1)
         counts = self.contain(np.maximum(words, 0)) & (words >= 0)
         table = counts.astype(np.float64)
-        if width == LONGEST:
+        if width == MAX_DISTANCE:
             table[:, -1] = self.count() - table[:, :-1].sum(1)
         return table
 
@@ -196,10 +196,10 @@ class Candidates:
         return nearest_words
 
     def nearest_beyond(self) -> Ints:
-        """Return the distance [Q] of the nearest candidate from ``LONGEST`` words on; 0 if none."""
+        """Return the distance [Q] of the nearest candidate at ``MAX_DISTANCE`` or more, or 0."""
         distance = np.zeros_like(self.query)
-        pending = np.flatnonzero(self.words_before >= LONGEST)
-        step = LONGEST
+        pending = np.flatnonzero(self.words_before >= MAX_DISTANCE)
+        step = MAX_DISTANCE
         while len(pending):
             rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
             is_candidate = rows.contain(rows.query - step)
@@ -323,7 +323,7 @@ def shared_rows(
             row = rank[relations[index].links.query]
             order = np.argsort(row, kind="stable").astype(rank.dtype)
             sorted_instances.append((index, order, row[order]))
-        widest = max(int(every.words_before.max(initial=1)), LONGEST)
+        widest = max(int(every.words_before.max(initial=1)), MAX_DISTANCE)
         for part in slices(len(every.query), max(widest, heads)):
             # searchsorted would copy all rows if the edges had another dtype
             block, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)

@@ -29,7 +29,7 @@ from headprobe.analysis.candidates import (
 )
 from headprobe.analysis.evidence import Bools, Floats, Ints
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import LONGEST
+from headprobe.vocabulary import MAX_DISTANCE
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
@@ -148,7 +148,7 @@ def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> 
     """
     width = counts.shape[1]
     distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
-    if width == LONGEST:
+    if width == MAX_DISTANCE:
         distance = distance.copy()
         distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
     words = np.maximum(rows.query[:, None] - distance, 0)
@@ -171,9 +171,9 @@ def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> 
 def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
     """Profile bins [Q, N] as distances; the last bin means the nearest candidate from there on."""
     distance = bins.astype(np.int64) + 1
-    if width == LONGEST:
+    if width == MAX_DISTANCE:
         beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
-        distance = np.where(distance == LONGEST, beyond, distance)
+        distance = np.where(distance == MAX_DISTANCE, beyond, distance)
     return distance
 
 
@@ -201,10 +201,10 @@ def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> No
 
 
 def _binned(targets: Bools) -> Floats:
-    """[I', D']: targets in each profile bin; the last of ``LONGEST`` bins counts the rest."""
-    binned = targets[:, :LONGEST].astype(np.float64)
-    if targets.shape[1] > LONGEST:
-        binned[:, -1] += targets[:, LONGEST:].sum(1)
+    """[I', D']: targets in each profile bin; the last of ``MAX_DISTANCE`` bins counts the rest."""
+    binned = targets[:, :MAX_DISTANCE].astype(np.float64)
+    if targets.shape[1] > MAX_DISTANCE:
+        binned[:, -1] += targets[:, MAX_DISTANCE:].sum(1)
     return binned
 
 

@@ -57,7 +57,7 @@ from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
     DISTANCE_BINS,
-    LONGEST,
+    MAX_DISTANCE,
     QUADRANTS,
     UPOS,
     category,
@@ -129,7 +129,7 @@ _SMALL = np.min_scalar_type(max(CATEGORIES, QUADRANTS * DEPREL_PAIRS))
 """Type of sort keys. 16-bit integers are sorted in a tenth of the time of 64-bit ones."""
 
 _BINS = distance_bins()
-"""[LONGEST + 1]: the bin of each word distance."""
+"""[MAX_DISTANCE + 1]: the bin of each word distance."""
 
 _NEAREST = np.searchsorted(_BINS[1:], np.arange(DISTANCE_BINS + 1)) + 1
 """The nearest distance of each bin; the entry after the last bin is not used."""
@@ -343,7 +343,7 @@ def _cells_and_categories(instances: Instances, pairs: _Pairs) -> tuple[Ints, In
     document = instances.document_fold[instances.passage[pairs.query]].astype(np.int64)
     quarter = quadrant(document, instances.form_fold[pairs.key].astype(np.int64))
     cell = quarter * DEPREL_PAIRS + deprel_pair(*ends(instances.deprel))
-    distance = _BINS[np.minimum(pairs.query - pairs.key, LONGEST)]
+    distance = _BINS[np.minimum(pairs.query - pairs.key, MAX_DISTANCE)]
     return cell, category(distance, *ends(instances.upos_number))
 
 

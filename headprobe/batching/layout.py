@@ -24,7 +24,7 @@ from torch import Tensor
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
-    LONGEST,
+    MAX_DISTANCE,
     QUADRANTS,
     category,
     deprel_pair,
@@ -365,7 +365,7 @@ def pair_kinds(
     """
     words = np.arange(usable.shape[1])
     distance = words[first_word:] - words[:, None]
-    bins: Any = _BINS[np.clip(distance, 0, LONGEST)].astype(np.int16)
+    bins: Any = _BINS[np.clip(distance, 0, MAX_DISTANCE)].astype(np.int16)
 
     def query_and_earlier(codes: NDArray[np.integer]) -> tuple[Any, Any]:
         # int16 holds every kind, and the results are arrays of B * W' * W

@@ -10,6 +10,7 @@ The command that scans checkpoints whose heads are known.
 """
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,9 @@ from headprobe.cli.scan import scan
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from headprobe.commands.export import Writer
     from headprobe.runs.folder import Run
 
 
@@ -257,6 +261,48 @@ def _show(
     print_run(find_run(run, quiet=as_json), quiet=False, as_json=as_json)
 
 
+@app.command("report")
+def _report(
+    run: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="FILE",
+            help="HTML file to write [default: RUN.html beside the run folder].",
+        ),
+    ] = None,
+    png: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Write figures for slides to this folder instead."),
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the atlas of a run: one HTML page with every head, which needs no other file."""
+    from headprobe.commands.export import export
+    from headprobe.commands.report import page_target, write_page
+    from headprobe.commands.show import head_views, rule_changes
+    from headprobe.format import safe_text
+    from headprobe.report.atlas.data import atlas_data
+    from headprobe.report.atlas.page import draw_atlas
+
+    found = find_run(run, quiet)
+    if png is not None:
+        if out is not None:
+            raise HeadprobeError("--png", "writes figures, not a page", "Leave out -o")
+        writers = _figure_writers(found, "png", FigureSize.SLIDE)
+        _print_files(export(found, png, writers, overwrite), quiet, as_json=False)
+        return
+    target = page_target(found, out, overwrite)
+    data = atlas_data(found, head_views(found), rule_changes(found))
+    write_page(target, draw_atlas(data))
+    print(safe_text(str(target)))
+
+
 @app.command("show-head")
 def _show_head(
     head: Annotated[
@@ -324,25 +370,75 @@ def _show_text(
         draw_text(view, stdout())
 
 
+class Format(StrEnum):
+    """The formats of ``export``."""
+
+    CSV = "csv"
+    PARQUET = "parquet"
+    LATEX = "latex"
+    MARKDOWN = "markdown"
+    SVG = "svg"
+
+
+class FigureSize(StrEnum):
+    """For what figures are drawn (``report.figures.SIZES``)."""
+
+    COLUMN = "column"
+    PAGE = "page"
+    SLIDE = "slide"
+
+
 @app.command("export")
 def _export(
-    csv: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the tables to.")],
+    folder: Annotated[
+        Path, typer.Option("--csv", "--out", "-o", metavar="DIR", help="Folder to write to.")
+    ],
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
     ] = None,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="csv and parquet: every table. latex and markdown: the tables for a paper. "
+            "svg: figures for a paper.",
+        ),
+    ] = Format.CSV,
+    size: Annotated[
+        FigureSize, typer.Option(help="Width of figures: a column, a page or a slide.")
+    ] = FigureSize.COLUMN,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the tables of a run as CSV files."""
-    from headprobe.commands.show import export
+    """Write the tables or figures of a run as files."""
+    from headprobe.commands.export import export, table_writers
+
+    found = find_run(run, quiet or as_json)
+    is_figure = form is Format.SVG
+    writers = _figure_writers(found, "svg", size) if is_figure else table_writers(found, form)
+    _print_files(export(found, folder, writers, overwrite), quiet, as_json)
+
+
+def _figure_writers(run: "Run", suffix: str, size: FigureSize) -> "dict[str, Writer]":
+    """The figures of a run by file name, and what writes each."""
+    from functools import partial
+
+    from headprobe.commands.show import head_views
+    from headprobe.report.figures import SIZES, RunFigures, figures, save_figure
+
+    data = RunFigures(Path(run.manifest.model.asked).name, tuple(head_views(run)))
+    drawn = figures(data, SIZES[size])
+    return {f"{name}.{suffix}": partial(save_figure, figure) for name, figure in drawn}
+
+
+def _print_files(written: "Sequence[Path]", quiet: bool, as_json: bool) -> None:
     from headprobe.format import safe_text
 
-    written = [str(path) for path in export(find_run(run, quiet), csv, overwrite)]
     if as_json:
-        print_json(written)
+        print_json([str(path) for path in written])
     elif not quiet:
-        print("\n".join(safe_text(path) for path in written))
+        print("\n".join(safe_text(str(path)) for path in written))
 
 
 app.command("selftest")(selftest)

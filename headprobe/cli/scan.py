@@ -77,12 +77,12 @@ def scan(
     **options: Any,
 ) -> None:
     """Measure every attention head of a model and report what each one is for."""
-    from headprobe.commands.show import check_export, export
+    from headprobe.commands.export import CSV_FILES, check_export, export, table_writers
     from headprobe.runs.folder import MANIFEST, Run
 
     config = ScanConfig.from_options(options)
     if csv is not None:
-        check_export(csv, config.overwrite)
+        check_export(csv, CSV_FILES, config.overwrite)
     # consent to remote code is the only option that a resumed scan needs again
     if resume is not None and (
         dry_run or config != ScanConfig(trust_remote_code=config.trust_remote_code)
@@ -107,7 +107,7 @@ def scan(
         return
     run = Run.load(folder)
     if csv is not None:
-        export(run, csv, config.overwrite)
+        export(run, csv, table_writers(run, "csv"), config.overwrite)
     print_run(run, quiet, as_json)
 
 

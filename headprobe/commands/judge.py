@@ -98,7 +98,7 @@ def _target(run: Run, out: Path | None, overwrite: bool) -> Path:
     if out is not None:
         if out.resolve() == here:
             raise HeadprobeError(
-                str(out), "is the run itself", "Leave -o out to judge it where it is"
+                str(out), "is the run itself", "To replace the verdicts of the run, omit -o"
             )
         check_target(out, overwrite)
         return out

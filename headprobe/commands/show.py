@@ -1,11 +1,9 @@
 """Commands that only read runs: find a run, list runs, show a head, export tables."""
 
-import os
-import secrets
-import shutil
-import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headprobe.errors import HeadprobeError
 from headprobe.results.views import HeadView
@@ -13,17 +11,18 @@ from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
 from headprobe.runs.folder import (
-    CONTROLS,
     MANIFEST,
     RUNS,
     SHARD,
-    TABLES,
     Run,
     list_runs,
     newest_run,
 )
-from headprobe.runs.tables import Row
+from headprobe.runs.tables import Row, iterate_rows
 from headprobe.vocabulary import head_name
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 EXACT_DISTANCES = 8
 """Distances up to here are shown one by one, longer ones in doubling ranges."""
@@ -35,28 +34,80 @@ MIN_REST_SHARE = 0.01
 def show_head(run: Run, layer: int, head: int) -> HeadView:
     """The view of one head; HeadprobeError, with the range, where the model has no such head."""
     run.check_head(layer, head)
-    rows = run.rows(run_folder.HEADS, (layer, head))
-    if not rows:
-        raise HeadprobeError(
-            str(run.path / run_folder.HEADS), f"no row for {head_name(layer, head)}", "Scan again"
-        )
-    return HeadView(
-        run=run.path,
-        head=rows[0],
-        relations=tuple(run.rows(run_folder.RELATIONS, (layer, head))),
-        profile=_profile(run, layer, head),
-        examples=tuple(run.examples((layer, head))),
-        domains=_domains(run, layer, head),
+    for view in head_views(run, (layer, head)):
+        return view
+    raise HeadprobeError(
+        str(run.path / run_folder.HEADS), f"no row for {head_name(layer, head)}", "Scan again"
     )
 
 
-def _domains(run: Run, layer: int, head: int) -> tuple[Row, ...]:
-    known = run_folder.DOMAINS in run.tables
-    return tuple(run.rows(run_folder.DOMAINS, (layer, head))) if known else ()
+def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadView]:
+    """Yield the view of each head, by layer and head, or that of one (layer, head).
+
+    Every table is read once, and no more than one head's rows are in memory. Raises HeadprobeError
+    if a table is damaged or not in the order of ``heads.csv``.
+    """
+    tables = {
+        name: _RowsByHead(iterate_rows(run.path / name, only), _of_row)
+        for name in (run_folder.RELATIONS, run_folder.DOMAINS)
+        if name == run_folder.RELATIONS or name in run.tables
+    }
+    examples = _RowsByHead(run.iterate_examples(only), _of_example)
+    profiles = run.tally("profile")
+    for row in iterate_rows(run.path / run_folder.HEADS, only):
+        head = _of_row(row)
+        rows = {name: table.take(head) for name, table in tables.items()}
+        yield HeadView(
+            run=run.path,
+            head=row,
+            relations=rows[run_folder.RELATIONS],
+            profile=_profile(profiles[head]),
+            examples=examples.take(head),
+            domains=rows.get(run_folder.DOMAINS, ()),
+        )
+    complete = {name: table.is_empty() for name, table in tables.items()}
+    for name, is_empty in {**complete, run_folder.EXAMPLES: examples.is_empty()}.items():
+        if not is_empty:
+            raise HeadprobeError(
+                str(run.path / name),
+                "its rows are not ordered by layer and head, as in heads.csv",
+                "Scan again, or restore the file",
+            )
 
 
-def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
-    sums = run.tally("profile")[layer, head]
+_T = TypeVar("_T")
+
+
+class _RowsByHead(Generic[_T]):
+    """The rows of a table that is ordered by layer and head, one head's after another's."""
+
+    def __init__(self, rows: Iterable[_T], head_of: Callable[[_T], tuple[int, int]]) -> None:
+        self._groups = groupby(rows, head_of)
+        self._next = next(self._groups, None)
+
+    def take(self, head: tuple[int, int]) -> tuple[_T, ...]:
+        """The rows of ``head``; none if the next rows are another head's."""
+        if self._next is None or self._next[0] != head:
+            return ()
+        rows = tuple(self._next[1])
+        self._next = next(self._groups, None)
+        return rows
+
+    def is_empty(self) -> bool:
+        """Whether all rows were taken."""
+        return self._next is None
+
+
+def _of_row(row: Row) -> tuple[int, int]:
+    return row.whole("layer"), row.whole("head")
+
+
+def _of_example(example: Mapping[str, Any]) -> tuple[int, int]:
+    return example["layer"], example["head"]
+
+
+def _profile(sums: "NDArray[Any]") -> tuple[tuple[str, float], ...]:
+    """Ranges of word distance and their shares of ``sums`` [D]."""
     total = float(sums.sum())
     if total <= 0:
         return ()
@@ -98,75 +149,6 @@ def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
 def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
     """All runs in ``folder``, newest first, and those that cannot be read."""
     return list_runs(folder)
-
-
-_FIRST_COLUMNS = {
-    run_folder.HEADS: "layer,head,name,kv_group,",
-    run_folder.RELATIONS: "layer,head,name,family,",
-    run_folder.DOMAINS: "layer,head,name,family,",
-    run_folder.POWER: "family,relation,looks_to,",
-    run_folder.PAIRS: "name_a,name_b,",
-    run_folder.SKIPPED: "source,what,reason,",
-    run_folder.CONTROLS: "control,family,relation,",
-}
-"""How each table begins, in every version: only a file that does is replaced."""
-
-
-def check_export(folder: Path, overwrite: bool) -> None:
-    """HeadprobeError where a table of ours would replace a file, or the folder cannot be made."""
-    if folder.exists() and not folder.is_dir():
-        raise HeadprobeError(str(folder), "exists and is no folder", "Name another one with --csv")
-    taken = [name for name in (*TABLES, CONTROLS) if os.path.lexists(folder / name)]
-    for name in taken:
-        if not overwrite:
-            raise HeadprobeError(
-                str(folder / name),
-                "exists already",
-                "Name another folder with --csv, or replace it: --overwrite",
-            )
-        if not _is_table(folder / name):
-            raise HeadprobeError(
-                str(folder / name),
-                "is no table that headprobe wrote",
-                "Move it elsewhere first, or name another folder with --csv",
-            )
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise HeadprobeError(str(folder), "cannot be written", "Name another folder with --csv")
-
-
-def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:
-    """Copy the run's tables into ``folder``, each appearing whole; returns the files written."""
-    check_export(folder, overwrite)
-    if folder.resolve() == run.path.resolve():
-        raise HeadprobeError(str(folder), "is the run itself", "Name another folder with --csv")
-    written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in run.tables:
-            temporary = folder / f".{name}.{secrets.token_hex(4)}"
-            try:
-                shutil.copyfile(run.path / name, temporary)
-                temporary.replace(folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
-            written.append(folder / name)
-    except OSError as error:
-        raise HeadprobeError(
-            str(folder), f"cannot be written ({error.strerror})", "Name another folder with --csv"
-        ) from None
-    return written
-
-
-def _is_table(path: Path) -> bool:
-    """Whether a file is a table of a run: a plain file, not a link, with the columns of one."""
-    start = _FIRST_COLUMNS[path.name].encode()
-    if not stat.S_ISREG(path.lstat().st_mode):
-        return False
-    with path.open("rb") as file:
-        return file.read(len(start)) == start
 
 
 def rule_changes(run: Run) -> list[str]:

@@ -42,7 +42,7 @@ from headprobe.model.forward import observe_flat
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointPart
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import LAGS, LONGEST
+from headprobe.vocabulary import LAGS, MAX_DISTANCE
 
 
 class MeasurementState:
@@ -353,7 +353,7 @@ class _Measurer:
         )
         token_columns = self.batcher.token_columns()[: instances.text_passages]
         host_counts: dict[str, NDArray[Any]] = {
-            "profile_pairs": count_profile_pairs(instances, LONGEST),
+            "profile_pairs": count_profile_pairs(instances, MAX_DISTANCE),
             "rows": np.array((instances.usable & instances.in_text).sum(), dtype=np.int64),
             **count_column_passages(token_columns, corpus.starts, len(distinct)),
             "embedding_hits": embedding_hits(

@@ -22,7 +22,7 @@ from headprobe.batching.batches import Chunk
 from headprobe.batching.layout import N_PAIR_KINDS
 from headprobe.measure.layer_view import N_STRONGEST, LayerView, OutputView, select_rows
 from headprobe.model.heads import Layer
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, LONGEST, QUADRANTS
+from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, MAX_DISTANCE, QUADRANTS
 
 
 class Statistic:
@@ -84,16 +84,16 @@ class ShapeStatistic(Statistic):
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
         self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=sum_dtype(device), device=device)
         self._profiles = torch.zeros(
-            layers, 2, LONGEST + 1, heads, dtype=sum_dtype(device), device=device
+            layers, 2, MAX_DISTANCE + 1, heads, dtype=sum_dtype(device), device=device
         )
 
     def add(self, view: LayerView) -> None:
         batch, layer = view.batch, view.layer.index
         by_distance, profile = view.by_distance, self._profiles[layer]
-        exact = min(by_distance.shape[1], LONGEST)
+        exact = min(by_distance.shape[1], MAX_DISTANCE)
         profile[:, :exact].add_(by_distance[:, :exact])
         if by_distance.shape[1] > exact:
-            profile[:, LONGEST].add_(by_distance[:, exact:].sum(1))
+            profile[:, MAX_DISTANCE].add_(by_distance[:, exact:].sum(1))
         away = torch.arange(by_distance.shape[1], dtype=torch.float32, device=by_distance.device)
         sums = self._sums[layer]
         sums[:5].add_(view.over_rows)

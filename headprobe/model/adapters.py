@@ -78,7 +78,7 @@ def base_is_missing(source: "CheckpointSource", error: HeadprobeError) -> Headpr
 
 
 def _remedy(adapter: str) -> str:
-    return f"Give its base: headprobe scan BASE --adapter {adapter}"
+    return f"Name its base model as MODEL, with --adapter {adapter}"
 
 
 def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrainedModel:

@@ -105,7 +105,7 @@ _ERRORS_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = 
     (
         (hub_errors.RevisionNotFoundError,),
         "has no such revision",
-        "Check --revision against the model's page",
+        "See the model's page for its branches and tags, and check --revision",
     ),
     (
         (hub_errors.RepositoryNotFoundError,),

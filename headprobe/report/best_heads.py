@@ -18,23 +18,23 @@ from headprobe.runs.tables import Row
 BEST = 5
 """Heads shown per role, each the best for another relation."""
 
-LONGEST = 24
+NAME_WIDTH = 24
 """Characters of a name after which it is cut."""
 
-LONGEST_BASELINE = 16
+BASELINE_WIDTH = 16
 """The same of a baseline's name; none of ours is longer."""
 
 
 def relation_words(row: Row) -> str:
     """What a row of ``relations.csv`` asks for, as people read it."""
     family, relation, looks_to = (row.text(name) for name in ("family", "relation", "looks_to"))
-    return clip(wording.relation_words(family, relation, looks_to), 2 * LONGEST)
+    return clip(wording.relation_words(family, relation, looks_to), 2 * NAME_WIDTH)
 
 
 def baseline_words(row: Row) -> str:
     """``.40 2 words back``: the best baseline's top1 and its name, for an offset which one."""
     offset = row.whole("best_offset") if row.text("best_offset") else None
-    name = clip(wording.baseline_name(row.text("baseline"), offset), LONGEST_BASELINE)
+    name = clip(wording.baseline_name(row.text("baseline"), offset), BASELINE_WIDTH)
     return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
 
 
@@ -120,7 +120,7 @@ def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     before = ""
     for (role, row), looks_for in zip(rows, words, strict=True):
         if role != before:
-            table.add_row(Text(clip(role, LONGEST), chosen[role].style))
+            table.add_row(Text(clip(role, NAME_WIDTH), chosen[role].style))
         last = numbers.span(row.number("gain_low"), row.number("gain_high"))
         table.add_row(
             f"{'  ' if named else ''}{row.text('name')}",

@@ -7,7 +7,6 @@ Sentences with the attended words marked, readable without colour.
 What one head does on a text that the user typed.
 """
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from enum import Enum
 from itertools import groupby
@@ -24,7 +23,7 @@ from headprobe import format as wording
 from headprobe.format import clip, fraction, safe_text
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.layout import LABEL, longest_word, marks, title
-from headprobe.results.views import HeadView, TextView, kind_of
+from headprobe.results.views import HeadView, TextView, kind_of, numbered_words
 from headprobe.runs.tables import Row
 
 DOMAIN_RELATIONS_SHOWN = 3
@@ -129,7 +128,7 @@ def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
 def draw_excerpt(example: Mapping[str, Any]) -> Text:
     """One example row (``results.examples``) as running text."""
     query, targets = int(example["query"]), set(example["targets"])
-    missed = _missed(example)
+    missed = missed_targets(example)
     same_form = set(example.get("same_form", ()))
     weights = {int(place): fraction(float(weight)) for place, weight in example["attended"]}
     glued, gaps = set(example["glued"]), set(example["gaps"])
@@ -154,7 +153,7 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
     return line.append(" …", style=LABEL) if len(example["words"]) in gaps else line
 
 
-def _missed(example: Mapping[str, Any]) -> set[int]:
+def missed_targets(example: Mapping[str, Any]) -> set[int]:
     """The word that a miss should have looked at: of a mention its head word (``expected``), else
     the nearest target."""
     if outcome_of(example) is not Outcome.MISS:
@@ -330,7 +329,7 @@ def draw_text(view: TextView, console: Console) -> None:
     table.add_column("start", justify="right", no_wrap=True, style=LABEL)
     table.add_column("itself", justify="right", no_wrap=True, style=LABEL)
     table.add_column("looks at", overflow="fold")
-    shown = _numbered_words(view.words)
+    shown = numbered_words([clip(word, LONGEST_WORD) for word in view.words])
     for place, form in enumerate(shown):
         if not view.usable[place]:
             table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))
@@ -339,18 +338,6 @@ def draw_text(view: TextView, console: Console) -> None:
         sink, itself = fraction(view.sink[place]), fraction(row[place])
         table.add_row(form, sink, itself, _looks_at(shown, row[:place]))
     console.print(table)
-
-
-def _numbered_words(words: Sequence[str]) -> list[str]:
-    """Every word as it is shown; from its second time on with its number, as probe files write it
-    (``the#2``)."""
-    met: Counter[str] = Counter()
-    shown = []
-    for word in words:
-        met[word] += 1
-        form = clip(word, LONGEST_WORD)
-        shown.append(form if met[word] == 1 else f"{form}#{met[word]}")
-    return shown
 
 
 def _looks_at(words: Sequence[str], weights: Sequence[float]) -> Text:

@@ -20,6 +20,7 @@ from headprobe.analysis.behaviour import BehaviourEvidence
 from headprobe.analysis.evidence import BEATS, Evidence, HeadStatistics, strongest_heads
 from headprobe.analysis.intervals import Power
 from headprobe.format import relation_name, safe_text
+from headprobe.results.claims import claims_table
 from headprobe.results.examples import write_examples
 from headprobe.roles.verdict import Pair, Verdict
 from headprobe.runs import folder as run_folder
@@ -365,6 +366,7 @@ def write_results(
     """What follows from the sums: the tables and the examples."""
     heads = heads_table(evidence, statistics, behaviour, verdicts, n_kv_heads)
     write_csv(heads, folder / run_folder.HEADS)
+    write_csv(claims_table(evidence, behaviour, verdicts), folder / run_folder.CLAIMS)
     write_csv(relations_table(evidence, verdicts), folder / run_folder.RELATIONS)
     write_csv(domains_table(evidence, verdicts), folder / run_folder.DOMAINS)
     write_csv(power_table(evidence, power), folder / run_folder.POWER)

@@ -1,15 +1,18 @@
 """What the commands hand to report and to JSON: plain dataclasses and values."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import CONTROLS, POWER, Run
 from headprobe.runs.manifest import ProbeNote
 from headprobe.runs.tables import Row
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @dataclass(frozen=True)
@@ -130,6 +133,43 @@ class TextView:
     weights: tuple[tuple[float, ...], ...]
     sink: tuple[float, ...]
     usable: tuple[bool, ...]
+
+
+def attention_frame(view: TextView) -> "pd.DataFrame":
+    """A text view as a DataFrame: words by words, and ``itself`` and ``start`` of each word.
+
+    Words that occur again are numbered as in probe files (``the#2``). Attention to later words is
+    missing.
+    """
+    import numpy as np
+    import pandas as pd
+
+    size = len(view.words)
+    weights = np.full((size, size), np.nan)
+    for query, row in enumerate(view.weights):
+        if view.usable[query]:
+            weights[query, :query] = row[:query]
+    words = numbered_words(view.words)
+    frame = pd.DataFrame(weights, index=words, columns=words)
+    itself = [
+        row[-1] if usable else np.nan for row, usable in zip(view.weights, view.usable, strict=True)
+    ]
+    frame.insert(0, "itself", itself, allow_duplicates=True)
+    start = [
+        sink if usable else np.nan for sink, usable in zip(view.sink, view.usable, strict=True)
+    ]
+    frame.insert(0, "start", start, allow_duplicates=True)
+    return frame
+
+
+def numbered_words(words: Sequence[str]) -> list[str]:
+    """Every word; from its second occurrence on with its number (``the#2``)."""
+    met: Counter[str] = Counter()
+    numbered = []
+    for word in words:
+        met[word] += 1
+        numbered.append(word if met[word] == 1 else f"{word}#{met[word]}")
+    return numbered
 
 
 NONE = "none"

@@ -48,6 +48,9 @@ MANIFEST = "manifest.json"
 HEADS = "heads.csv"
 """One row per head."""
 
+CLAIMS = "claims.csv"
+"""One row per head and role that it earned."""
+
 RELATIONS = "relations.csv"
 """One row per head and relation."""
 
@@ -63,7 +66,7 @@ PAIRS = "pairs.csv"
 SKIPPED = "skipped.csv"
 """One row per kind of skipped text."""
 
-TABLES = (HEADS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
+TABLES = (HEADS, CLAIMS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
 """The tables that every run of this version has."""
 
 CONTROLS = "controls.csv"
@@ -153,6 +156,11 @@ class Run:
         return read_frame(self.path / RELATIONS)
 
     @cached_property
+    def claims(self) -> "pd.DataFrame":
+        """One row per head and role (``claims.csv`` in docs/output.md)."""
+        return read_frame(self.path / CLAIMS, gapped=("n",))
+
+    @cached_property
     def pairs(self) -> "pd.DataFrame":
         """One row per pair of similar heads (``pairs.csv`` in docs/output.md)."""
         return read_frame(self.path / PAIRS)
@@ -226,12 +234,16 @@ class Run:
         """
         layer, number = parse_head(head)
         self.check_head(layer, number)
-        start = f'{{"layer": {layer}, "head": {number}, '
+        return list(self.iterate_examples((layer, number)))
+
+    def iterate_examples(self, head: tuple[int, int] | None = None) -> Iterator[dict[str, Any]]:
+        """Yield all example sentences of the run, or those of one (layer, head)."""
+        start = "{" if head is None else f'{{"layer": {head[0]}, "head": {head[1]}, '
         with (
             read_or_fail(self.path / EXAMPLES) as path,
             path.open(encoding="utf-8", newline="\n") as lines,
         ):
-            return [json.loads(line) for line in lines if line.startswith(start)]
+            yield from (json.loads(line) for line in lines if line.startswith(start))
 
 
 def link_files(source: Path, folder: Path, names: Iterable[str]) -> None:

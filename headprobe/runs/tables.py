@@ -7,7 +7,7 @@ be read without parsing the others, and without pandas.
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,16 +92,24 @@ class Row:
 
 def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
     """The rows of a table, or only those of one (layer, head). HeadprobeError if damaged."""
+    return list(iterate_rows(path, head))
+
+
+def iterate_rows(path: Path, head: tuple[int, int] | None = None) -> Iterator[Row]:
+    """Yield what ``read_rows`` returns, one row at a time.
+
+    ``relations.csv`` of 1,024 heads and 80 relations would take half a gigabyte as rows.
+    """
     start = "" if head is None else f"{head[0]},{head[1]},"
     with _reading(path), path.open(encoding="utf-8", newline="") as lines:
         header = next(csv.reader([next(lines, "")]), [])
         rows = csv.reader(line for line in lines if line.startswith(start))
-        return list(_rows(header, rows))
+        yield from _rows(header, rows)
 
 
 def _reading(path: Path) -> AbstractContextManager[Path]:
     """``read_or_fail`` with the messages for tables."""
-    remedy = "Scan again, or name another run with -r"
+    remedy = "Scan again, or name another run"
     missing = HeadprobeError(str(path), "the run has no such table", remedy)
     return read_or_fail(path, what="not a readable table", missing=missing)
 
@@ -113,15 +121,15 @@ def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
         yield Row(dict(zip(header, cells, strict=True)))
 
 
-def read_frame(path: Path) -> "pd.DataFrame":
+def read_frame(path: Path, gapped: Sequence[str] = GAPPED_COUNTS) -> "pd.DataFrame":
     """The table as a DataFrame. HeadprobeError if damaged.
 
-    Columns are int64 (``COUNTS``), Int64 (``GAPPED_COUNTS``), bool (``FLAGS``), str (``TEXTS``,
-    with empty cells missing) or float64 (all others).
+    Columns are int64 (``COUNTS``), Int64 (those ``gapped``, which may have empty cells), bool
+    (``FLAGS``), str (``TEXTS``, with empty cells missing) or float64 (all others).
     """
     import pandas as pd
 
-    kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(GAPPED_COUNTS, "Int64")
+    kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(gapped, "Int64")
     kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(TEXTS, "str")
     with _reading(path):
         with path.open(encoding="utf-8", newline="") as lines:

@@ -9,7 +9,7 @@ import pytest
 from headprobe.analysis import candidates as module
 from headprobe.analysis.distance_control import DISTANCE_RULES, distance_control
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import LONGEST
+from headprobe.vocabulary import MAX_DISTANCE
 from tests.helpers.evidence import (
     OBJ,
     PRONOUN,
@@ -22,10 +22,10 @@ from tests.helpers.evidence import (
 )
 
 PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
-    "smooth": lambda rng: rng.random((4, LONGEST)),
-    "tied": lambda rng: rng.integers(0, 3, size=(4, LONGEST)).astype(float),
-    "far": lambda rng: np.sort(rng.random((4, LONGEST)), axis=1),
-    "silent": lambda rng: np.zeros((4, LONGEST)),
+    "smooth": lambda rng: rng.random((4, MAX_DISTANCE)),
+    "tied": lambda rng: rng.integers(0, 3, size=(4, MAX_DISTANCE)).astype(float),
+    "far": lambda rng: np.sort(rng.random((4, MAX_DISTANCE)), axis=1),
+    "silent": lambda rng: np.zeros((4, MAX_DISTANCE)),
 }
 
 
@@ -36,7 +36,7 @@ def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.n
     for query, targets in instances_by_hand(instances, relation):
         words = candidates_by_hand(instances, rule, query)[::-1]
         anywhere = candidates_by_hand(instances, PRONOUN, query)
-        bins = [min(query - word, LONGEST) - 1 for word in words]
+        bins = [min(query - word, MAX_DISTANCE) - 1 for word in words]
         hits.append([words[int(np.argmax(head[bins]))] in targets for head in profile])
         tokens = instances.tokens[words]
         scored = [lone_bins(head[bins] * tokens, bins) for head in profile]
@@ -54,8 +54,8 @@ def lone_bins(values: np.ndarray, bins: list[int]) -> np.ndarray:
 
 
 def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -> float:
-    total = sum(head[min(query - word, LONGEST) - 1] for word in words)
-    on_targets = sum(head[min(query - word, LONGEST) - 1] for word in targets)
+    total = sum(head[min(query - word, MAX_DISTANCE) - 1] for word in words)
+    on_targets = sum(head[min(query - word, MAX_DISTANCE) - 1] for word in targets)
     return on_targets / total if total else 0.0
 
 
@@ -65,7 +65,7 @@ def test_equals_a_loop_over_candidates(
     kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, instances = drawn()
-    profile, norm = PROFILES[kind](rng), rng.random((4, LONGEST))
+    profile, norm = PROFILES[kind](rng), rng.random((4, MAX_DISTANCE))
     monkeypatch.setattr(module, "MAX_ENTRIES", 20_000)
     found = distance_control(instances, grouped(instances), profile, norm)
     for index, each in enumerate(grouped(instances)):
@@ -82,7 +82,7 @@ def test_equals_a_loop_over_candidates(
 def test_a_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
     found = distance_control(
-        instances, grouped(instances), np.ones((2, LONGEST)), np.ones((2, LONGEST))
+        instances, grouped(instances), np.ones((2, MAX_DISTANCE)), np.ones((2, MAX_DISTANCE))
     )
     assert not any(sums.any() for sums in found.sums.values())
     assert np.isnan(found.expected).all() and np.isnan(found.share).all()

@@ -21,7 +21,7 @@ from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.runs import instances as module
 from headprobe.runs.instances import Instances, split_by_count
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, LONGEST, UPOS
+from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, MAX_DISTANCE, UPOS
 from tests.helpers.evidence import MARKS, RELATIONS, STOPS, random_instances, tallies_of
 
 made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1, max_size=8))
@@ -42,7 +42,7 @@ def cut_to(size: int) -> Iterator[None]:
 def drawn(seed: int, lengths: list[int]) -> tuple[Instances, Tallies]:
     rng = np.random.default_rng(seed)
     instances = random_instances(rng, lengths)
-    profiles = {name: rng.random((1, 3, LONGEST)) for name in ("profile", "profile_norm")}
+    profiles = {name: rng.random((1, 3, MAX_DISTANCE)) for name in ("profile", "profile_norm")}
     category = rng.random((CATEGORIES, 1, 3))
     return instances, tallies_of(instances, {}, 1, 3, category=category, **profiles)
 
@@ -123,7 +123,7 @@ def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
     for place, query in enumerate(found.word[chosen].tolist()):
         for word in range(int(instances.passage_first[instances.passage[query]]), query):
             if instances.usable[word]:
-                bin_ = category_null._BINS[min(query - word, LONGEST)]
+                bin_ = category_null._BINS[min(query - word, MAX_DISTANCE)]
                 expected[place, bin_, instances.upos_number[word]] += 1
     with cut_to(200):
         counted = found.counts(chosen)

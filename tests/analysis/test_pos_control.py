@@ -10,7 +10,7 @@ from headprobe.analysis import candidates as module
 from headprobe.analysis.candidates import DOCUMENTS, group
 from headprobe.analysis.pos_control import category_hits, fit_preferences, pair_counts
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import CATEGORIES, LONGEST, UPOS, category, distance_bins
+from headprobe.vocabulary import CATEGORIES, MAX_DISTANCE, UPOS, category, distance_bins
 from tests.helpers.evidence import (
     OBJ,
     PRONOUN,
@@ -29,7 +29,7 @@ HEADS = 4
 def kind_of_pair(instances: Instances, query: int, word: int) -> int:
     tags = [str(instances.upos_names[instances.upos[place]]) for place in (query, word)]
     numbers = [UPOS.index(tag) if tag in UPOS else 0 for tag in tags]
-    bin_ = distance_bins()[min(query - word, LONGEST)]
+    bin_ = distance_bins()[min(query - word, MAX_DISTANCE)]
     return int(category(bin_, *numbers))
 
 

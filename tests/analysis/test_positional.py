@@ -11,7 +11,7 @@ from headprobe.analysis import behaviour as module
 from headprobe.analysis.behaviour import Positional, positional_evidence
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import LONGEST
+from headprobe.vocabulary import MAX_DISTANCE
 from tests.helpers.evidence import PRONOUN, candidates_by_hand, random_instances
 
 MIN_KEPT = 0.05
@@ -39,13 +39,15 @@ def winners(instances: Instances, values: np.ndarray) -> Tallies:
 def judged(instances: Instances, values: np.ndarray, profile: np.ndarray) -> Positional:
     sums = dict(winners(instances, values).arrays)
     sums["profile"] = profile[None]
-    sums["profile_pairs"] = np.ones(LONGEST)
+    sums["profile_pairs"] = np.ones(MAX_DISTANCE)
     return positional_evidence(instances, Tallies(sums), MIN_KEPT)
 
 
 def by_distance(instances: Instances, profile: np.ndarray) -> np.ndarray:
     """[A, W]: the profile's value of each word, whatever it is."""
-    away = np.clip(instances.sampled_words[:, None] - np.arange(len(instances.form)), 1, LONGEST)
+    away = np.clip(
+        instances.sampled_words[:, None] - np.arange(len(instances.form)), 1, MAX_DISTANCE
+    )
     return np.asarray(profile[away - 1])
 
 
@@ -53,7 +55,7 @@ def by_distance(instances: Instances, profile: np.ndarray) -> np.ndarray:
 @given(st.integers(0, 10**6), st.integers(1, 3))
 def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: int) -> None:
     instances = sampled(seed, [2, 19, 1, 33])
-    profile = np.random.default_rng(seed).permutation(LONGEST).astype(float)[None]
+    profile = np.random.default_rng(seed).permutation(MAX_DISTANCE).astype(float)[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "ROWS", rows)
         positional = judged(instances, by_distance(instances, profile[0])[None], profile)
@@ -65,14 +67,14 @@ def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: i
 def test_rows_in_which_a_head_rests_do_not_count() -> None:
     """Most rows of an agreement head rest, and what trickles to words there falls with distance."""
     instances = sampled(5, [60] * 4)
-    profile = np.exp(-np.arange(LONGEST) / 9.0)
+    profile = np.exp(-np.arange(MAX_DISTANCE) / 9.0)
     taste = np.random.default_rng(5).random(len(instances.form))
     shape = (len(instances.sampled_words), len(taste))
     at_work = np.arange(shape[0]) % 10 == 0
     values = np.where(at_work[:, None], taste, by_distance(instances, profile))
     sums = dict(winners(instances, values[None]).arrays)
     sums["profile"] = profile[None, None]
-    sums["profile_pairs"] = np.ones(LONGEST)
+    sums["profile_pairs"] = np.ones(MAX_DISTANCE)
     assert positional_evidence(instances, Tallies(sums), MIN_KEPT).explained > 0.9
     sums["sampled_kept"] = np.where(at_work, 1.0, 1e-9).astype(np.float32)[:, None, None]
     found = positional_evidence(instances, Tallies(sums), MIN_KEPT)
@@ -82,7 +84,9 @@ def test_rows_in_which_a_head_rests_do_not_count() -> None:
 def test_words_weighed_by_their_tokens_are_habits_too() -> None:
     """The better rule is taken over all rows, not row by row."""
     instances = sampled(1, [60, 60])
-    profile = np.exp(-np.arange(LONGEST) / 9.0)[None] * (1 + 1e-6 * np.arange(LONGEST) % 7)
+    profile = np.exp(-np.arange(MAX_DISTANCE) / 9.0)[None] * (
+        1 + 1e-6 * np.arange(MAX_DISTANCE) % 7
+    )
     plain = by_distance(instances, profile[0])
     values = np.stack([plain * instances.tokens, plain])
     positional = judged(instances, values, np.repeat(profile, 2, axis=0))
@@ -96,7 +100,7 @@ def test_content_and_length_are_no_habit() -> None:
     taste = np.broadcast_to(rng.random(len(instances.form)), shape)
     length = np.broadcast_to(instances.tokens + 0.5 * rng.random(shape), shape)
     even = np.ones(shape)
-    flat = np.ones((3, LONGEST)) + 1e-6 * np.arange(LONGEST, 0, -1)
+    flat = np.ones((3, MAX_DISTANCE)) + 1e-6 * np.arange(MAX_DISTANCE, 0, -1)
     positional = judged(instances, np.stack([taste, length, even]), flat)
     assert positional.explained[0, 0] < 0.3 and positional.gain[0, 0] < 0.1
     assert positional.gain[0, 1] < 0.1
@@ -113,7 +117,7 @@ def test_content_and_length_are_no_habit() -> None:
 def test_spread_evenly_the_longest_words_win_and_ties_are_split() -> None:
     instances = sampled(3, [25])
     values = np.random.default_rng(0).random((1, len(instances.sampled_words), 25))
-    positional = judged(instances, values, np.ones((1, LONGEST)))
+    positional = judged(instances, values, np.ones((1, MAX_DISTANCE)))
     tallied, score = winners(instances, values)["sampled_winner"][:, 0, 0], []
     for winner, query in zip(tallied, instances.sampled_words.tolist(), strict=True):
         words = candidates_by_hand(instances, PRONOUN, query)
@@ -125,5 +129,5 @@ def test_spread_evenly_the_longest_words_win_and_ties_are_split() -> None:
 
 def test_without_rows_there_is_no_number() -> None:
     instances = replace(sampled(4, [9]), sampled_words=np.zeros(0, dtype=np.int64))
-    positional = judged(instances, np.zeros((2, 0, 9)), np.ones((2, LONGEST)))
+    positional = judged(instances, np.zeros((2, 0, 9)), np.ones((2, MAX_DISTANCE)))
     assert positional.rows.tolist() == [[0, 0]] and np.isnan(positional.explained).all()

@@ -5,7 +5,7 @@ import pytest
 
 from headprobe.analysis.behaviour import head_statistics
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import LONGEST
+from headprobe.vocabulary import MAX_DISTANCE
 from tests.helpers.evidence import random_instances, tallies_of
 
 DOMAINS = ["prose", "prose", "prose", "talk", "talk", "letter"]
@@ -115,12 +115,12 @@ def test_a_layer_that_is_mostly_silent() -> None:
 
 def test_means_are_over_their_own_rows() -> None:
     instances = random_instances(np.random.default_rng(5), [9], ())
-    profile = np.arange(2.0 * LONGEST).reshape(1, 2, LONGEST)
+    profile = np.arange(2.0 * MAX_DISTANCE).reshape(1, 2, MAX_DISTANCE)
     tallies = tallies_of(instances, {}, 1, 2, profile=profile)
-    pairs = np.arange(LONGEST) % 3
+    pairs = np.arange(MAX_DISTANCE) % 3
     found = head_statistics(instances, Tallies({**tallies.arrays, "profile_pairs": pairs}), 0.95)
     assert found.sink == pytest.approx(0.4) and found.distance == pytest.approx(0.5)
-    assert found.profile[0, 1, :4].tolist() == [0, LONGEST + 1, (LONGEST + 2) / 2, 0]
+    assert found.profile[0, 1, :4].tolist() == [0, MAX_DISTANCE + 1, (MAX_DISTANCE + 2) / 2, 0]
 
 
 def test_outputs_are_kept_by_domain_and_a_quarter_of_the_folds() -> None:

@@ -12,7 +12,7 @@ from headprobe.batching.corpus import with_examples, with_sample
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import AXES, Tallies
-from headprobe.vocabulary import DEPREL_PAIRS, LAGS, LONGEST, QUADRANTS, deprel_pair, quadrant
+from headprobe.vocabulary import DEPREL_PAIRS, LAGS, MAX_DISTANCE, QUADRANTS, deprel_pair, quadrant
 from tests.bench.corpora import corpus
 
 LAYERS, HEADS, WIDTH = 32, 32, 128
@@ -95,9 +95,9 @@ def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Talli
                 f"hits_by_{name}": rng.binomial(sizes[:, some, None, None], chance)
                 for name, some in (("document", DOCUMENTS), ("form", FORMS), ("domain", DOMAINS))
             },
-            "profile": rng.random((*grid, LONGEST)),
-            "profile_norm": rng.random((*grid, LONGEST)),
-            "profile_pairs": np.full(LONGEST, words),
+            "profile": rng.random((*grid, MAX_DISTANCE)),
+            "profile_norm": rng.random((*grid, MAX_DISTANCE)),
+            "profile_pairs": np.full(MAX_DISTANCE, words),
             "category": _by_kind(rng, pair_counts(asked) > 0, grid),
             "deprel_pairs": _by_kind(rng, _met(asked), grid),
             "sampled_winner": rng.integers(1, 50, (len(asked.sampled_words), *grid), np.int32),

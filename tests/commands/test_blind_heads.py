@@ -21,7 +21,7 @@ from headprobe.probes.catalog import find_probe_files
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import load_rules
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import LONGEST
+from headprobe.vocabulary import MAX_DISTANCE
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import passages_of
 from tests.helpers.tiny import build, random_ids
@@ -69,7 +69,7 @@ def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
         run_chunk(observed, batcher, blocks, collector)
     tallies = collector.collect(
         {
-            "profile_pairs": count_profile_pairs(corpus.instances, LONGEST),
+            "profile_pairs": count_profile_pairs(corpus.instances, MAX_DISTANCE),
             "rows": np.array(corpus.instances.usable.sum()),
         }
     )

@@ -211,7 +211,7 @@ def test_what_is_kept_may_be_damaged_or_thrown_away(
     stop_after(0)
     (part,) = Path(".run.unfinished").glob("*.npz")
     part.write_bytes(part.read_bytes()[:-100])
-    with pytest.raises(HeadprobeError, match="Start again with --overwrite"):
+    with pytest.raises(HeadprobeError, match="Start again with overwrite=True"):
         headprobe.resume("run", progress=Remembering())
     assert scanned(probes=probes, out=Path("run"), overwrite=True).manifest.work.resumed == 0
     assert kept(Path()) == []

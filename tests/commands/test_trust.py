@@ -127,7 +127,7 @@ def test_a_damaged_note_is_said_in_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     keep(spoil(planted[1]))
-    with pytest.raises(HeadprobeError, match=r"Start again with --overwrite\.$"):
+    with pytest.raises(HeadprobeError, match=r"Start again with overwrite=True\.$"):
         headprobe.resume("run", progress=Remembering())
 
 

@@ -93,7 +93,8 @@ def test_topics_have_a_title_and_a_summary_that_fits() -> None:
 
 
 @pytest.mark.parametrize(
-    "table", ["heads", "relations", "domains", "power", "pairs", "controls", "skipped"]
+    "table",
+    ["heads", "claims", "relations", "domains", "power", "pairs", "controls", "skipped"],
 )
 def test_documented_columns_are_those_written(scanned: Run, table: str) -> None:
     with (scanned.path / f"{table}.csv").open(encoding="utf-8", newline="") as lines:

@@ -11,7 +11,7 @@ from headprobe.analysis.gains import BaselineSums, sum_baselines
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import CATEGORIES, DEPRELS, FOLDS, LONGEST, Relation
+from headprobe.vocabulary import CATEGORIES, DEPRELS, FOLDS, MAX_DISTANCE, Relation
 
 OBJ = Relation("syntax", "obj", "head", "sentence")
 PRONOUN = Relation("coreference", "pronoun", "antecedent")
@@ -182,7 +182,7 @@ def tallies_of(
         np.add.at(by_domain[index], domains, hit.astype(np.int64))
         sums[index] = len(links)
     shape = (relations, FOLDS, layers, heads)
-    flat = np.ones((layers, heads, LONGEST))
+    flat = np.ones((layers, heads, MAX_DISTANCE))
     pairs = (layers * heads, layers * heads)
     rows = np.full(cells, 1000)
     return Tallies(
@@ -197,7 +197,7 @@ def tallies_of(
             "category": np.ones((CATEGORIES, layers, heads)) if category is None else category,
             "profile": flat if profile is None else profile,
             "profile_norm": flat if profile_norm is None else profile_norm,
-            "profile_pairs": np.ones(LONGEST, dtype=np.int64),
+            "profile_pairs": np.ones(MAX_DISTANCE, dtype=np.int64),
             "rows": np.array(10),
             "rows_stripped": np.full((layers, heads), 8),
             **{

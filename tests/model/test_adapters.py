@@ -162,7 +162,7 @@ def test_a_missing_base_is_one_line(
         scanned(adapter)
     error = raised.value
     assert error.where == str(adapter)
-    assert error.remedy == f"Give its base: headprobe scan BASE --adapter {adapter}"
+    assert error.remedy == f'Name its base model as MODEL, with adapter="{adapter}"'
     if isinstance(named, str) and named:
         assert f"is an adapter of {named}, which cannot be loaded (no such folder" in error.what
     assert not (tmp_path / "run").exists()

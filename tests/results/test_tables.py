@@ -12,6 +12,7 @@ from headprobe.analysis.intervals import find_power
 from headprobe.errors import HeadprobeError
 from headprobe.format import relation_name
 from headprobe.results import tables as frames
+from headprobe.results.claims import claims_table
 from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
@@ -69,6 +70,7 @@ def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
         "heads": frames.heads_table(found, shape(4, 8), conduct(4, 8), verdicts(found), (4,) * 4),
         "relations": frames.relations_table(found, verdicts(found)),
         "domains": frames.domains_table(found, verdicts(found)),
+        "claims": claims_table(found, conduct(4, 8), verdicts(found)),
         "power": frames.power_table(found, find_power(found, load_rules())),
         "pairs": frames.pairs_table(PAIRS),
         "skipped": frames.skipped_table(SKIPPED),
@@ -76,6 +78,29 @@ def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
     for name, frame in made.items():
         read = getattr(run, name)
         pd.testing.assert_frame_equal(read, frame, rtol=1e-5, atol=1e-9, check_dtype=True)
+
+
+def test_claims_are_the_roles_of_the_verdicts_with_their_numbers() -> None:
+    found = evidence(4, 8)
+    judged = verdicts(found)
+    claims = claims_table(found, conduct(4, 8), judged)
+    earned = sorted((each.layer, each.head, role) for each in judged for role in each.roles)
+    columns = (claims["layer"], claims["head"], claims["role"])
+    assert sorted(zip(*columns, strict=True)) == earned
+    relations = frames.relations_table(found, judged).set_index(
+        ["layer", "head", "family", "relation", "looks_to"]
+    )
+    named = claims[claims["relation"].notna()]
+    assert len(named) > 3
+    for claim in named.itertuples():
+        row = relations.loc[(claim.layer, claim.head, claim.family, claim.relation, claim.looks_to)]
+        assert (claim.gain, claim.gain_low, claim.held_out) == (
+            row["gain"],
+            row["gain_low"],
+            row["gain_b"],
+        )
+    for _, group in claims.groupby("role"):
+        assert group["strength"].dropna().is_monotonic_decreasing
 
 
 def test_heads_name_groups_and_roles() -> None:

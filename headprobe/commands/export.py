@@ -1,0 +1,152 @@
+"""Write the tables of a run into a folder, without losing a file that is there."""
+
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from headprobe.errors import HeadprobeError
+from headprobe.runs import folder as run_folder
+from headprobe.runs.files import read_or_fail
+from headprobe.runs.folder import CONTROLS, TABLES, Run
+from headprobe.runs.tables import read_frame
+
+Writer = Callable[[Path], object]
+"""Writes one file to the path that it is given."""
+
+_FIRST_COLUMNS = {
+    run_folder.HEADS: "layer,head,name,kv_group,",
+    run_folder.CLAIMS: "role,layer,head,name,",
+    run_folder.RELATIONS: "layer,head,name,family,",
+    run_folder.DOMAINS: "layer,head,name,family,",
+    run_folder.POWER: "family,relation,looks_to,",
+    run_folder.PAIRS: "name_a,name_b,",
+    run_folder.SKIPPED: "source,what,reason,",
+    run_folder.CONTROLS: "control,family,relation,",
+}
+"""How each CSV table begins, in every version."""
+
+CSV_FILES = (*TABLES, CONTROLS)
+"""The files that an export as CSV can write."""
+
+
+def table_writers(run: Run, form: str) -> dict[str, Writer]:
+    """Return the files that hold the tables of a run in a format, and what writes each.
+
+    ``csv`` and ``parquet`` hold every table and every digit; ``latex`` and ``markdown`` hold the
+    tables that a paper prints (``results.papers``). Raises HeadprobeError if a library is missing
+    or a table of the run is damaged.
+    """
+    if form == "csv":
+        return {name: _csv_writer(run.path / name) for name in run.tables}
+    if form == "parquet":
+        _need("pyarrow", "parquet")
+        return {f"{Path(name).stem}.parquet": _parquet_writer(run, name) for name in run.tables}
+    _need("tabulate" if form == "markdown" else "jinja2", form)
+    from headprobe.results.papers import paper_tables, to_latex, to_markdown
+
+    tables = paper_tables(run)
+    if form == "markdown":
+        return {f"{name}.md": _text_writer(to_markdown(each)) for name, each in tables.items()}
+    return {f"{name}.tex": _text_writer(to_latex(each)) for name, each in tables.items()}
+
+
+def _need(library: str, extra: str) -> None:
+    """Raise HeadprobeError unless a library of an extra is installed."""
+    from importlib.util import find_spec
+
+    if find_spec(library) is None:
+        raise HeadprobeError(
+            f"--format {extra}",
+            f"needs {library}, which is not installed",
+            f"pip install 'headprobe[export]', or pip install {library}",
+        )
+
+
+def _csv_writer(source: Path) -> Writer:
+    with read_or_fail(source, "Scan again, or name another run"):
+        content = source.read_bytes()
+    return lambda path: path.write_bytes(content)
+
+
+def _parquet_writer(run: Run, name: str) -> Writer:
+    frame = run.claims if name == run_folder.CLAIMS else read_frame(run.path / name)
+    return lambda path: frame.to_parquet(path, index=False)
+
+
+def _text_writer(text: str) -> Writer:
+    return lambda path: path.write_text(text, encoding="utf-8")
+
+
+def check_export(folder: Path, names: Iterable[str], overwrite: bool) -> None:
+    """Raise HeadprobeError unless files of these names can be written to a folder.
+
+    Existing ones are replaced only with ``overwrite``, and only plain files; a CSV file only if it
+    is one of headprobe's tables.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise HeadprobeError(str(folder), "exists and is not a folder", "Name another one")
+    for path in (folder / name for name in names):
+        if not os.path.lexists(path):
+            continue
+        if not overwrite:
+            raise HeadprobeError(
+                str(path), "exists already", "Name another folder, or replace it: --overwrite"
+            )
+        if not _is_ours(path):
+            raise HeadprobeError(
+                str(path),
+                "is not a file that headprobe wrote",
+                "Move it elsewhere first, or name another folder",
+            )
+    existing = folder.absolute()
+    while not existing.exists():
+        existing = existing.parent
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise HeadprobeError(str(folder), "cannot be written", "Name another folder")
+
+
+def _is_ours(path: Path) -> bool:
+    if not stat.S_ISREG(path.lstat().st_mode):
+        return False
+    start = _FIRST_COLUMNS.get(path.name, "").encode()
+    with path.open("rb") as file:
+        return file.read(len(start)) == start
+
+
+def export(
+    run: Run, folder: Path, writers: Mapping[str, Writer], overwrite: bool = False
+) -> list[Path]:
+    """Write files into ``folder``, all of them or none; return their paths.
+
+    Raises HeadprobeError as ``check_export`` does, and if they cannot be written.
+    """
+    if folder.exists() and folder.resolve() == run.path.resolve():
+        raise HeadprobeError(str(folder), "is the run itself", "Name another folder")
+    check_export(folder, writers, overwrite)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            temporary = {name: stack.enter_context(_temporary(folder / name)) for name in writers}
+            for name, write in writers.items():
+                write(temporary[name])
+            for name, path in temporary.items():
+                path.replace(folder / name)
+    except OSError as error:
+        raise HeadprobeError(
+            str(folder), f"cannot be written ({error.strerror})", "Name another folder"
+        ) from None
+    return [folder / name for name in writers]
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[Path]:
+    """A hidden path beside ``path`` with the same suffix, removed if it still exists at the end."""
+    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+    try:
+        yield temporary
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
