@@ -42,6 +42,7 @@ _MARKS = {
     "coreference": Mark("C", "bold magenta"),
     "syntax": Mark("S", "bold cyan"),
     "punctuation": Mark("P", "bold yellow"),
+    "semantic": Mark("E", "bold green"),
     "positional": Mark("O", "green"),
     "duplicate-token": Mark("D", "blue"),
     "induction": Mark("I", "bold blue"),
