@@ -8,7 +8,7 @@ number* is an index into this sequence.
 import hashlib
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -108,6 +108,19 @@ class RelationInstances:
             yield instance + some.start, words
 
 
+_BY_PASSAGE = (
+    *("passage_ids", "passage_documents", "passage_domains", "passage_clusters"),
+    "passage_original",
+)
+"""Fields of ``Instances`` with one value per passage."""
+
+_BY_WORD = (
+    *("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel", "lemma"),
+    "mention_end",
+)
+"""Fields of ``Instances`` with one value per word."""
+
+
 @dataclass(frozen=True)
 class Instances:
     """Passages [P], words [W] and links [J] of a run. Links are sorted by passage, and unusable
@@ -198,6 +211,26 @@ class Instances:
     def in_text(self) -> NDArray[np.bool_]:
         """[W]: whether the word stands in a passage that is no twin."""
         return np.asarray(np.arange(len(self.form)) < self.passage_first[self.text_passages])
+
+    @cached_property
+    def text(self) -> "Instances":
+        """The part without twins of passages. These come last, and so do their relations."""
+        passages = self.text_passages
+        if passages == len(self.passage_ids):
+            return self
+        relations = tuple(relation for relation in self.relations if not relation.twin)
+        words = int(self.passage_first[passages])
+        links = int(np.searchsorted(self.link_query, words))
+        lengths = {
+            **{name: passages for name in _BY_PASSAGE},
+            **{name: words for name in _BY_WORD},
+            **{name: links for name in ("link_relation", "link_query")},
+            "passage_first": passages + 1,
+            "link_first": links + 1,
+            "link_targets": int(self.link_first[links]),
+        }
+        arrays = {name: getattr(self, name)[:length] for name, length in lengths.items()}
+        return replace(self, relations=relations, **arrays)
 
     @cached_property
     def passage(self) -> Integers:
