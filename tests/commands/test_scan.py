@@ -162,7 +162,7 @@ def test_one_head_on_typed_text(scanned: Scan) -> None:
     for word, row in enumerate(view.weights):
         assert len(row) == word + 1
         assert 0.5 < sum(row) + view.sink[word] < 1 + 1e-5  # lone spaces get the rest
-    with pytest.raises(HeadprobeError, match="holds no word"):
+    with pytest.raises(HeadprobeError, match="has no word"):
         show_text(scanned(overwrite=True), 0, 0, "  ")
     with pytest.raises(HeadprobeError, match="longer than the 128 tokens"):
         show_text(scanned(overwrite=True), 0, 0, "word " * 200)
@@ -236,4 +236,4 @@ def test_a_text_can_come_from_stdin(
     assert capsys.readouterr().out == typed
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert command_line.run([*words, "-"]) == 2
-    assert "holds no word" in capsys.readouterr().err
+    assert "has no word" in capsys.readouterr().err

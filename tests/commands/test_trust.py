@@ -233,7 +233,7 @@ def test_text_is_shown_by_the_model_that_was_measured(
     good_manifest = (measured.path / "manifest.json").read_text()
     for values, said in (
         ({"model__dtype": "nn"}, "model.dtype is nn"),
-        ({"model__n_layers": 50}, "it tells of 50 layers"),
+        ({"model__n_layers": 50}, "it has 50 layers"),
         ({"model__n_heads": 9}, "layers of 9 heads"),
         ({"model__kind": "hub"}, "is a folder here, and the model"),
         ({"model__asked": "org/gone"}, "is not here"),
