@@ -26,14 +26,14 @@ from headprobe.runs.tables import Row
 from headprobe.vocabulary import head_name
 
 EXACT_DISTANCES = 8
-"""Distances up to here are shown one by one, longer ones in doubling ranges."""
+"""Distances up to this one are shown singly, longer ones in ranges that double in width."""
 
 MIN_REST_SHARE = 0.01
-"""The share below which all that is left goes into one last range."""
+"""Share of attention below which the remaining distances form one last range."""
 
 
 def show_head(run: Run, layer: int, head: int) -> HeadView:
-    """The view of one head; HeadprobeError, with the range, where the model has no such head."""
+    """Return the view of one head; HeadprobeError where the model has no such head."""
     run.check_head(layer, head)
     rows = run.rows(run_folder.HEADS, (layer, head))
     if not rows:
@@ -51,8 +51,8 @@ def show_head(run: Run, layer: int, head: int) -> HeadView:
 
 
 def _domains(run: Run, layer: int, head: int) -> tuple[Row, ...]:
-    known = run_folder.DOMAINS in run.tables
-    return tuple(run.rows(run_folder.DOMAINS, (layer, head))) if known else ()
+    has_domains = run_folder.DOMAINS in run.tables
+    return tuple(run.rows(run_folder.DOMAINS, (layer, head))) if has_domains else ()
 
 
 def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
@@ -74,19 +74,22 @@ def _profile(run: Run, layer: int, head: int) -> tuple[tuple[str, float], ...]:
     return (*shares, (f"{first}+", rest)) if rest > 0 else tuple(shares)
 
 
-def find_run(named: Path | None, note: Callable[[str], None]) -> Run:
-    """The run that was named: a folder, or a folder's name under ``headprobe-runs``. Without a name
-    the newest there, and ``note`` is told which."""
-    if named is None:
+def find_run(path: Path | None, note: Callable[[str], None]) -> Run:
+    """Return a run by its folder, or by the folder's name under ``headprobe-runs``.
+
+    Without a ``path`` it is the newest run there, and ``note`` is called with a message that names
+    it.
+    """
+    if path is None:
         run = newest_run()
         note(f"run: {run.path}")
         return run
-    under = RUNS / named
-    return Run.load(under if not named.exists() and under.is_dir() else named)
+    under = RUNS / path
+    return Run.load(under if not path.exists() and under.is_dir() else path)
 
 
 def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
-    """What can be gone on with in ``folder``, one of several ranks each."""
+    """Return the partial scans in ``folder`` that can be resumed, one checkpoint per scan."""
     return [
         checkpoint
         for checkpoint in find_checkpoints(folder)
@@ -96,7 +99,7 @@ def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
 
 
 def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
-    """All runs in ``folder``, newest first, and those that cannot be read."""
+    """Return all runs in ``folder``, newest first, and the errors of those that cannot be read."""
     return list_runs(folder)
 
 
@@ -109,13 +112,15 @@ _FIRST_COLUMNS = {
     run_folder.SKIPPED: "source,what,reason,",
     run_folder.CONTROLS: "control,family,relation,",
 }
-"""How each table begins, in every version: only a file that does is replaced."""
+"""The start of each table in every version; only files with this start are replaced."""
 
 
 def check_export(folder: Path, overwrite: bool) -> None:
-    """HeadprobeError where a table of ours would replace a file, or the folder cannot be made."""
+    """Raise HeadprobeError where a table would replace a file, or the folder cannot be created."""
     if folder.exists() and not folder.is_dir():
-        raise HeadprobeError(str(folder), "exists and is no folder", "Name another one with --csv")
+        raise HeadprobeError(
+            str(folder), "exists and is not a folder", "Name another one with --csv"
+        )
     taken = [name for name in (*TABLES, CONTROLS) if os.path.lexists(folder / name)]
     for name in taken:
         if not overwrite:
@@ -127,7 +132,7 @@ def check_export(folder: Path, overwrite: bool) -> None:
         if not _is_table(folder / name):
             raise HeadprobeError(
                 str(folder / name),
-                "is no table that headprobe wrote",
+                "is not a table that headprobe wrote",
                 "Move it elsewhere first, or name another folder with --csv",
             )
     existing = folder.absolute()
@@ -138,7 +143,7 @@ def check_export(folder: Path, overwrite: bool) -> None:
 
 
 def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:
-    """Copy the run's tables into ``folder``, each appearing whole; returns the files written."""
+    """Copy the run's tables into ``folder``, each completely or not at all; return their paths."""
     check_export(folder, overwrite)
     if folder.resolve() == run.path.resolve():
         raise HeadprobeError(str(folder), "is the run itself", "Name another folder with --csv")
@@ -161,7 +166,7 @@ def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:
 
 
 def _is_table(path: Path) -> bool:
-    """Whether a file is a table of a run: a plain file, not a link, with the columns of one."""
+    """Return whether a file is a table of a run: a regular file with the columns of a table."""
     start = _FIRST_COLUMNS[path.name].encode()
     if not stat.S_ISREG(path.lstat().st_mode):
         return False

@@ -184,7 +184,7 @@ def test_export_with_overwrite_replaces_only_tables(
     words = ["export", "first", "--csv", str(table.parent), "--overwrite"]
     result = typed(folder, *words)
     assert result.returncode == 2
-    assert "pairs.csv: is no table that headprobe wrote. Move it elsewhere" in result.stderr
+    assert "pairs.csv: is not a table that headprobe wrote. Move it elsewhere" in result.stderr
     assert list(table.parent.iterdir()) == [table]
     table.rename(tmp_path / "elsewhere")  # the remedy
     assert typed(folder, *words).returncode == 0

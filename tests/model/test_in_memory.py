@@ -28,7 +28,7 @@ Scan = Callable[..., Run]
 @pytest.fixture(autouse=True)
 def _strange_text() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*hardly knows such text")
+        warnings.filterwarnings("ignore", message=".*predicts this text badly")
         yield
 
 
