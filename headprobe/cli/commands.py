@@ -1,12 +1,7 @@
-"""The commands. What they need is imported inside them, so that ``--help`` stays quick.
+"""The commands of the command line, except ``scan``.
 
-The command that judges a run again.
-
-The command that makes a run of shards.
-
-The commands about probe sets.
-
-The command that scans checkpoints whose heads are known.
+Each function parses options, calls a function of ``commands`` and prints its result. Everything
+else is imported inside the functions, so that ``--help`` starts quickly.
 """
 
 import sys
@@ -77,7 +72,7 @@ def judge(
     if not quiet:
         from headprobe.report.lists import draw_changes
 
-        draw_changes(done.changes, stdout())
+        draw_changes(done.changes, done.run.path, stdout())
 
 
 def merge(
@@ -130,7 +125,7 @@ def _probes(context: typer.Context, as_json: AsJson = False) -> None:
 
         draw_probe_sets(sets, stdout())
     else:
-        print("no built-in probe sets: give files with -p", file=sys.stderr)
+        print("no built-in probe sets; name files with -p", file=sys.stderr)
 
 
 @probes_app.command("show")
@@ -356,12 +351,11 @@ def _show_text(
     from headprobe.commands.show_text import show_text
     from headprobe.format import safe_text
 
-    if not quiet:  # the run decides it, and may be another's
-        print(
-            safe_text(f"loading the model that was measured: {run.manifest.model.asked}"),
-            file=sys.stderr,
-        )
-    view = show_text(run, layer, head, text, trust_remote_code)
+    def note(line: str) -> None:
+        if not quiet:
+            print(safe_text(line), file=sys.stderr)
+
+    view = show_text(run, layer, head, text, trust_remote_code, note=note)
     if as_json:
         print_json(asdict(view))
     else:
@@ -484,7 +478,7 @@ def _runs(
 
         draw_runs(found, stdout())
     else:
-        print(safe_text(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)
+        print(safe_text(f"no runs in {where} yet; make one with headprobe scan"), file=sys.stderr)
 
 
 @app.command("docs")

@@ -1,4 +1,4 @@
-"""``headprobe scan``: a whole run, a shard, one of several processes, or a resumed scan."""
+"""``headprobe scan``: its options, derived from ``ScanConfig``, and the printing of its result."""
 
 import inspect
 from collections.abc import Callable
@@ -83,14 +83,14 @@ def scan(
     config = ScanConfig.from_options(options)
     if csv is not None:
         check_export(csv, CSV_FILES, config.overwrite)
-    # consent to remote code is the only option that a resumed scan needs again
+    # Consent to remote code is the only option that a resumed scan needs again.
     if resume is not None and (
         dry_run or config != ScanConfig(trust_remote_code=config.trust_remote_code)
     ):
         raise HeadprobeError(
             f"--resume {resume}",
             "restores the options of that scan",
-            "Give no model and no other option but --trust-remote-code where it is needed",
+            "Give no model and no other options, except --trust-remote-code if it is needed",
         )
     if csv is not None and config.shard is not None:
         raise HeadprobeError(

@@ -1,4 +1,4 @@
-"""``headprobe merge``: the shards of a scan to its run, without the model."""
+"""``headprobe merge``: combine the shards of a scan into its run, without the model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -19,19 +19,21 @@ from headprobe.runs.shards import Shard, find_shards
 from headprobe.runs.sums import Tallies
 
 
-def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Progress) -> Run:
-    """Add the sums of all shards of a scan and write its run. ``named`` are shard folders, or the
-    run itself, whose shards are then those beside it. HeadprobeError where a shard is missing, is
-    there twice, or was measured in another way than the first."""
+def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Progress) -> Run:
+    """Add the sums of all shards of a scan and write its run.
+
+    ``paths`` are folders of shards, or the run, which stands for the shards in the same folder.
+    Raises HeadprobeError if a shard is missing or named twice, or was measured in another way.
+    """
     shards = sorted(
-        (Shard.load(path) for each in named for path in _folders(each)),
+        (Shard.load(path) for each in paths for path in _folders(each)),
         key=lambda shard: shard.index,
     )
     _check(shards)
     first = shards[0]
     target = out or first.run
     if target is None:
-        raise HeadprobeError(str(first.path), "does not tell its run's name", "Name it: --out RUN")
+        raise HeadprobeError(str(first.path), "does not name its run", "Name it: --out RUN")
     check_target(target, overwrite)
     rules = load_rules(first.path / RULES)
     clock = Clock(_seconds(shards))
@@ -64,13 +66,13 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     return write_run(target, overwrite, sums, rules, draft, progress, clock)
 
 
-def _folders(named: Path) -> list[Path]:
-    found = find_shards(named)
-    if not found and not named.is_dir():
+def _folders(path: Path) -> list[Path]:
+    shards = find_shards(path)
+    if not shards and not path.is_dir():
         raise HeadprobeError(
-            str(named), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
+            str(path), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
         )
-    return found or [named]
+    return shards or [path]
 
 
 def _check(shards: Sequence[Shard]) -> None:
@@ -97,23 +99,23 @@ def _check(shards: Sequence[Shard]) -> None:
         raise HeadprobeError(paths, f"are both shard {number + 1}", "Name each shard once")
     missing = sorted(set(range(first.count)) - {shard.index for shard in shards})
     if missing:
-        _say_missing(first, missing)
+        raise _missing_shards(first, missing)
 
 
-def _say_missing(first: Shard, missing: Sequence[int]) -> None:
+def _missing_shards(first: Shard, missing: Sequence[int]) -> HeadprobeError:
     run = first.run or first.path
-    begun = [
+    partial = [
         target
         for index in missing
         for target in [Shard.target(run, index, first.count)]
         if find_checkpoints(target.absolute().parent, target.name)
     ]
     remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
-    if begun:
-        remedy = f"Resume it with headprobe scan --resume {begun[0]}"
-    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
-    what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
-    raise HeadprobeError(str(run), what, remedy)
+    if partial:
+        remedy = f"Resume it with headprobe scan --resume {partial[0]}"
+    names = ", ".join(f"{index + 1}/{first.count}" for index in missing)
+    what = f"shard {names} is missing" if len(missing) == 1 else f"shards {names} are missing"
+    return HeadprobeError(str(run), what, remedy)
 
 
 def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:
@@ -125,7 +127,7 @@ def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:
 
 
 def _seconds(shards: Sequence[Shard]) -> dict[str, float]:
-    """Of all of them together."""
+    """Seconds by stage, added over all shards."""
     total: Counter[str] = Counter()
     for shard in shards:
         total.update(shard.draft.seconds)
