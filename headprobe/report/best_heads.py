@@ -54,7 +54,7 @@ def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[Render
     else:
         yield title("no head earned a role by what it looks for")
         yield Text(
-            "the closest heads, highest lower end of gain first; show-head says what each lacks",
+            "the closest heads by lower end of gain; show-head says what each lacks",
             style=LABEL,
         )
     yield _best_table(shown, {head.text("name"): head for head in heads})

@@ -145,7 +145,7 @@ def test_selftest_exits_with_1_on_faults(
     text = printed.getvalue()
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
-    assert ("missed: syntax" in text) is ("bug of headprobe" in text) is not right
+    assert ("missed: syntax" in text) is ("bug in headprobe" in text) is not right
     for case in (found.cases[0], *found.totals):
         assert case.case in text
 
