@@ -97,7 +97,9 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     corpus, observed = SHARED_CORPUS(), SHARED_GRID()
-    with pytest.raises(HeadprobeError, match="--memory 1MiB: measuring takes at least") as told:
+    with pytest.raises(
+        HeadprobeError, match="--memory 1MiB: the measurement needs at least"
+    ) as told:
         measured(observed, corpus, memory=MIB)
     least = parse_size(re.search(r"at least (\d+MiB)", str(told.value))[1])
     same(measured(observed, corpus, memory=least), UNDISTURBED())
@@ -106,7 +108,7 @@ def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.Monke
         raise MemoryError
 
     monkeypatch.setattr(StatisticsCollector, "begin", always)
-    with pytest.raises(HeadprobeError, match="out of memory: measuring takes at least"):
+    with pytest.raises(HeadprobeError, match="out of memory: the measurement needs at least"):
         measured(observed, corpus, [])
 
 

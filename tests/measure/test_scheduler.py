@@ -60,7 +60,7 @@ def test_sums_are_the_same_bit_by_bit(
     alone = measured(observed, corpus, limits=LIMITS)
     monkeypatch.setattr(StatisticsCollector, "attended", attended)
     together = measured(observed, corpus, limits=replace(LIMITS, workers=workers))
-    assert len({name for name in names if name.startswith("abreast")}) == workers
+    assert len({name for name in names if name.startswith("chunk")}) == workers
     assert torch.get_num_threads() == threads
     equal(alone, together)
 
