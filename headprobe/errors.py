@@ -13,4 +13,15 @@ class HeadprobeError(Exception):
 
     def __init__(self, where: str, what: str, remedy: str) -> None:
         self.where, self.what, self.remedy = where, what, remedy
-        super().__init__(f"{where}: {what}. {remedy}.")
+        super().__init__(f"{shorten(where)}: {shorten(what)}. {shorten(remedy)}.")
+
+
+_LONGEST = 320
+"""The most characters of a part of a message."""
+
+
+def shorten(text: str) -> str:
+    """``text`` without its middle where it is long. Messages repeat input, which may be endless."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

@@ -46,7 +46,7 @@ LONGEST = 511
 """The largest word distance that is counted exactly; longer distances count as this one
 (docs/method.md, Baselines)."""
 
-_HEAD = re.compile(r"(?:L(\d+)H(\d+)|(\d+)[.-](\d+))", re.IGNORECASE)
+_HEAD = re.compile(r"(?:L([0-9]{1,9})H([0-9]{1,9})|([0-9]{1,9})[.-]([0-9]{1,9}))", re.IGNORECASE)
 
 
 def head_name(layer: int, head: int) -> str:
@@ -216,7 +216,7 @@ _LARGEST = 2**63
 """No number of a run comes near it; NaN is not below it either."""
 
 
-def build_value(kind: Any, value: Any) -> Any:
+def build_value(kind: Any, value: Any) -> Any:  # noqa: PLR0911 - one for each kind
     """Build an instance of the type ``kind`` from ``value``, as parsed from JSON.
 
     ``kind`` may be a dataclass (unknown keys are ignored), an optional type, a variadic tuple, a

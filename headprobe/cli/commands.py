@@ -23,18 +23,21 @@ from headprobe.cli.printing import (
     QuietFolder,
     RulesOption,
     TrustRemoteCode,
+    checks_paths,
     find_run,
     print_json,
     print_run,
     stdout,
 )
 from headprobe.cli.scan import scan
+from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
     from headprobe.runs.folder import Run
 
 
+@checks_paths
 def judge(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -76,6 +79,7 @@ def judge(
         draw_changes(done.changes, stdout())
 
 
+@checks_paths
 def merge(
     shards: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="The run, or the folders of its shards.")
@@ -164,12 +168,16 @@ def _probes_marks(as_json: AsJson = False) -> None:
         draw_marks(marks, stdout())
 
 
+@checks_paths
 def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="Test only a few checkpoints.")] = False,
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Random seed of the weights and of where heads are planted."
+            metavar="N",
+            min=0,
+            max=MAX_NUMBER,
+            help="Random seed of the weights and of where heads are planted.",
         ),
     ] = 0,
     out: Annotated[
@@ -247,6 +255,7 @@ app.command("merge")(merge)
 
 
 @app.command("show")
+@checks_paths
 def _show(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -258,6 +267,7 @@ def _show(
 
 
 @app.command("show-head")
+@checks_paths
 def _show_head(
     head: Annotated[
         str, typer.Argument(metavar="HEAD", help="Head, counted from 0: L12H5, 12.5 or 12-5.")
@@ -325,6 +335,7 @@ def _show_text(
 
 
 @app.command("export")
+@checks_paths
 def _export(
     csv: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the tables to.")],
     run: Annotated[
@@ -349,6 +360,7 @@ app.command("selftest")(selftest)
 
 
 @app.command("runs")
+@checks_paths
 def _runs(
     folder: Annotated[
         Path | None,

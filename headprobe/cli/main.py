@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from headprobe.cli.commands import app
 from headprobe.cli.streams import LastingOutput, open_streams
-from headprobe.errors import HeadprobeError
+from headprobe.errors import HeadprobeError, shorten
 
 INTERRUPTED, TERMINATED, USER = 130, 143, 2
 
@@ -68,6 +68,7 @@ def run(argv: Sequence[str]) -> int:
     """
     # not app(): it would draw bugs in its own way and turn interrupts into exit code 1
     try:
+        _check_folder()
         with get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as leave:
@@ -84,11 +85,21 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _check_folder() -> None:
+    """Raise HeadprobeError where the current folder was removed: no path means anything then."""
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() is the same call
+    except OSError as error:
+        raise HeadprobeError(
+            "the current folder", f"cannot be used ({error.strerror})", "Change to another folder"
+        ) from None
+
+
 def _one_line(problem: BaseException) -> str:
     context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "headprobe"
     message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-    said = message.strip().rstrip(".")
+    said = shorten(message.strip().rstrip("."))
     return f"{command}: {said}{'' if said.endswith('?') else '.'} See {command} --help."
 
 

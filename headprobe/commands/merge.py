@@ -33,6 +33,8 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     target = out or first.run
     if target is None:
         raise HeadprobeError(str(first.path), "does not tell its run's name", "Name it: --out RUN")
+    if target.resolve() in {shard.path.resolve() for shard in shards}:
+        raise HeadprobeError(str(target), "is one of the shards", "Name another folder with -o")
     check_target(target, overwrite)
     rules = load_rules(first.path / RULES)
     clock = Clock(_seconds(shards))

@@ -79,6 +79,8 @@ def load_attempt(
     headprobe, or where it can only be resumed otherwise: by another number of processes, in another
     folder, or with the model that was in memory.
     """
+    if not target.absolute().name:
+        raise HeadprobeError(str(target), "is no run", "Name the run of the interrupted scan")
     own = ScanCheckpoint(target, group.index, group.count)
     saved = next((note for note in group.gather(own.load_note()) if note is not None), None)
     if saved is None:

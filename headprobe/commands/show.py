@@ -133,10 +133,16 @@ def check_export(folder: Path, overwrite: bool) -> None:
                 "Move it elsewhere first, or name another folder with --csv",
             )
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise HeadprobeError(str(folder), "cannot be written", "Name another folder with --csv")
+    try:  # to ask for the rights is not enough: a file system may take no files at all
+        attempt = existing / f".{secrets.token_hex(4)}"
+        attempt.mkdir()
+        attempt.rmdir()
+    except OSError as error:
+        raise HeadprobeError(
+            str(folder), f"cannot be written ({error.strerror})", "Name another folder with --csv"
+        ) from None
 
 
 def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:

@@ -165,6 +165,9 @@ _UniqueKeyLoader.yaml_implicit_resolvers = {
 _MAX_BYTES = 1 << 20
 """The largest rules file; the packaged one has some kilobytes."""
 
+_BASE_60 = re.compile(r"[-+]?[0-9_]+(:[0-9]+)+(\.[0-9_]*)?")
+"""What YAML reads as a number of base 60, such as 12:30."""
+
 _MAX_DEPTH = 8
 """Levels of nesting; rules have three."""
 
@@ -213,6 +216,8 @@ def _check_events(text: str, path: Path) -> None:
             raise HeadprobeError(where, "a YAML anchor or alias", "Write the value out")
         if getattr(event, "tag", None) is not None:
             raise HeadprobeError(where, f"the YAML tag {clip(event.tag, 40)}", "Remove it")
+        if isinstance(event, yaml.ScalarEvent) and _BASE_60.fullmatch(event.value):
+            raise HeadprobeError(where, "a number of base 60, for YAML", "Write a decimal number")
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         documents += isinstance(event, yaml.DocumentStartEvent)

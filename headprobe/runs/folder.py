@@ -350,7 +350,7 @@ def check_target(target: Path, overwrite: bool, *, keep_foreign: bool = False) -
             _check_existing(target, overwrite, keep_foreign)
             target = target.resolve()
         parent = target.absolute().parent
-        while not parent.exists():
+        while not os.path.lexists(parent):
             parent = parent.parent
         # the longest name that will be needed, to detect now that a name is too long
         attempt = temporary_sibling(parent / target.absolute().name, PARTIAL)

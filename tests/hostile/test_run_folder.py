@@ -543,6 +543,7 @@ SHARDS = [
          shard_file("instances.npz", spoil.remove, "parts.shard-1-of-2"), "instances.npz"),
 ]  # fmt: skip
 
+SAVED_SUM = "OutputStatistic_square."
 SAVED = [
     Case("saved note: {", note("{")),
     Case("saved note: []", note("[]")),
@@ -567,10 +568,10 @@ SAVED = [
     Case("saved state: truncated", state(spoil.cut(0.7))),
     Case("saved state: a pipe", state(spoil.fifo)),
     Case("saved state: a folder", state(spoil.folder)),
-    Case("saved state: no sums", state(drop("mass"))),
-    Case("saved state: sums of another shape", state(spoil.array("mass", lambda a: a[:1]))),
-    Case("saved state: sums of text", state(spoil.array("mass", lambda a: a.astype(str)))),
-    Case("saved state: sums of NaN", state(spoil.entry("mass", 0, np.nan))),
+    Case("saved state: no sums", state(drop(SAVED_SUM))),
+    Case("saved state: sums of another shape", state(spoil.array(SAVED_SUM, lambda a: a[:1]))),
+    Case("saved state: sums of text", state(spoil.array(SAVED_SUM, lambda a: a.astype(str)))),
+    Case("saved state: sums of NaN", state(spoil.entry(SAVED_SUM, 0, np.nan))),
     Case("saved state: passages of another number",
          state(spoil.array("passages", lambda a: a[:-1]))),
     Case("saved state: sequences of another number",
