@@ -19,12 +19,14 @@ from headprobe.cli.printing import (
     QuietFolder,
     RulesOption,
     TrustRemoteCode,
+    checks_paths,
     find_run,
     print_json,
     print_run,
     stdout,
 )
 from headprobe.cli.scan import scan
+from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     from headprobe.runs.folder import Run
 
 
+@checks_paths
 def judge(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -75,6 +78,7 @@ def judge(
         draw_changes(done.changes, done.run.path, stdout())
 
 
+@checks_paths
 def merge(
     shards: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="The run, or the folders of its shards.")
@@ -163,12 +167,16 @@ def _probes_marks(as_json: AsJson = False) -> None:
         draw_marks(marks, stdout())
 
 
+@checks_paths
 def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="Test only a few checkpoints.")] = False,
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Random seed of the weights and of where heads are planted."
+            metavar="N",
+            min=0,
+            max=MAX_NUMBER,
+            help="Random seed of the weights and of where heads are planted.",
         ),
     ] = 0,
     out: Annotated[
@@ -246,6 +254,7 @@ app.command("merge")(merge)
 
 
 @app.command("show")
+@checks_paths
 def _show(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -299,6 +308,7 @@ def _report(
 
 
 @app.command("show-head")
+@checks_paths
 def _show_head(
     head: Annotated[
         str, typer.Argument(metavar="HEAD", help="Head, counted from 0: L12H5, 12.5 or 12-5.")
@@ -383,6 +393,7 @@ class FigureSize(StrEnum):
 
 
 @app.command("export")
+@checks_paths
 def _export(
     folder: Annotated[
         Path, typer.Option("--csv", "--out", "-o", metavar="DIR", help="Folder to write to.")
@@ -439,6 +450,7 @@ app.command("selftest")(selftest)
 
 
 @app.command("runs")
+@checks_paths
 def _runs(
     folder: Annotated[
         Path | None,

@@ -15,7 +15,7 @@ from typer.main import get_command
 
 from headprobe.cli.commands import app
 from headprobe.cli.streams import LastingOutput, open_streams
-from headprobe.errors import HeadprobeError
+from headprobe.errors import HeadprobeError, shorten
 
 INTERRUPTED, TERMINATED, USER = 130, 143, 2
 
@@ -75,6 +75,7 @@ def run(argv: Sequence[str]) -> int:
     """
     # Not app(): typer reformats the traceback of bugs, and exits with 1 on interrupts.
     try:
+        _check_folder()
         with get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as leave:
@@ -91,11 +92,21 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _check_folder() -> None:
+    """Raise HeadprobeError where the current folder was removed: no path means anything then."""
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() is the same call
+    except OSError as error:
+        raise HeadprobeError(
+            "the current folder", f"cannot be used ({error.strerror})", "Change to another folder"
+        ) from None
+
+
 def _one_line(problem: BaseException) -> str:
     context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "headprobe"
     message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-    line = message.strip().rstrip(".")
+    line = shorten(message.strip().rstrip("."))
     return f"{command}: {line}{'' if line.endswith('?') else '.'} See {command} --help."
 
 

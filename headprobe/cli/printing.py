@@ -1,10 +1,14 @@
 """What commands share: options, finding the run, and printing results."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
+
+from headprobe.config import check_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +32,23 @@ RulesOption = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def checks_paths(command: Command) -> Command:
+    """Let a command check each of its arguments that is a path (``config.check_path``) first."""
+
+    @wraps(command)
+    def checked(**values: Any) -> None:
+        for value in values.values():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, Path):
+                    check_path(each)
+        command(**values)
+
+    return cast(Command, checked)
 
 
 def stdout() -> "Console":

@@ -18,7 +18,7 @@ from headprobe.runs.folder import (
     list_runs,
     newest_run,
 )
-from headprobe.runs.tables import Row, iterate_rows
+from headprobe.runs.tables import Row
 from headprobe.vocabulary import head_name
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadVi
     if a table is damaged or not in the order of ``heads.csv``.
     """
     tables = {
-        name: _RowsByHead(iterate_rows(run.path / name, only), _of_row)
+        name: _RowsByHead(run.iterate_rows(name, only), _of_row)
         for name in (run_folder.RELATIONS, run_folder.DOMAINS)
         if name == run_folder.RELATIONS or name in run.tables
     }
     examples = _RowsByHead(run.iterate_examples(only), _of_example)
     profiles = run.tally("profile")
-    for row in iterate_rows(run.path / run_folder.HEADS, only):
+    for row in run.iterate_rows(run_folder.HEADS, only):
         head = _of_row(row)
         rows = {name: table.take(head) for name, table in tables.items()}
         yield HeadView(
