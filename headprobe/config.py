@@ -48,13 +48,50 @@ def parse_size(size: str | int) -> int:
     """
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", str(size).strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]+)", str(size).strip())
     unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None or not (number := int(float(match[1]) * unit)):
+    number = int(float(match[1]) * unit) if match and unit else 0
+    if not 0 < number < MAX_NUMBER:
         raise HeadprobeError(
-            f"--memory {size}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
+            f"--memory {_shorten(size)}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
         )
     return number
+
+
+MAX_NUMBER = 1 << 62
+"""Numbers of options are smaller, so that they fit 64 bits wherever they are used."""
+
+
+def check_path(path: str | os.PathLike[str]) -> None:
+    """Raise HeadprobeError for a path that cannot be used whatever is there.
+
+    It holds NUL, is too long, leads through a loop of links or a folder that may not be entered, or
+    begins with ``~`` and a name that the shell did not replace. A path to nothing is no error here.
+    """
+    name = os.fspath(path)
+    if not name:
+        return
+    where = f"path {_shorten(name)!r}"
+    if name.startswith("~") and not os.path.lexists(name):
+        raise HeadprobeError(where, "the home folder of nobody here", f"Write ./{_shorten(name)}")
+    try:
+        Path(name).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise HeadprobeError(where, f"cannot be used ({error.strerror})", "Name another") from None
+    except ValueError as error:  # NUL, or what no file system can encode
+        raise HeadprobeError(where, f"cannot be used ({error})", "Name another") from None
+
+
+def _shorten(value: object) -> str:
+    """A value as error messages repeat it."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+MAX_SHARDS = 1 << 16
+"""The most shards of a scan."""
 
 
 @dataclass(frozen=True)
@@ -67,12 +104,14 @@ class Partition:
     @classmethod
     def parse(cls, text: "str | Partition") -> Self:
         """Read ``3/8``, the third of eight shares; HeadprobeError for anything else."""
-        number, _, count = str(text).partition("/")
-        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(text))
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
             raise HeadprobeError(
-                f"--shard {text}", "not a shard", "Write 3/8 for the third of eight shards"
+                f"--shard {_shorten(text)}",
+                f"not a shard of at most {MAX_SHARDS}",
+                "Write 3/8 for the third of eight shards",
             )
-        return cls(int(number) - 1, int(count))
+        return cls(int(match[1]) - 1, int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"
@@ -107,6 +146,8 @@ class Option:
     """Whether the command line takes the value as an argument, without an option name."""
     minimum: int | None = None
     """The smallest value that is accepted."""
+    path: bool = False
+    """Whether the text may be the path of a file or folder."""
     parse: Callable[[Any], Any] | None = None
     """Converts text of the command line; None where the type of the field says how."""
     fingerprint: str | None = None
@@ -135,6 +176,7 @@ class ScanConfig:
             "Hub id, local folder or GGUF file [default: the bundled demo model].",
             "MODEL",
             argument=True,
+            path=True,
         ),
     )
     probes: tuple[str, ...] = field(
@@ -143,6 +185,7 @@ class ScanConfig:
             "Built-in probe set, file or folder; repeatable [default: all built-in sets].",
             "PROBES",
             short="-p",
+            path=True,
         ),
     )
     out: Path | None = field(
@@ -163,9 +206,11 @@ class ScanConfig:
         default=None, metadata=_option("Branch, tag or commit of a Hub model.", "R")
     )
     adapter: str | None = field(
-        default=None, metadata=_option("A LoRA adapter to put on the model.", "DIR")
+        default=None, metadata=_option("A LoRA adapter to put on the model.", "DIR", path=True)
     )
-    gguf: str | None = field(default=None, metadata=_option("A GGUF file inside MODEL.", "FILE"))
+    gguf: str | None = field(
+        default=None, metadata=_option("A GGUF file inside MODEL.", "FILE", path=True)
+    )
     gguf_cache: bool = field(
         default=True, metadata=_option("Keep the converted copy of a GGUF file for later scans.")
     )
@@ -223,7 +268,9 @@ class ScanConfig:
     overwrite: bool = field(
         default=False, metadata=_option("Replace existing files or an existing run.")
     )
-    seed: int = field(default=0, metadata=_option("Random seed.", "N", fingerprint="the seed"))
+    seed: int = field(
+        default=0, metadata=_option("Random seed.", "N", minimum=0, fingerprint="the seed")
+    )
     trust_remote_code: bool = field(
         default=False,
         metadata=_option("Allow code from the model's repository to run.", stored=False),
@@ -404,6 +451,13 @@ def _convert(config_field: "Field[Any]", value: Any) -> Any:
         raise HeadprobeError(
             f"{config_field.name}={value!r}", "too small", f"Give {option.minimum} or more"
         )
+    if isinstance(converted, int) and converted >= MAX_NUMBER:
+        raise HeadprobeError(
+            config_field.name, "too large a number", f"Give less than {MAX_NUMBER}"
+        )
+    if option.path or isinstance(converted, Path):
+        for each in converted if isinstance(converted, tuple) else [converted]:
+            check_path(each)
     return converted
 
 

@@ -21,8 +21,19 @@ class HeadprobeError(Exception):
     def _set(self, where: str, what: str, remedy: str) -> None:
         self.where, self.what, self.remedy = where, what, remedy
         end = "" if remedy.endswith("?") else "."
-        self.args = (f"{where}: {what}. {remedy}{end}",)
+        self.args = (f"{shorten(where)}: {shorten(what)}. {shorten(remedy)}{end}",)
 
     def reword(self, change: Callable[[str], str]) -> None:
         """Apply ``change`` to each of the three parts."""
         self._set(change(self.where), change(self.what), change(self.remedy))
+
+
+_LONGEST = 320
+"""The most characters of a part of a message."""
+
+
+def shorten(text: str) -> str:
+    """``text`` without its middle where it is long. Messages repeat input, which may be endless."""
+    if len(text) <= _LONGEST:
+        return text
+    return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"

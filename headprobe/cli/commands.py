@@ -1,12 +1,7 @@
-"""The commands. What they need is imported inside them, so that ``--help`` stays quick.
+"""The commands of the command line, except ``scan``.
 
-The command that judges a run again.
-
-The command that makes a run of shards.
-
-The commands about probe sets.
-
-The command that scans checkpoints whose heads are known.
+Each function parses options, calls a function of ``commands`` and prints its result. Everything
+else is imported inside the functions, so that ``--help`` starts quickly.
 """
 
 import sys
@@ -24,12 +19,14 @@ from headprobe.cli.printing import (
     QuietFolder,
     RulesOption,
     TrustRemoteCode,
+    checks_paths,
     find_run,
     print_json,
     print_run,
     stdout,
 )
 from headprobe.cli.scan import scan
+from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
     from headprobe.runs.folder import Run
 
 
+@checks_paths
 def judge(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -77,9 +75,10 @@ def judge(
     if not quiet:
         from headprobe.report.lists import draw_changes
 
-        draw_changes(done.changes, stdout())
+        draw_changes(done.changes, done.run.path, stdout())
 
 
+@checks_paths
 def merge(
     shards: Annotated[
         list[Path], typer.Argument(metavar="RUN", help="The run, or the folders of its shards.")
@@ -130,7 +129,7 @@ def _probes(context: typer.Context, as_json: AsJson = False) -> None:
 
         draw_probe_sets(sets, stdout())
     else:
-        print("no built-in probe sets: give files with -p", file=sys.stderr)
+        print("no built-in probe sets; name files with -p", file=sys.stderr)
 
 
 @probes_app.command("show")
@@ -168,12 +167,16 @@ def _probes_marks(as_json: AsJson = False) -> None:
         draw_marks(marks, stdout())
 
 
+@checks_paths
 def selftest(
     quick: Annotated[bool, typer.Option("--quick", help="Test only a few checkpoints.")] = False,
     seed: Annotated[
         int,
         typer.Option(
-            metavar="N", help="Random seed of the weights and of where heads are planted."
+            metavar="N",
+            min=0,
+            max=MAX_NUMBER,
+            help="Random seed of the weights and of where heads are planted.",
         ),
     ] = 0,
     out: Annotated[
@@ -251,6 +254,7 @@ app.command("merge")(merge)
 
 
 @app.command("show")
+@checks_paths
 def _show(
     run: Annotated[
         Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
@@ -304,6 +308,7 @@ def _report(
 
 
 @app.command("show-head")
+@checks_paths
 def _show_head(
     head: Annotated[
         str, typer.Argument(metavar="HEAD", help="Head, counted from 0: L12H5, 12.5 or 12-5.")
@@ -356,12 +361,11 @@ def _show_text(
     from headprobe.commands.show_text import show_text
     from headprobe.format import safe_text
 
-    if not quiet:  # the run decides it, and may be another's
-        print(
-            safe_text(f"loading the model that was measured: {run.manifest.model.asked}"),
-            file=sys.stderr,
-        )
-    view = show_text(run, layer, head, text, trust_remote_code)
+    def note(line: str) -> None:
+        if not quiet:
+            print(safe_text(line), file=sys.stderr)
+
+    view = show_text(run, layer, head, text, trust_remote_code, note=note)
     if as_json:
         print_json(asdict(view))
     else:
@@ -389,6 +393,7 @@ class FigureSize(StrEnum):
 
 
 @app.command("export")
+@checks_paths
 def _export(
     folder: Annotated[
         Path, typer.Option("--csv", "--out", "-o", metavar="DIR", help="Folder to write to.")
@@ -445,6 +450,7 @@ app.command("selftest")(selftest)
 
 
 @app.command("runs")
+@checks_paths
 def _runs(
     folder: Annotated[
         Path | None,
@@ -484,7 +490,7 @@ def _runs(
 
         draw_runs(found, stdout())
     else:
-        print(safe_text(f"no runs in {where} yet: headprobe scan makes one"), file=sys.stderr)
+        print(safe_text(f"no runs in {where} yet; make one with headprobe scan"), file=sys.stderr)
 
 
 @app.command("docs")

@@ -1,4 +1,4 @@
-"""The console entry point: what becomes of errors, interrupts and readers that leave early."""
+"""The console entry point: exit codes, errors, interrupts and readers that close early."""
 
 import atexit
 import errno
@@ -15,19 +15,22 @@ from typer.main import get_command
 
 from headprobe.cli.commands import app
 from headprobe.cli.streams import LastingOutput, open_streams
-from headprobe.errors import HeadprobeError
+from headprobe.errors import HeadprobeError, shorten
 
 INTERRUPTED, TERMINATED, USER = 130, 143, 2
 
-# What typer raises for options it cannot read; it exports only this subclass of it.
+# The base class of typer's usage errors; typer exports only this subclass of it.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> NoReturn:
-    """Run the command line. Exit code 0: fine; 2: the user can mend it, said in one line on stderr;
-    130: interrupted. A bug keeps its traceback and exits with 1. A reader of stdout that left is no
-    error; any other fault of stdout is one, said when all files are written. What stderr does not
-    take is lost, and nothing else."""
+    """Run the command line and exit.
+
+    Exit codes: 0 for success, 1 for a bug (with its traceback), 2 for an error that the user can
+    correct (one line on stderr), 130 for an interrupt. A reader of stdout that closes early is not
+    an error. Other faults of stdout are reported after all files are written. Faults of stderr only
+    lose what is printed there.
+    """
     _configure_process()
     out = _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
@@ -35,28 +38,32 @@ def main() -> NoReturn:
     sys.stdout.flush()
     if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
         what = f"stdout: cannot be written ({out.error.strerror})"
-        said = _print_error(
-            f"{what}. Files are complete: headprobe show prints the page of a run.", USER
+        error_code = _print_error(
+            f"{what}. Files are complete; headprobe show prints the summary of a run.", USER
         )
-        code = code or said
+        code = code or error_code
     sys.exit(code)
 
 
 def _open_streams() -> LastingOutput | None:
-    """Streams that last, for the process's own; None where another program has put its own there
-    (a test, a notebook)."""
+    """Replace the standard streams by lasting ones, and return stdout.
+
+    Returns None where another program (a test, a notebook) has replaced them already.
+    """
     if sys.stdout is not sys.__stdout__ or sys.stderr is not sys.__stderr__:
         return None
     return open_streams()[0]
 
 
 def _configure_process() -> None:
-    """Before libraries are loaded: how their threads wait, and how seldom garbage is looked for."""
-    # threads that wait would turn round and round, and keep others from the cores
+    """Set how threads wait and how often garbage is collected, before libraries are loaded."""
+    # By default idle threads spin, and keep other processes from the cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's products here are small
-    gc.set_threshold(50_000)  # of importing torch and transformers the default takes a fifth
-    atexit.register(gc.freeze)  # what is left goes with the process; to search it takes most of 1 s
+    os.environ.setdefault(
+        "OPENBLAS_NUM_THREADS", "1"
+    )  # the matrix products of numpy are small here
+    gc.set_threshold(50_000)  # the default takes a fifth of importing torch and transformers
+    atexit.register(gc.freeze)  # a collection at exit would take most of a second
 
 
 def run(argv: Sequence[str]) -> int:
@@ -66,8 +73,9 @@ def run(argv: Sequence[str]) -> int:
     exception. Streams, signal handlers and process-wide settings stay as the caller has them;
     ``main`` sets them for the command line.
     """
-    # not app(): it would draw bugs in its own way and turn interrupts into exit code 1
+    # Not app(): typer reformats the traceback of bugs, and exits with 1 on interrupts.
     try:
+        _check_folder()
         with get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context:
             context.command.invoke(context)
     except typer.Exit as leave:
@@ -75,7 +83,7 @@ def run(argv: Sequence[str]) -> int:
     except HeadprobeError as error:
         return _print_error(str(error), USER)
     except KeyboardInterrupt as interrupt:
-        again = "no partial files are left. Run the same command again"
+        again = "no partial files remain. Run the same command again"
         return _print_error(
             f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED
         )
@@ -84,12 +92,22 @@ def run(argv: Sequence[str]) -> int:
     return 0
 
 
+def _check_folder() -> None:
+    """Raise HeadprobeError where the current folder was removed: no path means anything then."""
+    try:
+        os.getcwd()  # noqa: PTH109 - Path.cwd() is the same call
+    except OSError as error:
+        raise HeadprobeError(
+            "the current folder", f"cannot be used ({error.strerror})", "Change to another folder"
+        ) from None
+
+
 def _one_line(problem: BaseException) -> str:
     context = getattr(problem, "ctx", None)
     command = context.command_path if context is not None else "headprobe"
     message = problem.format_message() if hasattr(problem, "format_message") else str(problem)
-    said = message.strip().rstrip(".")
-    return f"{command}: {said}{'' if said.endswith('?') else '.'} See {command} --help."
+    line = shorten(message.strip().rstrip("."))
+    return f"{command}: {line}{'' if line.endswith('?') else '.'} See {command} --help."
 
 
 def _print_error(line: str, code: int) -> int:
@@ -100,5 +118,5 @@ def _print_error(line: str, code: int) -> int:
 
 
 def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    # as an exception, so that half-written folders are removed on the way out
+    # An exception, so that partly written folders are removed.
     raise SystemExit(TERMINATED)

@@ -1,10 +1,14 @@
-"""What commands share: options, the run that is meant, and where results are printed."""
+"""What commands share: options, finding the run, and printing results."""
 
 import sys
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
+
+from headprobe.config import check_path
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,22 +34,39 @@ RulesOption = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
 
 
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def checks_paths(command: Command) -> Command:
+    """Let a command check each of its arguments that is a path (``config.check_path``) first."""
+
+    @wraps(command)
+    def checked(**values: Any) -> None:
+        for value in values.values():
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, Path):
+                    check_path(each)
+        command(**values)
+
+    return cast(Command, checked)
+
+
 def stdout() -> "Console":
-    """A console on stdout, imported when it is needed."""
+    """Return a console on stdout."""
     from headprobe.report.layout import console
 
     return console(sys.stdout)
 
 
 def print_json(values: Any) -> None:
-    """``values`` as JSON on stdout."""
+    """Print ``values`` as JSON on stdout."""
     import json
 
     print(json.dumps(values, indent=2, default=str))
 
 
 def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
-    """Print a run: as a page, as JSON, or only its folder."""
+    """Print a run as a page, as JSON, or only its folder."""
     from headprobe.format import safe_text
 
     if as_json:
@@ -62,7 +83,7 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
 
 
 def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
-    """Where a shard is, and what becomes of it."""
+    """Print the folder of a shard, and the command that merges all shards."""
     from headprobe.format import safe_text
     from headprobe.runs.shards import Shard
 
@@ -73,11 +94,11 @@ def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
         print(safe_text(str(folder)))
     else:
         print(safe_text(f"shard {shard.index + 1} of {shard.count}: {folder}"))
-        print(safe_text(f"when all {shard.count} are there: headprobe merge {shard.run}"))
+        print(safe_text(f"when all {shard.count} shards are finished: headprobe merge {shard.run}"))
 
 
 def find_run(named: Path | None, quiet: bool) -> "Run":
-    """The run that is named, or the newest, which is then said on stderr."""
+    """Return the named run, or else the newest one, which is then named on stderr."""
     from headprobe.commands import show as runs
     from headprobe.format import safe_text
 

@@ -1,4 +1,4 @@
-"""``headprobe scan``: a whole run, a shard, one of several processes, or a resumed scan."""
+"""``headprobe scan``: its options, derived from ``ScanConfig``, and the printing of its result."""
 
 import inspect
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import typer
 from headprobe.cli.printing import (
     AsJson,
     QuietFolder,
+    checks_paths,
     print_json,
     print_run,
     print_shard,
@@ -57,6 +58,7 @@ def _with_config_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+@checks_paths
 @_with_config_options
 def scan(
     *,
@@ -82,15 +84,16 @@ def scan(
 
     config = ScanConfig.from_options(options)
     if csv is not None:
+        _check_apart(csv, config.out)
         check_export(csv, CSV_FILES, config.overwrite)
-    # consent to remote code is the only option that a resumed scan needs again
+    # Consent to remote code is the only option that a resumed scan needs again.
     if resume is not None and (
         dry_run or config != ScanConfig(trust_remote_code=config.trust_remote_code)
     ):
         raise HeadprobeError(
             f"--resume {resume}",
             "restores the options of that scan",
-            "Give no model and no other option but --trust-remote-code where it is needed",
+            "Give no model and no other options, except --trust-remote-code if it is needed",
         )
     if csv is not None and config.shard is not None:
         raise HeadprobeError(
@@ -109,6 +112,14 @@ def scan(
     if csv is not None:
         export(run, csv, table_writers(run, "csv"), config.overwrite)
     print_run(run, quiet, as_json)
+
+
+def _check_apart(csv: Path, out: Path | None) -> None:
+    """Raise HeadprobeError where the tables would be written into the run."""
+    if out is not None and csv.resolve().is_relative_to(out.resolve()):
+        raise HeadprobeError(
+            f"--csv {csv}", "is the run itself, or in it", "Name another folder with --csv"
+        )
 
 
 def _scan(config: ScanConfig, resume: Path | None, quiet: bool) -> Path | None:

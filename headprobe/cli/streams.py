@@ -1,8 +1,8 @@
-"""The standard streams of a command: a scan is not lost because nobody reads what it prints.
+"""Standard streams that never fail: a scan is not lost because its output cannot be printed.
 
-Both streams swallow what cannot be written and remember why. So a run is written whole although a
-pager was left, a disk is full or a stream was closed, and the exit code is settled in one place,
-when the work is done.
+Both streams drop what cannot be written and keep the first error. A run is therefore written
+completely if a pager closes, a disk is full or a stream is closed, and ``main`` decides on the exit
+code when the work is done.
 """
 
 import errno
@@ -14,8 +14,10 @@ from typing import Any, TextIO
 
 
 class LastingOutput(io.RawIOBase):
-    """Writes to a file descriptor as long as it takes anything; ``error`` is the first that was
-    raised, None where all was written."""
+    """Writes to a file descriptor until an error occurs, and drops the rest.
+
+    ``error`` is that error, or None.
+    """
 
     def __init__(self, descriptor: int, error: OSError | None = None) -> None:
         super().__init__()
@@ -23,7 +25,7 @@ class LastingOutput(io.RawIOBase):
         self.error: OSError | None = None
 
     def write(self, data: Any, /) -> int:
-        """Write, or drop, all of ``data``."""
+        """Write or drop all of ``data``."""
         view = memoryview(data).cast("B")
         if self.error is None:
             self.error = self._closed_from_start
@@ -46,12 +48,14 @@ class LastingOutput(io.RawIOBase):
 
 
 def open_streams() -> tuple[LastingOutput, LastingOutput]:
-    """Put streams that last in the place of ``sys.stdout`` and ``sys.stderr``. Descriptors that are
-    closed are taken, so that no file that is opened later gets one of them, and what libraries
-    print."""
+    """Replace ``sys.stdout`` and ``sys.stderr`` by lasting streams, and return their raw streams.
+
+    Closed descriptors 0 to 2 are opened on the null device. Otherwise, a file that is opened later
+    could get one of these numbers, and receive what libraries print.
+    """
     closed = [descriptor for descriptor in range(3) if not _is_open(descriptor)]
     for _ in closed:
-        os.open(os.devnull, os.O_RDWR)  # the lowest that is free
+        os.open(os.devnull, os.O_RDWR)  # opens the lowest free descriptor
     sys.stdout, out = _open_stream(sys.stdout, 1, 1 in closed)
     sys.stderr, err = _open_stream(sys.stderr, 2, 2 in closed)
     return out, err
@@ -66,7 +70,7 @@ def _open_stream(stream: TextIO | None, descriptor: int, closed: bool) -> tuple[
     lasting = io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=getattr(stream, "encoding", None) or "utf-8",
-        errors="backslashreplace",  # a terminal that lacks a character shows its escape
+        errors="backslashreplace",  # encodings without a character get its escape
         line_buffering=descriptor == 2 or raw.isatty(),
     )
     return lasting, raw

@@ -1,4 +1,4 @@
-"""Sums of what must find nothing: a twin with random weights, and links that mean nothing."""
+"""Sums of the controls, which should earn no role: a random twin, and shuffled links."""
 
 import hashlib
 import json
@@ -25,17 +25,15 @@ from headprobe.runs.folder import CONTROL_SUMS, list_runs
 from headprobe.runs.manifest import METHOD_VERSION
 
 MODEL_PART = "checkpoint"
-"""The part of a journal that is no control's."""
+"""The name of the checkpoint's own part of a partial scan; each control has another part."""
 
 _IGNORED_KEYS = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-"""What a configuration says without meaning another model; the dtype that is used counts by
-itself."""
+"""Keys of a configuration that do not change the model; the dtype is compared separately."""
 
 
 @dataclass(frozen=True)
 class MeasurementSetup:
-    """All that sums depend on beside the weights; and the part of the ``pass_plan`` that is this
-    process's, within ``memory``, kept in the ``writer`` until all ``group`` add theirs."""
+    """Everything that the sums depend on besides the weights, and how this process measures."""
 
     corpus: Corpus
     configuration: str
@@ -56,7 +54,10 @@ class MeasurementSetup:
         corpus: Corpus | None = None,
         part: str = MODEL_PART,
     ) -> Measurement:
-        """One pass of a model over the passages, as they are or with other instances."""
+        """Measure a model on the passages, or on a ``corpus`` with other instances of them.
+
+        With several processes, the sums of all are on the first one.
+        """
         measured = measure(
             observed,
             corpus or self.corpus,
@@ -71,13 +72,13 @@ class MeasurementSetup:
         return replace(measured, tallies=self.group.reduce_sums(measured.tallies))
 
     def key(self, control: str, weights: str) -> str:
-        """A hash that two controls share where they would have the same sums (up to rounding)."""
+        """Return a hash that is equal for controls with the same sums (up to rounding)."""
         values = {
             "control": control,
             "weights": weights,
             "configuration": self.configuration,
             "dtype": str(self.dtype),
-            "device": self.device.type,  # random weights are drawn there
+            "device": self.device.type,  # random weights differ between devices
             "versions": [torch.__version__, transformers.__version__],
             "seed": self.seed,
             "idle_line": self.idle_line,
@@ -88,7 +89,7 @@ class MeasurementSetup:
 
 
 def config_text(config: Any) -> str:
-    """A model's configuration as text, the same for the same model wherever it lies."""
+    """Return a model's configuration as text; it does not depend on where the model is stored."""
     values = {
         key: value for key, value in deepcopy(config).to_dict().items() if key not in _IGNORED_KEYS
     }
@@ -101,8 +102,11 @@ def measure_twin(
     load: Callable[[], ObservedModel],
     advance: Callable[[int], None],
 ) -> ControlSums:
-    """The twin's sums: those of a run in the folder ``runs`` that has the same, else measured on
-    the model that ``load`` gives."""
+    """Return the sums of the random twin.
+
+    They are reused from a run in the folder ``runs`` if one has the same control, or else measured
+    on the model that ``load`` returns.
+    """
     key = setup.key("twin", "random")
     instances = setup.corpus.instances
     return _find_measured("twin", setup, key, instances, runs) or ControlSums(
@@ -122,8 +126,11 @@ def measure_shuffled(
     observed: ObservedModel,
     advance: Callable[[int], None],
 ) -> ControlSums:
-    """The sums over shuffled links, of a second pass of the model (``weights``: their hash) where
-    no run in the folder ``runs`` has them."""
+    """Return the sums with shuffled links, for a model with the hash ``weights``.
+
+    They are reused from a run in the folder ``runs`` if one has the same control, or else measured
+    in a second pass of the model.
+    """
     key = setup.key("shuffled", weights)
     instances = shuffle_links(setup.corpus.instances, setup.seed)
     known = _find_measured("shuffled", setup, key, instances, runs)
@@ -137,20 +144,20 @@ def measure_shuffled(
 def _find_measured(
     name: str, setup: MeasurementSetup, key: str, instances: Any, folder: Path
 ) -> ControlSums | None:
-    if setup.pass_plan.parts > 1:  # those are the sums of a whole run
+    if setup.pass_plan.parts > 1:  # runs have the sums of all parts
         return None
     for run in list_runs(folder)[0]:
         if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
             try:
                 tallies = run.sums(CONTROL_SUMS[name])
             except HeadprobeError:
-                continue  # damaged or taken away: measured again
+                continue  # damaged or removed: measure again
             return ControlSums(name, setup.seed, key, run.path.name, instances, tallies)
     return None
 
 
 def hash_corpus(corpus: Corpus) -> str:
-    """Of every array: so what the probes, the tokenizer and all cuts and samples come to counts."""
+    """Return a hash of all arrays of a corpus: probes, tokens, passages and samples."""
     digest = hashlib.sha256()
     instances = corpus.instances
     for whole in (corpus, instances):

@@ -1,4 +1,4 @@
-"""Several processes for one scan, as torchrun starts them: one share each, one answer."""
+"""Scans by several processes of torchrun: each measures its share, and the first one writes."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from headprobe.progress import Progress
 from headprobe.runs.sums import Tallies
 
 BARRIER_TIMEOUT = 1800.0
-"""Seconds after which a rank that tells of no progress counts as gone."""
+"""Seconds without progress after which a rank counts as lost."""
 
 _LEAVE_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.05
@@ -24,42 +24,45 @@ T = TypeVar("T")
 
 
 class SingleProcess:
-    """One process: what ``ProcessGroup`` do together, it has already."""
+    """A scan by one process, with the interface of ``ProcessGroup``."""
 
     index, count = 0, 1
     partition: Partition | None = None
 
     def wrap_progress(self, progress: Progress) -> Progress:
-        """The progress to use: of several ranks the first speaks."""
+        """Return the progress to use; of several ranks, only the first one shows it."""
         return progress
 
     def broadcast(self, value: T) -> T:
-        """What the first rank has; it is written as JSON on the way, as in ``gather``."""
+        """Return the value of the first rank. Values must be JSON values, as in ``gather``."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """What each rank has, on all of them."""
+        """Return the values of all ranks, on every rank."""
         return [value]
 
     def reduce_sums(self, tallies: Tallies) -> Tallies:
-        """The sums of all ranks, on the first."""
+        """Add the sums of all ranks; the first rank gets the result."""
         return tallies
 
     def barrier(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks call this."""
 
 
 class OtherProcessFailed(SystemExit):
-    """Another rank failed, and said why."""
+    """Another rank failed and has printed the reason."""
 
     def __init__(self) -> None:
         super().__init__(2)
 
 
 class ProcessGroup(SingleProcess):
-    """Processes that speak over gloo, on accelerators too: what they have to add are sums on the
-    host, once. A rank that fails says so to the others, which then end without a word; one that
-    dies is noticed by torchrun, which ends the others, or by them when it stays silent."""
+    """A scan by several processes, which communicate by gloo.
+
+    Gloo also suffices with accelerators, because the only data to add are sums on the host, once. A
+    rank that fails tells the others, which then end without a message. A rank that dies is noticed
+    by torchrun, or by the others after ``BARRIER_TIMEOUT``.
+    """
 
     def __init__(self) -> None:
         import torch
@@ -86,7 +89,7 @@ class ProcessGroup(SingleProcess):
         return _HeartbeatProgress(progress if self.index == 0 else None, self.heartbeat)
 
     def heartbeat(self) -> None:
-        """Tell that this rank is alive, and hear whether another one failed."""
+        """Report that this rank is alive; OtherProcessFailed if another one failed."""
         if time.monotonic() - self._last_heartbeat < 1:
             return
         self._last_heartbeat, self._steps = time.monotonic(), self._steps + 1
@@ -97,14 +100,14 @@ class ProcessGroup(SingleProcess):
             raise OtherProcessFailed
 
     def fail(self) -> bool:
-        """Tell the others to end; True on the first rank that does."""
+        """Tell the others to end; return whether this rank is the first one that does."""
         try:
             return bool(self._store.add("failed", 1) == 1)
-        except RuntimeError:  # the store is gone with the rank that kept it
+        except RuntimeError:  # the rank with the store has ended
             return False
 
     def leave(self) -> None:
-        """All is well; the first rank, which may keep the store, goes last."""
+        """End the group after success; the first rank, which may hold the store, ends last."""
         with self._connection_errors():
             self._store.set(f"left/{self.index}", "")
             names = [f"left/{rank}" for rank in range(self.count)]
@@ -119,9 +122,9 @@ class ProcessGroup(SingleProcess):
         size = self._torch.tensor([len(own)])
         with self._connection_errors():
             self._distributed.broadcast(size, 0)
-            held = own if self.index == 0 else own.new_empty(int(size))
-            self._distributed.broadcast(held, 0)
-        unpacked: T = self._unpack(held, int(size))
+            buffer = own if self.index == 0 else own.new_empty(int(size))
+            self._distributed.broadcast(buffer, 0)
+        unpacked: T = self._unpack(buffer, int(size))
         return unpacked
 
     def gather(self, value: T) -> list[T]:
@@ -130,19 +133,19 @@ class ProcessGroup(SingleProcess):
         sizes = [self._torch.tensor([0]) for _ in range(self.count)]
         with self._connection_errors():
             self._distributed.all_gather(sizes, self._torch.tensor([len(own)]))
-            longest = max(int(size) for size in sizes)  # all are padded to it
-            held = [own.new_zeros(longest) for _ in range(self.count)]
+            longest = max(int(size) for size in sizes)  # tensors must have one size: pad them
+            buffers = [own.new_zeros(longest) for _ in range(self.count)]
             padded = own.new_zeros(longest)
             padded[: len(own)] = own
-            self._distributed.all_gather(held, padded)
-        return [self._unpack(each, int(size)) for each, size in zip(held, sizes, strict=True)]
+            self._distributed.all_gather(buffers, padded)
+        return [self._unpack(each, int(size)) for each, size in zip(buffers, sizes, strict=True)]
 
     def _pack(self, value: Any) -> Any:
-        """JSON in a tensor of bytes: torch's own exchange of objects would unpickle them."""
+        """Pack a value as JSON in a tensor of bytes; torch's exchange of objects uses pickle."""
         return self._torch.tensor(list(json.dumps(value).encode()), dtype=self._torch.uint8)
 
-    def _unpack(self, held: Any, size: int) -> Any:
-        return json.loads(bytes(held[:size].tolist()))
+    def _unpack(self, buffer: Any, size: int) -> Any:
+        return json.loads(bytes(buffer[:size].tolist()))
 
     def reduce_sums(self, tallies: Tallies) -> Tallies:
         import numpy as np
@@ -151,7 +154,9 @@ class ProcessGroup(SingleProcess):
         self.barrier()
         arrays = {}
         for name, array in sorted(tallies.arrays.items()):
-            narrow = array.dtype.kind == "i" and array.dtype.itemsize < 4  # gloo knows no int16
+            narrow = (
+                array.dtype.kind == "i" and array.dtype.itemsize < 4
+            )  # gloo does not support int16
             sums = torch.from_numpy(np.array(array, np.int32 if narrow else None, copy=True))
             with self._connection_errors():
                 self._distributed.reduce(sums, 0)
@@ -159,15 +164,15 @@ class ProcessGroup(SingleProcess):
         return Tallies(arrays)
 
     def barrier(self) -> None:
-        """Wait until all ranks are here, not in a collective, which would not notice failures."""
+        """Wait until all ranks call this. A collective of gloo would not notice failures."""
         self._barriers += 1
-        here = [f"here/{self._barriers}/{rank}" for rank in range(self.count)]
+        arrived = [f"here/{self._barriers}/{rank}" for rank in range(self.count)]
         with self._connection_errors():
-            self._store.set(here[self.index], "")
+            self._store.set(arrived[self.index], "")
         seen: dict[int, tuple[bytes, float]] = {}
-        while not self._are_known(here):
+        while not self._are_known(arrived):
             self.heartbeat()
-            for rank, place in enumerate(here):
+            for rank, place in enumerate(arrived):
                 if rank == self.index or self._are_known([place]):
                     continue
                 steps = self._steps_of(rank)
@@ -192,12 +197,12 @@ class ProcessGroup(SingleProcess):
 
     def _lost_process(self, what: str) -> HeadprobeError:
         return HeadprobeError(
-            f"rank {self.index}", what, "See what it said, and start all ranks again"
+            f"rank {self.index}", what, "See its messages, and start all ranks again"
         )
 
     @contextmanager
     def _connection_errors(self) -> Iterator[None]:
-        """RuntimeErrors are of connections: the other side is gone."""
+        """Convert RuntimeErrors of lost connections."""
         try:
             yield
         except RuntimeError as error:
@@ -208,18 +213,18 @@ class ProcessGroup(SingleProcess):
             raise (
                 OtherProcessFailed
                 if failed
-                else self._lost_process(f"another rank is gone ({error})")
+                else self._lost_process(f"lost the connection to another rank ({error})")
             ) from None
 
 
 def local_rank() -> int:
-    """Which of the processes of this machine this is."""
+    """Return the number of this process among those of this machine."""
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
 @contextmanager
 def process_group() -> Iterator[SingleProcess]:
-    """The ranks that torchrun started; one process alone where it did not."""
+    """Yield the group of processes that torchrun started, or a single process."""
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or any(
         name not in os.environ for name in _TORCHRUN_VARIABLES
     ):

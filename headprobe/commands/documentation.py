@@ -1,4 +1,4 @@
-"""The documentation that is installed with the package: its topics and their text."""
+"""``headprobe docs``: the topics of the installed documentation, and their text."""
 
 import re
 from dataclasses import dataclass
@@ -13,18 +13,19 @@ _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
 
 @dataclass(frozen=True)
 class Topic:
-    """One page. ``name`` is what ``headprobe docs`` takes, ``summary`` the first paragraph of the
-    page on one line, and ``text`` its Markdown without HTML comments, which mark the examples for
-    the tests."""
+    """One page of the documentation."""
 
     name: str
+    """The argument of ``headprobe docs``."""
     path: Path
     summary: str
+    """The first paragraph of the page, on one line."""
     text: str
+    """Its Markdown without HTML comments, which mark examples for the tests."""
 
 
 def list_topics(folder: Path = DOCS) -> list[Topic]:
-    """All topics by name; HeadprobeError where the installation lacks the documentation."""
+    """Return all topics by name; HeadprobeError where the documentation is not installed."""
     topics = [
         _read(path) for path in sorted(folder.glob("*.md"), key=lambda path: path.stem.lower())
     ]
@@ -34,8 +35,10 @@ def list_topics(folder: Path = DOCS) -> list[Topic]:
 
 
 def find_topic(name: str, folder: Path = DOCS) -> Topic:
-    """The topic called ``name`` in any case, with or without ``.md``; HeadprobeError where there
-    is none."""
+    """Return a topic by its name in any case, with or without ``.md``.
+
+    Raises HeadprobeError where there is none.
+    """
     topics = {topic.name: topic for topic in list_topics(folder)}
     wanted = name.lower().removesuffix(".md")
     if wanted not in topics:

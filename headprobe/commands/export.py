@@ -3,8 +3,8 @@
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
@@ -66,13 +66,16 @@ def _need(library: str, extra: str) -> None:
 
 
 def _csv_writer(source: Path) -> Writer:
-    with read_or_fail(source, "Scan again, or name another run"):
+    remedy = "Scan again, or copy the run folder again from its origin"
+    with read_or_fail(source, remedy):
+        if not _is_ours(source):
+            raise HeadprobeError(str(source), "is not a table that headprobe wrote", remedy)
         content = source.read_bytes()
     return lambda path: path.write_bytes(content)
 
 
 def _parquet_writer(run: Run, name: str) -> Writer:
-    frame = run.claims if name == run_folder.CLAIMS else read_frame(run.path / name)
+    frame = read_frame(run.path / name)
     return lambda path: frame.to_parquet(path, index=False)
 
 
@@ -102,10 +105,20 @@ def check_export(folder: Path, names: Iterable[str], overwrite: bool) -> None:
                 "Move it elsewhere first, or name another folder",
             )
     existing = folder.absolute()
-    while not existing.exists():
+    while not os.path.lexists(existing):
         existing = existing.parent
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise HeadprobeError(str(folder), "cannot be written", "Name another folder")
+    try:  # to ask for the rights is not enough: a file system may take no files at all
+        attempt = existing / f".{secrets.token_hex(4)}"
+        attempt.mkdir()
+        attempt.rmdir()
+    except OSError as error:
+        raise _cannot_write(folder, error) from None
+
+
+def _cannot_write(folder: Path, error: OSError) -> HeadprobeError:
+    return HeadprobeError(
+        str(folder), f"cannot be written ({error.strerror})", "Name another folder"
+    )
 
 
 def _is_ours(path: Path) -> bool:
@@ -126,27 +139,27 @@ def export(
     if folder.exists() and folder.resolve() == run.path.resolve():
         raise HeadprobeError(str(folder), "is the run itself", "Name another folder")
     check_export(folder, writers, overwrite)
+    created = [each for each in (folder, *folder.parents) if not each.exists()]
+    temporary = {name: folder / f".{secrets.token_hex(4)}-{name}" for name in writers}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with ExitStack() as stack:
-            temporary = {name: stack.enter_context(_temporary(folder / name)) for name in writers}
-            for name, write in writers.items():
-                write(temporary[name])
-            for name, path in temporary.items():
-                path.replace(folder / name)
-    except OSError as error:
-        raise HeadprobeError(
-            str(folder), f"cannot be written ({error.strerror})", "Name another folder"
-        ) from None
+        for name, write in writers.items():
+            write(temporary[name])
+        for name, path in temporary.items():
+            path.replace(folder / name)
+    except BaseException as error:
+        _remove(temporary.values(), created)
+        if not isinstance(error, OSError):
+            raise
+        raise _cannot_write(folder, error) from None
     return [folder / name for name in writers]
 
 
-@contextmanager
-def _temporary(path: Path) -> Iterator[Path]:
-    """A hidden path beside ``path`` with the same suffix, removed if it still exists at the end."""
-    temporary = path.with_name(f".{secrets.token_hex(4)}-{path.name}")
-    try:
-        yield temporary
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+def _remove(files: Iterable[Path], folders: Iterable[Path]) -> None:
+    """Remove files, and those of the folders, innermost first, that are empty then."""
+    with suppress(OSError):
+        for path in files:
+            path.unlink(missing_ok=True)
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()

@@ -1,4 +1,4 @@
-"""``headprobe judge``: other rules for a run that is measured, without its model."""
+"""``headprobe judge``: apply other rules to the sums of a run, without its model."""
 
 import time
 from collections.abc import Callable
@@ -29,7 +29,7 @@ _SUMS = (run_folder.TALLIES, run_folder.INSTANCES, *CONTROL_SUMS.values())
 
 @dataclass(frozen=True)
 class JudgeResult:
-    """The run as it is now, and what changed in it."""
+    """The run that was written, and the heads whose role changed."""
 
     run: Run
     changes: tuple[Change, ...]
@@ -42,11 +42,11 @@ def judge_run(
     overwrite: bool,
     warn: Callable[[str], None],
 ) -> JudgeResult:
-    """Judge the sums of ``run`` by the packaged rules and what ``rules_file`` changes.
+    """Judge the sums of ``run`` by the packaged rules with the changes of ``rules_file``.
 
-    The results take the place of the old ones, all at once, everything else in the folder staying;
-    with ``out`` they make another run, with the same sums. HeadprobeError for what a user can mend,
-    in which case nothing has changed.
+    The results replace the old ones, all at once; other files in the folder stay. With ``out``,
+    they become another run, which shares the sums. ``warn`` is called with each warning. Raises
+    HeadprobeError for errors that the user can correct; nothing has changed then.
     """
     rules = load_rules(rules_file)
     manifest, clock = run.manifest, time.perf_counter()
@@ -57,11 +57,11 @@ def judge_run(
         Skipped(row.text("source"), row.text("what"), row.text("reason"), row.whole("count"))
         for row in run.rows(run_folder.SKIPPED)
     ]
-    for warning in _warnings(run, rules):
-        warn(warning)
+    controls = [_control(run, note) for note in manifest.controls]
     kv_heads = manifest.model.n_kv_heads
     judged = judge_sums(run.instances, run.tallies, kv_heads[0], rules)
-    controls = [_control(run, note) for note in manifest.controls]
+    for warning in _warnings(run, rules):  # after all that is read, which may be damaged
+        warn(warning)
     with new_run(target, overwrite or out is None, keep_foreign=out is None) as folder:
         write_judged(folder, judged, skipped, kv_heads, rules)
         notes = write_controls(folder, controls, kv_heads[0], rules)
@@ -71,12 +71,12 @@ def judge_run(
             replace(manifest, rules_sha256=rules.sha256, controls=notes, seconds=seconds),
         )
         link_files(run.path, folder, OWN if out is None else _SUMS)
-    done = Run.load(run.path if out is None else out)
+    written = Run.load(run.path if out is None else out)
     return JudgeResult(
-        done,
+        written,
         tuple(
             Change(row.text("name"), was, row.text("role"), row.text("reason"))
-            for row in done.rows(run_folder.HEADS)
+            for row in written.rows(run_folder.HEADS)
             if (was := before.get(row.text("name"), "")) != row.text("role")
         ),
     )
@@ -87,13 +87,14 @@ def _check_method(run: Run) -> None:
     if version != METHOD_VERSION:
         raise HeadprobeError(
             str(run.path),
-            f"measured by version {version} of the method, and this headprobe judges by "
+            f"measured by version {version} of the method, but this headprobe uses version "
             f"{METHOD_VERSION}",
             "Scan again",
         )
 
 
 def _target(run: Run, out: Path | None, overwrite: bool) -> Path:
+    """Return the folder to write; HeadprobeError where it cannot be written."""
     here = run.path.resolve()
     if out is not None:
         if out.resolve() == here:
@@ -107,12 +108,13 @@ def _target(run: Run, out: Path | None, overwrite: bool) -> Path:
 
 
 def _warnings(run: Run, rules: Rules) -> list[str]:
-    """What these rules cannot change, and what they say of the text."""
-    fixed, asked = run.manifest.measured_with, measuring_rules(rules)
+    """Warn of rules that act while measuring only, of roles that no head can earn, and of text that
+    the model does not know."""
+    fixed, new = run.manifest.measured_with, measuring_rules(rules)
     warnings = [
-        f"{name}: {fixed[name]:g} was used while measuring and stays there, whatever the rules say"
-        for name in asked
-        if name in fixed and fixed[name] != asked[name]
+        f"{name}: the scan measured with {fixed[name]:g}; judging again does not change that"
+        for name in new
+        if name in fixed and fixed[name] != new[name]
     ]
     bits = run.manifest.bits_per_character
     warning = None if bits is None else text_warning(bits.value, rules)

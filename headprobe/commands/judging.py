@@ -1,6 +1,6 @@
-"""Sums and rules to everything that a run folder says; no model is needed for it.
+"""From sums to a run folder: evidence, verdicts, tables and manifest; no model is needed.
 
-All sums of a run, from a scan or from shards, to its folder; no model is needed for it.
+``scan``, ``merge`` and ``judge`` share this code.
 """
 
 import json
@@ -23,8 +23,13 @@ from headprobe.analysis.pos_control import fit_preferences
 from headprobe.errors import HeadprobeError
 from headprobe.format import relation_name
 from headprobe.progress import Progress
-from headprobe.results.tables import controls_table as control_table
-from headprobe.results.tables import write_csv, write_manifest, write_results, write_sums
+from headprobe.results.tables import (
+    controls_table,
+    write_csv,
+    write_manifest,
+    write_results,
+    write_sums,
+)
 from headprobe.roles.requirements import role_applies
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import RoleRule, Rules, load_rules
@@ -49,7 +54,7 @@ from headprobe.vocabulary import REDUNDANT, Relation, Skipped
 
 @dataclass(frozen=True)
 class ControlSums:
-    """The sums of a control (``runs.manifest.ControlNote``), not judged yet."""
+    """The sums of a control before they are judged; see ``runs.manifest.ControlNote``."""
 
     name: str
     seed: int
@@ -61,7 +66,7 @@ class ControlSums:
 
 @dataclass(frozen=True)
 class JudgedSums:
-    """What rules make of sums, of a run or of one of its controls."""
+    """Evidence and verdicts from the sums of a run or of one of its controls."""
 
     instances: Instances
     tallies: Tallies
@@ -73,7 +78,8 @@ class JudgedSums:
 
 
 def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> JudgedSums:
-    """Weigh and judge every head; ``kv_heads`` is the number of key/value heads of a layer."""
+    """Return evidence and verdicts of all heads; ``kv_heads`` is the number of key/value heads of a
+    layer."""
     preferences = fit_preferences(instances, tallies)
     evidence = compute_evidence(instances, tallies, preferences, rules)
     statistics = head_statistics(instances, tallies, rules.confidence)
@@ -99,7 +105,7 @@ def write_judged(
     n_kv_heads: Sequence[int],
     rules: Rules,
 ) -> None:
-    """The tables and the examples, and beside them the rules that decided."""
+    """Write the tables, the examples, and the rules that were applied."""
     write_results(
         folder,
         judged.instances,
@@ -117,22 +123,21 @@ def write_judged(
 
 
 def write_controls(
-    folder: Path, found: Sequence[ControlSums], kv_heads: int, rules: Rules
+    folder: Path, controls: Sequence[ControlSums], kv_heads: int, rules: Rules
 ) -> tuple[ControlNote, ...]:
-    """Judge the controls as the run itself is judged, and write ``controls.csv``; nothing where
-    there is no control."""
-    notes, weighed = [], []
-    for control in found:
+    """Judge the controls like the run itself, and write ``controls.csv`` if there are any."""
+    notes, evidence = [], []
+    for control in controls:
         judged = judge_sums(control.instances, control.tallies, kv_heads, rules)
         notes.append(_note(control, judged.verdicts))
-        weighed.append((control.name, judged.evidence))
-    if weighed:
-        write_csv(control_table(weighed), folder / CONTROLS)
+        evidence.append((control.name, judged.evidence))
+    if evidence:
+        write_csv(controls_table(evidence), folder / CONTROLS)
     return tuple(notes)
 
 
 def measuring_rules(rules: Rules) -> dict[str, float]:
-    """The rules that are in the sums already, so that judging again does not change them."""
+    """Return the rules that act while measuring; judging again does not change their effect."""
     return {
         "idle.output_norm": rules.idle.output_norm,
         "sinks.weight": rules.sinks.weight,
@@ -141,11 +146,11 @@ def measuring_rules(rules: Rules) -> dict[str, float]:
 
 
 def role_warnings(relations: Sequence[Relation], rules: Rules) -> list[str]:
-    """Roles of the user's own that no relation of the run can earn: as likely as not, a typo."""
+    """Return warnings for roles of the user that no relation can earn, often because of a typo."""
     packaged = load_rules().roles
     return [
-        f"role {name}: no relation here is {_wanted(rule)}, so no head can earn it; there is "
-        f"{_named(relations, rule)}"
+        f"role {name}: no head can earn it, because the probes have no relation {_wanted(rule)}; "
+        f"they have {_named(relations, rule)}"
         for name, rule in rules.roles.items()
         if packaged.get(name) != rule and not any(role_applies(each, rule) for each in relations)
     ]
@@ -157,23 +162,23 @@ def _wanted(rule: RoleRule) -> str:
 
 
 def _named(relations: Sequence[Relation], rule: RoleRule) -> str:
-    """The relations of the family, or the families where it is unknown."""
+    """Names of the relations of the family, or of the families if it is unknown."""
     names = [relation_name(each) for each in relations if each.family == rule.family]
     return ", ".join(sorted(set(names or (each.family for each in relations)))) or "none"
 
 
 def text_warning(bits: float, rules: Rules) -> str | None:
-    """What is to be said where the model hardly knows the probes' text."""
+    """Return a warning if the model predicts the text of the probes badly."""
     if bits <= rules.max_bits:
         return None
     return (
-        f"{bits:.1f} bits per character: the model hardly knows such text, and what its heads "
-        "do here may not be what they do on text it knows"
+        f"{bits:.1f} bits per character: the model predicts this text badly, and its heads may "
+        "behave differently on text that it knows"
     )
 
 
 def _note(control: ControlSums, verdicts: Sequence[Verdict]) -> ControlNote:
-    # shuffled links change what the relations say, and nothing else that a head does
+    # Shuffled links change relations only; roles that need no relation do not count there.
     links_only = control.name == "shuffled"
     named = [
         any(claim.relation is not None or not links_only for claim in verdict.claims)
@@ -197,7 +202,7 @@ def _note(control: ControlSums, verdicts: Sequence[Verdict]) -> ControlNote:
 
 @dataclass(frozen=True)
 class RunSums:
-    """All that is judged, and ``token``, the name of a distinct token (K) of the tallies."""
+    """Everything that is judged; ``token`` returns the name of a distinct token (K)."""
 
     instances: Instances
     tallies: Tallies
@@ -208,7 +213,7 @@ class RunSums:
 
     @property
     def bits_per_character(self) -> float:
-        """What the model needs for the scored passages' text."""
+        """The model's loss on the scored passages, in bits per character of text."""
         return float(self.tallies["bits"]) / max(int(self.tallies["characters"]), 1)
 
 
@@ -221,21 +226,23 @@ def write_run(
     progress: Progress,
     clock: Clock,
 ) -> Run:
-    """Judge the sums and write the run folder whole, or not at all; ``draft`` gives the manifest
-    without what the sums tell."""
+    """Judge the sums and write the run folder completely, or not at all.
+
+    ``draft`` returns the manifest without the values that follow from the sums.
+    """
     _check_finite(target, sums)
-    if unknown := text_warning(sums.bits_per_character, rules):
-        progress.warn(unknown)
+    if warning := text_warning(sums.bits_per_character, rules):
+        progress.warn(warning)
     kv_heads = sums.n_kv_heads[0]
     with clock("judge"):
         progress.stage("judging")
         judged = judge_sums(sums.instances, sums.tallies, kv_heads, rules)
     with new_run(target, overwrite) as folder:
-        with ThreadPoolExecutor(1) as beside:  # sums wait for the disk, tables for the processor
-            saved = [beside.submit(write_sums, folder, sums.instances, sums.tallies)]
+        with ThreadPoolExecutor(1) as pool:  # sums wait for the disk, tables for the processor
+            saved = [pool.submit(write_sums, folder, sums.instances, sums.tallies)]
             for control in sums.controls:
                 path = folder / CONTROL_SUMS[control.name]
-                saved.append(beside.submit(control.tallies.save, path))
+                saved.append(pool.submit(control.tallies.save, path))
             write_judged(folder, judged, sums.skipped, sums.n_kv_heads, rules)
             for each in saved:
                 each.result()
@@ -260,7 +267,7 @@ def write_run(
 
 
 def write_shard(shard: Shard, overwrite: bool, sums: RunSums, rules: Rules) -> None:
-    """Write the folder ``shard.path`` whole, or not at all."""
+    """Write the folder ``shard.path`` completely, or not at all."""
     _check_finite(shard.path, sums)
     with new_run(shard.path, overwrite) as folder:
         sums.tallies.save(folder / TALLIES)
@@ -279,7 +286,7 @@ def _check_finite(target: Path, sums: RunSums) -> None:
         if spoiled := tallies.first_spoiled():
             raise HeadprobeError(
                 str(target),
-                f"its sums hold what is not a number ({spoiled})",
+                f"its sums contain values that are not finite ({spoiled})",
                 "Try --dtype float32",
             )
 

@@ -1,4 +1,4 @@
-"""``headprobe merge``: the shards of a scan to its run, without the model."""
+"""``headprobe merge``: combine the shards of a scan into its run, without the model."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -13,35 +13,44 @@ from headprobe.progress import Progress
 from headprobe.roles.rules import load_rules
 from headprobe.runs.checkpoint import Clock, find_checkpoints
 from headprobe.runs.fingerprint import Fingerprint
-from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, Run, check_target
+from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, TOKENS, Run, check_target
+from headprobe.runs.instances import Instances
 from headprobe.runs.manifest import Manifest, WorkNote
 from headprobe.runs.shards import Shard, find_shards
 from headprobe.runs.sums import Tallies
 
 
-def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Progress) -> Run:
-    """Add the sums of all shards of a scan and write its run. ``named`` are shard folders, or the
-    run itself, whose shards are then those beside it. HeadprobeError where a shard is missing, is
-    there twice, or was measured in another way than the first."""
+def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Progress) -> Run:
+    """Add the sums of all shards of a scan and write its run.
+
+    ``paths`` are folders of shards, or the run, which stands for the shards in the same folder.
+    Raises HeadprobeError if a shard is missing or named twice, or was measured in another way.
+    """
     shards = sorted(
-        (Shard.load(path) for each in named for path in _folders(each)),
+        (Shard.load(path) for each in paths for path in _folders(each)),
         key=lambda shard: shard.index,
     )
     _check(shards)
     first = shards[0]
     target = out or first.run
     if target is None:
-        raise HeadprobeError(str(first.path), "does not tell its run's name", "Name it: --out RUN")
+        raise HeadprobeError(str(first.path), "does not name its run", "Name it: --out RUN")
+    if target.resolve() in {shard.path.resolve() for shard in shards}:
+        raise HeadprobeError(str(target), "is one of the shards", "Name another folder with -o")
     check_target(target, overwrite)
     rules = load_rules(first.path / RULES)
     clock = Clock(_seconds(shards))
     progress.stage("adding", len(shards), "shards")
     instances = first.instances()
+    tallies = _sum(shards, TALLIES, instances, progress)
     tokens = first.tokens()
+    if len(tokens) != tallies["column_token"].shape[-1]:
+        what = f"names {len(tokens)} tokens, and the sums are of another number"
+        raise HeadprobeError(str(first.path / TOKENS), what, "Scan this shard again")
     kv_heads = first.draft.model.n_kv_heads
     sums = RunSums(
         instances,
-        _sum(shards, TALLIES, progress),
+        tallies,
         [
             ControlSums(
                 name,
@@ -49,7 +58,7 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
                 key,
                 None,
                 shuffle_links(instances, first.draft.seed) if name == "shuffled" else instances,
-                _sum(shards, CONTROL_SUMS[name], progress),
+                _sum(shards, CONTROL_SUMS[name], instances, progress),
             )
             for name, key in first.controls.items()
         ],
@@ -64,13 +73,17 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     return write_run(target, overwrite, sums, rules, draft, progress, clock)
 
 
-def _folders(named: Path) -> list[Path]:
-    found = find_shards(named)
-    if not found and not named.is_dir():
+_LISTED = 8
+"""The most missing shards that a message names."""
+
+
+def _folders(path: Path) -> list[Path]:
+    shards = find_shards(path)
+    if not shards and not path.is_dir():
         raise HeadprobeError(
-            str(named), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
+            str(path), "has no shards", "Make them: headprobe scan --shard 1/8 --out RUN"
         )
-    return found or [named]
+    return shards or [path]
 
 
 def _check(shards: Sequence[Shard]) -> None:
@@ -85,6 +98,9 @@ def _check(shards: Sequence[Shard]) -> None:
                 f"Merge the shards with headprobe {version}, or scan them again",
             )
     for shard in shards[1:]:
+        if shard.controls.keys() != first.controls.keys():
+            what = f"has other controls than {first.path}"
+            raise HeadprobeError(str(shard.path), what, "Scan all shards in the same way")
         if shard.count != first.count:
             what = f"is one of {shard.count} shards, {first.path} one of {first.count}"
             raise HeadprobeError(str(shard.path), what, "Name the shards of one scan")
@@ -97,35 +113,45 @@ def _check(shards: Sequence[Shard]) -> None:
         raise HeadprobeError(paths, f"are both shard {number + 1}", "Name each shard once")
     missing = sorted(set(range(first.count)) - {shard.index for shard in shards})
     if missing:
-        _say_missing(first, missing)
+        raise _missing_shards(first, missing)
 
 
-def _say_missing(first: Shard, missing: Sequence[int]) -> None:
+def _missing_shards(first: Shard, missing: Sequence[int]) -> HeadprobeError:
     run = first.run or first.path
-    begun = [
+    partial = [
         target
         for index in missing
         for target in [Shard.target(run, index, first.count)]
         if find_checkpoints(target.absolute().parent, target.name)
     ]
-    remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
-    if begun:
-        remedy = f"Resume it with headprobe scan --resume {begun[0]}"
-    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
-    what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
-    raise HeadprobeError(str(run), what, remedy)
+    remedy = (
+        f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} and the options "
+        "of the others"
+    )
+    if partial:
+        remedy = f"Resume it with headprobe scan --resume {partial[0]}"
+    names = ", ".join(f"{index + 1}/{first.count}" for index in missing[:_LISTED])
+    if len(missing) > _LISTED:
+        names += f" and {len(missing) - _LISTED} more"
+    what = f"shard {names} is missing" if len(missing) == 1 else f"shards {names} are missing"
+    return HeadprobeError(str(run), what, remedy)
 
 
-def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:
-    total = shards[0].sums(name)
+def _sum(shards: Sequence[Shard], name: str, instances: Instances, progress: Progress) -> Tallies:
+    total = shards[0].sums(name, instances)
     for shard in shards[1:]:
-        total = total + shard.sums(name)
+        sums = shard.sums(name, instances)
+        try:
+            total = total + sums
+        except ValueError as error:
+            what = f"does not add to the sums of {shards[0].path} ({error})"
+            raise HeadprobeError(str(shard.path / name), what, "Scan this shard again") from None
         progress.advance(name == TALLIES)
     return total
 
 
 def _seconds(shards: Sequence[Shard]) -> dict[str, float]:
-    """Of all of them together."""
+    """Seconds by stage, added over all shards."""
     total: Counter[str] = Counter()
     for shard in shards:
         total.update(shard.draft.seconds)

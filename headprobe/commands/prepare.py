@@ -1,6 +1,6 @@
-"""What a scan works with before the weights are there: what is wrong with it is said first.
+"""Everything that a scan prepares before it loads weights, so that errors come early.
 
-Probe files to an aligned corpus.
+Probe files become an aligned corpus, and device and dtype are chosen.
 """
 
 from collections import Counter
@@ -37,24 +37,26 @@ from headprobe.runs.manifest import ProbeNote
 from headprobe.vocabulary import Skipped
 
 PASSAGE_TOKENS = 512
-"""Passages are filled up to so many tokens, or to the model's context if that is smaller."""
+"""Default of the maximum tokens per passage; a smaller context of the model takes precedence."""
 
 UNBOUNDED = 1 << 30
-"""The context of a model that names none."""
+"""The context of a model whose configuration gives none."""
 
 MAX_UNUSABLE_SHARE = 0.20
-"""A larger share of unusable words than this is said loudly (docs/method.md)."""
+"""Share of unusable words above which a warning is printed (docs/method.md)."""
 
 
 @dataclass(frozen=True)
 class ProbeCorpus:
-    """The corpus, what each file gave to it, and what was left out. ``sampled_from``: how many
-    passages there were where only a sample was taken."""
+    """The probes of a scan as a corpus of tokens."""
 
     corpus: Corpus
     files: tuple[ProbeNote, ...]
+    """The probe files, with numbers of documents, passages, sentences and words."""
     skipped: tuple[Skipped, ...]
+    """Input that was left out."""
     sampled_from: int | None = None
+    """Number of passages before sampling; None without sampling."""
 
     @property
     def unusable_words(self) -> float:
@@ -64,7 +66,7 @@ class ProbeCorpus:
 
 
 class _SkippedCounts:
-    """What was left out, added up by source, kind and reason; sources by file."""
+    """Counts of skipped input by source, kind and reason."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
@@ -86,18 +88,18 @@ def read_corpus(
     seed: int,
     progress: Progress,
 ) -> ProbeCorpus:
-    """Read, cut and align every probe file; HeadprobeError where nothing is left of them.
+    """Read the probe files, cut them into passages, and align their words with tokens.
 
-    ``budget`` (tokens of a passage, start tokens included) defaults to the smaller of
-    ``PASSAGE_TOKENS`` and the model's ``context``. With ``max_passages`` a sample of so many is
-    taken (``files.passages``).
+    ``budget`` is the maximum of tokens per passage, including start tokens; by default, the smaller
+    of ``PASSAGE_TOKENS`` and the model's ``context``. ``max_passages`` is the size of a random
+    sample of passages. Raises HeadprobeError where no usable word remains.
     """
     starts = len(encoder.start)
     longest = (context or UNBOUNDED) - starts
     room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - starts
     if room < 1:
         raise HeadprobeError(
-            f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
+            f"passages of {budget} tokens", "leave no room for text", "Give a larger --budget"
         )
     skips, counts = _SkippedCounts(), {file: Counter[str]() for file in files}
 
@@ -108,8 +110,8 @@ def read_corpus(
                 for passage in cut_passages(document, encoder.count, room, skips, longest):
                     yield number, passage
 
-    def counted(found: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
-        for number, passage in found:
+    def counted(numbered: Iterable[tuple[int, Passage]]) -> Iterator[Passage]:
+        for number, passage in numbered:
             tally = counts[files[number]]
             tally["passages"] += 1
             tally["sentences"] += passage.words[-1].sentence + 1
@@ -117,15 +119,15 @@ def read_corpus(
             yield passage
 
     progress.stage("reading probes", sum(file.size for file in files), "bytes")
-    found: Iterable[tuple[int, Passage]] = passages()
+    used: Iterable[tuple[int, Passage]] = passages()
     sampled_from = None
     if max_passages is not None:
-        chosen, sampled_from = sample_passages(found, max_passages, seed)
+        chosen, sampled_from = sample_passages(used, max_passages, seed)
         for number, file in enumerate(files):
             documents = {passage.document for of, passage in chosen if of == number}
             counts[file]["documents"] = len(documents)
-        found = chosen
-    corpus = align(counted(found), encoder, skips, seed=seed)
+        used = chosen
+    corpus = align(counted(used), encoder, skips, seed=seed)
     probes = ProbeCorpus(
         corpus,
         tuple(
@@ -146,13 +148,13 @@ def read_corpus(
     if not corpus.instances.usable.any():
         raise HeadprobeError(
             ", ".join(file.name for file in files),
-            f"nothing is left of the probes ({_reasons(probes.skipped)})",
+            f"no usable word remains ({_reasons(probes.skipped)})",
             "Give probes that fit the model's tokenizer and context",
         )
     if probes.unusable_words > MAX_UNUSABLE_SHARE:
         progress.warn(
-            f"{probes.unusable_words:.0%} of the words have no token of their own: this "
-            "tokenizer hardly fits these probes, and what is measured speaks for the rest only"
+            f"{probes.unusable_words:.0%} of the words have no token of their own: this tokenizer "
+            "fits these probes badly, and the results describe the other words only"
         )
     return probes
 
@@ -166,8 +168,7 @@ def _reasons(skipped: Sequence[Skipped]) -> str:
 
 @dataclass(frozen=True)
 class PreparedScan:
-    """The checkpoint, its configuration and tokenizer, the device, the dtype and the reason for it,
-    the corpus, and the passes of this process."""
+    """A scan that is ready to load its model."""
 
     source: CheckpointSource
     config: Any
@@ -180,7 +181,7 @@ class PreparedScan:
 
     @property
     def check_tokens(self) -> torch.Tensor:
-        """[T]: the start of the first passage, on which the capture is proved."""
+        """[T]: the start of the first passage, on which the captured attention is verified."""
         end = min(int(self.probes.corpus.token_first[1]), 64)
         return torch.from_numpy(self.probes.corpus.token_ids[:end]).long()
 
@@ -228,9 +229,7 @@ def prepare_scan(
     """
     files = find_probe_files(config.probes)
     if not files:
-        raise HeadprobeError(
-            "scan", "no probe sets are bundled yet", "Name probes: -p FILE-OR-FOLDER"
-        )
+        raise HeadprobeError("scan", "no probe sets are bundled", "Name probes: -p FILE-OR-FOLDER")
     progress.stage("reading the model's configuration")
     source = resolve_adapter(source)
     model_config = load_config(source)

@@ -1,4 +1,4 @@
-"""The probe sets there are, and what stands in them."""
+"""``headprobe probes``: the built-in probe sets, and samples of their documents."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ from headprobe.vocabulary import Skipped
 
 
 def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
-    """The built-in sets with their counts, or those of the sets, files and folders named."""
+    """Return the built-in sets with their counts, or those of named sets, files and folders."""
     sets = []
     for file in find_probe_files(names):
         documents = list(read_documents([file], _ignore_skipped))
@@ -30,9 +30,9 @@ def list_probe_sets(names: Sequence[str] = ()) -> tuple[ProbeSet, ...]:
 
 
 def some_samples(name: str, most: int) -> Iterator[Sample]:
-    """Documents spread evenly over a set, at most ``most``."""
+    """Yield at most ``most`` documents, spread evenly over a set."""
     if most < 1:
-        raise HeadprobeError(f"-n {most}", "nothing to show", "Ask for at least one")
+        raise HeadprobeError(f"-n {most}", "nothing to show", "Give 1 or more")
     documents = list(read_documents(find_probe_files([name]), _ignore_skipped))
     step = max(1, len(documents) // most)
     for document in documents[::step][:most]:
@@ -40,7 +40,7 @@ def some_samples(name: str, most: int) -> Iterator[Sample]:
 
 
 def list_marks() -> tuple[tuple[str, str], ...]:
-    """(class, its characters) of the marks that punctuation relations look to."""
+    """Return (class, characters) of the marks that punctuation relations look to."""
     return marks_by_class()
 
 
@@ -72,4 +72,4 @@ def _sample(document: Document) -> Sample:
 
 
 def _ignore_skipped(_: Skipped) -> None:
-    """Listing a set is no place to complain about it; a scan says what it left out."""
+    """Skipped input is reported by scans, not here."""

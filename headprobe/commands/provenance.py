@@ -1,4 +1,4 @@
-"""What a run was made from, for its manifest."""
+"""The provenance of a run, for its manifest: model, tokenizer, versions, memory."""
 
 import hashlib
 import platform
@@ -37,7 +37,7 @@ def draft_manifest(
     seconds: Mapping[str, float],
     work: WorkNote,
 ) -> Manifest:
-    """The manifest of a measurement, without what all its sums tell (``commands.judging``)."""
+    """Return the manifest without the values that follow from the sums (``commands.judging``)."""
     corpus = probes.corpus
     return Manifest(
         model=model,
@@ -69,7 +69,7 @@ def draft_manifest(
 
 
 def versions() -> dict[str, str]:
-    """Of whatever numbers may depend on."""
+    """Return the versions of the software that numbers can depend on."""
     return {
         "headprobe": headprobe.__version__,
         "python": platform.python_version(),
@@ -80,7 +80,7 @@ def versions() -> dict[str, str]:
 def describe_model(
     source: CheckpointSource, observed: ObservedModel, dtype_reason: str
 ) -> ModelNote:
-    """The checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
+    """Describe the checkpoint as it was loaded; ``dtype_reason`` says why in this dtype."""
     config = observed.model.config
     text = config.get_text_config()
     dtype = str(observed.model.dtype).removeprefix("torch.")
@@ -107,7 +107,7 @@ def describe_model(
 
 
 def hash_model(source: CheckpointSource, config: Any) -> str:
-    """SHA-256 of all weights that are loaded, those of an adapter included."""
+    """Return the SHA-256 of all weights that are loaded, including an adapter's."""
     if source.in_memory is not None:
         return source.in_memory.sha256()
     base = hash_weights(source, config)
@@ -117,7 +117,7 @@ def hash_model(source: CheckpointSource, config: Any) -> str:
 
 
 def _peak_memory() -> float | None:
-    """MiB of this process at its largest, and on top of it what each accelerator held."""
+    """Peak memory of this process and of each accelerator, added, in MiB."""
     if sys.platform == "win32":
         return None
     import resource

@@ -1,4 +1,4 @@
-"""``headprobe selftest``: checkpoints built by hand, whose heads are known, scanned like others."""
+"""``headprobe selftest``: scan generated checkpoints whose heads are known."""
 
 import os
 import tempfile
@@ -31,22 +31,23 @@ from headprobe.vocabulary import head_name
 
 PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
 SHARES = {PLANTED: 0.5, RANDOM: 0.15}
-"""How much of the bundled probe sets each kind of case is scanned on."""
+"""Share of the bundled probe sets that each kind of case is scanned on."""
 
 MAX_WORKERS = 4
-"""Each holds the libraries, and some hundred MiB."""
+"""Maximum of worker processes; each needs some hundred MiB."""
 
 _NO_CONTENT = frozenset({"redundant", "positional"})
-"""Roles that heads may earn whatever the links and the weights."""
+"""Roles that heads may earn with random weights or shuffled links."""
 
 
 def selftest(
     progress: Progress, *, quick: bool = False, seed: int = 0, keep: Path | None = None
 ) -> SelfTest:
-    """Scan planted checkpoints and compare what is found with what is known.
+    """Scan planted checkpoints and compare the roles of their heads with the planted ones.
 
-    ``quick`` takes a few cases; ``seed`` draws weights and seats; checkpoints and
-    runs are left in the folder ``keep``. HeadprobeError where that cannot be written.
+    ``quick`` scans only a few cases. ``seed`` determines the weights and the places of the heads.
+    Checkpoints and runs are kept in the folder ``keep``, if given. Raises HeadprobeError where it
+    cannot be written.
     """
     started = time.perf_counter()
     cases = [*planted_cases(seed, quick), *random_cases(seed, quick)]
@@ -71,7 +72,7 @@ def selftest(
 
 
 def _workers() -> ProcessPoolExecutor:
-    """Such small models are scanned side by side, one thread each: more have nothing to share."""
+    """A pool of processes with one thread each; the models are too small for several threads."""
     return ProcessPoolExecutor(
         min(os.cpu_count() or 1, MAX_WORKERS),
         mp_context=get_context("spawn"),  # torch's threads do not survive a fork
@@ -81,9 +82,9 @@ def _workers() -> ProcessPoolExecutor:
 
 
 def _scan_case(case: Case, lexicon: Sequence[Lexeme], place: Path) -> list[CaseResult]:
-    """What a scan finds in a checkpoint, and under shuffled links in one with planted heads.
+    """Scan one checkpoint, and with planted heads also its shuffled links.
 
-    ``place`` is the case's folder, beside the probe sets.
+    ``place`` is the folder of the case, in the folder of the probe sets.
     """
     kind = PLANTED if case.spread is None else RANDOM
     with quiet_libraries():
@@ -129,8 +130,10 @@ def _result(case: Case, kind: str, heads: int, planted: int, found: Iterable[Fau
 def _wanted(
     seats: Mapping[Seat, PlannedHead], leaders: Mapping[Seat, Seat]
 ) -> Mapping[Seat, set[str]]:
-    """The roles that each head must hold, and no other: its own, of heads that repeat one another
-    each the same; and all of these but their leader are redundant."""
+    """Return exactly the roles that each head must have.
+
+    Heads that repeat one another have the same role, and all but their leader are redundant.
+    """
     return {
         seat: ({plan.role} if plan.role else set())
         | ({"redundant"} if leaders.get(seat, seat) != seat else set())
@@ -148,13 +151,13 @@ def _faults(
         row = heads[seat]
         held = _roles(row)
         if seat in leaders and row.text("repeater_of") not in ("", head_name(*leaders[seat])):
-            held.discard("redundant")  # repeats a head that it was not made from
+            held.discard("redundant")  # it repeats another head than the one it was copied from
         for role in sorted(wanted[seat] ^ held):
             yield Fault(head_name(*seat), plan.name, role, role in held, row.text("reason"))
 
 
 def _leaders(seats: Mapping[Seat, PlannedHead], heads: Mapping[Seat, Row]) -> Mapping[Seat, Seat]:
-    """For each head with a planted repeater the one of them that keeps its role."""
+    """Return for each head of a group of repeaters the head that keeps its role."""
     alike = defaultdict(list)
     for seat, plan in sorted(seats.items()):
         if plan.key:
@@ -167,14 +170,14 @@ def _leaders(seats: Mapping[Seat, PlannedHead], heads: Mapping[Seat, Row]) -> Ma
 
 
 def _named_at_random(heads: Mapping[Seat, Row]) -> Iterator[Fault]:
-    """Heads without any training may stand still or count words, but know nothing of content."""
+    """Yield roles that untrained heads cannot have; redundant and positional ones are possible."""
     for seat, row in heads.items():
         for role in sorted(_roles(row) - _NO_CONTENT):
             yield Fault(head_name(*seat), "random weights", role, True, row.text("reason"))
 
 
 def _named_when_shuffled(controls: Sequence[ControlNote]) -> Iterator[Fault]:
-    """Links that mean nothing earn no role; what needs no links may stay."""
+    """Yield roles that shuffled links earned; roles without relations may stay."""
     for control in controls:
         for role in sorted(control.roles.keys() & {*load_rules().roles, "mixed"}):
             reason = f"{control.roles[role]} heads, seed {control.seed}"
@@ -218,7 +221,7 @@ def _folder(keep: Path | None) -> Iterator[Path]:
 
 
 class _NoWarnings(SilentProgress):
-    """Planted models know no text, and say so."""
+    """Hides the warning that planted models predict the text badly."""
 
     def warn(self, text: str) -> None:
         pass

@@ -18,21 +18,21 @@ from headprobe.runs.folder import (
     list_runs,
     newest_run,
 )
-from headprobe.runs.tables import Row, iterate_rows
+from headprobe.runs.tables import Row
 from headprobe.vocabulary import head_name
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 EXACT_DISTANCES = 8
-"""Distances up to here are shown one by one, longer ones in doubling ranges."""
+"""Distances up to this one are shown singly, longer ones in ranges that double in width."""
 
 MIN_REST_SHARE = 0.01
-"""The share below which all that is left goes into one last range."""
+"""Share of attention below which the remaining distances form one last range."""
 
 
 def show_head(run: Run, layer: int, head: int) -> HeadView:
-    """The view of one head; HeadprobeError, with the range, where the model has no such head."""
+    """Return the view of one head; HeadprobeError where the model has no such head."""
     run.check_head(layer, head)
     for view in head_views(run, (layer, head)):
         return view
@@ -48,13 +48,13 @@ def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadVi
     if a table is damaged or not in the order of ``heads.csv``.
     """
     tables = {
-        name: _RowsByHead(iterate_rows(run.path / name, only), _of_row)
+        name: _RowsByHead(run.iterate_rows(name, only), _of_row)
         for name in (run_folder.RELATIONS, run_folder.DOMAINS)
         if name == run_folder.RELATIONS or name in run.tables
     }
     examples = _RowsByHead(run.iterate_examples(only), _of_example)
     profiles = run.tally("profile")
-    for row in iterate_rows(run.path / run_folder.HEADS, only):
+    for row in run.iterate_rows(run_folder.HEADS, only):
         head = _of_row(row)
         rows = {name: table.take(head) for name, table in tables.items()}
         yield HeadView(
@@ -125,19 +125,22 @@ def _profile(sums: "NDArray[Any]") -> tuple[tuple[str, float], ...]:
     return (*shares, (f"{first}+", rest)) if rest > 0 else tuple(shares)
 
 
-def find_run(named: Path | None, note: Callable[[str], None]) -> Run:
-    """The run that was named: a folder, or a folder's name under ``headprobe-runs``. Without a name
-    the newest there, and ``note`` is told which."""
-    if named is None:
+def find_run(path: Path | None, note: Callable[[str], None]) -> Run:
+    """Return a run by its folder, or by the folder's name under ``headprobe-runs``.
+
+    Without a ``path`` it is the newest run there, and ``note`` is called with a message that names
+    it.
+    """
+    if path is None:
         run = newest_run()
         note(f"run: {run.path}")
         return run
-    under = RUNS / named
-    return Run.load(under if not named.exists() and under.is_dir() else named)
+    under = RUNS / path
+    return Run.load(under if not path.exists() and under.is_dir() else path)
 
 
 def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
-    """What can be gone on with in ``folder``, one of several ranks each."""
+    """Return the partial scans in ``folder`` that can be resumed, one checkpoint per scan."""
     return [
         checkpoint
         for checkpoint in find_checkpoints(folder)
@@ -147,7 +150,7 @@ def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
 
 
 def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
-    """All runs in ``folder``, newest first, and those that cannot be read."""
+    """Return all runs in ``folder``, newest first, and the errors of those that cannot be read."""
     return list_runs(folder)
 
 

@@ -1,5 +1,6 @@
-"""``show-head --text``: one head of a run's model on a text that the user typed."""
+"""``show-head --text``: the attention of one head on a text of the user."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,50 +44,55 @@ def show_text(
     text: str,
     trust_remote_code: bool = False,
     in_memory: InMemoryModel | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> TextView:
-    """Load the model that the run measured, or take the one ``in_memory`` where that was measured,
-    and show what the head does on ``text``.
+    """Run the model of ``run`` on ``text`` and return the attention of one head.
 
-    HeadprobeError where the text holds no word or does not fit the model's context, where the model
-    is no longer the one that was measured, and for what keeps a checkpoint from loading.
+    The model is loaded again, or is the one ``in_memory`` if such a model was measured. ``note`` is
+    called with a message before a model is loaded: the run names it, and others may have made the
+    run. Raises HeadprobeError if the text has no word or exceeds the model's context, if the model
+    is not the one that was measured, or if it cannot be loaded.
     """
-    note = run.manifest.model
-    if note.kind == "memory":
+    model = run.manifest.model
+    if model.kind == "memory":
         return _show_in_memory(run, layer, head, text, in_memory)
+    note(f"loading the model that was measured: {model.asked}")
     source = CheckpointSource(
-        note.asked,
-        revision=note.revision if note.kind in ("hub", "gguf") else None,
+        model.asked,
+        revision=model.revision if model.kind in ("hub", "gguf") else None,
         trust_remote_code=trust_remote_code,
-        bundled=note.kind == "bundled",
-        adapter=note.adapter,
-        gguf=note.gguf,
+        bundled=model.kind == "bundled",
+        adapter=model.adapter,
+        gguf=model.gguf,
     )
     _check_kind(run, source)
-    dtype = DTYPES.get(note.dtype)
+    dtype = DTYPES.get(model.dtype)
     if dtype is None:
-        raise _damaged(run, f"model.dtype is {note.dtype}, in which no model is measured")
+        raise _damaged(run, f"model.dtype is {model.dtype}, which no scan uses")
     device = choose_device("auto")
     with quiet_libraries():
         source = resolve_adapter(source)
         config = load_config(source)
-        if source.folder is not None:  # those of the Hub may have to be fetched first
+        if source.folder is not None:  # weights on the Hub are checked after the download
             _check_weights(run, source, config)
-        return _look_at(run, source, config, device, dtype, (layer, head), text)
+        return _run_text(run, source, config, device, dtype, (layer, head), text)
 
 
 def _show_in_memory(
     run: Run, layer: int, head: int, text: str, in_memory: InMemoryModel | None
 ) -> TextView:
     if in_memory is None:
-        raise HeadprobeError(str(run.path), "measured a model in memory, which is gone", REMEDY)
+        raise HeadprobeError(
+            str(run.path), "measured a model in memory, which cannot be loaded", REMEDY
+        )
     source = CheckpointSource(in_memory.name, in_memory=in_memory)
     with quiet_libraries():
         config, device = load_config(source), in_memory.device("auto")
         _check_weights(run, source, config)
-        return _look_at(run, source, config, device, in_memory.model.dtype, (layer, head), text)
+        return _run_text(run, source, config, device, in_memory.model.dtype, (layer, head), text)
 
 
-def _look_at(
+def _run_text(
     run: Run,
     source: CheckpointSource,
     config: Any,
@@ -106,7 +112,7 @@ def _look_at(
         if (len(observed.layers), observed.n_heads) != (note.n_layers, note.n_heads):
             raise _damaged(
                 run,
-                f"it tells of {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
+                f"it has {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
                 f"has {len(observed.layers)} of {observed.n_heads}",
             )
         look = _ShownLayer(observed, layer)
@@ -128,13 +134,13 @@ def _look_at(
 
 
 def _check_kind(run: Run, source: CheckpointSource) -> None:
-    """The name in a run may mean something else here: another's folder, or a model of the Hub."""
+    """Raise HeadprobeError if the model's name means something else here than in the scan."""
     kind = run.manifest.model.kind
     if kind == "folder" and source.folder is None:
         raise HeadprobeError(
             source.name,
             f"the folder of the model of {run.path} is not here",
-            "Bring it back, or scan the model where it is now",
+            "Restore it, or scan the model where it is now",
         )
     if kind == "gguf" and source.kind == "hub" and not run.manifest.model.gguf:
         raise HeadprobeError(
@@ -146,7 +152,7 @@ def _check_kind(run: Run, source: CheckpointSource) -> None:
         raise HeadprobeError(
             source.name,
             f"is a {source.kind} here, and the model of {run.path} was a {kind}",
-            "Go to where it was scanned, or scan again",
+            "Run the command in the folder of the scan, or scan again",
         )
 
 
@@ -164,7 +170,7 @@ def _damaged(run: Run, what: str) -> HeadprobeError:
 def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     sentence = plain_sentence(text, "--text")
     if not sentence.words:
-        raise HeadprobeError("--text", "holds no word", "Give a sentence")
+        raise HeadprobeError("--text", "has no word", "Give a sentence")
     document = Document("text", "", (sentence,), "--text", annotated=False)
     skipped: list[Skipped] = []
     room = (context or 1 << 20) - len(encoder.start)
@@ -177,7 +183,10 @@ def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
 
 
 class _ShownLayer(PassObserver):
-    """Keeps one layer's attention on one text: to words [W, H, W] and to the sinks [W, H]."""
+    """Keeps the attention of one layer on one text.
+
+    ``words`` [W, H, W] is the attention to words, ``sink`` [W, H] that to the removed sinks.
+    """
 
     words: Tensor
     sink: Tensor
@@ -204,7 +213,7 @@ class _ShownLayer(PassObserver):
             batch = self._chunk.batches[number]
             view = TorchView(batch, self._layer, weights, scores, self._value_norm)
             self.sink = view.sink[0].T.cpu()
-            # the same words: each word's own attention stands on the diagonal
+            # Attention of each word to its own tokens goes on the diagonal.
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
             earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
             self.words = (earlier + itself).cpu()

@@ -1,4 +1,8 @@
-"""Heads that copy: where the rows of repeated random tokens look (docs/method.md, Roles)."""
+"""Statistics for the copying roles: attention on repeated random tokens (docs/method.md, Roles).
+
+Each sequence repeats a run of random tokens once. Runs have different lengths, so that no single
+distance explains many hits (``vocabulary.LAGS``).
+"""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,9 +25,12 @@ def repeat_tokens(
     context: int | None,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """For each of ``LAGS`` a sequence: the start tokens, a run of as many different tokens, drawn
-    from ``token_numbers`` (start tokens excepted), and the run again. Empty where the model's
-    context is too short or the different tokens are too few."""
+    """Return one sequence of token ids per lag in ``LAGS``.
+
+    A sequence is the start tokens ``start``, a run of ``lag`` different tokens, and the run again.
+    The tokens are chosen with ``seed`` from the distinct ``token_numbers``, without start tokens.
+    A sequence is empty if it would exceed the model's ``context``, or if there are too few tokens.
+    """
     ordinary = np.setdiff1d(token_numbers, start)
     sequences = []
     for lag in LAGS:
@@ -36,11 +43,12 @@ def repeat_tokens(
 
 
 class CopyingObserver(Observer):
-    """Observes passes over blocks of ``repeat_tokens``.
+    """Observes passes over the sequences of ``repeat_tokens``.
 
-    A hit is a target whose raw attention is strictly the largest among the earlier tokens of the
-    sequence, start tokens excepted; ``mass`` is that attention. The target of the *duplicate* is
-    the row's token in the first run, that of *induction* the token after it.
+    Rows are the tokens of the second run. The target of the *duplicate-token* role is the same
+    token in the first run, and that of *induction* the token after it. A hit is a row whose target
+    gets strictly more raw attention than every other earlier token, start tokens excepted; ``mass``
+    is the attention to the target.
     """
 
     def __init__(self, observed: ObservedModel, starts: int) -> None:
@@ -52,11 +60,13 @@ class CopyingObserver(Observer):
         self._mass = {name: torch.zeros(shape, dtype=kind, device=device) for name in _STEPS}
 
     def begin(self, blocks: Sequence[Block]) -> None:
-        """The next pass is over these blocks of sequences (numbers of ``LAGS``)."""
+        """Called before a pass; the passages of ``blocks`` are indices into ``LAGS``."""
         self._rows_of_blocks = [self._index_rows(block) for block in blocks]
 
     def _index_rows(self, block: Block) -> tuple[Tensor, ...]:
-        """Passage, row of the block, earlier copy and sequence of each row of a repetition."""
+        """Return the rows of second runs in a block, as four index vectors [N]: the passage of the
+        block, the row of the block, the index of the earlier copy, and the index into ``LAGS``.
+        The rows are counted."""
         lags = np.array([LAGS[number] for number in block.passages])
         passage = np.repeat(np.arange(len(lags)), lags)
         step = np.arange(len(passage)) - np.repeat(np.cumsum(lags) - lags, lags)
@@ -68,7 +78,7 @@ class CopyingObserver(Observer):
         return tensors
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:  # noqa: ARG002
-        """A layer is about to attend (``model.attention.Observer``)."""
+        """Called before a layer attends (``Observer``)."""
         self._layer = self._observed.index_of(module)
 
     def attended(
@@ -78,14 +88,15 @@ class CopyingObserver(Observer):
         weights: Tensor,
         scores: Tensor,  # noqa: ARG002
     ) -> None:
-        """A rectangle has attended."""
+        """Receive the attention of a whole tile, whose rows and keys are in the order of the
+        sequence (``Observer``)."""
         passage, row, copy, sequence = self._rows_of_blocks[number]
-        keys = weights.shape[2] - 1
+        keys = weights.shape[2] - 1  # without the null key
         places = torch.arange(keys, device=weights.device)
-        first = keys - weights.shape[4]
+        first = keys - weights.shape[4]  # the index of the block's first row in the sequence
         earlier = (places >= self._starts) & (places < first + row[:, None])
-        of_rows = weights[:, :, :keys].permute(0, 4, 2, 1, 3)[passage, row].flatten(2)
-        rows = of_rows * earlier[:, :, None]
+        selected = weights[:, :, :keys].permute(0, 4, 2, 1, 3)[passage, row].flatten(2)
+        rows = selected * earlier[:, :, None]  # [N, T - 1, H]
         winner = winners(rows)
         for name, step in _STEPS.items():
             target = (copy + step)[:, None]
@@ -96,11 +107,11 @@ class CopyingObserver(Observer):
             self._hits[name][self._layer].index_add_(0, sequence, hits)
 
     def sums(self) -> Mapping[str, Tensor]:
-        """The arrays of ``runs.sums.AXES`` that tell of copying."""
+        """The copying arrays of ``runs.sums.AXES``."""
         hits = {f"{name}_hits": sums.transpose(0, 1) for name, sums in self._hits.items()}
         mass = {f"{name}_mass": sums.transpose(0, 1) for name, sums in self._mass.items()}
         return {"copy_rows": self._rows, **hits, **mass}
 
 
 _STEPS = {"duplicate": 0, "induction": 1}
-"""How far after the earlier copy of a row's token each target stands."""
+"""Number of tokens from the earlier copy of a row's token to each target."""

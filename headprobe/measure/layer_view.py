@@ -1,4 +1,8 @@
-"""What statistics are told: one layer's attention in a rectangle, and what its heads write."""
+"""What a statistic can read: one layer's attention in a batch, and its heads' outputs in a chunk.
+
+``LayerView`` is an interface with two implementations: ``torch_view`` for any device and
+``numba_view`` for CPUs. Tests compare them in every number.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,74 +15,88 @@ from headprobe.batching.batches import AlignedBatch, Chunk
 from headprobe.model.heads import Layer
 
 N_STRONGEST = 5
-"""How many attended words of an example row are kept."""
+"""Maximum number of words stored per example row, those with the largest attention."""
 
 
 class LayerView(Protocol):
-    """A batch in one layer: what its query words W give to the usable ones of W' earlier words of
-    their passages. Nothing is given by words that are not usable.
+    """The attention of one layer in one batch.
+
+    Letters in shapes: B passages, T keys of the tile, W' words, of which the last W are query
+    words, and H query heads; the others are named where they occur (``batching.batches``).
+
+    *Stripped attention* is the attention of a query word to usable earlier words of its passage,
+    renormalised to one; *norm-weighted* stripped attention is the same for attention times the norm
+    of the value (docs/method.md). The tables call them ``share`` and ``share_norm``. Rows of
+    unusable words are zero.
     """
 
     @property
-    def batch(self) -> AlignedBatch: ...
+    def batch(self) -> AlignedBatch:
+        """The words and instances of the batch."""
 
     @property
-    def layer(self) -> Layer: ...
+    def layer(self) -> Layer:
+        """The layer that attended."""
 
     @property
     def over_rows(self) -> Tensor:
-        """[5, H], summed over the rows: attention to the start tokens, to the row's own word and
-        to the word before, entropy in nats, and the rows of which something is left."""
+        """[5, H]: sums over all rows of the attention to the start tokens, to the word itself and
+        to the word before, of the entropy in nats, and the number of rows with ``kept`` > 0."""
 
     @property
     def attention_received(self) -> Tensor:
-        """[B, T - 1]: attention that tokens get from later words, summed over the rows: the mean
-        of the heads."""
+        """[B, T - 1]: attention that each token receives from later words, summed over rows and
+        averaged over heads."""
 
     @property
     def kept(self) -> Tensor:
-        """[B, W, H]: what is left of each row when stripped, before renormalising."""
+        """[B, W, H]: raw attention of each row to usable earlier words, in total."""
 
     @property
     def winner(self) -> Tensor:
-        """[B, W, H]: the earlier word of the passage that alone gets the most, or -1."""
+        """[B, W, H]: the earlier word with the largest attention in each row, as its index in the
+        passage; -1 if it is not unique or zero."""
 
     @property
     def link_winner(self) -> Tensor:
-        """[I, H]: the winner in the rows of instances with targets of their own, among those that
-        their relations admit."""
+        """[J, H]: the same for the row of each explicit link, among the link's candidates."""
 
     @property
     def targets(self) -> Tensor:
-        """[2, K, H]: ``share`` and ``share_norm`` of these instances' targets."""
+        """[2, K, H]: stripped and norm-weighted attention to each target of the links."""
 
     @property
     def columns(self) -> Tensor:
-        """[3, B, W', H]: raw attention, ``share`` and ``share_norm`` summed over the rows."""
+        """[3, B, W', H]: raw, stripped and norm-weighted attention to each word, summed over rows
+        of later words."""
 
     @property
     def by_distance(self) -> Tensor:
-        """[2, D, H]: ``share`` and ``share_norm`` summed by the distance in words, from 0."""
+        """[2, D, H]: stripped and norm-weighted attention, summed by distance in words from 0 to at
+        least W' - 1."""
 
     @property
     def sampled(self) -> Tensor:
-        """[H, P]: ``share`` of the earlier words of the sampled rows, one row after another."""
+        """[H, P]: stripped attention of the pairs of sampled rows
+        (``AlignedBatch.sampled_pair``)."""
 
     @property
     def strongest(self) -> tuple[Tensor, Tensor]:
-        """[I, H, M] the largest ``share`` in the example rows, descending, and their words:
-        ``N_STRONGEST``, or as many as there are earlier words."""
+        """[S', H, M] each: the M largest values of stripped attention in each example row,
+        descending, and their words. M is ``N_STRONGEST``, or W' if that is smaller."""
 
 
-def select_rows(of_rows: Tensor, rows: Tensor) -> Tensor:
-    """[I, H] of [B, W, H] at these rows (b * W + w)."""
-    return of_rows.flatten(0, 1).index_select(0, rows)
+def select_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """[N, H]: the values in [B, W, H] at N ``rows`` (b * W + w)."""
+    return values.flatten(0, 1).index_select(0, rows)
 
 
 def winners(candidates: Tensor) -> Tensor:
-    """[N, M] from [N, K, M]: the one of K that alone has the largest weight above 0, or -1."""
+    """[N, M] from [N, K, M]: the index in K of the largest value, or -1 if it is not unique or
+    not positive."""
     best = candidates.amax(1, keepdim=True)
-    # as numbers, so that one product counts the largest and tells the place of a lone one
+    # 1 for the largest values, in floating point, so that one matrix product gives their number
+    # and the sum of their indices, which is the index of a unique one
     largest = torch.eq(candidates, best, out=torch.empty_like(candidates))
     places = torch.arange(candidates.shape[1], device=best.device, dtype=best.dtype)
     weights = torch.stack([torch.ones_like(places), places])
@@ -88,35 +106,39 @@ def winners(candidates: Tensor) -> Tensor:
 
 @dataclass
 class OutputView:
-    """What the heads of a layer write in a chunk: ``output`` [N, H, V], and ``residual`` [1, N, E]
-    as it enters the layer."""
+    """The outputs of a layer's heads in a whole chunk of N tokens and Q usable words."""
 
     chunk: Chunk
+
     layer: Layer
+
     output: Tensor
+    """[N, H, V]: each head's output before ``W_O``, in the model's dtype."""
+
     residual: Tensor
+    """[1, N, E]: the residual stream that enters the layer."""
 
     @cached_property
     def head_output(self) -> Tensor:
-        """[Q, H, V]: each head's output at each usable word, before W_O, in float32."""
+        """[Q, H, V]: each head's output at each usable word, before ``W_O``, in float32."""
         return self.output.index_select(0, self.chunk.word_token).float()
 
     @cached_property
     def passage_sum(self) -> Tensor:
-        """[P, H, V]: ``head_output`` summed over each passage."""
+        """[P, H, V]: ``head_output``, summed over the words of each passage."""
         sums = self.head_output.new_zeros(len(self.chunk.cell), *self.head_output.shape[1:])
         return sums.index_add_(0, self.chunk.word_passage, self.head_output)
 
     @cached_property
     def square(self) -> Tensor:
-        """[Q, H]: the squared norms of the heads' outputs after W_O."""
+        """[Q, H]: the squared norm of each head's output after ``W_O``."""
         written = torch.bmm(self.head_output.transpose(0, 1), self.layer.norm_map)
         norms: Tensor = torch.linalg.vector_norm(written, dim=-1)
         return norms.square_().T
 
     @cached_property
     def residual_square(self) -> Tensor:
-        """[Q]: the squared norms of the residual stream at usable words."""
+        """[Q]: the squared norm of the residual stream at each usable word."""
         norms: Tensor = torch.linalg.vector_norm(self.residual[0], dim=-1, dtype=torch.float32)
         squares: Tensor = norms.index_select(0, self.chunk.word_token).square_()
         return squares

@@ -1,4 +1,8 @@
-"""How much is held at once: the memory that measuring takes, and chunks that keep within it."""
+"""The memory that a measurement needs, and chunk limits that keep within it.
+
+All sizes are estimates from shapes. If memory runs out all the same, the measurement is repeated
+with smaller chunks (``retry_with_less_memory``).
+"""
 
 import gc
 import math
@@ -21,174 +25,199 @@ from headprobe.model.load_errors import is_out_of_memory
 MIB = 2**20
 
 CHUNK_BYTES = 24 * MIB
-"""On a CPU a thread's chunk takes about so much by default: larger ones are no faster, ..."""
+"""Default size of a chunk's tokens on a CPU, per worker. Larger chunks are not faster."""
 
 MIN_CHUNK_TOKENS = 512
-"""... but it has so many tokens: smaller ones leave too little to each operation."""
+"""Minimum number of tokens of a chunk by default, even if they exceed ``CHUNK_BYTES``: with fewer,
+each operation would have too little work."""
 
 ACCELERATOR_SHARE = 0.5
-"""The part of an accelerator's free memory that is taken by default, ..."""
+"""Share of an accelerator's free memory that is used by default."""
 
 HOST_SHARE = 0.25
-"""... and of the host's at most."""
+"""Maximum share of the host's free memory that is used by default."""
 
 SCORE_BYTES = 48
-"""Bytes for an attention weight of a rectangle: itself, and what statistics make of it, ..."""
+"""Bytes per attention weight of a tile: the weight, its score, and what statistics compute from
+them."""
 
 SCORE_BYTES_CPU = 16
-"""... and on a CPU, where they are made in one sweep of each head."""
+"""The same on a CPU, where compiled loops process one head at a time (``numba_view``)."""
 
 LOGIT_BYTES = 12
-"""Bytes for a logit: itself, its logarithm, and what a model does to it."""
+"""Bytes per logit: the logit, its logarithm, and what the model computes in between."""
 
 PAIR_BYTES = 40
-"""Bytes for a pair of words: its indices by kind, and what is sorted on the way to them; on a CPU,
-where nothing is sorted, ..."""
+"""Bytes per pair of words: its indices by kind, and the arrays from which these are sorted."""
 
 PAIR_BYTES_CPU = 16
-"""... its kinds, and what they are worked out from."""
+"""The same on a CPU, where pairs are not sorted: the kinds, and what they are computed from."""
 
 PENDING_BYTES = 24
-"""Bytes of what each head says of a token that wait until the last layer has attended."""
+"""Bytes per token, head and layer of results that are kept until the last layer has attended."""
 
 MAX_WORKERS = 8
-"""More threads than these share operations: they would wait for the interpreter."""
+"""Maximum number of chunks at once. If there are more threads, several share the operations of a
+chunk, because more workers would wait for the interpreter."""
 
 LIBRARY_BYTES = 32 * MIB
-"""What libraries keep for themselves, once operations of all kinds have run."""
+"""Memory that libraries keep for themselves once all kinds of operations have run."""
 
 FRAGMENTATION = Fraction(6, 5)
-"""What chunks hold that pass abreast lies between one another: they take so many times as much."""
+"""Factor for chunks that run at once, because the blocks that they allocate lie between those of
+others."""
 
 MIN_BLOCK_ROWS = 16
-"""Blocks of fewer rows are too slow to be of use, ..."""
+"""Minimum number of rows of a block. Blocks with fewer rows are too slow to be useful."""
 
 ENOUGH_ROWS = 64
-"""... and of so many quick enough, however long the rows."""
+"""Number of rows of a block that are fast enough, whatever the number of keys."""
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class BatchLimits:
-    """A chunk holds at most so many tokens (but always one passage), and where text is scored so
-    many logits at a time; a block of it so many attention weights of one layer. So many ``workers``
-    have a chunk at once."""
+    """The maximum size of chunks, and how many run at once."""
 
     tokens: int
+    """Maximum number of tokens of a chunk. A chunk always has at least one passage."""
+
     scores: int
+    """Maximum number of attention weights of a block in one layer."""
+
     logits: int = 1 << 21
+    """Maximum number of logits at a time, for chunks whose text is scored."""
+
     workers: int = 1
+    """Number of chunks that run at once."""
 
     @classmethod
     def of(cls, device: torch.device) -> "BatchLimits":
-        """Small enough for a CPU's caches, large enough to fill an accelerator."""
+        """Return limits for ample memory: small enough for a CPU's caches, large enough to keep an
+        accelerator busy."""
         if device.type == "cpu":
             return cls(tokens=1024, scores=1 << 20)
         return cls(tokens=32768, scores=1 << 27, logits=1 << 26)
 
 
 class WorkingSet:
-    """What measuring takes over the loaded weights, in bytes, as far as shapes tell.
+    """The memory in bytes that a measurement needs beyond the loaded weights, and limits for it.
 
-    ``token_bytes`` for every token of a chunk; ``sizes`` [P] what each passage counts in it, in
-    tokens: more than it has where its word pairs or its sampled rows, which wait for the last
-    layer, weigh more. What is ``held_bytes`` all the time, the ``sums`` first of all, does not grow
-    with passages.
+    ``sums`` are the bytes of the collector's sums. ``default_bytes`` and ``limits`` raise
+    HeadprobeError if not even the longest passage fits.
     """
+
+    held_bytes: int
+    """Bytes that are held during the whole measurement, whatever the number of passages."""
+
+    token_bytes: int
+    """Bytes per token of a chunk."""
+
+    sizes: NDArray[np.int64]
+    """[P]: the size of each passage in a chunk, in units of tokens. It is the number of tokens plus
+    the memory for pairs of words and for sampled rows, which are kept until the last layer has
+    attended."""
 
     def __init__(self, observed: ObservedModel, corpus: Corpus, sums: int) -> None:
         instances, heads = corpus.instances, observed.n_heads
         self.held_bytes, self.token_bytes = sums + LIBRARY_BYTES, _token_bytes(observed)
-        swept = observed.device.type == "cpu"
-        self._score, pair = (
-            (SCORE_BYTES_CPU, PAIR_BYTES_CPU) if swept else (SCORE_BYTES, PAIR_BYTES)
+        on_cpu = observed.device.type == "cpu"
+        self._score_bytes, pair_bytes = (
+            (SCORE_BYTES_CPU, PAIR_BYTES_CPU) if on_cpu else (SCORE_BYTES, PAIR_BYTES)
         )
-        abreast = swept and observed.is_stateless
-        self._workers = min(torch.get_num_threads(), MAX_WORKERS) if abreast else 1
+        can_run_at_once = on_cpu and observed.is_stateless
+        self._workers = min(torch.get_num_threads(), MAX_WORKERS) if can_run_at_once else 1
         words = np.diff(instances.passage_first)
         sampled = np.bincount(instances.passage[instances.sampled_words], minlength=len(words))
-        kept = sampled * (words / 2 + PROJECTION_SIZE + 1) * 4
-        beside = words**2 / 2 * pair + kept * heads * len(observed.layers)
+        # Per sampled row and head, in float32: attention to earlier words (on average half of the
+        # passage), the projected output, and whether the head is active
+        sampled_bytes = sampled * (words / 2 + PROJECTION_SIZE + 1) * 4
+        extra_bytes = words**2 / 2 * pair_bytes + sampled_bytes * heads * len(observed.layers)
         lengths = corpus.lengths
-        self.sizes: NDArray[np.int64] = lengths + np.ceil(beside / self.token_bytes).astype(
-            np.int64
-        )
-        self._longest = int(self.sizes.max()) * self.token_bytes
-        self._row = int(lengths.max()) * heads * self._score
+        self.sizes = lengths + np.ceil(extra_bytes / self.token_bytes).astype(np.int64)
+        self._longest_bytes = int(self.sizes.max()) * self.token_bytes
+        self._row_bytes = int(lengths.max()) * heads * self._score_bytes
         most = BatchLimits.of(observed.device)
         tokens = (
             min(most.tokens, max(MIN_CHUNK_TOKENS, CHUNK_BYTES // self.token_bytes))
-            if swept
+            if on_cpu
             else most.tokens
         )
         self._most = replace(
             most,
             tokens=max(tokens, int(self.sizes.max())),
-            scores=max(most.scores, ENOUGH_ROWS * self._row // self._score),
+            scores=max(most.scores, ENOUGH_ROWS * self._row_bytes // self._score_bytes),
         )
         self._devices = observed.devices
 
     @property
     def minimum(self) -> int:
-        """The smallest memory in which the longest passage can be measured."""
-        return self.held_bytes + self._longest + MIN_BLOCK_ROWS * self._row
+        """The smallest number of bytes with which the longest passage can be measured."""
+        return self.held_bytes + self._longest_bytes + MIN_BLOCK_ROWS * self._row_bytes
 
     @property
-    def _enough(self) -> int:
-        """What a worker takes over what is held, where there is no need to be sparing."""
+    def _worker_bytes(self) -> int:
+        """Bytes of a worker's chunk with ample memory."""
         most = self._most
-        return max(most.tokens * self.token_bytes, self._longest) + most.scores * self._score
+        return (
+            max(most.tokens * self.token_bytes, self._longest_bytes)
+            + most.scores * self._score_bytes
+        )
 
     @property
     def default_bytes(self) -> int:
-        """Enough to be fast, little enough to leave the machine to others."""
+        """The memory to use by default: enough to be fast, but only a share of what is free."""
         home, *others = self._devices
+        # The sums are held on the first device only
         free = min([free_memory(home), *(free_memory(each) + self.held_bytes for each in others)])
         if home.type == "cuda":
             wanted = int(free * ACCELERATOR_SHARE)
         else:
-            wanted = self.held_bytes + _bytes_of_workers(self._workers, self._enough)
+            wanted = self.held_bytes + _bytes_at_once(self._workers, self._worker_bytes)
             wanted = min(wanted, int(free * HOST_SHARE))
         wanted = max(self.minimum, wanted)
         if wanted > free:
-            raise _too_little_memory(f"{_size(free)} of free memory", self)
+            raise _too_little_memory(f"{_size(free)} of free memory", self, "Free some memory")
         return wanted
 
     def limits(self, memory: int | None) -> BatchLimits:
-        """Chunks that keep within so many bytes; HeadprobeError where that is too little."""
+        """Return limits that keep within ``memory`` bytes, or within ``default_bytes``."""
         if memory is not None and memory < self.minimum:
-            raise _too_little_memory(f"--memory {_size(memory)}", self)
+            raise _too_little_memory(f"--memory {_size(memory)}", self, "Raise --memory")
         room = (self.default_bytes if memory is None else memory) - self.held_bytes
         logits = min(self._most.logits, room // 4 // LOGIT_BYTES)
-        workers = min(int(room / FRAGMENTATION // self._enough), self._workers)
+        # As many workers as have ample memory each; a single one takes what there is
+        workers = min(int(room / FRAGMENTATION // self._worker_bytes), self._workers)
         if workers > 1:
             room = int(room / FRAGMENTATION / workers)
+        # At most about a third for the attention of a block, the rest for the chunk's tokens
         for_scores = min(
-            self._most.scores * self._score,
-            max(room // 3, MIN_BLOCK_ROWS * self._row),
-            room - self._longest,
+            self._most.scores * self._score_bytes,
+            max(room // 3, MIN_BLOCK_ROWS * self._row_bytes),
+            room - self._longest_bytes,
         )
         return BatchLimits(
             tokens=int(min(self._most.tokens, (room - for_scores) // self.token_bytes)),
-            scores=for_scores // self._score,
+            scores=for_scores // self._score_bytes,
             logits=logits,
             workers=max(workers, 1),
         )
 
     def halved(self, limits: BatchLimits) -> BatchLimits:
-        """What is left of these limits when the memory was not there."""
-        of_chunk = limits.tokens * self.token_bytes + limits.scores * self._score
-        taken = _bytes_of_workers(limits.workers, of_chunk)
+        """Return limits that need half the memory of ``limits``, but at least ``minimum``; raises
+        HeadprobeError if these need no more than that already."""
+        chunk_bytes = limits.tokens * self.token_bytes + limits.scores * self._score_bytes
+        used = _bytes_at_once(limits.workers, chunk_bytes)
         least = self.minimum - self.held_bytes
-        if taken <= least:
-            raise _too_little_memory("out of memory", self)
-        return self.limits(self.held_bytes + max(taken // 2, least))
+        if used <= least:
+            raise _too_little_memory("out of memory", self, "Free some memory")
+        return self.limits(self.held_bytes + max(used // 2, least))
 
 
-def _bytes_of_workers(workers: int, of_chunk: int) -> int:
-    """Bytes of as many chunks at once."""
-    return of_chunk if workers == 1 else math.ceil(FRAGMENTATION * workers * of_chunk)
+def _bytes_at_once(workers: int, chunk_bytes: int) -> int:
+    """Return the bytes of ``workers`` chunks that run at once."""
+    return chunk_bytes if workers == 1 else math.ceil(FRAGMENTATION * workers * chunk_bytes)
 
 
 def retry_with_less_memory(
@@ -197,8 +226,11 @@ def retry_with_less_memory(
     attempt: Callable[[BatchLimits], Result],
     warn: Callable[[str], None],
 ) -> Result:
-    """What ``attempt`` gives; with half the limits as often as it runs out of memory, which is said
-    once. An attempt must not count what one before it left unfinished."""
+    """Return the result of ``attempt``, repeated with half the limits whenever memory runs out.
+
+    ``warn`` is called once, the first time. An attempt must not depend on what an earlier one left
+    unfinished.
+    """
     warned = False
     while True:
         try:
@@ -206,37 +238,39 @@ def retry_with_less_memory(
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
-        # only here the traceback, which holds the attempt's tensors, is gone
+        # Outside of the except clause, because the traceback refers to the attempt's tensors
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         limits = working.halved(limits)
         if not warned:
             warn(
-                "out of memory: going on with chunks of half the size (--memory SIZE sets it "
-                "from the start)"
+                "out of memory: continuing with chunks of half the size (to start with smaller "
+                "chunks, set --memory)"
             )
             warned = True
 
 
 def _token_bytes(observed: ObservedModel) -> int:
-    """The larger of what a token takes in the feed-forward part of a layer, and while it attends
-    and its heads' outputs are looked at in float32; and what is told of it until the end."""
+    """Return the bytes per token of a chunk: the larger of what the feed-forward part of a layer
+    needs and what attention and the statistics of its outputs (in float32) need, plus what is kept
+    until the last layer has attended."""
     config, item = observed.model.config.get_text_config(), observed.model.dtype.itemsize
-    wide = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
+    width = getattr(config, "moe_intermediate_size", None) or config.intermediate_size
     experts = getattr(config, "num_experts_per_tok", None) or 1
     outputs = observed.n_heads * observed.head_dim
-    feeding = item * 4 * (config.hidden_size + wide * experts)
-    attending = item * 4 * (config.hidden_size + outputs) + 4 * 4 * outputs
-    return int(max(feeding, attending)) + PENDING_BYTES * observed.n_heads * len(observed.layers)
+    feed_forward = item * 4 * (config.hidden_size + width * experts)
+    attention = item * 4 * (config.hidden_size + outputs) + 4 * 4 * outputs
+    pending = PENDING_BYTES * observed.n_heads * len(observed.layers)
+    return int(max(feed_forward, attention)) + pending
 
 
-def _too_little_memory(where: str, working: WorkingSet) -> HeadprobeError:
+def _too_little_memory(where: str, working: WorkingSet, remedy: str) -> HeadprobeError:
     return HeadprobeError(
         where,
-        f"measuring takes at least {_size(working.minimum)} over the weights, for sums and for the "
-        "longest passage",
-        "Give it that much with --memory, or have shorter passages with --budget",
+        f"the measurement needs at least {_size(working.minimum)} beyond the weights, for the sums "
+        "and the longest passage",
+        f"{remedy}, or make passages shorter with --budget",
     )
 
 

@@ -1,17 +1,18 @@
-"""One head's attention in one passage: from weights to what is left of them for earlier words,
-while both are still in the cache.
+"""Compiled loops over the attention of one head in one passage, for CPUs (numba).
 
-T keys and R rows of a rectangle, W' earlier words, of which the last W are query words from
-``first`` on (``AlignedBatch``). Arrays that loops go through have one axis, and there are few of
-them: of others no vectors are made.
+``numba_view.fill_view`` calls them one after another for each head and passage, so that the weights
+are read from memory once and stay in the cache: ``strip_rows`` reduces attention between tokens to
+raw attention between words, ``renormalise`` makes rows of stripped attention of it, and the others
+sum it by kind of pair or select from it.
 
-Sums and picks of one head's stripped attention in one passage, while it is still in the cache.
+Letters in shapes: T keys and R rows of the tile; W' words, of which the last W, from ``first`` on,
+are query words (``batching.batches``). Only the first W of the tile's rows are rows of query words.
+Attention between words is stored as [W' * W]: all rows of one word are contiguous, so that inner
+loops run over rows r from ``low`` to ``high``. A row r gives attention to earlier words t only, so
+the rows of word t start at ``t - first + 1``; entries of rows before that are never read.
 
-``share`` [W' * W]: what the query words W, the last of the earlier words W' from ``first`` on,
-give to those. Pairs and rows are counted over all passages of a batch, of which this is the one
-that begins with the pair, or the row, ``base``.
-
-Loops as machine code (numba), for CPUs.
+Inner loops use few arrays, each with one axis, because the compiler makes vector instructions only
+of such loops.
 """
 
 from collections.abc import Callable
@@ -30,6 +31,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 U = np.uintp
+"""The type of counters in inner loops (``numba_kernel``)."""
 
 _Cache: Any = caching.FunctionCache
 
@@ -37,9 +39,12 @@ _File: Any = caching.IndexDataCacheFile
 
 
 class _DiskCache(_Cache):  # type: ignore[misc]
-    """Machine code on disk: what cannot be read is compiled again, what finds no room is not
-    kept. It holds the code of what it calls, and is good as long as none of this folder's files is
-    another."""
+    """Machine code on disk, which is used only if no file of this folder has changed.
+
+    numba compares the source file of a function, but the machine code also contains that of the
+    functions that it calls. Files that cannot be read are compiled again, and if there is no space
+    to write, nothing is cached.
+    """
 
     def __init__(self, function: Callable[..., Any]) -> None:
         super().__init__(function)
@@ -63,28 +68,29 @@ class _DiskCache(_Cache):  # type: ignore[misc]
 
 
 def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function as machine code, which does not hold the interpreter; kept on disk from its
-    first call on, where there is a place to keep it.
+    """Compile a function at its first call, and cache the machine code on disk if possible.
 
-    Loops become vectors only where their counters are unsigned (``U``: an index that may be
-    negative counts from the end) and without ``max`` and ``min``.
+    The compiled function releases the interpreter's lock, so that threads run in parallel. For
+    loops to become vector instructions their counters must be unsigned (``U``), because numba
+    counts negative indices from the end, and they must not call ``max`` or ``min``.
     """
 
-    # sums may be reordered; infinities and NaN stay what they are, and are no error
+    # Sums may be reordered, which vector instructions need. Infinities and NaN keep their meaning,
+    # and division by zero is no error.
     fast = {"reassoc", "nsz", "contract"}
     dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
-    with suppress(RuntimeError):  # no folder that could be written to
+    with suppress(RuntimeError):  # there is no folder to write to
         dispatcher._cache = _DiskCache(function)
-    kept: Callable[..., Any] = dispatcher
-    return kept
+    compiled: Callable[..., Any] = dispatcher
+    return compiled
 
 
 @numba_kernel
 def strip_rows(
     weights: Floats,
     scores: Floats,
-    at: int,
-    wide: int,
+    offset: int,
+    stride: int,
     value_norm: Floats,
     received: Floats,
     extra: Ints,
@@ -93,207 +99,237 @@ def strip_rows(
     words: int,
     queries: int,
     columns: Floats,
-    left: Floats,
-    spread: Floats,
+    kept: Floats,
+    entropy_terms: Floats,
     best: Floats,
-    place: NDArray[np.int32],
+    best_word: NDArray[np.int32],
 ) -> float:
-    """Fill ``shares`` [2 * W' * W] with attention to earlier words, raw and by ``value_norm`` [T],
-    ``columns`` [3, W'] (the first of them) with what each gets, ``received`` [T - 1] with what each
-    token gets from later words; ``left`` [2, W] with the sums of the rows, ``spread`` [4, W] (as
-    below), ``best`` and ``place`` [W] with the word that alone has the largest weight above 0, or
-    -1. Returns the attention of words to themselves.
+    """Reduce attention between tokens to raw attention between words.
 
-    Keys stand ``wide`` apart in ``weights`` and ``scores``, from ``at`` on; ``extra`` [3, K] are
-    those of ``AlignedBatch.extra`` that are of this passage.
+    ``weights`` and ``scores`` are flat; key t of this head and passage starts at ``offset + t *
+    stride``, followed by its rows. ``value_norm`` [T] is the norm of the head's value at each key,
+    and ``extra`` [3, X] the extra tokens of the passage, ascending by word
+    (``AlignedBatch.extra``). ``words`` is W' and ``queries`` W.
+
+    Fills ``shares`` [2 * W' * W], raw and norm-weighted attention to earlier words; ``columns[0]``
+    [W'], the attention that each word receives from later words; ``received`` [T - 1], the same for
+    each token; ``kept`` [2, W], the row sums of ``shares``; ``entropy_terms`` [4, W], the sums of
+    each row for ``sum_entropy``; and ``best`` and ``best_word`` [W], the largest weight of each row
+    and its word, -1 if it is not unique or zero. Returns the summed attention of words to
+    themselves.
     """
     low, rows, half = U(0), U(queries), U(words * queries)
     for r in range(rows):
-        left[0, r] = left[1, r] = best[r] = spread[0, r] = spread[1, r] = spread[2, r] = 0
-        place[r] = -1
-        spread[3, r] = scores[U(at) + r]
+        kept[0, r] = kept[1, r] = best[r] = 0
+        entropy_terms[0, r] = entropy_terms[1, r] = entropy_terms[2, r] = 0
+        best_word[r] = -1
+        entropy_terms[3, r] = scores[U(offset) + r]
+    # Start tokens, extra tokens, tokens of no usable word, and the null key. Extra tokens are
+    # visited again below with their words.
     for t in range(words, len(value_norm)):
-        key = U(at) + U(t) * U(wide)
-        _add_entropy_terms(weights, scores, key, spread, low, rows)
+        key = U(offset) + U(t) * U(stride)
+        _add_entropy_terms(weights, scores, key, entropy_terms, low, rows)
         if t < len(received):
             received[t] = _sum_key(weights, key, rows)
-    e, own = 0, 0.0
+    # The words: their last token is key t, the others are extra tokens
+    e, to_self = 0, 0.0
     for t in range(words):
-        key, to = U(at) + U(t) * U(wide), U(t) * rows
-        seen, later = U(max(t - first, 0)), U(max(t - first + 1, 0))
-        _add_entropy_terms(weights, scores, key, spread, seen, rows)
-        _clear(shares, to, half, later, rows)
-        got = _add_token(weights, key, value_norm[t], shares, to, half, left, later, rows)
-        received[t] = got
+        key, out = U(offset) + U(t) * U(stride), U(t) * rows
+        # The word's own row, and the first row after it; rows before have zero weight
+        own, later = U(max(t - first, 0)), U(max(t - first + 1, 0))
+        _add_entropy_terms(weights, scores, key, entropy_terms, own, rows)
+        _clear(shares, out, half, later, rows)
+        total = _add_token(weights, key, value_norm[t], shares, out, half, kept, later, rows)
+        received[t] = total
         if t >= first:
-            own += weights[key + seen]
+            to_self += weights[key + own]
         while e < extra.shape[1] and extra[2, e] == t:
             other = extra[1, e]
-            key, loud = U(at) + U(other) * U(wide), value_norm[other]
-            more = _add_token(weights, key, loud, shares, to, half, left, later, rows)
+            key, norm = U(offset) + U(other) * U(stride), value_norm[other]
+            more = _add_token(weights, key, norm, shares, out, half, kept, later, rows)
             received[other] = more
-            got += more
+            total += more
             if t >= first:
-                own += weights[key + seen]
+                to_self += weights[key + own]
             e += 1
-        columns[0, t] = got
-        _update_best(shares, to, t, best, place, later, rows)
-    return own
+        columns[0, t] = total
+        _update_best(shares, out, t, best, best_word, later, rows)
+    return to_self
 
 
 @numba_kernel
 def renormalise(
-    shares: Floats, words: int, first: int, left: Floats, by_distance: Floats, columns: Floats
+    shares: Floats, words: int, first: int, kept: Floats, by_distance: Floats, columns: Floats
 ) -> None:
-    """Divide ``shares`` by what is ``left`` of their rows, and add them to ``by_distance``
-    [2, W'] and, by word, to ``columns`` [3, W']."""
-    rows = U(left.shape[1])
-    # no product with the reciprocal: that of the smallest numbers is infinite
+    """Divide ``shares`` [2 * W' * W] by their row sums ``kept`` [2, W], in place.
+
+    The results are added to ``by_distance`` [2, W'] by distance in words, and stored in
+    ``columns[1]`` and ``columns[2]`` [W'] as sums by word. Sums in ``kept`` that are zero become 1.
+    """
+    rows = U(kept.shape[1])
+    # Division, because the reciprocal of the smallest numbers is infinite
     for r in range(rows):
         for k in range(2):
-            left[k, r] = left[k, r] if left[k, r] > 0 else np.float32(1)
+            kept[k, r] = kept[k, r] if kept[k, r] > 0 else np.float32(1)
     for k in range(2):
-        of_rows, of_words = left[k], by_distance[k]
+        row_sums, distances = kept[k], by_distance[k]
         for t in range(words):
-            to, later = U(k * words + t) * rows, U(max(t - first + 1, 0))
-            back = U(first - t)
-            columns[k + 1, t] = _renormalise_word(shares, to, of_rows, of_words, back, later, rows)
+            out, later = U(k * words + t) * rows, U(max(t - first + 1, 0))
+            # Row r is at distance first + r - t; unsigned numbers wrap around where first < t
+            shift = U(first - t)
+            columns[k + 1, t] = _renormalise_word(
+                shares, out, row_sums, distances, shift, later, rows
+            )
 
 
 @numba_kernel
-def sum_entropy(spread: Floats, rows: Ints) -> float:
-    """In nats, over the rows of usable words: with p = exp(s - c) the entropy -sum(p log p) of a
-    row is c sum(p) - sum(p s)."""
+def sum_entropy(entropy_terms: Floats, rows: Ints) -> float:
+    """Return the entropy in nats, summed over the rows of usable words.
+
+    The softmax gives p = exp(s - c) for the scores s of a row, with c = max(s) - log(max(p)). So
+    its entropy -sum(p log p) is c sum(p) - sum(p s), and one logarithm per row suffices.
+    ``entropy_terms`` [4, W] holds sum(p), sum(p s), max(p) and max(s); ``rows`` is negative for
+    unusable words.
+    """
     entropy = 0.0
-    for r in range(spread.shape[1]):
-        if rows[r] >= 0 and spread[2, r] > 0:  # a learned sink may leave nothing
-            entropy += (spread[3, r] - np.log(spread[2, r])) * spread[0, r] - spread[1, r]
+    for r in range(entropy_terms.shape[1]):
+        # A learned sink may leave no weight at all
+        if rows[r] >= 0 and entropy_terms[2, r] > 0:
+            c = entropy_terms[3, r] - np.log(entropy_terms[2, r])
+            entropy += c * entropy_terms[0, r] - entropy_terms[1, r]
     return entropy
 
 
 @numba_kernel
 def _add_entropy_terms(
-    weights: Floats, scores: Floats, at: int, spread: Floats, low: int, high: int
+    weights: Floats, scores: Floats, key: int, entropy_terms: Floats, low: int, high: int
 ) -> None:
-    """Add a key to ``spread``: the sums of weights and of their products with scores, the largest
-    weight and the largest score."""
+    """Add one key to ``entropy_terms`` [4, W]: the sums of weights and of weight times score, the
+    largest weight and the largest score."""
     for r in range(low, high):
-        weight, score = weights[at + r], scores[at + r]
-        spread[0, r] += weight
-        spread[1, r] += weight * score
-        spread[2, r] = weight if weight > spread[2, r] else spread[2, r]
-        spread[3, r] = score if score > spread[3, r] else spread[3, r]
+        weight, score = weights[key + r], scores[key + r]
+        entropy_terms[0, r] += weight
+        entropy_terms[1, r] += weight * score
+        entropy_terms[2, r] = weight if weight > entropy_terms[2, r] else entropy_terms[2, r]
+        entropy_terms[3, r] = score if score > entropy_terms[3, r] else entropy_terms[3, r]
 
 
 @numba_kernel
-def _sum_key(weights: Floats, at: int, high: int) -> np.float32:
-    """What a key gets from all query words."""
-    got = np.float32(0)
+def _sum_key(weights: Floats, key: int, high: int) -> np.float32:
+    """Return the attention that a key receives from all query words."""
+    total = np.float32(0)
     for r in range(U(0), high):
-        got += weights[at + r]
-    return got
+        total += weights[key + r]
+    return total
 
 
 @numba_kernel
-def _clear(shares: Floats, to: int, half: int, low: int, high: int) -> None:
-    """A word's place in ``shares`` and in their second ``half``."""
+def _clear(shares: Floats, out: int, half: int, low: int, high: int) -> None:
+    """Set a word's rows to zero in both halves of ``shares``."""
     for r in range(low, high):
-        shares[to + r] = 0
-        shares[to + half + r] = 0
+        shares[out + r] = 0
+        shares[out + half + r] = 0
 
 
 @numba_kernel
 def _add_token(
     weights: Floats,
-    at: int,
-    loud: float,
+    key: int,
+    value_norm: float,
     shares: Floats,
-    to: int,
+    out: int,
     half: int,
-    left: Floats,
+    kept: Floats,
     low: int,
     high: int,
 ) -> np.float32:
-    """Add attention to a token of a word, raw and by loudness, ``to`` the word's place in
-    ``shares`` and in their second ``half``, and to what is ``left`` of its rows; what the token
-    gets in all."""
-    got = np.float32(0)
+    """Add the attention to one token to its word in ``shares`` and to the row sums ``kept``.
+
+    The word's rows start at ``out`` for raw attention and at ``out + half`` for norm-weighted
+    attention. Returns the raw attention that the token receives from all of these rows.
+    """
+    total = np.float32(0)
     for r in range(low, high):
-        weight = weights[at + r]
-        norm = weight * loud
-        shares[to + r] += weight
-        shares[to + half + r] += norm
-        left[0, r] += weight
-        left[1, r] += norm
-        got += weight
-    return got
+        weight = weights[key + r]
+        norm = weight * value_norm
+        shares[out + r] += weight
+        shares[out + half + r] += norm
+        kept[0, r] += weight
+        kept[1, r] += norm
+        total += weight
+    return total
 
 
 @numba_kernel
 def _update_best(
     shares: Floats,
-    to: int,
+    out: int,
     word: int,
     best: Floats,
-    place: NDArray[np.int32],
+    best_word: NDArray[np.int32],
     low: int,
     high: int,
 ) -> None:
-    """Where a word's weight is the ``best`` of a row, and alone, the word is its ``place``."""
+    """Update the largest weight of each row and its word, or -1 after a tie."""
     here, nowhere = np.int32(word), np.int32(-1)
     for r in range(low, high):
-        weight, most = shares[to + r], best[r]
-        tied = nowhere if weight == most else place[r]
-        place[r] = here if weight > most else tied
+        weight, most = shares[out + r], best[r]
+        tied = nowhere if weight == most else best_word[r]
+        best_word[r] = here if weight > most else tied
         best[r] = weight if weight > most else most
 
 
 @numba_kernel
 def _renormalise_word(
     shares: Floats,
-    to: int,
-    left: Floats,
+    out: int,
+    row_sums: Floats,
     by_distance: Floats,
-    back: int,
+    shift: int,
     low: int,
     high: int,
 ) -> np.float32:
-    """Divide a word's weights by what is ``left`` of their rows; their sum."""
-    got = np.float32(0)
+    """Divide a word's rows by their sums and add them by distance, ``shift + r``; returns their
+    total."""
+    total = np.float32(0)
     for r in range(low, high):
-        weight = shares[to + r] / left[r]
-        shares[to + r] = weight
-        by_distance[back + r] += weight
-        got += weight
-    return got
+        weight = shares[out + r] / row_sums[r]
+        shares[out + r] = weight
+        by_distance[shift + r] += weight
+        total += weight
+    return total
 
 
 @numba_kernel
 def add_by_kind(
     share: Floats,
-    one: NDArray[np.int16],
-    other: NDArray[np.int16],
+    category: NDArray[np.int16],
+    deprels: NDArray[np.int16],
     words: int,
     first: int,
     queries: int,
     sums: NDArray[np.float64],
 ) -> None:
-    """Add ``share`` to ``sums`` [KINDS]; every pair is of ``one`` kind and of an ``other``
-    [W' * W], where it is of any."""
+    """Add ``share`` [W' * W] to ``sums`` [KINDS], each pair to both its kinds.
+
+    ``category`` and ``deprels`` [W' * W] are the kinds of each pair (``layout.pair_kinds``), -1 if
+    one of its words is unusable.
+    """
     for t in range(words):
-        to = U(t * queries)
+        out = U(t * queries)
         for r in range(U(max(t - first + 1, 0)), U(queries)):
-            kind = one[to + r]
+            kind = category[out + r]
             if kind >= 0:
-                sums[U(kind)] += share[to + r]
-                sums[U(other[to + r])] += share[to + r]
+                sums[U(kind)] += share[out + r]
+                sums[U(deprels[out + r])] += share[out + r]
 
 
 @numba_kernel
-def gather_pairs(share: Floats, pair: Ints, base: int, shares: Floats) -> None:
-    """Put ``share`` of each ``pair`` [P] in ``found`` [P]."""
+def gather_pairs(share: Floats, pair: Ints, base: int, result: Floats) -> None:
+    """Store ``share`` [W' * W] of each ``pair`` [P] in ``result`` [P]. Pairs are counted over the
+    batch; the passage's first pair is ``base``."""
     for i in range(len(pair)):
-        shares[i] = share[pair[i] - base]
+        result[i] = share[pair[i] - base]
 
 
 @numba_kernel
@@ -306,14 +342,19 @@ def find_strongest(
     word: NDArray[np.int64],
     weight: Floats,
 ) -> None:
-    """Put the words with the largest ``share`` in each ``row`` [I], the largest first, in ``word``
-    [I, M], and these shares in ``weight``; 0 beyond the last earlier word."""
+    """Find the words with the largest ``share`` [W' * W] in each ``row`` [S].
+
+    Their indices are stored in ``word`` [S, M] and their shares in ``weight`` [S, M], descending,
+    with zeros where there are fewer earlier words. Rows are counted over the batch; the passage's
+    first row is ``base``.
+    """
     most = word.shape[1]
     for i in range(len(row)):
         r = row[i] - base
         for m in range(most):
             weight[i, m] = 0
             word[i, m] = 0
+        # Insertion into a short sorted list
         for t in range(first + r):
             new = share[t * queries + r]
             if new <= weight[i, most - 1]:
@@ -336,8 +377,12 @@ def find_winner(
     lowest: int,
     admitted: Floats,
 ) -> int:
-    """Who alone gets the most in the row ``r`` among the earlier words from ``lowest`` on, or -1;
-    of these count those that are 1 in ``admitted`` [W'], or all, where it is empty."""
+    """Return the word with the largest ``share`` [W' * W] in row ``r``, or -1 if it is not unique
+    or zero.
+
+    Candidates are the earlier words from ``lowest`` on for which ``admitted`` [W'] is 1; all of
+    them if ``admitted`` is empty.
+    """
     best, place = np.float32(0), -1
     for t in range(lowest, first + r):
         weight = share[t * queries + r]

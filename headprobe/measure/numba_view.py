@@ -1,5 +1,10 @@
-"""The view of a layer by compiled loops, for CPUs: all that statistics read of a head is found
-while its attention is still in the cache."""
+"""The view of a layer computed by compiled loops, for CPUs.
+
+``TorchView`` computes each property with a few passes of tensor operations over the attention of
+all heads, which lies in main memory. Here one loop per head and passage (``fill_view``) computes
+everything that statistics read while that head's attention is still in the cache, in about half the
+time. The heads are divided among the threads.
+"""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -29,33 +34,57 @@ from headprobe.model.attention import TilePart
 from headprobe.model.heads import Layer
 
 MIN_PARALLEL_WEIGHTS = 1 << 15
-"""So few weights are not worth a second thread."""
+"""A part with fewer attention weights than this is processed by one thread, because a second one is
+not worth its cost."""
 
 
 class ViewArrays(NamedTuple):
-    """What is found, as ``LayerView`` has it but for the order of axes: ``by_distance``
-    [B, H, 2, W'] and ``over_rows`` [5, B, H] by passage and head, ``drawn`` [H, B, T - 1],
-    ``targets`` [2, H, K], ``strongest`` and ``strongest_word`` [H, I, M] by head."""
+    """The results of ``fill_view``. They mean the same as in ``LayerView``, but axes are ordered so
+    that passages and heads, which are processed separately, come first where possible."""
 
     by_kind: NDArray[np.float64]
+    """[H, KINDS]: stripped attention by kind of pair, added to what is there."""
+
     kept: Floats
+    """[B, W, H]"""
+
     winner: NDArray[np.int32]
+    """[B, W, H]"""
+
     columns: Floats
+    """[3, B, W', H]"""
+
     by_distance: Floats
+    """[B, H, 2, W']: added to what is there."""
+
     attention_received: Floats
+    """[H, B, T - 1]"""
+
     over_rows: NDArray[np.float64]
+    """[5, B, H]"""
+
     targets: Floats
+    """[2, H, K]"""
+
     link_winner: NDArray[np.int32]
+    """[J, H]"""
+
     sampled: Floats
+    """[H, P]"""
+
     strongest: Floats
+    """[H, S', M]"""
+
     strongest_word: NDArray[np.int64]
+    """[H, S', M]"""
 
 
 class NumbaView:
-    """``LayerView`` of a rectangle, once all its parts are taken in.
+    """A ``LayerView`` of a tile, complete once ``add_part`` was called for all its parts.
 
-    ``value_norm`` [N, H]: the norm after ``W_O`` of the value that each head would read at each
-    place; ``by_kind`` [H, KINDS] are added to.
+    ``value_norm`` [N, H] is the norm after ``W_O`` of each token's value, as each head would read
+    it. Stripped attention by kind of pair is added to ``by_kind`` [H, KINDS] itself, because it has
+    too many numbers to be stored per batch.
     """
 
     def __init__(
@@ -81,10 +110,11 @@ class NumbaView:
             "strongest": torch.empty(examples),
             "strongest_word": torch.empty(examples, dtype=torch.int64),
         }
-        self._arrays = ViewArrays(**{name: of.numpy() for name, of in self._tensors.items()})
+        # Arrays that share the tensors' memory
+        self._arrays = ViewArrays(**{name: t.numpy() for name, t in self._tensors.items()})
 
     def add_part(self, part: TilePart, weights: Tensor, scores: Tensor) -> None:
-        """Take in a part's weights and scores [B', G', T, S, R] (``model.attention.Observer``)."""
+        """Process the weights and scores [B', G', T, S, R] of a part (``Observer.attended``)."""
         heads = weights.shape[1] * weights.shape[3]
         work = partial(
             fill_view,
@@ -155,23 +185,30 @@ def fill_view(
     low: int,
     high: int,
 ) -> None:
-    """Find all there is to find for the heads ``low`` to ``high`` of a part, which begins at this
-    ``passage`` and ``head`` of its batch; ``value_norm`` [H, B, T]."""
+    """Compute all results for the heads ``low`` to ``high`` of a part.
+
+    ``weights`` and ``scores`` [B', G', T, S, R] are those of the part, whose first passage and head
+    are ``passage`` and ``head`` of the batch; ``low`` and ``high`` count from the latter.
+    ``value_norm`` [H, B, T] and the results in ``arrays`` are those of the batch.
+    """
     groups, keys, shared, width = weights.shape[1:]
     words, queries = inputs.kinds.shape[2:]
-    pairs = words * queries
+    pairs, first = words * queries, inputs.first_word
     weight, score = weights.reshape(weights.size), scores.reshape(scores.size)
     kinds = inputs.kinds.reshape((2, len(inputs.rows), pairs))
+    # Buffers that all heads and passages use in turn (``strip_rows`` describes them)
     shares = np.empty(2 * pairs, np.float32)
-    share, none = shares[:pairs], shares[:0]
-    columns, left = np.empty((3, words), np.float32), np.empty((2, queries), np.float32)
-    spread, best = np.empty((4, queries), np.float32), np.empty(queries, np.float32)
-    place = np.empty(queries, np.int32)
+    share, share_norm, all_words = shares[:pairs], shares[pairs:], shares[:0]
+    columns, kept = np.empty((3, words), np.float32), np.empty((2, queries), np.float32)
+    entropy_terms, best = np.empty((4, queries), np.float32), np.empty(queries, np.float32)
+    best_word = np.empty(queries, np.int32)
     for item in range((high - low) * len(weights)):
+        # Passage p and head i of the part are passage b and head h of the batch
         p, i = item % len(weights), low + item // len(weights)
-        b, h, base, first = passage + p, head + i, (passage + p) * pairs, inputs.first_word
+        b, h = passage + p, head + i
+        base = b * pairs  # the first pair of the passage
         received, edge = arrays.attention_received[h, b], inputs.passage_edges[:, b : b + 2]
-        own = strip_rows(
+        to_self = strip_rows(
             weight,
             score,
             ((p * groups + i // shared) * keys * shared + i % shared) * width,
@@ -184,56 +221,70 @@ def fill_view(
             words,
             queries,
             columns,
-            left,
-            spread,
+            kept,
+            entropy_terms,
             best,
-            place,
+            best_word,
         )
+
+        # Results from raw attention, before it is renormalised in place
         sink = previous = stripped = 0.0
         for t in range(words, words + inputs.starts):
             sink += received[t]
         for r in range(queries):
             if first + r > 0:
                 previous += share[(first + r - 1) * queries + r]
-            arrays.winner[b, r, h] = place[r]
-            arrays.kept[b, r, h] = left[0, r]
-            stripped += left[0, r] > 0
+            arrays.winner[b, r, h] = best_word[r]
+            arrays.kept[b, r, h] = kept[0, r]
+            stripped += kept[0, r] > 0
         arrays.over_rows[0, b, h] = sink
-        arrays.over_rows[1, b, h] = own
+        arrays.over_rows[1, b, h] = to_self
         arrays.over_rows[2, b, h] = previous
-        arrays.over_rows[3, b, h] = sum_entropy(spread, inputs.rows[b])
+        arrays.over_rows[3, b, h] = sum_entropy(entropy_terms, inputs.rows[b])
         arrays.over_rows[4, b, h] = stripped
-        renormalise(shares, words, first, left, arrays.by_distance[b, h], columns)
+
+        # Results from stripped attention
+        renormalise(shares, words, first, kept, arrays.by_distance[b, h], columns)
         for t in range(words):
             for k in range(3):
                 arrays.columns[k, b, t, h] = columns[k, t]
         add_by_kind(share, kinds[0, b], kinds[1, b], words, first, queries, arrays.by_kind[h])
-        some = slice(edge[1, 0], edge[1, 1])
-        gather_pairs(share, inputs.target_pair[some], base, arrays.targets[0, h, some])
-        gather_pairs(shares[pairs:], inputs.target_pair[some], base, arrays.targets[1, h, some])
-        some = slice(edge[2, 0], edge[2, 1])
-        gather_pairs(share, inputs.sampled_pair[some], base, arrays.sampled[h, some])
-        some = slice(edge[4, 0], edge[4, 1])
-        words_of, shares_of = arrays.strongest_word[h, some], arrays.strongest[h, some]
+        part = slice(edge[1, 0], edge[1, 1])
+        gather_pairs(share, inputs.target_pair[part], base, arrays.targets[0, h, part])
+        gather_pairs(share_norm, inputs.target_pair[part], base, arrays.targets[1, h, part])
+        part = slice(edge[2, 0], edge[2, 1])
+        gather_pairs(share, inputs.sampled_pair[part], base, arrays.sampled[h, part])
+        part = slice(edge[4, 0], edge[4, 1])
         find_strongest(
-            share, inputs.example[some], b * queries, first, queries, words_of, shares_of
+            share,
+            inputs.example[part],
+            b * queries,
+            first,
+            queries,
+            arrays.strongest_word[h, part],
+            arrays.strongest[h, part],
         )
+
+        # The winner of each link is that of its row, unless not all earlier words are candidates
         for j in range(edge[3, 0], edge[3, 1]):
-            r, line, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
+            r, strict_row, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
             if inputs.sentence_scope[j]:
                 lowest = first + r
                 while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
                     lowest -= 1
-            if lowest or line >= 0:
-                admitted = inputs.other_form[line] if line >= 0 else none
+            if lowest or strict_row >= 0:
+                admitted = inputs.other_form[strict_row] if strict_row >= 0 else all_words
                 winner = find_winner(share, r, first, queries, lowest, admitted)
                 arrays.link_winner[j, h] = winner
             else:
-                arrays.link_winner[j, h] = place[r]
+                arrays.link_winner[j, h] = best_word[r]
 
 
 def _split_over_threads(count: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """``work(low, high)`` over the items 0 to ``count``, as many at a time as there are threads."""
+    """Call ``work(low, high)`` once per thread, so that the ranges cover 0 to ``count``.
+
+    The calling thread takes the first range itself.
+    """
     edges = [piece * count // threads for piece in range(threads + 1)]
     others = [_pool(threads).submit(work, *piece) for piece in pairwise(edges[1:])]
     work(0, edges[1])
@@ -243,4 +294,4 @@ def _split_over_threads(count: int, threads: int, work: Callable[[int, int], Non
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="sweep")
+    return ThreadPoolExecutor(threads, thread_name_prefix="numba_view")

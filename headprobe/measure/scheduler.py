@@ -1,7 +1,11 @@
-"""Chunks abreast on a CPU: each on a thread of its own, while sums are added in their order.
+"""Run several chunks at once on a CPU, one per worker thread, with the same sums as one by one.
 
-One thread passes a chunk in less processor time than several threads that share every operation;
-and while one of them is in the interpreter, the others go on.
+One thread runs a chunk in less processor time than several threads that share every operation, and
+while one thread is in the interpreter, the others compute.
+
+Floating-point sums depend on the order of additions. So every pass waits, before it adds a layer to
+the sums, until the pass before it has added that layer (``OrderedObserver``). The same chunks
+therefore give the same sums bit by bit, whatever the number of workers.
 """
 
 import ctypes
@@ -28,56 +32,64 @@ from headprobe.model.forward import PassObserver, run_chunk
 from headprobe.model.heads import ObservedModel
 
 ROUND_SECONDS = 15.0
-"""Seconds after which all wait for each other, about: only then sums are of whole chunks."""
+"""Approximate seconds between the times at which all workers wait for each other. Only then are the
+sums those of whole chunks, so that they can be saved."""
 
 FIRST_ROUND_CHUNKS = 4
-"""Chunks in turn on each thread in the first round, when nothing is known of their time."""
+"""Number of chunks per worker in the first round, when their duration is not yet known."""
 
 MMAP_THRESHOLD = 1 << 22
-"""Blocks of up to so many bytes are used again when they are freed, by whatever thread: if they
-went back to the system, every page of them would be mapped anew, which may take longer than what is
-computed in it."""
+"""Freed blocks of up to this number of bytes stay with the process, for any thread to reuse. If
+they were returned to the system, all their pages would be mapped again for the next tensor, which
+may take longer than the computation that fills it."""
 
 _M_ARENA_MAX, _M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -8, -3, -1
+"""Parameters of glibc's ``mallopt``."""
 
 
 @dataclass(frozen=True)
 class PlannedChunk:
-    """A chunk, whose text is scored where there is room for so many ``logits``."""
+    """A chunk to be run."""
 
     blocks: Sequence[Block]
+    """The blocks that it consists of."""
+
     logits: int | None = None
+    """The maximum number of logits at a time for scoring its text; None to skip scoring."""
 
 
 ChunkCallback = Callable[[PlannedChunk, float], None]
-"""Told of a chunk that is over, and of the bits of its text."""
+"""Called with a chunk that is done, and the bits of its text (0 without scoring)."""
 
 
 class PassProgress:
-    """The last layer of a pass that its observer was told of to the end."""
+    """How far a pass is: the last layer that its observer has completed."""
 
     def __init__(self) -> None:
         self._layer, self._changed = -1.0, Condition()
 
     def reach(self, layer: float) -> None:
-        """This layer, and all before."""
+        """Report that this layer and all before it are complete."""
         with self._changed:
             self._layer = layer
             self._changed.notify_all()
 
     def end(self, _: object = None) -> None:
-        """The pass is over, or will never begin."""
+        """Report that the pass has ended, failed, or will never begin."""
         self.reach(math.inf)
 
     def wait_for(self, layer: float) -> None:
-        """Return when it is reached."""
+        """Wait until this layer is complete, or the pass has ended."""
         with self._changed:
             self._changed.wait_for(lambda: self._layer >= layer)
 
 
 class OrderedObserver(PassObserver):
-    """Tells an observer of each layer of a pass (``model.forward.PassObserver``) when the pass
-    ``before`` it has been told of that layer, and of the end when that one is over."""
+    """Forwards the calls of one pass to an observer, in step with the pass ``before`` it.
+
+    A layer's attention and outputs are forwarded once the previous pass has completed that layer,
+    and the end once it has ended. ``own`` reports the progress of this pass to the next one.
+    """
 
     def __init__(
         self,
@@ -117,7 +129,10 @@ class OrderedObserver(PassObserver):
 
 
 class ChunkScheduler:
-    """Passes chunks on ``workers`` threads, which share torch's own; a context manager."""
+    """Runs chunks on ``workers`` threads, among which torch's threads are divided.
+
+    A context manager: leaving it stops the threads and restores torch's settings.
+    """
 
     def __init__(
         self,
@@ -137,44 +152,50 @@ class ChunkScheduler:
             self._free.put(observer)
         _tune_malloc()
         self._threads = torch.get_num_threads()
-        share = max(1, self._threads // workers)
-        self._pool = ThreadPoolExecutor(workers, "abreast", torch.set_num_threads, (share,))
+        per_worker = max(1, self._threads // workers)
+        self._pool = ThreadPoolExecutor(workers, "chunk", torch.set_num_threads, (per_worker,))
 
     def run(self, chunks: Sequence[PlannedChunk], on_chunk: ChunkCallback) -> Iterator[None]:
-        """Pass all of them, in rounds, and stop after each: there sums are of whole chunks.
-        ``on_chunk`` is told of each chunk, in their order, when it is over. Raises the error of the
-        first that fails, when none is running any more; those that wait do not begin."""
+        """Run the chunks in rounds, and yield after each round, when the sums are those of whole
+        chunks.
+
+        ``on_chunk`` is called for each chunk, in order, as soon as it and all before it are done.
+        If a chunk fails, no further one begins, and its error is raised when the running ones have
+        ended.
+        """
         if self._workers == 1:
             for chunk in chunks:
                 on_chunk(chunk, self._run(chunk, self._collector))
                 yield
             return
-        rest, turns = iter(chunks), FIRST_ROUND_CHUNKS
-        while some := list(islice(rest, turns * self._workers)):
-            began = time.monotonic()
-            self._round(some, on_chunk)
-            long = time.monotonic() - began > ROUND_SECONDS / 2
-            turns = max(1, turns // 2) if long else 2 * turns
+        remaining, per_worker = iter(chunks), FIRST_ROUND_CHUNKS
+        while batch := list(islice(remaining, per_worker * self._workers)):
+            start = time.monotonic()
+            self._round(batch, on_chunk)
+            was_long = time.monotonic() - start > ROUND_SECONDS / 2
+            per_worker = max(1, per_worker // 2) if was_long else 2 * per_worker
             yield
 
     def _round(self, chunks: Sequence[PlannedChunk], on_chunk: ChunkCallback) -> None:
-        before, passes = PassProgress(), list[Future[float]]()
-        before.end()
+        """Run these chunks and wait for them."""
+        before, futures = PassProgress(), list[Future[float]]()
+        before.end()  # nothing comes before the first pass
         try:
             for chunk in chunks:
                 own = PassProgress()
-                passes.append(self._pool.submit(self._pass, chunk, before, own))
-                # one that is cancelled is over, too
-                passes[-1].add_done_callback(own.end)
+                futures.append(self._pool.submit(self._pass, chunk, before, own))
+                # Also for a pass that fails or is cancelled, which must not block the next one
+                futures[-1].add_done_callback(own.end)
                 before = own
-            for each, chunk in zip(passes, chunks, strict=True):
-                on_chunk(chunk, each.result())
+            for future, chunk in zip(futures, chunks, strict=True):
+                on_chunk(chunk, future.result())
         finally:
-            for each in passes:
-                each.cancel()
-            wait(passes)
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
     def _pass(self, chunk: PlannedChunk, before: PassProgress, own: PassProgress) -> float:
+        """Run one chunk with a collector that no other thread uses."""
         collector = self._free.get()
         try:
             return self._run(chunk, OrderedObserver(collector, self._observed, before, own))
@@ -194,14 +215,16 @@ class ChunkScheduler:
         traceback: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(self._threads)  # the pool's threads have set what new ones begin with
-        with suppress(AttributeError, OSError, TypeError):  # not glibc
+        # set_num_threads in the workers has also changed the default of new threads
+        torch.set_num_threads(self._threads)
+        with suppress(AttributeError, OSError, TypeError):  # the C library is not glibc
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def _tune_malloc() -> None:
-    """One arena for all threads, what is freed of it kept: ``malloc_trim`` gives it back."""
-    with suppress(AttributeError, OSError, TypeError):  # not glibc
+    """Let all threads share one arena whose freed memory stays with the process, until
+    ``malloc_trim`` returns it to the system."""
+    with suppress(AttributeError, OSError, TypeError):  # the C library is not glibc
         tune = ctypes.CDLL(None).mallopt
         tune(_M_ARENA_MAX, 1)
         tune(_M_MMAP_THRESHOLD, MMAP_THRESHOLD)

@@ -339,8 +339,10 @@ def choose_device(requested: str, rank: int | None = None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(requested)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+        if device.type == "meta":
+            raise RuntimeError("it holds no numbers")
+        torch.empty(1, device=device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise HeadprobeError(
             f"--device {requested}",
             "there is no such device here",

@@ -1,7 +1,7 @@
-"""The best heads of a run, and how rows of ``relations.csv`` are worded."""
+"""The table of the best heads of a run, and the wording of rows of ``relations.csv``."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import inf
 
 from rich.console import RenderableType
@@ -16,30 +16,30 @@ from headprobe.results.views import NONE, kind_of
 from headprobe.runs.tables import Row
 
 BEST = 5
-"""Heads shown per role, each the best for another relation."""
+"""Number of heads shown per role."""
 
 NAME_WIDTH = 24
-"""Characters of a name after which it is cut."""
+"""Characters beyond which a name is cut."""
 
 BASELINE_WIDTH = 16
-"""The same of a baseline's name; none of ours is longer."""
+"""The same for the name of a baseline; no built-in one is longer."""
 
 
 def relation_words(row: Row) -> str:
-    """What a row of ``relations.csv`` asks for, as people read it."""
+    """Describe the relation of a row of ``relations.csv``."""
     family, relation, looks_to = (row.text(name) for name in ("family", "relation", "looks_to"))
     return clip(wording.relation_words(family, relation, looks_to), 2 * NAME_WIDTH)
 
 
 def baseline_words(row: Row) -> str:
-    """``.40 2 words back``: the best baseline's top1 and its name, for an offset which one."""
+    """Format the best baseline's top1 and its name: ``.40 2 words back``."""
     offset = row.whole("best_offset") if row.text("best_offset") else None
     name = clip(wording.baseline_name(row.text("baseline"), offset), BASELINE_WIDTH)
     return f"{numbers.fraction(row.number('baseline_top1'))} {name}"
 
 
 def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
-    """The table of the best heads, or why there is none."""
+    """Yield the table of the best heads, or the reason why there is none."""
     shown = best_heads(relations)
     if not shown:
         yield from _nothing_judged(heads, relations)
@@ -47,18 +47,21 @@ def draw_best(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[Render
     if shown[0][0]:
         yield title("best heads")
         yield Text(
-            "gain: top1 - baseline; held out: gain on documents not used to choose", style=LABEL
+            f"up to {BEST} per role, ordered by gain on one half of the documents\n"
+            "gain: top1 - baseline; held out: gain on the other half",
+            style=LABEL,
         )
     else:
-        yield title(
-            "no head earned a role by what it looks for",
-            "the nearest, by the lower end of gain",
+        yield title("no head earned a role by what it looks for")
+        yield Text(
+            "the closest heads by lower end of gain; show-head says what each lacks",
+            style=LABEL,
         )
-    yield _best_table(shown)
+    yield _best_table(shown, {head.text("name"): head for head in heads})
 
 
 def _nothing_judged(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[RenderableType]:
-    """Why no relation says anything: the probes have none, or too few instances of each."""
+    """Explain why no relation was judged: there is none, or all have too few instances."""
     if not any(row.whole("n") for row in relations):
         yield title("no relations to test")
         yield Text(
@@ -71,9 +74,12 @@ def _nothing_judged(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[
 
 
 def best_heads(relations: Sequence[Row]) -> list[tuple[str, Row]]:
-    """(role, row) of the best heads, chosen by ``gain_a``: per role at most ``BEST``, the best for
-    each relation before the second best. Where no role was earned, those that came nearest, by
-    ``gain_low``, as no half of the documents is kept from choosing what is no finding."""
+    """Return (role, row) for the best heads by ``gain_a``, at most ``BEST`` per role.
+
+    The best head of each relation comes before the second best of any. Where no head earned a role,
+    the role is empty, and the closest heads are returned by ``gain_low``: without a claim, there is
+    no half of the documents to keep for confirming it.
+    """
     earned = [row for row in relations if row.text("role")]
     if not earned:
         judged = [row for row in relations if row.number("q") is not None]
@@ -92,17 +98,20 @@ def _best_rows(rows: Sequence[Row], column: str = "gain_a") -> list[Row]:
         return -inf if value is None else value
 
     ranked: list[tuple[int, Row]] = []
-    met: Counter[tuple[str, str, str]] = Counter()
+    heads_of: Counter[tuple[str, str, str]] = Counter()
     for row in sorted(rows, key=gain, reverse=True):
         key = (row.text("family"), row.text("relation"), row.text("looks_to"))
-        ranked.append((met[key], row))
-        met[key] += 1
+        ranked.append((heads_of[key], row))
+        heads_of[key] += 1
     ranked.sort(key=lambda each: each[0])
     return sorted((row for _, row in ranked[:BEST]), key=gain, reverse=True)
 
 
-def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
-    """One line per head, under a line for each role; without roles the interval of the gain."""
+def _best_table(rows: Sequence[tuple[str, Row]], heads: Mapping[str, Row]) -> Table:
+    """One line per head, under a line for each role; without roles, with the gain's interval.
+
+    Roles stand in the widest column, so that the column of heads stays narrow.
+    """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     named = any(role for role, _ in rows)
     words = [relation_words(row) for _, row in rows]
@@ -117,19 +126,25 @@ def _best_table(rows: Sequence[tuple[str, Row]]) -> Table:
     else:
         table.add_column("95 %", no_wrap=True)
     chosen = marks(role for role, _ in rows if role)
-    before = ""
+    previous = ""
     for (role, row), looks_for in zip(rows, words, strict=True):
-        if role != before:
-            table.add_row(Text(clip(role, NAME_WIDTH), chosen[role].style))
+        if role != previous:
+            table.add_row("", Text(clip(role, NAME_WIDTH), chosen[role].style))
         last = numbers.span(row.number("gain_low"), row.number("gain_high"))
         table.add_row(
-            f"{'  ' if named else ''}{row.text('name')}",
-            looks_for,
+            row.text("name"),
+            Text.assemble(looks_for, (_other_role(role, heads.get(row.text("name"))), LABEL)),
             f"{row.whole('n'):,}",
             numbers.fraction(row.number("top1")),
             baseline_words(row),
             Text(numbers.signed(row.number("gain")), style="bold"),
             numbers.signed(row.number("gain_b")) if named else last,
         )
-        before = role
+        previous = role
     return table
+
+
+def _other_role(role: str, head: Row | None) -> str:
+    """A second line where ``role`` is not the strongest one of the head."""
+    strongest = role if head is None else kind_of(head)
+    return "" if strongest in (role, NONE) else f"\nalso {clip(strongest, NAME_WIDTH)}"

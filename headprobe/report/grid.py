@@ -1,4 +1,4 @@
-"""All heads of a model at a glance: one cell per head, one line per layer."""
+"""The role grid: one cell per head, one line per layer."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,24 +10,24 @@ from headprobe.results.views import NONE, kind_of
 from headprobe.runs.tables import Row
 
 BETWEEN = "    "
-"""Between panels that stand side by side."""
+"""Space between panels side by side."""
 
 TALL = 24
-"""Lines above which the grid is set in several panels, if the width allows."""
+"""Number of lines above which the grid is divided into panels, if the width allows."""
 
 VERY_TALL = 40
-"""Layers above which neighbouring layers without any role share a line."""
+"""Number of layers above which neighbouring layers without any role share a line."""
 
 _STEPS = (1, 2, 4, 8, 16, 32, 64)
 
 
 def role_grid(heads: Sequence[Row], group: int, width: int) -> list[Text]:
-    """Lines of at most ``width`` characters: a ruler of head numbers, then the layers.
+    """Return lines of at most ``width`` characters: a ruler of head numbers, then the layers.
 
-    A cell is the letter of the head's kind; where any head holds a further role, cells are two
-    characters wide and the second is the small letter of such a role (``palette.second_kind``).
-    ``group`` is how many query heads share a key/value head; where it fits, a space separates the
-    groups. Models with more heads than fit are cut into blocks, one below the other.
+    A cell is the letter of the head's kind. If any head has a second role, cells are two characters
+    wide, and a small letter stands for that role (``layout.second_kind``). ``group`` is the number
+    of query heads per key/value head; a space separates the groups if the width allows. If not all
+    heads of a layer fit on a line, the grid is divided into blocks, one below the other.
     """
     layers = _by_layer(heads)
     n_heads = len(layers[0]) if layers else 0
@@ -45,13 +45,14 @@ def role_grid(heads: Sequence[Row], group: int, width: int) -> list[Text]:
 
 
 def legend(heads: Sequence[Row], width: int) -> list[Text]:
-    """What the letters mean and how many heads hold each role: ``C coreference 5 (1 strongest)``.
-    The number in brackets, which counts the capital letters in the grid, is there where it differs.
+    """Return the key to the letters, with numbers of heads: ``C coreference 5 (1 strongest)``.
+
+    The number in brackets counts the capital letters in the grid; it is omitted if it is the same.
     """
-    found = kinds(heads)
-    chosen = marks(each.kind for each in found)
+    counts = kinds(heads)
+    chosen = marks(each.kind for each in counts)
     lines = [Text()]
-    for each in found:
+    for each in counts:
         mark = chosen[each.kind]
         count = f"{each.heads:,}"
         if each.strongest != each.heads:
@@ -64,7 +65,7 @@ def legend(heads: Sequence[Row], width: int) -> list[Text]:
 
 
 def grid_key(heads: Sequence[Row], group: int, width: int) -> list[str]:
-    """How to read the grid, as phrases of one line."""
+    """Return phrases that explain how to read the grid."""
     n_layers = len({row.whole("layer") for row in heads})
     n_heads = len({row.whole("head") for row in heads})
     _, cell, room = _sizes(heads, n_layers, width)
@@ -72,12 +73,12 @@ def grid_key(heads: Sequence[Row], group: int, width: int) -> list[str]:
     if group > 1 and all(every == group for *_, every in _blocks(n_heads, group, room, cell)):
         phrases.append("spaces separate KV groups")
     if cell == 2:
-        phrases += ["capital letter: strongest role", "small letter: another role it holds"]
+        phrases += ["capital letter: strongest role", "small letter: second role of the same head"]
     return phrases
 
 
 def _sizes(heads: Sequence[Row], n_layers: int, width: int) -> tuple[int, int, int]:
-    """Characters of a row's label, of a cell, and of all cells of a row."""
+    """Widths in characters of a row's label, of a cell, and of all cells of a row."""
     label = len(str(n_layers)) + 2
     order = [each.kind for each in kinds(heads)]
     cell = 2 if any(second_kind(head, order) for head in heads) else 1
@@ -107,7 +108,7 @@ def _cells(layers: Sequence[Sequence[Row]]) -> list[list[Text]]:
 
 
 def _blocks(n_heads: int, group: int, room: int, cell: int) -> list[tuple[int, int, int]]:
-    """(first head, end, heads between spaces) of each block of columns."""
+    """Return (first head, end, heads between spaces) for each block of columns."""
     for every in (group, 8, 16):
         if cell * n_heads + (n_heads - 1) // every <= room:
             return [(0, n_heads, every)]

@@ -1,10 +1,8 @@
-"""One head: what it is called and why, its numbers, its reach, and its sentences.
+"""The page of one head, and its attention on a text of the user.
 
-Whether a head does everywhere what it is named for.
-
-Sentences with the attended words marked, readable without colour.
-
-What one head does on a text that the user typed.
+The page shows the role and its reason, means over rows, relations, attention by distance, example
+sentences, and gains by domain. Examples mark words with brackets, so that they are readable without
+colour.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +25,7 @@ from headprobe.results.views import HeadView, TextView, kind_of, numbered_words
 from headprobe.runs.tables import Row
 
 DOMAIN_RELATIONS_SHOWN = 3
-"""Relations shown; all of them are in ``domains.csv``."""
+"""Number of relations shown by domain; ``domains.csv`` has all."""
 
 _RELATION_COLUMNS = ("family", "relation", "looks_to")
 
@@ -35,16 +33,18 @@ _RELATION_COLUMNS = ("family", "relation", "looks_to")
 def draw_domains(
     head: Row, relations: Sequence[Row], domains: Sequence[Row]
 ) -> Iterator[RenderableType]:
-    """The gains of a head in each domain, for the relations that earned it a role, else for its
-    best one; nothing where the probes have one domain."""
+    """Yield the gains by domain, for the relations that earned roles, or else for the best one.
+
+    Yields nothing where the probes have a single domain.
+    """
     earned = [_relation_key(row) for row in relations if row.text("role")]
     best = (head.text("best_relation"), head.text("best_looks_to"))
-    chosen = earned or [asked for asked in map(_relation_key, relations) if asked[1:] == best]
-    found = {
-        asked: [row for row in domains if _relation_key(row) == asked]
-        for asked in chosen[:DOMAIN_RELATIONS_SHOWN]
-    }
-    shown = [rows for rows in found.values() if len(rows) > 1]
+    chosen = earned or [key for key in map(_relation_key, relations) if key[1:] == best]
+    by_relation = [
+        [row for row in domains if _relation_key(row) == key]
+        for key in chosen[:DOMAIN_RELATIONS_SHOWN]
+    ]
+    shown = [rows for rows in by_relation if len(rows) > 1]
     if not shown:
         return
     yield title("by domain")
@@ -72,11 +72,11 @@ def _relation_key(row: Row) -> tuple[str, str, str]:
     return family, relation, looks_to
 
 
-LONGEST_WORD = 40
-"""Characters after which a word is cut."""
+WORD_WIDTH = 40
+"""Characters beyond which a word is cut."""
 
 FAINT = ".00"
-"""A weight that is not worth a mark."""
+"""The format of weights that get no mark."""
 
 QUERY_STYLE, HIT_STYLE, ATTENDED_STYLE, MISSED_STYLE, SAME = (
     "bold reverse",
@@ -88,18 +88,19 @@ QUERY_STYLE, HIT_STYLE, ATTENDED_STYLE, MISSED_STYLE, SAME = (
 
 
 class Outcome(Enum):
-    """What an example shows, in the order and the words of the page."""
+    """What an example shows: the values are headings of the page, in its order."""
 
     HIT = "the head looks most at a target"
-    MISS = "and where it misses"
-    SAME_FORM = (
-        "and where it looks most at an antecedent of the same form, which -strict leaves out"
-    )
+    MISS = "misses, highest weight on another word first"
+    SAME_FORM = "it looks most at an antecedent of the same form, which -strict leaves out"
 
 
 def outcome_of(example: Mapping[str, Any]) -> Outcome:
-    """A strict relation does not count words of the query's own form. Where such a word is an
-    antecedent and gets most attention, the head is not wrong: it is no miss."""
+    """Return what an example shows.
+
+    A strict relation does not count words of the query's own form. If such a word is an antecedent
+    and gets the most attention, the example is not a miss.
+    """
     if example["hit"]:
         return Outcome.HIT
     strongest = [int(place) for place, _ in example["attended"][:1]]
@@ -108,7 +109,7 @@ def outcome_of(example: Mapping[str, Any]) -> Outcome:
 
 
 def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
-    """How to read the examples: an entry for every kind of mark that occurs in them."""
+    """Return the key to the marks that occur in the examples."""
     entries = [
         (("‹word›", QUERY_STYLE), " the word that looks back"),
         (("[word .62]", HIT_STYLE), " looked at, with its weight"),
@@ -126,7 +127,7 @@ def key_to_excerpts(examples: Sequence[Mapping[str, Any]]) -> Text:
 
 
 def draw_excerpt(example: Mapping[str, Any]) -> Text:
-    """One example row (``results.examples``) as running text."""
+    """Format an example (``results.examples``) as running text."""
     query, targets = int(example["query"]), set(example["targets"])
     missed = missed_targets(example)
     same_form = set(example.get("same_form", ()))
@@ -138,7 +139,7 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
             line.append("… " if place == 0 else " … ", style=LABEL)
         elif place and place not in glued:
             line.append(" ")
-        form, weight = clip(word, LONGEST_WORD), weights.get(place, FAINT)
+        form, weight = clip(word, WORD_WIDTH), weights.get(place, FAINT)
         weighed = form if weight == FAINT else f"{form} {weight}"
         if place == query:
             line.append(f"‹{form}›", style=QUERY_STYLE)
@@ -154,8 +155,10 @@ def draw_excerpt(example: Mapping[str, Any]) -> Text:
 
 
 def missed_targets(example: Mapping[str, Any]) -> set[int]:
-    """The word that a miss should have looked at: of a mention its head word (``expected``), else
-    the nearest target."""
+    """The word that a miss should have attended to.
+
+    That is the ``expected`` head word of a mention, or else the nearest target.
+    """
     if outcome_of(example) is not Outcome.MISS:
         return set()
     nearest = max(example["targets"], default=-1)
@@ -163,13 +166,13 @@ def missed_targets(example: Mapping[str, Any]) -> set[int]:
 
 
 RELATIONS_SHOWN = 10
-"""Relations shown; all of them are in ``relations.csv``."""
+"""Number of relations shown; ``relations.csv`` has all."""
 
 SPACIOUS = 96
-"""Characters below which p is not shown."""
+"""Width of the console, in characters, below which p is not shown."""
 
 BAR = 40
-"""Characters of a full bar."""
+"""Width of a full bar, in characters."""
 
 _BULLETS = {Outcome.HIT: "•", Outcome.MISS: "×", Outcome.SAME_FORM: "="}
 
@@ -177,10 +180,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
 def draw_head(view: HeadView, console: Console) -> None:
-    """Print everything about the head, widest things cut to the console's width."""
+    """Print the page of a head."""
     console.print(_name(view.head))
     console.print(Padding(Text(safe_text(view.head.text("reason"))), (0, 0, 0, 2)))
-    console.print(Padding(_shape(view.head), (1, 0, 0, 2)))
+    console.print(Padding(_means(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width):
         console.print(part)
     for part in _profile(view.profile):
@@ -206,16 +209,16 @@ def _name(head: Row) -> Text:
     return line.append(f"   KV group {head.whole('kv_group')}", style=LABEL)
 
 
-def _shape(head: Row) -> Text:
+def _means(head: Row) -> Text:
     attends = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
     attends.append(("marks", numbers.fraction(head.number("punctuation"))))
-    speaks = [
+    other = [
         ("entropy", f"{numbers.decimal(head.number('entropy'))} nats"),
         ("distance", f"{numbers.decimal(head.number('distance'), 1)} words"),
         ("output", f"{numbers.decimal(head.number('output_norm'))} x the layer's median"),
     ]
     lines = Text()
-    for parts in (attends, speaks):
+    for parts in (attends, other):
         lines.append("\n" if lines else "")
         for place, (name, value) in enumerate(parts):
             lines.append("   " if place else "").append(f"{name} ", style=LABEL).append(value)
@@ -223,10 +226,10 @@ def _shape(head: Row) -> Text:
 
 
 def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
-    known = [row for row in rows if row.whole("n")]
-    ordered = sorted(known, key=_rank)
+    ordered = sorted((row for row in rows if row.whole("n")), key=_rank)
     more = len(ordered) - RELATIONS_SHOWN
-    yield title("relations", f"and {more} more: relations.csv" if more > 0 else "")
+    note = "by role, then by the lower end of gain"
+    yield title("relations", note + (f"; {more} more: relations.csv" if more > 0 else ""))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     words = [relation_words(row) for row in ordered[:RELATIONS_SHOWN]]
     table.add_column("looks for", overflow="fold", min_width=longest_word(words))
@@ -254,25 +257,23 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
 
 
 def _category(row: Row) -> str:
-    """What distance and parts of speech alone would score, on a line of its own, where the head
-    beats that, too."""
+    """A second line with the top1 of the category control, where the head beats it."""
     if row.text("beats") != "category" or row.number("category_top1") is None:
         return ""
     return f"\n  also beats category {numbers.fraction(row.number('category_top1'))}"
 
 
 def _rank(row: Row) -> tuple[bool, bool, float]:
-    """Earned relations first, those with too few instances to say anything (no q) last, else by
-    what the gain is at least."""
-    at_least = row.number("gain_low")
+    """Sort key: relations that earned a role first, those with too few instances (no q) last."""
+    low = row.number("gain_low")
     too_few = row.number("q") is None
-    return not row.text("role"), too_few, inf if at_least is None else -at_least
+    return not row.text("role"), too_few, inf if low is None else -low
 
 
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
     if not profile:
         return
-    yield title("how far back", "share of its attention by distance in words")
+    yield title("how far back", "share of the head's attention by distance in words")
     table = Table.grid(padding=(0, 2))
     table.add_column(justify="right", style=LABEL, no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
@@ -283,21 +284,23 @@ def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
 
 
 def bar(share: float, width: int = BAR) -> str:
-    """A bar of ``width`` characters for 1, to an eighth of a character."""
+    """Return a bar with a resolution of an eighth of a character; a share of 1 fills ``width``."""
     eighths = round(max(0.0, min(share, 1.0)) * width * 8)
     return ("█" * (eighths // 8) + _EIGHTHS[eighths % 8]).rstrip()
 
 
 def _sentences(examples: Sequence[Mapping[str, Any]]) -> Iterator[RenderableType]:
-    def asked(example: Mapping[str, Any]) -> str:
+    def looks_for(example: Mapping[str, Any]) -> str:
         family, relation, looks_to = (str(example[k]) for k in ("family", "relation", "looks_to"))
         return wording.relation_words(family, relation, looks_to)
 
-    for words, group in groupby(examples, key=asked):
-        found = list(group)
-        yield title(safe_text(words), "its clearest sentences")
+    for words, group in groupby(examples, key=looks_for):
+        members = list(group)
+        has_hits = any(outcome_of(example) is Outcome.HIT for example in members)
+        note = "examples: hits, highest weight first" if has_hits else "examples"
+        yield title(safe_text(words), note)
         for outcome in Outcome:
-            chosen = [example for example in found if outcome_of(example) is outcome]
+            chosen = [example for example in members if outcome_of(example) is outcome]
             if chosen and outcome is not Outcome.HIT:
                 yield Padding(Text(outcome.value, style=LABEL), (0, 0, 0, 2))
             for example in chosen:
@@ -315,21 +318,21 @@ def _item(text: Text, bullet: str) -> Padding:
 
 
 TEXT_WORDS_SHOWN = 4
-"""Words shown for each query, the strongest first."""
+"""Number of words shown per query word, strongest first."""
 
 LEAST_WEIGHT_SHOWN = 0.005
-"""Weights that would print as .00 are not shown."""
+"""Smaller weights are not shown; they would print as .00."""
 
 
 def draw_text(view: TextView, console: Console) -> None:
-    """Print for each word what it looks at, strongest first."""
+    """Print the words that each word attends to, strongest first."""
     console.print(Text.assemble((safe_text(view.name), "bold"), " on your text"))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("word", no_wrap=True, overflow="ellipsis", max_width=24)
     table.add_column("start", justify="right", no_wrap=True, style=LABEL)
     table.add_column("itself", justify="right", no_wrap=True, style=LABEL)
     table.add_column("looks at", overflow="fold")
-    shown = numbered_words([clip(word, LONGEST_WORD) for word in view.words])
+    shown = numbered_words([clip(word, WORD_WIDTH) for word in view.words])
     for place, form in enumerate(shown):
         if not view.usable[place]:
             table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))

@@ -1,10 +1,6 @@
-"""One letter and one colour for every role.
+"""What all pages share: letters and colours of roles, the console, titles, tables, progress bars.
 
-Where words go: a console that never parses what it prints and never colours a file.
-
-Parts that pages share.
-
-A progress bar with rate and time left, gone when its stage is done.
+The console parses no markup: text of the user appears unchanged. Only terminals get colour.
 """
 
 import re
@@ -27,12 +23,12 @@ from headprobe.results.views import IDLE, NONE, REPEATER, kind_of
 from headprobe.runs.tables import Row
 
 LABEL = "grey50"
-"""The style of everything that only helps to read the rest."""
+"""The style of labels and notes."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How a kind of head is drawn."""
+    """The letter and the style of a kind of head."""
 
     letter: str
     style: str
@@ -56,46 +52,46 @@ _MARKS = {
 
 @dataclass(frozen=True)
 class KindCount:
-    """A kind of head: how many heads hold it, and of how many it is the letter in the grid (the
-    strongest role, or what stands before every role: mixed, repeater, idle)."""
+    """How often a kind of head occurs."""
 
     kind: str
+    """A role, or ``mixed``, ``repeater``, ``idle`` or ``none``."""
     heads: int
+    """Number of heads of this kind, or with this role among others."""
     strongest: int
+    """Number of heads for which the kind is the letter in the grid."""
 
 
 def roles_of(head: Row) -> list[str]:
-    """All roles that the head holds, strongest first; that it is redundant is a kind, no role."""
+    """Return all roles of the head, strongest first; ``redundant`` is a kind and not a role."""
     roles = dict.fromkeys(head.text("roles").split(";"))
     return [role for role in roles if role not in ("", "redundant")]
 
 
 def kinds(heads: Sequence[Row]) -> list[KindCount]:
-    """Each kind that occurs: named roles first, the users' own after them, then
-    repeaters, idle heads, and those without a role."""
+    """Count each kind that occurs: built-in roles, roles of the user, repeaters, idle, none."""
     strongest = Counter(kind_of(head) for head in heads)
     holding = Counter(kind for head in heads for kind in {kind_of(head), *roles_of(head)})
     last = [REPEATER, IDLE, NONE]
-    ours = [kind for kind in _MARKS if kind not in last]
-    theirs = sorted(kind for kind in holding if kind not in _MARKS)
+    built_in = [kind for kind in _MARKS if kind not in last]
+    user = sorted(kind for kind in holding if kind not in _MARKS)
     return [
         KindCount(kind, holding[kind], strongest[kind])
-        for kind in [*ours, *theirs, *last]
+        for kind in [*built_in, *user, *last]
         if holding[kind]
     ]
 
 
 def second_kind(head: Row, order: Sequence[str]) -> str:
-    """The role that the grid shows beside the head's kind: of the others that it holds, the first
-    in ``order``; empty where it holds no other."""
+    """Return the head's second role in the grid: the first other one in ``order``, or ``""``."""
     others = {role for role in roles_of(head) if role != kind_of(head)}
     return next((kind for kind in order if kind in others), "")
 
 
-def marks(found: Iterable[str]) -> dict[str, Mark]:
-    """A mark for every kind, the users' own roles by a letter that is still free."""
+def marks(kinds_shown: Iterable[str]) -> dict[str, Mark]:
+    """Return the mark of every kind; roles of the user get letters that are free."""
     chosen = dict(_MARKS)
-    for kind in found:
+    for kind in kinds_shown:
         if kind not in chosen:
             taken = {mark.letter for mark in chosen.values()}
             free = [*kind.upper(), *"ABEFGHJKLNQRTVWXY0123456789?"]
@@ -105,14 +101,14 @@ def marks(found: Iterable[str]) -> dict[str, Mark]:
 
 
 class _PipeConsole(Console):
-    """A reader that leaves early (``| head``) is no error."""
+    """A console that raises BrokenPipeError when its reader leaves early (``| head``)."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 class _TrimmedStream:
-    """A stream without the blanks that tables leave at the ends of lines."""
+    """A stream that removes the trailing blanks of table rows."""
 
     def __init__(self, stream: TextIO) -> None:
         self.stream = stream
@@ -132,7 +128,7 @@ class _TrimmedStream:
 
 
 def console(stream: TextIO, width: int | None = None) -> Console:
-    """A console on ``stream``: no markup, no emoji codes, control codes only on a terminal."""
+    """Return a console without markup and emoji codes; control codes only on a terminal."""
     terminal = stream.isatty()
     return _PipeConsole(
         file=stream if terminal else cast(TextIO, _TrimmedStream(stream)),
@@ -150,12 +146,12 @@ LISTED = 8
 
 
 def title(text: str, note: str = "") -> Text:
-    """The title of a part, after an empty line."""
+    """Return the title of a part, with an empty line before it."""
     return Text.assemble("\n", (text, "bold"), (f"   {note}" if note else "", LABEL))
 
 
 def pairs_table() -> Table:
-    """Labels and what belongs to them."""
+    """Return a table of two columns: labels and their text."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style=LABEL, no_wrap=True)
     table.add_column(overflow="fold")
@@ -163,8 +159,10 @@ def pairs_table() -> Table:
 
 
 def filled(parts: Sequence[str], width: int, separator: str = ", ") -> str:
-    """``parts`` in lines of at most ``width`` characters, broken only between parts where those
-    fit: numbers stay beside their units and names."""
+    """Join ``parts`` into lines of at most ``width`` characters.
+
+    Lines break between parts only, so that numbers stay beside their units and names.
+    """
     lines = [""]
     for place, part in enumerate(parts):
         ending = separator.rstrip() if place < len(parts) - 1 else ""
@@ -176,19 +174,21 @@ def filled(parts: Sequence[str], width: int, separator: str = ", ") -> str:
 
 
 def longest_word(texts: Iterable[str], most: int = 24) -> int:
-    """Characters of the longest word: the width below which a table column would break words. At
-    most ``most``, as names that a user made up can be as long as a line."""
+    """Return the length of the longest word, at most ``most``: a column's smallest width.
+
+    Narrower columns would break words. The limit is for names of the user, which can be long.
+    """
     return min(most, max((cell_len(word) for text in texts for word in text.split()), default=0))
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:
-    """Some names, the rest counted."""
+    """Join the first ``most`` names, and count the rest."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return ", ".join(safe_text(name) for name in names[:most]) + more
 
 
 class _Amount(TextColumn):
-    """``212/400 passages   31/s   0:06 left``, as far as it is known."""
+    """``212 of 400 passages   31/s   6 s left``, as far as it is known."""
 
     def __init__(self) -> None:
         super().__init__("")
@@ -210,7 +210,7 @@ class _Amount(TextColumn):
 
 
 class LiveProgress:
-    """On a terminal: one line for the stage at work; nothing remains but warnings."""
+    """Progress on a terminal: one line for the current stage, removed when it ends."""
 
     def __init__(self, stream: TextIO) -> None:
         self._console = console(stream)
@@ -242,7 +242,10 @@ class LiveProgress:
 
 
 def progress_for(stream: TextIO | None = None, quiet: bool = False) -> Progress:
-    """A bar on a terminal, lines elsewhere, warnings alone with ``quiet``; on stderr by default."""
+    """Return a progress bar on a terminal, lines elsewhere, and only warnings with ``quiet``.
+
+    ``stream`` is stderr by default.
+    """
     stream = sys.stderr if stream is None else stream
     if quiet or not stream.isatty():
         return PlainProgress(stream, quiet)

@@ -1,4 +1,4 @@
-"""Printed lists: runs, probe sets, a scan's plan, changed roles, self-test, documentation."""
+"""Lists on screen: runs, probe sets, a scan's plan, changed roles, self-test, documentation."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,13 +13,13 @@ from headprobe import format as numbers
 from headprobe.format import clip, safe_text
 from headprobe.report.layout import LABEL, marks
 from headprobe.results.views import CaseResult, Change, Fault, Plan, ProbeSet, Sample, SelfTest
-from headprobe.runs.folder import Run
+from headprobe.runs.folder import HEADS, Run
 
 
 def draw_runs(runs: Sequence[Run], console: Console) -> None:
     """Print one line per run, in the order given."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("run", no_wrap=True, overflow="ignore")  # it is there to be copied
+    table.add_column("run", no_wrap=True, overflow="ignore")  # whole, so that it can be copied
     table.add_column("model", overflow="fold")
     table.add_column("heads", justify="right", no_wrap=True)
     table.add_column("probes", overflow="fold")
@@ -63,7 +63,7 @@ def draw_marks(marks: Sequence[tuple[str, str]], console: Console) -> None:
 
 
 def draw_samples(samples: Iterable[Sample], console: Console) -> None:
-    """Print sentences with their relations under them, then who is who in each document."""
+    """Print sentences with their relations, then the coreference chains of each document."""
     for sample in samples:
         domain = f"   {safe_text(sample.domain)}" if sample.domain else ""
         console.print(Text.assemble((safe_text(sample.id), "bold"), (domain, LABEL)))
@@ -119,24 +119,26 @@ def draw_plan(plan: Plan, console: Console) -> None:
 
 
 def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
-    found = [(name, n) for name, n in relations if n]
-    if not found:
+    present = [(name, n) for name, n in relations if n]
+    if not present:
         console.print(
             "\nno annotated relations: only probe-independent roles and redundancy are tested"
         )
         return
-    console.print(Text.assemble("\n", ("relations", "bold"), ("   and their instances", LABEL)))
-    ordered = sorted(found, key=lambda each: -each[1])
+    console.print(
+        Text.assemble("\n", ("relations", "bold"), ("   with their instances, most first", LABEL))
+    )
+    ordered = sorted(present, key=lambda each: -each[1])
     entries = [Text.assemble(f"{n:>7,}  ", (safe_text(name), LABEL)) for name, n in ordered]
     console.print(Columns(entries, padding=(0, 3), equal=True, column_first=True))
 
 
 CHANGES_SHOWN = 16
-"""Heads shown; the rest is counted."""
+"""Number of changed heads shown."""
 
 
-def draw_changes(changes: Sequence[Change], console: Console) -> None:
-    """Print how many heads changed their role, and which."""
+def draw_changes(changes: Sequence[Change], run: Path, console: Console) -> None:
+    """Print how many heads changed their role, and which; ``run`` is the run that was written."""
     if not changes:
         console.print(Text("\nno head changed its role", style="bold"))
         return
@@ -152,12 +154,15 @@ def draw_changes(changes: Sequence[Change], console: Console) -> None:
         roles = (Text(clip(role, 16), chosen[role].style) for role in (change.was, change.now))
         table.add_row(safe_text(change.name), *roles, safe_text(change.reason))
     if len(changes) > CHANGES_SHOWN:
-        table.add_row("", "", "", f"and {len(changes) - CHANGES_SHOWN:,} more")
+        more = len(changes) - CHANGES_SHOWN
+        table.add_row(
+            "", "", "", f"and {more:,} more: role and reason in {safe_text(str(run / HEADS))}"
+        )
     console.print(table)
 
 
 def draw_selftest(result: SelfTest, console: Console) -> None:
-    """Print a line for each planted case, the sums of the others, and every fault."""
+    """Print a line for each planted case, totals of the others, and every fault."""
     console.print(_table([*(case for case in result.cases if case.planted), *result.totals]))
     console.print()
     faults = [(case, fault) for case in result.cases for fault in case.faults]
@@ -165,9 +170,11 @@ def draw_selftest(result: SelfTest, console: Console) -> None:
         console.print(_fault_table(faults))
         console.print()
     if result.right:
-        console.print(f"every planted head was found, and nothing else ({result.seconds:.0f} s)")
+        console.print(
+            f"every planted head was found, and no other head was named ({result.seconds:.0f} s)"
+        )
     else:
-        console.print("this is a bug of headprobe: please report the lines above")
+        console.print("this is a bug in headprobe: please report the lines above")
 
 
 def _table(cases: Sequence[CaseResult]) -> Table:
@@ -212,7 +219,7 @@ def draw_topics(topics: Iterable[tuple[str, str]], console: Console) -> None:
 
 
 def draw_page(text: str, console: Console) -> None:
-    """Print a page: rendered on a terminal, as the Markdown that it is elsewhere."""
+    """Print a page: rendered on a terminal, as Markdown elsewhere."""
     if not console.is_terminal:
         console.out(text, end="", highlight=False)
         return

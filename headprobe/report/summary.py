@@ -1,8 +1,7 @@
-"""What a scan found, on one page.
+"""The summary page of a run.
 
-What the controls earned: nothing, where all is well.
-
-What a run could not have seen.
+From top to bottom: the facts of the measurement, the role grid, the best heads, other roles, the
+controls (which should earn no role), the statistical power, skipped input, and next commands.
 """
 
 import shlex
@@ -25,13 +24,13 @@ from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
 from headprobe.runs.tables import Row
-from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED, head_name
+from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED
 
 CONTROL_RELATIONS_SHOWN = 3
-"""Relations shown of each control; all of them are in ``controls.csv``."""
+"""Number of relations shown per control; ``controls.csv`` has all."""
 
 _CONTROLS_LABEL = 16
-"""Characters of a label and the space after it."""
+"""Width of the labels of controls, in characters, with the space after them."""
 
 _NAMES = {"twin": "random twin", "shuffled": "shuffled links"}
 
@@ -39,21 +38,21 @@ _NAMES = {"twin": "random twin", "shuffled": "shuffled links"}
 def draw_controls(
     notes: Sequence[ControlNote], rows: Sequence[Row], width: int
 ) -> Iterator[RenderableType]:
-    """One line for each control: its roles, and the relations that came nearest to one."""
+    """Yield a line for each control: its roles, and the relations that came closest to one."""
     if not notes:
         return
-    yield title("controls", "should earn no role; the nearest, by the lower end of gain")
+    yield title("controls", "should earn no role; below, the highest lower ends of gain")
     table = pairs_table()
     for note in notes:
-        mine = [row for row in rows if row.text("control") == note.control]
+        of_control = [row for row in rows if row.text("control") == note.control]
         table.add_row(
             _NAMES.get(note.control, safe_text(note.control)),
-            _line(note, mine, width - _CONTROLS_LABEL),
+            _control(note, of_control, width - _CONTROLS_LABEL),
         )
     yield table
 
 
-def _line(note: ControlNote, rows: Sequence[Row], width: int) -> Text:
+def _control(note: ControlNote, rows: Sequence[Row], width: int) -> Text:
     roles = numbers.count(note.named, "role")
     line = Text(roles, style="bold red" if note.named else "")
     kinds = [f"{count:,} {safe_text(role)}" for role, count in note.roles.items()]
@@ -61,16 +60,16 @@ def _line(note: ControlNote, rows: Sequence[Row], width: int) -> Text:
         line.append(f" ({', '.join(kinds)})")
     if note.taken_from is not None:
         line.append(f"   reused from {safe_text(note.taken_from)}", style=LABEL)
-    nearest = islice(
+    closest = islice(
         (row for row in sorted(rows, key=_rank) if _has_interval(row)), CONTROL_RELATIONS_SHOWN
     )
-    lows = [f"{relation_words(row)} {numbers.signed(row.number('gain_low'))}" for row in nearest]
+    lows = [f"{relation_words(row)} {numbers.signed(row.number('gain_low'))}" for row in closest]
     line.append(f"\n{filled(lows, width)}" if lows else "")
     return line
 
 
 def _has_interval(row: Row) -> bool:
-    """A lower end below -1 is of too few folds, and no gain can be so low."""
+    """Whether the row has a valid interval; a lower end below -1 comes from too few folds."""
     low = row.number("gain_low")
     return bool(row.text("name")) and low is not None and low >= -1
 
@@ -81,53 +80,60 @@ def _rank(row: Row) -> float:
 
 
 POWER_RELATIONS_SHOWN = 4
-"""Relations shown: those with most instances among the small ones, those that would hide the
-largest gains among the others; all of them are in ``power.csv``."""
+"""Number of relations shown: of those with too little data, the ones with most instances; of the
+others, the ones with the largest detectable gains. ``power.csv`` has all."""
 
 _POWER_LABEL = 26
-"""Characters of a label and the space after it."""
+"""Width of the labels of this part, in characters, with the space after them."""
 
 _FEW_FORMS = "too few target forms"
-"""What ``power.csv`` says where a relation's targets have too few different forms."""
+"""The column ``why`` of ``power.csv`` where a relation's targets have too few different forms."""
 
-_OUT_OF_REACH = "even a perfect head may be missed"
+_OUT_OF_REACH = "so uncertain that a head that is always right may earn no role"
 
 
 def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
-    """Which relations are too small to say anything, and how large a gain a head must have to be
-    seen in the others."""
-    known = [row for row in rows if row.whole("n")]
-    if not known:
+    """Yield the relations with too little data, and the smallest detectable gain of the others."""
+    with_instances = [row for row in rows if row.whole("n")]
+    if not with_instances:
         return
     yield title("statistical power", "relation by relation: power.csv")
     table = pairs_table()
-    marks = [row for row in known if _is_single_mark(row)]
-    reasons: dict[str, list[Row]] = {}
-    for row in known:
+    marks = [row for row in with_instances if _is_single_mark(row)]
+    by_reason: dict[str, list[Row]] = {}
+    for row in with_instances:
         if row not in marks and (reason := _lacking(row)):
-            reasons.setdefault(reason, []).append(row)
-    for place, (reason, found) in enumerate(reasons.items()):
-        counted = "forms" if "forms" in reason else "n"
-        largest = sorted(found, key=lambda row: -row.whole("n"))
-        names = [
-            f"{relation_words(row)} {row.whole(counted):,}"
-            for row in largest[:POWER_RELATIONS_SHOWN]
-        ]
+            by_reason.setdefault(reason, []).append(row)
+    for place, (reason, relations) in enumerate(by_reason.items()):
+        amount = _forms if "forms" in reason else _instances
+        largest = sorted(relations, key=lambda row: -row.whole("n"))
+        names = [f"{relation_words(row)}: {amount(row)}" for row in largest[:POWER_RELATIONS_SHOWN]]
         if len(largest) > POWER_RELATIONS_SHOWN:
             names.append(f"{len(largest) - POWER_RELATIONS_SHOWN:,} more")
-        amount = f"{numbers.count(len(found), 'relation')}: {safe_text(reason)}"
-        words = Text.assemble(amount, ("\n" + filled(names, width - _POWER_LABEL), LABEL))
+        heading = f"{numbers.count(len(relations), 'relation')}: {safe_text(reason)}"
+        words = Text.assemble(heading, ("\n" + filled(names, width - _POWER_LABEL), LABEL))
         table.add_row("" if place else numbers.TOO_LITTLE, words)
     if marks:
         table.add_row("no role possible", _single_marks(marks, width - _POWER_LABEL))
-    able = [row for row in known if row not in marks and not _lacking(row)]
-    if able:
-        table.add_row("smallest detectable gain", _gains(able, width - _POWER_LABEL))
+    sufficient = [row for row in with_instances if row not in marks and not _lacking(row)]
+    if sufficient:
+        table.add_row("smallest detectable gain", _gains(sufficient, width - _POWER_LABEL))
     yield table
 
 
+def _instances(row: Row) -> str:
+    return f"n {row.whole('n'):,}"
+
+
+def _forms(row: Row) -> str:
+    return numbers.count(row.whole("forms"), "form")
+
+
 def _lacking(row: Row) -> str:
-    """Why a relation says nothing; empty where it can. A gain of 1 or more is no gain to detect."""
+    """Why a relation cannot show a head's role; empty where it can.
+
+    No gain reaches 1, so a detectable gain of 1 or more cannot be detected.
+    """
     if not row.flag("can_say"):
         return row.text("why")
     detectable = row.number("detectable")
@@ -136,8 +142,11 @@ def _lacking(row: Row) -> str:
 
 
 def _is_single_mark(row: Row) -> bool:
-    """One class of marks with too few characters to tell a head for the mark from a head for that
-    token: however much text there is, it earns no role."""
+    """Whether the targets are a class of marks with very few different characters.
+
+    A head that looks for the mark and a head that looks for this token cannot be told apart, with
+    any amount of text.
+    """
     return (
         row.text("family") == "punctuation"
         and row.text("relation") != "any"
@@ -147,26 +156,28 @@ def _is_single_mark(row: Row) -> bool:
 
 
 def _single_marks(rows: Sequence[Row], width: int) -> Text:
-    names = [f"{relation_words(row)} {row.whole('forms'):,}" for row in rows]
+    names = [
+        f"{relation_words(row)}: {numbers.count(row.whole('forms'), 'character')}" for row in rows
+    ]
     return Text.assemble(
         (filled(names, width), LABEL),
         "\ntoo few different characters to tell a head that looks for the mark from one"
-        " that looks for a single token; heads that do are counted under any mark",
+        " that looks for a single token; such heads count under any mark",
     )
 
 
 def _gains(rows: Sequence[Row], width: int) -> str:
-    """``.31 verb → its object (obj), ..., at most .20 in the 30 others``, largest first."""
+    """Format ``.31 verb → its object (obj), at most .20 in the 30 others``, largest first."""
     ordered = sorted(rows, key=_detectable, reverse=True)
-    shown = [f"{_least(row)} {relation_words(row)}" for row in ordered[:POWER_RELATIONS_SHOWN]]
+    shown = [f"{_format(row)} {relation_words(row)}" for row in ordered[:POWER_RELATIONS_SHOWN]]
     others = ordered[POWER_RELATIONS_SHOWN:]
     if others:
         most = "at most " if len(others) > 1 else ""
-        shown.append(f"{most}{_least(others[0])} in the {numbers.count(len(others), 'other')}")
+        shown.append(f"{most}{_format(others[0])} in the {numbers.count(len(others), 'other')}")
     return filled(shown, width)
 
 
-def _least(row: Row) -> str:
+def _format(row: Row) -> str:
     return numbers.fraction(row.number("detectable"))
 
 
@@ -176,10 +187,10 @@ def _detectable(row: Row) -> float:
 
 
 FLAGGED = 3
-"""Keys shown that draw attention whatever the text; all of them are in the manifest."""
+"""Number of sinks shown; the manifest has all."""
 
 _LABEL = 8
-"""Characters of a label at the top of the page and the space after it."""
+"""Width of the labels at the top of the page, in characters, with the space after them."""
 
 _REASONS = {
     "its target words are unusable": "target word not separable",
@@ -189,7 +200,7 @@ _REASONS = {
     "has no characters of its own": "no characters of their own",
     "has no token of its own": "no token of their own",
 }
-"""Reasons of ``skipped.csv`` in the words of the page."""
+"""Reason in ``skipped.csv`` -> its wording on the page."""
 
 
 def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -> None:
@@ -206,12 +217,12 @@ def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -
     console.print(title("roles by layer"))
     for line in _grid(manifest, heads, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
-    alike = run.rows(run_folder.PAIRS)
+    pairs = run.rows(run_folder.PAIRS)
     for part in [
         *_caution(manifest),
         *draw_best(heads, relations),
         *_by_behaviour(heads),
-        *_redundant(heads, alike),
+        *_redundant(heads, pairs),
     ]:
         console.print(part)
     width = console.width
@@ -268,9 +279,9 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
 
 
 def _precision(model: ModelNote) -> str:
-    """How the weights are stored, where that differs from what they are computed in, and where."""
+    """Format the dtype, the quantization it was converted from, and the device."""
     dtype = model.dtype
-    if model.quantization is not None:  # that of a GGUF file says what it was converted to
+    if model.quantization is not None:  # the note of a GGUF file already ends with the dtype
         stored = model.quantization
         dtype = stored if stored.endswith(dtype) else f"{stored}, {dtype}"
     reason = f" ({safe_text(model.dtype_reason)})" if model.dtype_reason else ""
@@ -282,18 +293,18 @@ def _stages(manifest: Manifest) -> list[str]:
 
 
 def _is_built_in(probe: ProbeNote) -> bool:
-    # sets are named by the stem of their file, files and those of folders with their suffix
+    # Built-in sets are named without the suffix of their file, all other files with it.
     return Path(probe.path).stem == probe.name
 
 
 def _caution(manifest: Manifest) -> Iterator[Text]:
-    """A name earned on generated sentences is a claim about such sentences."""
-    written = [probe for probe in manifest.probes if _is_built_in(probe)]
-    if not written:
+    """Yield a note where probes are built in: such roles are claims about these sentences only."""
+    built_in = [probe for probe in manifest.probes if _is_built_in(probe)]
+    if not built_in:
         return
-    # a placeholder: a long path would wrap, and half a command scans another model
+    # A placeholder: a long path would wrap, and half of a copied command scans another model.
     model = "" if manifest.model.kind == "bundled" else " MODEL"
-    which = "the built-in" if len(written) == len(manifest.probes) else "partly the built-in"
+    which = "the built-in" if len(built_in) == len(manifest.probes) else "partly the built-in"
     yield Text(
         f"\nThese roles are claims about {which} probe sentences, which were written for this "
         "test. To test the claims on your own treebank:"
@@ -323,14 +334,16 @@ def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text
 
 
 def _by_behaviour(heads: Sequence[Row]) -> Iterator[RenderableType]:
-    """The heads that hold a role which no relation of the probes earns, strongest first; where it
-    is not their strongest role, after the others."""
+    """Yield the heads of each role that needs no relation.
+
+    Heads whose strongest role it is come first; within both groups, the strongest heads do.
+    """
     table = pairs_table()
     for role in (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED):
-        found = [row for row in heads if role in roles_of(row)]
-        found.sort(key=lambda row: (row.text("role") != role, -(row.number("strength") or 0.0)))
-        if found:
-            table.add_row(role, listed([row.text("name") for row in found]))
+        holders = [row for row in heads if role in roles_of(row)]
+        holders.sort(key=lambda row: (row.text("role") != role, -(row.number("strength") or 0.0)))
+        if holders:
+            table.add_row(role, listed([row.text("name") for row in holders]))
     if table.row_count:
         yield title("probe-independent roles", "strongest first; evidence: show-head")
         yield table
@@ -364,34 +377,42 @@ def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     kinds: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         kinds.setdefault((row.text("what"), row.text("reason")), []).append(row)
-    totals = {kind: sum(row.whole("count") for row in found) for kind, found in kinds.items()}
+    totals = {kind: sum(row.whole("count") for row in group) for kind, group in kinds.items()}
     ordered = sorted(kinds, key=lambda kind: -totals[kind])
-    yield title("skipped", "in full: skipped.csv" if len(rows) > len(ordered[:LISTED]) else "")
+    note = "places in the probe files: skipped.csv"
+    yield title("skipped", note if len(rows) > len(ordered[:LISTED]) else "")
     for kind in ordered[:LISTED]:
         what = numbers.count(totals[kind], clip(kind[0], width))
         reason = _REASONS.get(kind[1], clip(kind[1], width))
         places = len(kinds[kind])
         source = clip_start(kinds[kind][0].text("source"), width // 2)
-        where = source if places == 1 else f"in {places:,} places"
+        where = source if places == 1 else f"at {places:,} places"
         yield Text.assemble(f"{what} skipped: {reason}", (f"   {where}", LABEL))
 
 
 def next_steps(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> list[str]:
-    """Commands worth typing now, ``-r`` only where the run would not be found without it."""
+    """Return commands for the next steps; they name the run if it is not in the default folder.
+
+    ``show-head`` gets the best head, or else the strongest head with any role. Without such a head,
+    the next step is a probe file.
+    """
     path = shlex.quote(str(run.path))
-    found = run.path.absolute().parent == run_folder.RUNS.absolute()
-    best = [row for _, row in best_heads(relations)] or sorted(heads, key=_least_telling)
-    name = best[0].text("name") if best else head_name(0, 0)
+    is_default = run.path.absolute().parent == run_folder.RUNS.absolute()
+    with_role = sorted((head for head in heads if kind_of(head) != NONE), key=_strongest_first)
+    best = [row for _, row in best_heads(relations)] or with_role
+    if best:
+        look = f"headprobe show-head {best[0].text('name')}{'' if is_default else f' -r {path}'}"
+    else:
+        look = "headprobe docs probes"
     return [
-        f"headprobe show-head {name}{'' if found else f' -r {path}'}",
-        f"headprobe export{'' if found else f' {path}'} --csv tables",
+        look,
+        f"headprobe export{'' if is_default else f' {path}'} --csv tables",
     ]
 
 
-def _least_telling(head: Row) -> tuple[bool, bool, float]:
-    """Heads that hold a role first, then those that are redundant, the strongest first."""
-    no_role, nothing = not roles_of(head), kind_of(head) == NONE
-    return no_role, nothing, -(head.number("strength") or 0.0)
+def _strongest_first(head: Row) -> tuple[bool, float]:
+    """Sort key: heads with a role before redundant heads without one, the strongest first."""
+    return not roles_of(head), -(head.number("strength") or 0.0)
 
 
 def _end(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> RenderableType:

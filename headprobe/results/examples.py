@@ -1,7 +1,9 @@
-"""Sentences as evidence: where a head found what it looks for, and where it did not.
+"""Example sentences for each head: hits and misses of the relations behind its roles.
 
-What heads look for that no probe asks about, as instances among the example rows: to be shown,
-never to be counted.
+The scan keeps the strongest attention of each head on a sample of words, the example rows. Roles
+that need no relation (``positional``, ``duplicate-token``, ``induction``, ``unnamed``) get
+instances here that describe what such a head attends to. These instances are shown and never
+counted.
 """
 
 import json
@@ -83,7 +85,7 @@ def usual_distance_instances(instances: Instances, role: str, profile: Floats) -
 
 
 def _example_candidates(instances: Instances) -> Candidates:
-    """The usable earlier words of the passage, for every example row."""
+    """The usable earlier words of the passage, for each example row."""
     query = np.unique(instances.example_words).astype(np.int64)
     return Candidates(instances, query, "passage", "any")
 
@@ -91,9 +93,9 @@ def _example_candidates(instances: Instances) -> Candidates:
 def _example_instances(
     instances: Instances, relation: Relation, is_target: Callable[[Ints, Ints], Bools]
 ) -> RelationInstances:
-    """The example rows that have a target among their candidates.
+    """Instances of the example rows that have a target among their candidates.
 
-    ``is_target`` says of pairs of a query [K] and a candidate [K] which are links.
+    ``is_target`` returns which pairs of a query [K] and a candidate [K] are links.
     """
     queries, targets = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     every = _example_candidates(instances)
@@ -109,20 +111,20 @@ def _example_instances(
 
 
 HITS, MISSES, SAME_FORMS = 5, 2, 1
-"""Instances shown per head and relation: hits, misses, and those where an antecedent that a strict
-relation leaves out, as it has the query's form, gets most attention."""
+"""Numbers of instances shown per head and relation: hits, misses, and instances where an antecedent
+of the query's own form, which a strict relation leaves out, gets the most attention."""
 
 RELATIONS = 3
-"""Relations shown per head."""
+"""Number of relations shown per head."""
 
 ATTENDED = 3
-"""Attended words shown per instance."""
+"""Number of attended words shown per instance."""
 
 BEFORE, AFTER, AROUND = 24, 8, 4
-"""Words shown before and after the query (within its sentence), and around far words."""
+"""Numbers of words shown before and after the query, in its sentence, and around far words."""
 
 MAX_TOGETHER = 1 << 17
-"""Instances by heads that are looked at together."""
+"""Largest number of instances times heads in one block, to bound memory."""
 
 Example = dict[str, Any]
 
@@ -131,36 +133,43 @@ _Head = tuple[int, int]
 
 @dataclass(frozen=True)
 class _ShownInstances:
-    """The instances of a relation among the example rows: which row [J] and query [J], and the
-    folded forms of the query and of its nearest target. The ``targets`` [K] of each are those from
-    ``first`` [J + 1] on; ``keys`` [K] names each pair of instance and target by one number,
-    ascending. ``left_out`` names in the same way the pairs of instance and word that the relation
-    would count were it not strict."""
+    """The instances of a relation among the example rows."""
 
     relation: Relation
     row: Integers
+    """[J]: the example row of each instance."""
     query: Integers
+    """[J]: its query word."""
     targets: Integers
+    """[K]: the targets of all instances."""
     first: Integers
+    """[J + 1]: where the targets of each instance begin in ``targets``."""
     forms: tuple[tuple[int, int], ...]
+    """[J]: folded forms of the query and of its nearest target."""
     keys: Integers
+    """[K]: instance times number of words plus target, ascending."""
     left_out: Integers
+    """Keys of the targets that the relation would also have if it were not strict, ascending."""
 
     def left_out_of(self, instance: int, words: int) -> list[int]:
-        """The words left out of one instance's targets; ``words`` is how many the run has."""
+        """Words left out of one instance's targets; ``words`` is the number of words of the run."""
         low, high = np.searchsorted(self.left_out, [instance * words, (instance + 1) * words])
         return [int(key) - instance * words for key in self.left_out[low:high]]
 
 
 class _ChosenExamples(NamedTuple):
-    """The instances [I] of a head that are shown, the first of them ``hits``: the ``weight`` [I] on
-    the best target, and the words that the head attends to most with their weights [I, S]."""
+    """The instances that are shown for one head and relation."""
 
     instance: Integers
+    """[I]: indices into ``_ShownInstances``."""
     hits: int
+    """The first ``hits`` of them are hits."""
     weight: Any
+    """[I]: weight of the target with the most attention."""
     numbers: Integers
+    """[I, S]: the words that the head attends to most."""
     weights: Any
+    """[I, S]: their weights."""
 
 
 def write_examples(
@@ -172,7 +181,8 @@ def write_examples(
 ) -> None:
     """Write ``examples.jsonl``: one line per head, relation and instance, by layer and head.
 
-    Lines begin with layer and head, by which ``Run.examples`` finds them."""
+    Lines begin with layer and head, so that ``Run.examples`` reads those of one head quickly.
+    """
     encode = json.JSONEncoder(ensure_ascii=False).encode
     with path.open("w", encoding="utf-8", newline="\n") as file:
         rows = examples(instances, tallies, behaviour, verdicts)
@@ -185,8 +195,10 @@ def examples(
     behaviour: BehaviourEvidence,
     verdicts: Iterable[Verdict],
 ) -> Iterator[Example]:
-    """Per head, for what its claims are about (else its best relation): up to five hits, those with
-    most attention on a target first, and up to two misses."""
+    """Yield the examples of each head, for its claims or else for its best relation.
+
+    Of each there are up to five hits, highest weight on a target first, and up to two misses.
+    """
     subjects = {(each.layer, each.head): _subjects(each, behaviour) for each in verdicts}
     heads_of: dict[_Subject, list[_Head]] = defaultdict(list)
     for head, theirs in subjects.items():
@@ -194,32 +206,35 @@ def examples(
             heads_of[subject].append(head)
     shown: dict[tuple[_Head, _Subject], tuple[_ShownInstances, _ChosenExamples]] = {}
     for subject, heads in heads_of.items():
-        asked = _shown_instances(instances, _instances_of(subject, instances, tallies))
-        for head, chosen in zip(heads, _choose(instances, tallies, asked, heads), strict=True):
-            shown[head, subject] = asked, chosen
+        available = _shown_instances(instances, _instances_of(subject, instances, tallies))
+        for head, chosen in zip(heads, _choose(instances, tallies, available, heads), strict=True):
+            shown[head, subject] = available, chosen
     text = _Text(instances)
     for head in sorted(subjects):
-        for asked, chosen in (shown[head, subject] for subject in subjects[head]):
-            named = {
+        for available, chosen in (shown[head, subject] for subject in subjects[head]):
+            relation = available.relation
+            header = {
                 "layer": head[0],
                 "head": head[1],
                 "name": head_name(*head),
-                "family": asked.relation.family,
-                "relation": relation_name(asked.relation),
-                "looks_to": asked.relation.looks_to,
+                "family": relation.family,
+                "relation": relation_name(relation),
+                "looks_to": relation.looks_to,
             }
             for place in range(len(chosen.instance)):
-                yield named | _excerpt(text, asked, chosen, place)
+                yield header | _excerpt(text, available, chosen, place)
 
 
 class _Subject(NamedTuple):
-    """What examples are about: a relation of the run, or what a role without one looks for (for
-    unnamed heads a pair of labels, for positional ones a matter of the head)."""
+    """What examples illustrate: a relation of the run, or a role that needs no relation."""
 
     relation: int | None
+    """Index of the relation; None for a role."""
     role: str = ""
     labels: int = -1
+    """The deprel pair of an unnamed head."""
     head: _Head = (-1, -1)
+    """The positional head, whose distance profile gives the targets."""
 
 
 def _subjects(verdict: Verdict, behaviour: BehaviourEvidence) -> list[_Subject]:
@@ -247,8 +262,8 @@ def _instances_of(subject: _Subject, instances: Instances, tallies: Tallies) -> 
     if subject.role == POSITIONAL:
         profiles = mean_profile(tallies, "profile").reshape(tallies["profile"].shape)
         return usual_distance_instances(instances, POSITIONAL, profiles[subject.head])
-    looked_for = {DUPLICATE: earlier_copies, INDUCTION: after_copies}
-    return looked_for[subject.role](instances, subject.role)
+    copying = {DUPLICATE: earlier_copies, INDUCTION: after_copies}
+    return copying[subject.role](instances, subject.role)
 
 
 def _shown_instances(instances: Instances, found: RelationInstances) -> _ShownInstances:
@@ -270,8 +285,10 @@ def _shown_instances(instances: Instances, found: RelationInstances) -> _ShownIn
 
 
 def _left_out(instances: Instances, relation: Relation, query: Integers) -> Integers:
-    """Keys of the words with the query's own form that a strict relation leaves out of the targets
-    of each ``query`` [J], ascending; none of other relations."""
+    """Keys of the targets that a strict relation leaves out for each ``query`` [J], ascending.
+
+    These words have the query's own form. Other relations leave out none.
+    """
     name = relation.name.removesuffix("-strict")
     numbers = [
         number
@@ -294,27 +311,27 @@ def _left_out(instances: Instances, relation: Relation, query: Integers) -> Inte
 
 
 def _choose(
-    instances: Instances, tallies: Tallies, asked: _ShownInstances, heads: Sequence[_Head]
+    instances: Instances, tallies: Tallies, available: _ShownInstances, heads: Sequence[_Head]
 ) -> Iterator[_ChosenExamples]:
-    """Of each of some heads: hits, the strongest first, then misses, the clearest first."""
-    count = len(asked.row)
-    relation, query = asked.relation, asked.query.astype(np.int64)
+    """Choose the examples of each head: hits and misses, highest weights first."""
+    count = len(available.row)
+    relation, query = available.relation, available.query.astype(np.int64)
     candidates = Candidates(instances, query, relation.scope, relation.candidates)
-    start = instances.passage_first[instances.passage[asked.query]][:, None, None]
+    start = instances.passage_first[instances.passage[available.query]][:, None, None]
     size = max(1, MAX_TOGETHER // max(count, 1))
     for some in (heads[first : first + size] for first in range(0, len(heads), size)):
-        place = (asked.row[:, None], *np.array(some).T)
+        place = (available.row[:, None], *np.array(some).T)
         words = tallies["example_word"][place].astype(np.int64)
         weights = tallies["example_weight"][place].astype(np.float64)
-        numbers = np.where(words > 0, words - 1 + start, asked.query[:, None, None])
+        numbers = np.where(words > 0, words - 1 + start, available.query[:, None, None])
         keys = np.arange(count)[:, None, None] * len(instances.form) + numbers
-        is_target = _among(keys, asked.keys)
+        is_target = _among(keys, available.keys)
         is_other = candidates.contain(numbers) & ~is_target
         on_target = _most(np.where(is_target, weights, 0))
         on_other = _most(np.where(is_other, weights, 0))
-        is_query = numbers == asked.query[:, None, None]
+        is_query = numbers == available.query[:, None, None]
         on_any = _most(np.where(is_query, 0, weights))
-        on_left_out = _most(np.where(_among(keys, asked.left_out), weights, 0))
+        on_left_out = _most(np.where(_among(keys, available.left_out), weights, 0))
         hits, missed = on_target > on_other, (on_other >= on_target) & (on_other > 0)
         same_form = ~hits & (on_left_out > 0) & (on_left_out >= on_any)
         groups = (
@@ -328,7 +345,7 @@ def _choose(
         ]
         for n in range(len(some)):
             shown = [
-                _varied(asked, order[n][: count[n]].tolist(), most)
+                _varied(available, order[n][: count[n]].tolist(), most)
                 for order, count, most in ordered
             ]
             i = np.array([each for group in shown for each in group], dtype=np.int64)
@@ -336,33 +353,33 @@ def _choose(
 
 
 def _among(keys: Integers, known: Integers) -> Any:
-    """Which of ``keys`` are among ``known`` (ascending)."""
+    """Return which of ``keys`` are in ``known`` (ascending)."""
     if not len(known):
         return np.zeros(keys.shape, dtype=np.bool_)
     return known[np.searchsorted(known, keys).clip(max=len(known) - 1)] == keys
 
 
 def _most(weights: Any) -> Any:
-    """[J, N]: the largest of [J, N, S]; along an axis so short numpy's own takes four times as
-    long."""
+    """[J, N]: maximum of [J, N, S]; along so short an axis, ``max`` takes four times as long."""
     return np.maximum.reduce([weights[..., place] for place in range(weights.shape[-1])])
 
 
-def _varied(asked: _ShownInstances, ordered: Sequence[int], most: int) -> list[int]:
-    """The first ``most`` of ``ordered``, those with a new pair of query and target forms first."""
+def _varied(available: _ShownInstances, ordered: Sequence[int], most: int) -> list[int]:
+    """Choose ``most`` of ``ordered``, preferring new pairs of query and target forms."""
     seen: set[tuple[int, int]] = set()
     fresh: list[int] = []
     rest: list[int] = []
     for place, i in enumerate(ordered):
-        (rest if asked.forms[i] in seen else fresh).append(place)
-        seen.add(asked.forms[i])
+        (rest if available.forms[i] in seen else fresh).append(place)
+        seen.add(available.forms[i])
         if len(fresh) == most:
             break
     return [ordered[place] for place in sorted((fresh + rest)[:most])]
 
 
 class _Text:
-    """What is read of the instances word by word: arrays are slow at that, lists take much room."""
+    """Reads words of the instances one at a time; memoryviews are faster than arrays for that, and
+    smaller than lists."""
 
     def __init__(self, instances: Instances) -> None:
         self.instances = instances
@@ -374,7 +391,7 @@ class _Text:
         self._around: dict[int, tuple[int, int, int, int]] = {}
 
     def around(self, word: int) -> tuple[int, int, int, int]:
-        """The first and the last word of the sentence, the passage, and its first word."""
+        """Return the first and last word of the sentence, the passage, and its first word."""
         if word not in self._around:
             starts, passage = self.instances.sentence_first, int(self.instances.passage[word])
             last = int(np.searchsorted(starts, starts[word], side="right")) - 1
@@ -383,23 +400,30 @@ class _Text:
         return self._around[word]
 
 
-def _excerpt(text: _Text, asked: _ShownInstances, chosen: _ChosenExamples, number: int) -> Example:
-    """The words around query, targets and attended words; ``gaps`` are the places in ``words``
-    before which some were left out (their number: after the last), ``glued`` those without a space
-    before them. ``expected`` is the target that counts as missed in a miss, ``same_form`` are the
-    antecedents that a strict relation leaves out."""
+def _excerpt(
+    text: _Text, available: _ShownInstances, chosen: _ChosenExamples, number: int
+) -> Example:
+    """Return one example: the words around the query, its targets and the attended words.
+
+    All other values are places in ``words``. ``gaps``: words are omitted before this place, or
+    after the last word; ``glued``: no space precedes the word; ``expected``: the target that a miss
+    should have attended to; ``same_form``: antecedents that a strict relation leaves out.
+    """
     i = int(chosen.instance[number])
-    query, targets = int(asked.query[i]), asked.targets[slice(*asked.first[i : i + 2])].tolist()
+    query, targets = (
+        int(available.query[i]),
+        available.targets[slice(*available.first[i : i + 2])].tolist(),
+    )
     pairs = zip(chosen.numbers[number].tolist(), chosen.weights[number].tolist(), strict=True)
     strongest = sorted(pairs, key=lambda each: -each[1])
     attended = [each for each in strongest if each[1] > 0 and each[0] != query][:ATTENDED]
     first, last, passage, low = text.around(query)
-    kept = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
-    expected = _expected(text.instances, asked.relation, targets)
+    visible = set(range(max(first, query - BEFORE), min(last, query + AFTER) + 1))
+    expected = _expected(text.instances, available.relation, targets)
     for far in [expected, *(number for number, _ in attended)]:
-        # nothing after the query's sentence: it would look as if the text ended there
-        kept.update(range(max(low, far - AROUND), min(last, far + AROUND) + 1))
-    shown = sorted(kept)
+        # Nothing after the query's sentence: the text would seem to end there.
+        visible.update(range(max(low, far - AROUND), min(last, far + AROUND) + 1))
+    shown = sorted(visible)
     place = {number: index for index, number in enumerate(shown)}
     jumps = [j for j in range(1, len(shown)) if shown[j] != shown[j - 1] + 1]
     return {
@@ -413,19 +437,22 @@ def _excerpt(text: _Text, asked: _ShownInstances, chosen: _ChosenExamples, numbe
         "targets": [place[target] for target in targets if target in place],
         "expected": place[expected],
         "same_form": [
-            place[word] for word in asked.left_out_of(i, len(text.instances.form)) if word in place
+            place[word]
+            for word in available.left_out_of(i, len(text.instances.form))
+            if word in place
         ],
         "attended": [[place[number], _rounded(amount)] for number, amount in attended],
     }
 
 
 def _expected(instances: Instances, relation: Relation, targets: Sequence[int]) -> int:
-    """The nearest target; of a mention its head word, which need not be its last.
+    """Return the nearest target; for a mention, its head word, which need not be its last word.
 
-    Targets of coreference are all words of earlier mentions. The last run of adjacent targets is
-    the nearest mention, and its head the first word there of which a mention ends with the run
-    (mentions inside it, "[the king]'s son", end earlier); else its last word, as for mentions
-    without a declared head (docs/method.md, Relations)."""
+    The targets of coreference are all words of earlier mentions. The last run of adjacent targets
+    is the nearest mention. Its head is the first word of the run that heads a mention ending with
+    the run (mentions inside it, "[the king]'s son", end earlier); without a declared head, the last
+    word counts (docs/method.md, Relations).
+    """
     last = targets[-1]
     if relation.family != "coreference":
         return last
@@ -446,5 +473,5 @@ _UNSEEN = re.compile(
 
 
 def _visible(line: str) -> str:
-    """JSON with characters that hide or reorder text as escapes; reading gives them back."""
+    """Escape the characters of a JSON line that hide or reorder text."""
     return _UNSEEN.sub(lambda match: f"\\u{ord(match[0]):04x}", line)

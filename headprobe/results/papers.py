@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from headprobe import format as wording
 from headprobe.runs.folder import CLAIMS, POWER, Run
-from headprobe.runs.tables import Row, iterate_rows
+from headprobe.runs.tables import Row
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,9 +27,9 @@ def paper_tables(run: Run) -> Mapping[str, "pd.DataFrame"]:
     ``claims`` has one row per head and role, ``power`` one per relation. Raises HeadprobeError if
     the run has no ``claims.csv``, as runs of versions before 0.2 do not.
     """
-    tables = {"claims": _frame(map(_claim, iterate_rows(run.path / CLAIMS)))}
+    tables = {"claims": _frame(map(_claim, run.iterate_rows(CLAIMS)))}
     if POWER in run.tables:
-        tables["power"] = _frame(map(_power, iterate_rows(run.path / POWER)))
+        tables["power"] = _frame(map(_power, run.iterate_rows(POWER)))
     return tables
 
 

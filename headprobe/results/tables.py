@@ -1,10 +1,7 @@
-"""The tables of a run as DataFrames, columns named and ordered as docs/output.md says.
+"""The tables of a run as DataFrames, and the files of the run folder.
 
-``controls.csv``: what was found where nothing is to be found.
-
-Tables as CSV files: UTF-8, one header row, one line per row, nothing a spreadsheet would run.
-
-Everything that a run folder holds, written in one place.
+docs/output.md documents the columns and their order. CSV files are UTF-8 with one header row, and
+no cell can be executed as a formula by a spreadsheet.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +28,7 @@ from headprobe.runs.tables import guard
 from headprobe.vocabulary import Skipped, head_name
 
 BASELINES = ("offset", "start", "chance", "uniform", "habit", "habit_length")
-"""The order of the baselines' columns; others follow ``habit_expected`` in the evidence's order."""
+"""The order of the baselines' columns; other baselines follow after ``habit_expected``."""
 
 
 def heads_table(
@@ -41,12 +38,12 @@ def heads_table(
     verdicts: Sequence[Verdict],
     n_kv_heads: Sequence[int],
 ) -> pd.DataFrame:
-    """``heads_table.csv``: one row per head, by layer and head. ``n_kv_heads`` [L]."""
+    """Return ``heads.csv``: one row per head, by layer and head. ``n_kv_heads`` is [L]."""
     n_layers, n_heads = statistics.sink.shape
     order = sorted(verdicts, key=lambda verdict: (verdict.layer, verdict.head))
     layer, head = (axis.ravel().tolist() for axis in np.indices((n_layers, n_heads)))
     if [(v.layer, v.head) for v in order] != list(zip(layer, head, strict=True)):
-        raise ValueError("one verdict for every head expected")
+        raise ValueError("one verdict per head expected")
     best = np.array([-1 if v.best_relation is None else v.best_relation for v in order])
     groups = np.array([n_heads // n_kv_heads[number] for number in layer])
     columns: dict[str, Any] = {
@@ -82,9 +79,9 @@ def heads_table(
 
 
 def relations_table(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.DataFrame:
-    """``relations_table.csv``: one row per head and relation, by layer, head and relation.
+    """Return ``relations.csv``: one row per head and relation, by layer, head and relation.
 
-    ``role`` is the role that the head earned by this relation, empty where it earned none.
+    ``role`` is the role that the head earned by this relation, or missing.
     """
     layer, head, relation = (axis.ravel() for axis in np.indices(evidence.top1.shape))
     specs = evidence.relations
@@ -117,10 +114,11 @@ def relations_table(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.
 
 
 def domains_table(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFrame:
-    """``domains_table.csv``: one row per head, relation and domain that has instances.
+    """Return ``domains.csv``: one row per head, relation and domain with instances.
 
-    Only relations where the head beats something, and each head's best one: 1,024 heads, 80
-    relations and 20 domains would be 1.6 million rows, nearly all of them of heads that do nothing.
+    It has only relations where the head beats a control, and the best relation of each head. All
+    rows of 1,024 heads, 80 relations and 20 domains would be 1.6 million, nearly all of heads that
+    do nothing.
     """
     shown = evidence.beats > 0
     for verdict in verdicts:
@@ -147,8 +145,10 @@ def domains_table(evidence: Evidence, verdicts: Sequence[Verdict]) -> pd.DataFra
 
 
 def power_table(evidence: Evidence, relation_power: Power) -> pd.DataFrame:
-    """``power.csv``: one row per relation. ``best_gain`` is the gain of ``best_head``, which
-    was chosen on one half of the documents, on the other half."""
+    """Return ``power.csv``: one row per relation.
+
+    ``best_head`` is chosen on one half of the documents; ``best_gain`` is its gain on the other.
+    """
     specs, n_heads = evidence.relations, evidence.gain.shape[1]
     columns: dict[str, Any] = {
         "family": [r.family for r in specs],
@@ -173,9 +173,9 @@ def power_table(evidence: Evidence, relation_power: Power) -> pd.DataFrame:
     return _frame(columns)
 
 
-def pairs_table(found: Iterable[Pair]) -> pd.DataFrame:
-    """``pairs_table.csv``: one row per pair of heads that repeat or oppose each other."""
-    rows = list(found)
+def pairs_table(pairs: Iterable[Pair]) -> pd.DataFrame:
+    """Return ``pairs.csv``: one row per pair of heads that repeat or oppose each other."""
+    rows = list(pairs)
     return _frame(
         {
             "name_a": [pair.name_a for pair in rows],
@@ -188,10 +188,9 @@ def pairs_table(found: Iterable[Pair]) -> pd.DataFrame:
     )
 
 
-def skipped_table(left_out: Iterable[Skipped]) -> pd.DataFrame:
-    """``skipped_table.csv``: one row per source and reason, with how many such things there
-    were."""
-    rows = list(left_out)
+def skipped_table(skipped: Iterable[Skipped]) -> pd.DataFrame:
+    """Return ``skipped.csv``: one row per source and reason, with a count."""
+    rows = list(skipped)
     return _frame(
         {
             "source": [row.source for row in rows],
@@ -207,20 +206,20 @@ def _frame(columns: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def _column(values: Any) -> Any:
-    """Text is missing where it is empty; everything else keeps its dtype."""
+    """Convert empty text to missing values; other values keep their dtype."""
     if isinstance(values, list) and (not values or isinstance(values[0], str)):
         return pd.Series([value or None for value in values], dtype="str")
     return values
 
 
 def _names(names: Sequence[str], index: Any) -> Any:
-    """The name at each index, missing where that is negative."""
+    """The name at each index; missing where the index is negative."""
     index = np.asarray(index, dtype=int)
     return _column([*names, ""]).array.take(np.where(index < 0, len(names), index))
 
 
 def _of_best(array: Any, best: Any, missing: float = np.nan) -> Any:
-    """[L*H]: from an [L, H, R] array each head's best relation, ``missing`` where it has none."""
+    """[N]: the value of each head's best relation, from an array [L, H, R]."""
     flat = array.reshape(len(best), -1)
     if not flat.shape[1]:
         return np.full(len(best), missing)
@@ -260,37 +259,40 @@ def _behaviour_columns(behaviour: BehaviourEvidence) -> dict[str, Any]:
 def _earned(verdicts: Sequence[Verdict], dimensions: tuple[int, ...]) -> list[str]:
     earned = np.full(dimensions, "", dtype=object)
     for verdict in verdicts:
-        for claim in reversed(verdict.claims):  # where two name one relation, the first is kept
+        for claim in reversed(verdict.claims):  # of two claims by a relation, the first counts
             if claim.relation is not None:
                 earned[verdict.layer, verdict.head, claim.relation] = claim.role
     roles: list[str] = earned.ravel().tolist()
     return roles
 
 
-COLUMNS = (
+CONTROLS_COLUMNS = (
     *("control", "family", "relation", "looks_to", "n", "name", "top1", "baseline"),
     *("baseline_top1", "gain", "gain_low", "gain_high"),
 )
 
 
-def controls_table(found: Iterable[tuple[str, Evidence]]) -> pd.DataFrame:
-    """One row per control and relation that has instances, with the head whose ``gain_low`` is
-    highest (no head where the instances are too few for an interval)."""
+def controls_table(controls: Iterable[tuple[str, Evidence]]) -> pd.DataFrame:
+    """Return ``controls.csv``: one row per control and relation with instances.
+
+    Each row has the head with the highest ``gain_low``, and no head if there are too few instances
+    for an interval.
+    """
     return pd.DataFrame(
-        [row for control, evidence in found for row in _rows(control, evidence)],
-        columns=list(COLUMNS),
+        [row for control, evidence in controls for row in _control_rows(control, evidence)],
+        columns=list(CONTROLS_COLUMNS),
     )
 
 
-def _rows(control: str, evidence: Evidence) -> Iterable[list[Any]]:
+def _control_rows(control: str, evidence: Evidence) -> Iterable[list[Any]]:
     _, heads, _ = evidence.gain.shape
     names = list(evidence.baselines)
     for index, number in enumerate(strongest_heads(evidence).tolist()):
         relation = evidence.relations[index]
         if not evidence.n[index]:
             continue
-        asked = [relation.family, relation_name(relation), relation.looks_to]
-        row = [control, *asked, int(evidence.n[index])]
+        names_of_relation = [relation.family, relation_name(relation), relation.looks_to]
+        row = [control, *names_of_relation, int(evidence.n[index])]
         if number < 0:
             yield [*row, None, float("nan"), None, *[float("nan")] * 4]
             continue
@@ -304,11 +306,11 @@ def _rows(control: str, evidence: Evidence) -> Iterable[list[Any]]:
 
 
 DIGITS = 6
-"""Significant digits of a number; the folds' noise is far above the seventh."""
+"""Significant digits of numbers in CSV files; sampling noise is far above the seventh."""
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:
-    """Write ``frame`` without its index; what is missing becomes an empty cell."""
+    """Write ``frame`` without its index; missing values become empty cells."""
     columns = [_cells(frame[name]) for name in frame.columns]
     header = ",".join(_text(str(name)) for name in frame.columns)
     with path.open("w", encoding="utf-8", newline="") as file:
@@ -317,7 +319,7 @@ def write_csv(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _cells(column: "pd.Series[Any]") -> list[str]:
-    places, values = pd.factorize(column)  # each value is written once; a missing one has place -1
+    places, values = pd.factorize(column)  # formats each distinct value once; -1 is missing
     texts = np.array([*_texts(values), ""], dtype=object)
     cells: list[str] = texts[places].tolist()
     return cells
@@ -340,12 +342,12 @@ def _text(value: str) -> str:
 
 
 def _numbers(values: NDArray[np.float64]) -> list[str]:
-    # one formatting call for the whole column; adding zero turns -0 into 0
+    # One formatting call for the whole column is fast. Adding zero turns -0 into 0.
     return (f"%.{DIGITS}g\n" * len(values) % tuple((values + 0.0).tolist())).split("\n")[:-1]
 
 
 def write_sums(folder: Path, instances: Instances, tallies: Tallies) -> None:
-    """What the model is needed for: ``tallies.npz`` and ``instances.npz``."""
+    """Write ``tallies.npz`` and ``instances.npz``, the files for which the model is needed."""
     tallies.save(folder / run_folder.TALLIES)
     instances.save(folder / run_folder.INSTANCES)
 
@@ -363,7 +365,7 @@ def write_results(
     skipped: Iterable[Skipped],
     n_kv_heads: Sequence[int],
 ) -> None:
-    """What follows from the sums: the tables and the examples."""
+    """Write the tables and the examples, which can be computed again from the sums."""
     heads = heads_table(evidence, statistics, behaviour, verdicts, n_kv_heads)
     write_csv(heads, folder / run_folder.HEADS)
     write_csv(claims_table(evidence, behaviour, verdicts), folder / run_folder.CLAIMS)
@@ -376,5 +378,5 @@ def write_results(
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
-    """``manifest.json``, last: it makes a folder a run."""
+    """Write ``manifest.json``, the last file: a folder with a manifest is a run."""
     manifest.save(folder / run_folder.MANIFEST)

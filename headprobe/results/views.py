@@ -1,4 +1,4 @@
-"""What the commands hand to report and to JSON: plain dataclasses and values."""
+"""Results of commands, for ``report`` and for JSON: plain dataclasses and values."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Change:
-    """A head whose role is another than before, and why."""
+    """A head whose role changed."""
 
     name: str
+    """The head's name."""
     was: str
+    """Its role before."""
     now: str
+    """Its role now."""
     reason: str
+    """The reason of the verdict now."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The model's shape from its config alone, the probes as they would be read, the folder that
-    would be written. ``relations`` gives the name of each relation (``obj → head``) and its n."""
+    """What a scan would measure and write.
+
+    The shape of the model comes from its configuration, without its weights. ``relations`` has the
+    description and the number of instances of each relation.
+    """
 
     model: str
     architecture: str
@@ -51,7 +58,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ProbeSet:
-    """A probe file and how much it holds."""
+    """A probe file and its size."""
 
     name: str
     domains: tuple[str, ...]
@@ -71,8 +78,11 @@ class SampleSentence:
 
 @dataclass(frozen=True)
 class Sample:
-    """A document to be read: its sentences, the mentions of each entity, and the links that the
-    file declares (relation, query, targets)."""
+    """A document to be printed.
+
+    ``chains`` has the mentions of each entity, ``declared`` the links that the file declares, as
+    (relation, query, targets).
+    """
 
     id: str
     domain: str
@@ -83,34 +93,41 @@ class Sample:
 
 @dataclass(frozen=True)
 class Fault:
-    """A head that lacks a ``role`` it was given, or has one that it was not given (``named``). No
-    ``head`` where all that is known is how many."""
+    """A planted role that a scan missed, or a role that was not planted."""
 
     head: str
+    """Name of the head; empty where only the number of heads is known."""
     planted: str
+    """What was planted in the head."""
     role: str
+    """The role that is missing or wrong."""
     named: bool
+    """True for a wrong role, False for a missing one."""
     reason: str
+    """The reason of the verdict."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """A checkpoint: its heads, how many roles were ``planted`` in them, how many of these were
-    ``found`` and ``missed``, and how many others ``falsely_named``."""
+    """Result of the self-test for one checkpoint."""
 
     case: str
     kind: str
     heads: int
     planted: int
+    """Number of planted roles."""
     found: int
+    """Number of planted roles that the scan named."""
     missed: int
+    """Number of planted roles that it did not name."""
     falsely_named: int
+    """Number of roles that it named and that were not planted."""
     faults: tuple[Fault, ...]
 
 
 @dataclass(frozen=True)
 class SelfTest:
-    """All cases, and their sums by kind of checkpoint."""
+    """Results of all cases, and totals by kind of checkpoint."""
 
     cases: tuple[CaseResult, ...]
     totals: tuple[CaseResult, ...]
@@ -120,19 +137,19 @@ class SelfTest:
 
 @dataclass(frozen=True)
 class TextView:
-    """Attention of one head over a text, word by word.
-
-    ``words`` [W] as they stand in the text; ``weights[q][k]`` is the raw attention from the last
-    token of word q to all tokens of word k <= q (rows as long as q + 1); ``sink[q]`` what goes to
-    the removed sinks. ``usable`` [W] says which words have tokens of their own (docs/method.md);
-    the rows of the others are empty.
-    """
+    """Attention of one head over a text, word by word."""
 
     name: str
+    """The head's name."""
     words: tuple[str, ...]
+    """[W]: the words as written in the text."""
     weights: tuple[tuple[float, ...], ...]
+    """``weights[q][k]`` is the raw attention from the last token of word q to all tokens of word k,
+    for k <= q. Rows of words that are not usable are empty."""
     sink: tuple[float, ...]
+    """[W]: raw attention to the removed sinks."""
     usable: tuple[bool, ...]
+    """[W]: whether the word has tokens of its own (docs/method.md)."""
 
 
 def attention_frame(view: TextView) -> "pd.DataFrame":
@@ -173,12 +190,14 @@ def numbered_words(words: Sequence[str]) -> list[str]:
 
 
 NONE = "none"
+"""The kind of a head without a role."""
 
 IDLE, REPEATER = "idle", "repeater"
+"""The two kinds of redundant heads."""
 
 
 def kind_of(head: Row) -> str:
-    """The head's role, ``redundant`` told apart into ``idle`` and ``repeater``."""
+    """Return the head's role, with ``idle`` or ``repeater`` instead of ``redundant``."""
     if head.text("role") != "redundant":
         return head.text("role") or NONE
     return IDLE if head.flag("idle") else REPEATER
@@ -186,20 +205,24 @@ def kind_of(head: Row) -> str:
 
 @dataclass(frozen=True)
 class HeadView:
-    """What a run knows of one head. ``profile`` gives ranges of word distance (``1``, ``9–16``) and
-    the share of the head's stripped attention that goes there; ``domains`` are the rows of
-    ``domains.csv`` about the head."""
+    """Everything that a run has about one head."""
 
     run: Path
     head: Row
+    """The head's row of ``heads.csv``."""
     relations: tuple[Row, ...]
+    """Its rows of ``relations.csv``."""
     profile: tuple[tuple[str, float], ...]
+    """Ranges of word distance (``1``, ``9–16``), and the share of the head's stripped attention in
+    each."""
     examples: tuple[Mapping[str, Any], ...]
+    """Its lines of ``examples.jsonl``."""
     domains: tuple[Row, ...] = ()
+    """Its rows of ``domains.csv``."""
 
 
 def run_values(run: Run) -> dict[str, Any]:
-    """A run: where it is, what it was made from, how many heads of each kind, every head."""
+    """Return a run as JSON values: folder, manifest, numbers of heads by kind, and its tables."""
     heads = run.rows(run_folder.HEADS)
     return {
         **manifest_values(run),
@@ -215,12 +238,12 @@ def run_values(run: Run) -> dict[str, Any]:
 
 
 def manifest_values(run: Run) -> dict[str, Any]:
-    """A run's folder and manifest."""
+    """Return a run's folder and manifest as JSON values."""
     return {"run": str(run.path), "manifest": asdict(run.manifest)}
 
 
 def head_values(view: HeadView) -> dict[str, Any]:
-    """One head."""
+    """Return a head as JSON values."""
     return {
         "run": str(view.run),
         "head": view.head.plain_values(),

@@ -1,4 +1,4 @@
-"""The flat arrays say what the passages said; batches cover every passage once."""
+"""Corpora, chunks and batches contain every word, link and row of their passages once."""
 
 from collections import Counter
 from dataclasses import fields, replace
@@ -29,7 +29,7 @@ def aligned(budget: int = 60) -> tuple[Corpus, list[Passage], list[Skipped]]:
     return align(passages, encoder, skipped.append, seed=0), passages, skipped
 
 
-def test_instances_are_the_passages_links() -> None:
+def test_instances_equal_the_links_of_the_passages() -> None:
     corpus, passages, skipped = aligned()
     instances = corpus.instances
     expected: Counter[object] = Counter()
@@ -60,7 +60,7 @@ def test_instances_are_the_passages_links() -> None:
     assert sum(skip.count for skip in skipped if skip.what == "word") == (~instances.usable).sum()
 
 
-def test_instances_come_back_from_disk(tmp_path: Path) -> None:
+def test_saved_instances_load_unchanged(tmp_path: Path) -> None:
     instances = aligned()[0].instances
     instances.save(tmp_path / "instances.npz")
     back = Instances.load(tmp_path / "instances.npz")
@@ -102,8 +102,8 @@ NESTED = """
 
 
 @pytest.mark.parametrize("budget", [7, 12, 100])
-def test_labels_and_mention_ends_are_those_of_the_file(tmp_path: Path, budget: int) -> None:
-    """Mentions in mentions and of one head (the first to end counts), cut passages, subtypes."""
+def test_deprels_and_mention_ends_equal_those_of_the_file(tmp_path: Path, budget: int) -> None:
+    """With nested mentions, several mentions of one head, and several passages."""
     lines = [
         line if line.startswith("#") else "\t".join(line.split()) for line in NESTED.split("\n")
     ]
@@ -123,7 +123,7 @@ def test_labels_and_mention_ends_are_those_of_the_file(tmp_path: Path, budget: i
     assert instances.mention_end.tolist() == [ends.get(word, -1) for word in range(15)]
 
 
-def test_sampled_rows_are_a_seeded_few_of_the_usable_ones(
+def test_sampled_rows_are_a_reproducible_subset_of_usable_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     instances = aligned()[0].instances
@@ -138,7 +138,7 @@ def test_sampled_rows_are_a_seeded_few_of_the_usable_ones(
     assert set(few) < set(every)
 
 
-def test_examples_are_a_seeded_few_of_every_relation() -> None:
+def test_every_relation_has_examples_and_they_are_reproducible() -> None:
     corpus, passages, _ = aligned()
     instances = corpus.instances
     shown = set(instances.example_words.tolist())
@@ -155,7 +155,7 @@ def test_examples_are_a_seeded_few_of_every_relation() -> None:
     st.integers(1, 1000),
     st.integers(1, 200_000),
 )
-def test_every_row_is_in_one_block_within_the_limits(
+def test_planned_blocks_cover_every_row_once_within_the_limits(
     lengths: list[int], heads: int, tokens: int, scores: int
 ) -> None:
     passages = np.arange(len(lengths)) + 7
@@ -176,7 +176,7 @@ def test_every_row_is_in_one_block_within_the_limits(
         assert all(rows[p, row] == 1 for row in range(length))
 
 
-def test_a_chunk_is_its_passages_one_after_another() -> None:
+def test_chunk_concatenates_its_passages_and_covers_their_words_once() -> None:
     corpus = aligned()[0]
     sampled = np.arange(3, 30)
     instances = replace(corpus.instances, sampled_words=sampled[corpus.instances.usable[sampled]])
@@ -228,8 +228,8 @@ def test_a_chunk_is_its_passages_one_after_another() -> None:
 @pytest.mark.parametrize(
     ("name", "least"), [("french_gsd/fr_gsd", 0.92), ("chinese_gsdsimp/zh_gsdsimp", 0.99)]
 )
-def test_other_scripts_align(name: str, least: float) -> None:
-    """Fused words have no characters of their own; text without spaces is no hindrance."""
+def test_most_words_align_in_french_and_chinese(name: str, least: float) -> None:
+    """French has contracted words, and Chinese has no spaces."""
     path = SHARED / "treebanks" / f"ud_{name}-ud-dev.conllu"
     if not path.is_file():
         pytest.skip(f"../shared has no {path.name}")

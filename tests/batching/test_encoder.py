@@ -1,4 +1,4 @@
-"""Where a sequence starts, and that no text is taken for a special token."""
+"""Start tokens, offsets, readable tokens, and text that spells special tokens."""
 
 from types import SimpleNamespace
 
@@ -11,14 +11,14 @@ from headprobe.errors import HeadprobeError
 from tests.helpers.checkpoints import toy_tokenizer
 
 
-def test_the_tokenizers_own_start_is_used() -> None:
+def test_start_token_of_the_tokenizer_is_used() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     assert encoder.start == (1,)
     assert encoder.start_tokens == ("<s>",)
     assert not encoder.prepended
 
 
-def test_a_start_is_prepended_bos_before_eos() -> None:
+def test_missing_start_token_is_replaced_by_bos_or_else_eos() -> None:
     assert Encoder(toy_tokenizer(adds_start=False), "toy").start == (1,)
     without = toy_tokenizer(adds_start=False)
     without.bos_token = None
@@ -29,12 +29,12 @@ def test_a_start_is_prepended_bos_before_eos() -> None:
         Encoder(without, "toy")
 
 
-def test_a_slow_tokenizer_is_refused() -> None:
+def test_slow_tokenizer_is_refused() -> None:
     with pytest.raises(HeadprobeError, match="slow one"):
         Encoder(SimpleNamespace(is_fast=False), "toy")
 
 
-def test_text_that_spells_a_special_token_stays_text() -> None:
+def test_text_that_spells_a_special_token_is_encoded_as_text() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     text = "He wrote </s> and <s> twice."
     encoded = encoder.encode([text])[0]
@@ -42,7 +42,7 @@ def test_text_that_spells_a_special_token_stays_text() -> None:
     assert encoded.offsets[-1].tolist() == [len(text) - 1, len(text)]
 
 
-def test_offsets_are_characters_of_the_text() -> None:
+def test_offsets_select_the_text_of_each_token() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     text = "naïve 猫 🐈 cat"
     encoded = encoder.encode([text])[0]
@@ -51,7 +51,7 @@ def test_offsets_are_characters_of_the_text() -> None:
     assert encoder.count([text, "a"]) == [len(encoded.ids), 1]
 
 
-def test_tokens_are_shown_as_text_and_parts_of_characters_as_bytes() -> None:
+def test_tokens_are_readable_and_incomplete_characters_become_bytes() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     text = "the 猫 ï\n"
     shown = encoder.tokens(encoder.encode([text])[0].ids.tolist())
@@ -60,7 +60,7 @@ def test_tokens_are_shown_as_text_and_parts_of_characters_as_bytes() -> None:
     assert encoder.tokens([1]) == ["<s>"]
 
 
-def test_pieces_of_every_kind_of_vocabulary_are_readable() -> None:
+def test_readable_piece_for_each_kind_of_vocabulary() -> None:
     assert readable_piece("Ġthe", byte_level=True) == " the"
     assert readable_piece("Ċ", byte_level=True) == "\n"
     assert readable_piece("Ã©", byte_level=True) == "é"
@@ -70,8 +70,8 @@ def test_pieces_of_every_kind_of_vocabulary_are_readable() -> None:
     assert readable_piece("<0xE2>", byte_level=False) == "<0xE2>"
 
 
-def test_a_tokenizer_that_fails_on_a_later_text_is_refused_in_one_line() -> None:
-    """Without an unknown token a vocabulary of words encodes only texts of these words."""
+def test_tokenizer_that_fails_during_encoding_gives_a_one_line_error() -> None:
+    """A word-level vocabulary without an unknown token cannot encode other words."""
     backend = Tokenizer(models.WordLevel({"a": 0, "</s>": 1}))
     backend.pre_tokenizer = pre_tokenizers.Whitespace()
     encoder = Encoder(PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="</s>"), "m")

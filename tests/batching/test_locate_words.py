@@ -1,4 +1,4 @@
-"""Words in tokens by character overlap: against plain loops, on whatever comes."""
+"""Mapping of words to tokens by character overlap, compared with plain loops."""
 
 import numpy as np
 from hypothesis import given
@@ -26,7 +26,7 @@ def cuts(draw: st.DrawFn) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]
 
 
 @given(cuts())
-def test_it_is_what_a_plain_loop_finds(given_cuts: object) -> None:
+def test_locate_words_equals_a_plain_loop(given_cuts: object) -> None:
     words, tokens = given_cuts
     touched = [
         [t for t, (low, high) in enumerate(tokens) if max(low, start) < min(high, end)]
@@ -52,7 +52,7 @@ def test_it_is_what_a_plain_loop_finds(given_cuts: object) -> None:
         assert np.flatnonzero(found.word_of_token == word).tolist() == (own if usable else [])
 
 
-def test_a_fused_word_and_its_neighbour() -> None:
+def test_contracted_words_and_shared_tokens_are_unusable() -> None:
     """French "du" has no characters for "de" and "le"; "can" + "not" share one token."""
     found = locate_words(
         np.array([0, 2, 2, 3, 6]), np.array([0, 2, 2, 6, 9]), np.array([(0, 2), (2, 9)])

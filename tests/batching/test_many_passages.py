@@ -1,4 +1,4 @@
-"""What a corpus needs grows by its words alone, and by little."""
+"""The memory of a corpus grows with its words only."""
 
 import tracemalloc
 from dataclasses import fields, replace
@@ -13,15 +13,16 @@ from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES
 
 BYTES_A_WORD = 450
-"""With its tokens, links and class marks, while it grows; a hundred of them stay."""
+"""Peak bytes per word while aligning, with its tokens, links and classes."""
 
 
 def ignore(_: object) -> None:
-    """What is skipped is of no interest here."""
+    """Ignore skipped parts."""
 
 
 def grown(copies: int) -> tuple[int, int, int]:
-    """Words, bytes at most while aligning so many copies of the probes, bytes of the corpus."""
+    """Return the words of so many copies of the probes, the peak bytes while aligning them, and the
+    bytes of the corpus."""
     encoder = Encoder(toy_tokenizer(), "toy")
 
     def passages():
@@ -43,7 +44,7 @@ def grown(copies: int) -> tuple[int, int, int]:
     return len(corpus.instances.form), peak, held
 
 
-def test_words_take_little() -> None:
+def test_memory_per_word_is_bounded() -> None:
     grown(1)
     few, many = grown(40), grown(160)
     words = many[0] - few[0]

@@ -1,4 +1,4 @@
-"""Word pairs by kind: every pair once in each of its two kinds, in short runs of one kind."""
+"""Kinds of word pairs, compared with a loop over all pairs."""
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
@@ -11,7 +11,7 @@ from tests.helpers.slow import distance_bin
 
 
 @given(st.data(), st.integers(1, 3), st.integers(1, 40))
-def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, passages, words):
+def test_every_pair_is_listed_once_by_category_and_once_by_deprels(data, passages, words):
     shape = (passages, words)
 
     def drawn(most: int):
@@ -48,7 +48,7 @@ def test_every_pair_is_once_in_its_category_and_once_in_its_deprel_pair(data, pa
     assert sorted((place, kind) for place, kind in dense if kind >= 0) == sorted(expected)
 
 
-def test_a_block_asks_for_its_own_rows_only() -> None:
+def test_pair_kinds_of_a_block_equal_its_columns_of_the_whole() -> None:
     rng = np.random.default_rng(0)
     usable = rng.random((2, 9)) < 0.8
     upos, deprel, fold = (rng.integers(0, 10, (2, 9)) for _ in range(3))

@@ -68,7 +68,7 @@ def said(result: subprocess.CompletedProcess[str]) -> list[str]:
         ["export", "--csv", "hygiene"],
     ],
 )
-def test_quick_commands_load_nothing_heavy(folder: Path, words: list[str]) -> None:
+def test_light_commands_do_not_import_heavy_libraries(folder: Path, words: list[str]) -> None:
     if words[0] == "export":
         words = [*words, "--overwrite"]
     result = typed(folder, *words)
@@ -77,24 +77,24 @@ def test_quick_commands_load_nothing_heavy(folder: Path, words: list[str]) -> No
     assert "\x1b" not in result.stdout + result.stderr
 
 
-def test_nothing_typed_is_a_call_for_help(folder: Path) -> None:
+def test_no_arguments_print_the_help(folder: Path) -> None:
     result = typed(folder)
     assert result.returncode == 0
     assert "scan" in result.stdout
 
 
-def test_the_version_is_the_packages(folder: Path) -> None:
+def test_version_prints_the_package_version(folder: Path) -> None:
     assert typed(folder, "--version").stdout == f"headprobe {headprobe.__version__}\n"
 
 
-def test_samples_of_a_probe_set_are_there_for_machines(folder: Path) -> None:
+def test_probes_show_prints_json(folder: Path) -> None:
     result = typed(folder, "probes", "show", "story", "-n", "2", "--json")
     assert result.returncode == 0
     assert [sample["domain"] for sample in json.loads(result.stdout)] == ["story", "story"]
 
 
 @pytest.mark.parametrize("name", ["L1H2", "l1h2", "1.2", "1-2"])
-def test_heads_are_named_in_four_ways(folder: Path, name: str) -> None:
+def test_show_head_accepts_every_spelling_of_a_head(folder: Path, name: str) -> None:
     result = typed(folder, "show-head", name, "-r", "first")
     assert result.returncode == 0
     assert result.stdout.startswith("L1H2  ")
@@ -124,9 +124,7 @@ def test_heads_are_named_in_four_ways(folder: Path, name: str) -> None:
         (["probes", "show", "nothing-like-it"], "nothing-like-it"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line_and_exit_2(
-    folder: Path, words: list[str], expected: str
-) -> None:
+def test_user_errors_are_one_line_and_exit_2(folder: Path, words: list[str], expected: str) -> None:
     result = typed(folder, *words)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -136,13 +134,13 @@ def test_what_the_user_can_mend_is_one_line_and_exit_2(
     assert "\x1b" not in result.stderr
 
 
-def test_the_newest_run_is_taken_and_named(folder: Path) -> None:
+def test_the_default_run_is_the_newest_and_is_named(folder: Path) -> None:
     result = typed(folder, "show-head", "L0H0")
     assert said(result) == ["run: headprobe-runs/second"]
     assert said(typed(folder, "show-head", "L0H0", "--quiet")) == []
 
 
-def test_without_runs_the_way_to_one_is_said(tmp_path: Path) -> None:
+def test_without_runs_the_message_names_the_scan_command(tmp_path: Path) -> None:
     result = typed(tmp_path, "show-head", "L0H0")
     assert result.returncode == 2
     assert "headprobe scan" in said(result)[0]
@@ -151,7 +149,7 @@ def test_without_runs_the_way_to_one_is_said(tmp_path: Path) -> None:
     assert "headprobe scan" in said(listed)[0]
 
 
-def test_runs_of_another_folder(folder: Path) -> None:
+def test_runs_lists_another_folder(folder: Path) -> None:
     listed = typed(folder.parent, "runs", str(folder / RUNS), "--quiet")
     assert [Path(line).name for line in listed.stdout.splitlines()] == ["second", "first"]
     missing = typed(folder, "runs", "nowhere")
@@ -159,7 +157,7 @@ def test_runs_of_another_folder(folder: Path) -> None:
     assert said(missing)[0].startswith("nowhere: no such folder.")
 
 
-def test_json_is_for_machines(folder: Path) -> None:
+def test_json_output_is_parseable(folder: Path) -> None:
     runs = json.loads(typed(folder, "runs", "--json").stdout)
     assert [Path(each["run"]).name for each in runs] == ["second", "first"]
     head = json.loads(typed(folder, "show-head", "1.2", "--json", "-r", "second").stdout)
@@ -171,7 +169,9 @@ def test_json_is_for_machines(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
-def test_export_replaces_tables_alone(folder: Path, tmp_path: Path, kind: str) -> None:
+def test_export_with_overwrite_replaces_only_tables(
+    folder: Path, tmp_path: Path, kind: str
+) -> None:
     """Neither a file of another kind nor a link, whatever the name."""
     table = tmp_path / "tables" / "pairs.csv"
     table.parent.mkdir()
@@ -191,7 +191,7 @@ def test_export_replaces_tables_alone(folder: Path, tmp_path: Path, kind: str) -
     assert typed(folder, *words).returncode == 0  # all are tables now
 
 
-def test_export_copies_the_tables_and_replaces_none_unasked(folder: Path) -> None:
+def test_export_copies_tables_and_does_not_overwrite_by_default(folder: Path) -> None:
     result = typed(folder, "export", "first", "--csv", "tables")
     assert result.returncode == 0
     assert result.stdout.splitlines()[0] == "tables/heads.csv"
@@ -209,7 +209,7 @@ def test_export_copies_the_tables_and_replaces_none_unasked(folder: Path) -> Non
 
 
 @pytest.mark.parametrize("table", ["heads.csv", "relations.csv", "tallies.npz", "examples.jsonl"])
-def test_a_damaged_run_is_said_in_one_line(tmp_path: Path, table: str) -> None:
+def test_a_damaged_run_is_a_one_line_error(tmp_path: Path, table: str) -> None:
     write_run(tmp_path / RUNS / "run")
     (tmp_path / RUNS / "run" / table).unlink()
     result = typed(tmp_path, "show-head", "L0H0", "-q")
@@ -221,7 +221,7 @@ def test_a_damaged_run_is_said_in_one_line(tmp_path: Path, table: str) -> None:
     assert len(said(result)) == 1
 
 
-def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
+def test_a_reader_that_closes_early_is_not_an_error(folder: Path) -> None:
     command = (
         f"{sys.executable} -m headprobe show-head L0H0 -q -r first | true; echo ${{PIPESTATUS[0]}}"
     )
@@ -238,7 +238,7 @@ def test_a_reader_that_leaves_early_is_no_error(folder: Path) -> None:
     assert result.stderr == ""
 
 
-def test_a_terminal_gets_colour_unless_it_asks_for_none(folder: Path) -> None:
+def test_terminals_get_colour_unless_no_color_is_set(folder: Path) -> None:
     def on_terminal(**environment: str) -> str:
         parent, child = pty.openpty()
         with subprocess.Popen(
@@ -274,7 +274,7 @@ def test_a_terminal_gets_colour_unless_it_asks_for_none(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_our_characters_still_gets_words(folder: Path, encoding: str) -> None:
+def test_a_terminal_without_unicode_still_gets_the_text(folder: Path, encoding: str) -> None:
     result = typed(folder, "show-head", "L0H0", "-r", "first", PYTHONIOENCODING=encoding)
     assert result.returncode == 0
     assert result.stdout.startswith("L0H0")

@@ -17,7 +17,7 @@ from headprobe.resources import DOCS
 COMMAND = [sys.executable, "-m", "headprobe", "docs"]
 
 
-def test_every_page_is_a_line_of_the_list() -> None:
+def test_docs_lists_every_page() -> None:
     done = subprocess.run(
         COMMAND, capture_output=True, text=True, check=True, env={**os.environ, "COLUMNS": "80"}
     )
@@ -28,14 +28,14 @@ def test_every_page_is_a_line_of_the_list() -> None:
     assert "headprobe docs TOPIC" in done.stdout
 
 
-def test_a_page_is_plain_markdown_without_a_terminal() -> None:
+def test_docs_prints_markdown_without_a_terminal() -> None:
     done = subprocess.run([*COMMAND, "output"], capture_output=True, text=True, check=True)
     assert done.stdout == find_topic("output").text
     assert "\x1b" not in done.stdout
     assert "| `gain_low`, `gain_high` |" in done.stdout
 
 
-def test_a_page_is_rendered_on_a_terminal() -> None:
+def test_docs_renders_a_page_on_a_terminal() -> None:
     ours, theirs = pty.openpty()
     environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
     environment.pop("NO_COLOR", None)
@@ -62,7 +62,7 @@ def test_topics_are_found_in_any_case(name: str) -> None:
     assert find_topic(name).path.name == "CHANGELOG.md"
 
 
-def test_an_unknown_topic_is_one_line_with_the_nearest_name() -> None:
+def test_an_unknown_topic_is_an_error_with_a_suggestion() -> None:
     done = subprocess.run([*COMMAND, "metod\x1b[31m"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
@@ -70,12 +70,12 @@ def test_an_unknown_topic_is_one_line_with_the_nearest_name() -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_a_damaged_installation_is_one_line(tmp_path: Path) -> None:
+def test_missing_documentation_is_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match="the documentation is missing"):
         list_topics(tmp_path)
 
 
-def test_it_starts_quickly_and_without_torch() -> None:
+def test_docs_starts_quickly_and_without_torch() -> None:
     program = (
         "import sys, headprobe.cli.commands as c\n"
         "c.app(['docs', 'method'], standalone_mode=False)\n"
@@ -93,7 +93,7 @@ def test_it_starts_quickly_and_without_torch() -> None:
     assert min(times) < 0.3, times  # processor time: other work on the machine slows the clock's
 
 
-def test_help_says_where_the_documentation_is(
+def test_help_names_the_documentation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["headprobe", "--help"])

@@ -62,7 +62,7 @@ def finished(request: Any, progress: Progress) -> Run:
     return write_run(RUNS / "made")
 
 
-def test_a_scan_prints_its_page(
+def test_scan_prints_the_summary(
     scan_with: Callable[[Scan], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -91,7 +91,7 @@ def test_a_scan_prints_its_page(
     assert Path("out/heads.csv").is_file()
 
 
-def test_quiet_prints_the_folder_alone(
+def test_quiet_prints_only_the_folder(
     scan_with: Callable[[Scan], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -101,7 +101,7 @@ def test_quiet_prints_the_folder_alone(
     assert capsys.readouterr() == (f"{RUNS / 'made'}\n", "warning: odd\n")
 
 
-def test_a_taken_csv_folder_is_refused_before_any_work(
+def test_an_existing_csv_folder_is_an_error_before_the_scan(
     scan_with: Callable[[Scan], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -114,7 +114,7 @@ def test_a_taken_csv_folder_is_refused_before_any_work(
     assert Path("heads.csv").read_text() == "mine"
 
 
-def test_threads_that_wait_leave_their_core_to_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_idle_threads_sleep(monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the user has said how they shall wait."""
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
@@ -123,7 +123,7 @@ def test_threads_that_wait_leave_their_core_to_others(monkeypatch: pytest.Monkey
     assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
 
 
-def test_interrupts_are_one_line_and_130(
+def test_an_interrupt_is_one_line_and_exit_130(
     scan_with: Callable[[Scan], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -138,7 +138,7 @@ def test_interrupts_are_one_line_and_130(
     assert "no partial files" in said
 
 
-def test_termination_unwinds(
+def test_termination_removes_partial_files(
     scan_with: Callable[[Scan], list[Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     unwound = []
@@ -155,7 +155,7 @@ def test_termination_unwinds(
     assert unwound
 
 
-def test_errors_of_the_user_are_one_plain_line(
+def test_user_errors_are_one_escaped_line(
     scan_with: Callable[[Scan], list[Any]],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -180,7 +180,7 @@ def test_bugs_keep_their_traceback(
         main()
 
 
-def test_three_lines_of_python(scan_with: Callable[[Scan], list[Any]]) -> None:
+def test_scan_from_python_returns_tables(scan_with: Callable[[Scan], list[Any]]) -> None:
     asked = scan_with(lambda request, progress: write_run(RUNS / "made"))
     run = headprobe.scan(Path("folder"), probes=[Path("a.conllu")], out="x")
     assert (asked[0].model, asked[0].probes, asked[0].out) == ("folder", ("a.conllu",), Path("x"))
@@ -192,7 +192,7 @@ def test_three_lines_of_python(scan_with: Callable[[Scan], list[Any]]) -> None:
 
 
 @pytest.mark.parametrize("probes", ["story", Path("story")])
-def test_one_probe_set_needs_no_list(
+def test_probes_can_be_a_single_name(
     scan_with: Callable[[Scan], list[Any]], probes: str | Path
 ) -> None:
     asked = scan_with(lambda request, progress: write_run(RUNS / "made"))
@@ -200,7 +200,7 @@ def test_one_probe_set_needs_no_list(
     assert asked[0].probes == ("story",)
 
 
-def test_a_command_line_is_a_function(
+def test_run_executes_a_command_line(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It returns the exit code and changes nothing of the process that calls it."""

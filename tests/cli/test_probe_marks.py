@@ -8,7 +8,7 @@ from headprobe.cli import main as command_line
 from headprobe.probes.relations import MARKS, mark_class
 
 
-def test_the_printed_list_is_the_one_in_use(capsys: pytest.CaptureFixture[str]) -> None:
+def test_probes_marks_prints_the_classes_in_use(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.run(["probes", "marks", "--json"]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert list(printed) == list(MARKS)

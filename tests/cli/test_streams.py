@@ -38,7 +38,7 @@ def shell(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
         (">&- 2>&-", 2),
     ],
 )
-def test_a_scan_writes_its_run_without_working_streams(
+def test_a_scan_writes_its_run_with_broken_streams(
     tmp_path: Path, redirected: str, code: int
 ) -> None:
     done = shell(f"{SCAN} {redirected}", tmp_path)
@@ -62,7 +62,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (">/dev/full", "stdout: cannot be written (No space left on device)"),
     ],
 )
-def test_a_run_is_written_although_stdout_cannot_be(
+def test_judge_writes_its_run_if_stdout_is_full(
     measured: Path, tmp_path: Path, redirected: str, message: str
 ) -> None:
     words = f"{sys.executable} -m headprobe judge {measured} -o run"
@@ -73,7 +73,7 @@ def test_a_run_is_written_although_stdout_cannot_be(
     assert done.stderr.splitlines()[-1].startswith(message)
 
 
-def test_errors_keep_their_exit_code(tmp_path: Path) -> None:
+def test_errors_keep_their_exit_code_with_broken_streams(tmp_path: Path) -> None:
     for redirected in ("2>&-", "2>/dev/full", ">&- 2>&-"):
         done = shell(f"{sys.executable} -m headprobe show nowhere {redirected}", tmp_path)
         assert done.returncode == 2

@@ -75,7 +75,7 @@ CHECKPOINTS: dict[str, tuple[Breaker, str]] = {
 
 
 @pytest.mark.parametrize("case", CHECKPOINTS)
-def test_checkpoints_that_cannot_be_used(
+def test_an_unusable_checkpoint_is_an_error(
     case: str, checkpoint: Path, scanned: Scan, tmp_path: Path
 ) -> None:
     folder = tmp_path / "model"
@@ -95,7 +95,7 @@ def refused(attempt: Callable[[], object], reason: str, folder: Path) -> None:
     assert not [name for name in left if name.startswith(("run", ".run", ".headprobe"))]
 
 
-def test_weights_that_are_not_numbers(scanned: Scan, tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_an_error(scanned: Scan, tmp_path: Path) -> None:
     model = build("llama", {})
     with torch.no_grad():
         model.model.layers[1].mlp.up_proj.weight[3, 3] = float("nan")
@@ -105,7 +105,7 @@ def test_weights_that_are_not_numbers(scanned: Scan, tmp_path: Path) -> None:
     )
 
 
-def test_a_model_that_overflows_on_a_late_word(scanned: Scan, tmp_path: Path) -> None:
+def test_an_overflow_on_a_late_word_is_an_error(scanned: Scan, tmp_path: Path) -> None:
     """Its weights are numbers and the proof at load sees nothing; the sums would all be NaN."""
     model = build("llama", {})
     token = toy_tokenizer()("did")["input_ids"][-1]
@@ -126,14 +126,14 @@ def test_a_model_that_overflows_on_a_late_word(scanned: Scan, tmp_path: Path) ->
     ("kind", "options", "reason"),
     [("bert", {}, "later tokens"), ("bloom", {"n_layer": 2, "n_head": 4}, "none of its layers")],
 )
-def test_models_of_another_build(
+def test_unsupported_architectures_are_an_error(
     kind: str, options: dict[str, int], reason: str, scanned: Scan, tmp_path: Path
 ) -> None:
     folder = save_checkpoint(tmp_path / "model", build(kind, options))
     refused(lambda: scanned(model=folder), reason, tmp_path)
 
 
-def test_a_tokenizer_without_any_start(scanned: Scan, tmp_path: Path) -> None:
+def test_a_tokenizer_without_a_start_token_is_an_error(scanned: Scan, tmp_path: Path) -> None:
     folder = save_checkpoint(tmp_path / "model", adds_start=False)
     edit("tokenizer_config.json", bos_token=None, eos_token=None)(folder)
     remove("special_tokens_map.json")(folder)
@@ -141,7 +141,7 @@ def test_a_tokenizer_without_any_start(scanned: Scan, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "./nowhere", "/no/such/folder", "a/b/c"])
-def test_names_of_nothing(name: str, scanned: Scan, tmp_path: Path) -> None:
+def test_unknown_names_are_an_error(name: str, scanned: Scan, tmp_path: Path) -> None:
     refused(lambda: scanned(model=name), "is empty|no such folder", tmp_path)
 
 
@@ -155,7 +155,7 @@ HUB_FAULTS = {
 
 
 @pytest.mark.parametrize("reason", HUB_FAULTS)
-def test_what_the_hub_answers(
+def test_errors_of_the_hub_are_explained(
     reason: str, scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The Hub's own errors, raised where transformers asks it for a file."""
@@ -171,13 +171,13 @@ PROBE_FILES = {
     "head.conllu": (b"1\tdog\tdog\tNOUN\t_\t_\t7\tnsubj\t_\t_\n\n", "HEAD 7 is out of range"),
     "empty.conllu": (b"", "holds no sentence"),
     "forward.yaml": (b"- text: It slept.\n  relation: r\n  link: It -> slept\n", ":3: .* forward"),
-    "long.txt": (b"word " * 400, "nothing is left of the probes .* longer than the 127 tokens"),
+    "long.txt": (b"word " * 400, "no usable word remains .* longer than the 127 tokens"),
     "probes.csv": (b"a,b\n", "no reader for"),
 }
 
 
 @pytest.mark.parametrize("name", PROBE_FILES)
-def test_probes_that_cannot_be_used(name: str, scanned: Scan, tmp_path: Path) -> None:
+def test_unusable_probes_are_an_error(name: str, scanned: Scan, tmp_path: Path) -> None:
     content, reason = PROBE_FILES[name]
     probes = tmp_path / name
     probes.write_bytes(content)
@@ -193,15 +193,13 @@ def test_probes_that_cannot_be_used(name: str, scanned: Scan, tmp_path: Path) ->
         ({"out": Path("/proc/nothing/run")}, "cannot be written"),
     ],
 )
-def test_options_that_cannot_be_met(
+def test_impossible_options_are_an_error(
     options: dict[str, object], reason: str, scanned: Scan, tmp_path: Path
 ) -> None:
     refused(lambda: scanned(**options), reason, tmp_path)
 
 
-def test_weights_that_no_layer_takes_are_said(
-    checkpoint: Path, scanned: Scan, tmp_path: Path
-) -> None:
+def test_unused_weights_are_a_warning(checkpoint: Path, scanned: Scan, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     shutil.copytree(checkpoint, folder)
     edit("config.json", num_hidden_layers=2, layer_types=None)(folder)
@@ -213,10 +211,10 @@ def test_weights_that_no_layer_takes_are_said(
         headprobe.scan(folder, probes=[PROBES], out=tmp_path / "again", device="cpu")
     said = [str(warning.message) for warning in warned]
     assert any("does not use 9 of its weights" in text for text in said)
-    assert any("hardly knows such text" in text for text in said)
+    assert any("predicts this text badly" in text for text in said)
 
 
-def test_words_without_tokens_are_said_loudly(scanned: Scan, tmp_path: Path) -> None:
+def test_many_unusable_words_are_a_warning(scanned: Scan, tmp_path: Path) -> None:
     rows = "\n".join(f"{i}\tw{i}\t_\tX\t_\t_\t_\t_\t_\t_" for i in (1, 2))
     probes = tmp_path / "fused.conllu"
     probes.write_text(

@@ -45,7 +45,7 @@ class Blind(StatisticsCollector):
         super().attended(number, part, hidden.softmax(2).view_as(weights), hidden.view_as(scores))
 
 
-def test_heads_that_only_count_tokens_back_are_positional_or_nothing() -> None:
+def test_heads_that_attend_by_token_distance_are_positional_or_none() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = []
     for name in ("story", "news", "dialogue"):

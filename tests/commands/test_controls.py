@@ -27,7 +27,7 @@ def models_alive() -> int:
     return sum(type(thing) is LlamaForCausalLM for thing in gc.get_objects())
 
 
-def test_a_twin_is_the_same_model_untrained(
+def test_the_twin_has_the_same_shape_and_other_weights(
     scanned: Scan, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[PreTrainedModel] = []
@@ -55,7 +55,7 @@ def test_a_twin_is_the_same_model_untrained(
     assert {path.name for path in run.path.iterdir()} >= {"twin.npz", "controls.csv"}
 
 
-def test_the_twin_is_what_a_scan_of_it_would_be(scanned: Scan, tmp_path: Path) -> None:
+def test_the_twin_equals_a_scan_of_its_weights(scanned: Scan, tmp_path: Path) -> None:
     run = scanned(twin=True, seed=3)
     torch.manual_seed(3)
     config = LlamaForCausalLM.from_pretrained(run.manifest.model.asked).config
@@ -77,7 +77,7 @@ def test_the_twin_is_what_a_scan_of_it_would_be(scanned: Scan, tmp_path: Path) -
     )
 
 
-def test_shuffled_links_are_asked_of_the_same_model(scanned: Scan) -> None:
+def test_shuffled_links_use_the_same_model(scanned: Scan) -> None:
     run = scanned(shuffle=True)
     (note,) = run.manifest.controls
     shuffled = Tallies.load(run.path / "shuffled.npz")
@@ -91,7 +91,7 @@ def test_shuffled_links_are_asked_of_the_same_model(scanned: Scan) -> None:
     assert set(run.controls["control"]) == {"shuffled"}
 
 
-def test_known_controls_are_taken_over(
+def test_controls_are_reused_from_other_runs(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = scanned(twin=True, shuffle=True, out=tmp_path / "first")
@@ -121,7 +121,7 @@ def test_known_controls_are_taken_over(
 
 
 @pytest.mark.parametrize("change", [{"budget": 40}, {"max_passages": 1}, {"dtype": "bfloat16"}])
-def test_other_settings_are_other_twins(
+def test_controls_with_other_settings_are_not_reused(
     change: dict[str, object], scanned: Scan, tmp_path: Path
 ) -> None:
     scanned(twin=True, out=tmp_path / "first")
@@ -129,7 +129,7 @@ def test_other_settings_are_other_twins(
     assert run.manifest.controls[0].taken_from is None
 
 
-def test_what_a_control_earns_is_said(
+def test_roles_of_controls_are_reported(
     scanned: Scan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Rules that ask for nothing name every head, also those of the controls."""
@@ -158,7 +158,7 @@ def test_what_a_control_earns_is_said(
     assert strict.manifest.controls[0].key == notes["twin"].key
 
 
-def test_controls_of_text_without_annotation(scanned: Scan, tmp_path: Path) -> None:
+def test_controls_work_without_annotation(scanned: Scan, tmp_path: Path) -> None:
     text = tmp_path / "plain.txt"
     text.write_text("The cat sat. The dog ran.")
     run = scanned(probes=text, twin=True, shuffle=True)

@@ -86,7 +86,7 @@ def free_port() -> int:
         return int(held.getsockname()[1])
 
 
-def test_two_ranks_write_the_run_of_one_though_one_dies(
+def test_two_ranks_resume_after_one_dies_and_write_the_run_of_one_process(
     scanned: Scan, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -112,7 +112,7 @@ def test_two_ranks_write_the_run_of_one_though_one_dies(
     assert run.manifest.controls == whole.manifest.controls
 
 
-def test_ranks_add_and_hear_of_a_failure() -> None:
+def test_ranks_add_sums_and_end_after_a_failure() -> None:
     """Without torchrun, which would end the other rank by itself."""
     where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
     started = [
@@ -138,7 +138,7 @@ def test_ranks_add_and_hear_of_a_failure() -> None:
     assert [each.returncode for each in started] == [2, 2]
 
 
-def test_a_rank_that_falls_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_rank_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     class Store:
         """A store that another rank wrote to, once."""
 

@@ -55,7 +55,7 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_judging_again_is_what_a_scan_by_these_rules_would_be(
+def test_judge_equals_a_scan_with_the_same_rules(
     run: Run, scanned: Scan, lax: Path, tmp_path: Path
 ) -> None:
     wanted = scanned(probes="story", max_passages=40, seed=1, rules=lax, out=tmp_path / "wanted")
@@ -77,7 +77,7 @@ def test_judging_again_is_what_a_scan_by_these_rules_would_be(
     }
 
 
-def test_everything_else_in_the_folder_stays(run: Run, lax: Path) -> None:
+def test_judge_keeps_other_files_of_the_folder(run: Run, lax: Path) -> None:
     (run.path / "notes").mkdir()
     (run.path / "notes" / "mine.txt").write_text("keep")
     (run.path / "gone").symlink_to("nowhere")
@@ -87,7 +87,7 @@ def test_everything_else_in_the_folder_stays(run: Run, lax: Path) -> None:
     assert [path.name for path in run.path.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_another_folder_leaves_the_run_alone(run: Run, lax: Path, tmp_path: Path) -> None:
+def test_judge_with_out_leaves_the_run_unchanged(run: Run, lax: Path, tmp_path: Path) -> None:
     before = contents(run.path)
     done = judge_run(run, lax, tmp_path / "other", False, silent)
     assert contents(run.path) == before
@@ -99,7 +99,9 @@ def test_another_folder_leaves_the_run_alone(run: Run, lax: Path, tmp_path: Path
     assert (tmp_path / "other" / "heads.csv").read_bytes() == before["heads.csv"]
 
 
-def test_what_fails_changes_nothing(run: Run, lax: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_judge_changes_nothing(
+    run: Run, lax: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = contents(run.path)
 
     def interrupted(*_: object) -> None:
@@ -131,7 +133,9 @@ def test_a_damaged_run_is_said_in_one_line(
     assert contents(run.path) == before
 
 
-def test_what_cannot_be_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unusable_targets_and_method_versions_are_refused(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(HeadprobeError, match="is the run itself"):
         judge_run(run, None, run.path, False, silent)
     monkeypatch.chdir(run.path)
@@ -144,18 +148,18 @@ def test_what_cannot_be_judged(run: Run, monkeypatch: pytest.MonkeyPatch) -> Non
         judge_run(Run.load(run.path), None, None, False, silent)
 
 
-def test_rules_that_the_measuring_fixed_are_said(run: Run, tmp_path: Path) -> None:
+def test_changed_rules_that_act_while_measuring_are_a_warning(run: Run, tmp_path: Path) -> None:
     rules = tmp_path / "idle.yaml"
     rules.write_text("idle: {output_norm: 0.2}\nsinks: {weight: 0.5}\nmax_bits: 0.1\n")
     said: list[str] = []
     judge_run(run, rules, None, False, said.append)
     assert [line.split(":")[0] for line in said[:2]] == ["idle.output_norm", "sinks.weight"]
-    assert "0.3 was used while measuring" in said[0]
-    assert "hardly knows such text" in said[2]
+    assert "the scan measured with 0.3" in said[0]
+    assert "predicts this text badly" in said[2]
     assert len(said) == 3
 
 
-def test_bad_rules_stop_a_scan_before_anything_is_read(
+def test_bad_rules_stop_a_scan_before_probes_are_read(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def touched(*_: object, **__: object) -> None:
@@ -169,7 +173,7 @@ def test_bad_rules_stop_a_scan_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_the_command(
+def test_the_judge_command_prints_changes(
     run: Run, lax: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert command_line.run(["judge", str(run.path), "--rules", str(lax)]) == 0
@@ -188,7 +192,9 @@ def test_the_command(
     assert contents(run.path) == before
 
 
-def test_a_role_that_no_relation_can_earn_is_said(run: Run, scanned: Scan, tmp_path: Path) -> None:
+def test_a_role_that_no_relation_can_earn_is_a_warning(
+    run: Run, scanned: Scan, tmp_path: Path
+) -> None:
     """A misspelt family or relation would pass in silence else."""
     rules = tmp_path / "typo.yaml"
     rules.write_text(
@@ -200,11 +206,12 @@ def test_a_role_that_no_relation_can_earn_is_said(run: Run, scanned: Scan, tmp_p
     said: list[str] = []
     judge_run(run, rules, tmp_path / "other", False, said.append)
     doubts = [line for line in said if line.startswith("role ")]
-    assert [line.split(",")[0] for line in doubts] == [
-        "role lost: no relation here is of family usr",
-        "role lookout: no relation here is nsbj of family syntax",
+    assert [line.split(";")[0] for line in doubts] == [
+        f"role {role}: no head can earn it, because the probes have no relation {relation}"
+        for role, relation in (("lost", "of family usr"), ("lookout", "nsbj of family syntax"))
     ]
-    assert doubts[0].endswith("there is coreference, punctuation, syntax") and "nsubj" in doubts[1]
+    assert doubts[0].endswith("they have coreference, punctuation, syntax")
+    assert "nsubj" in doubts[1]
     progress = Remembering()
     scanned(rules=rules, progress=progress, out=tmp_path / "scanned")
     assert [line for line in progress.warnings if line.startswith("role lost")]

@@ -81,7 +81,7 @@ def kept(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.glob(".*"))
 
 
-def test_a_killed_scan_goes_on(scanned: Scan, checkpoint: Path, probes: Path) -> None:
+def test_a_killed_scan_can_be_resumed(scanned: Scan, checkpoint: Path, probes: Path) -> None:
     whole = scanned(probes=probes, out=Path("whole"))
     words = ["scan", str(checkpoint), "-p", str(probes), "-o", "run", "--device", "cpu"]
     killed = subprocess.run(
@@ -107,7 +107,7 @@ def test_a_killed_scan_goes_on(scanned: Scan, checkpoint: Path, probes: Path) ->
     assert kept(Path()) == []
 
 
-def test_an_interrupted_scan_goes_on_with_its_controls(
+def test_an_interrupted_scan_is_resumed_with_its_controls(
     scanned: Scan, probes: Path, stop_after: Stop
 ) -> None:
     """Interrupted in the model's passes, then in those of both controls. In folders of their own,
@@ -129,7 +129,9 @@ def test_an_interrupted_scan_goes_on_with_its_controls(
     assert run.manifest.work.resumed == 3
 
 
-def test_a_shard_goes_on(scanned: Scan, checkpoint: Path, probes: Path, stop_after: Stop) -> None:
+def test_a_shard_can_be_resumed(
+    scanned: Scan, checkpoint: Path, probes: Path, stop_after: Stop
+) -> None:
     for index in range(2):
         stop_after(3)
         words = ["scan", str(checkpoint), "-p", str(probes), "--device", "cpu"]
@@ -151,7 +153,7 @@ def scanned_shard(checkpoint: Path, probes: Path, shard: Partition) -> None:
         scan(config, Remembering())
 
 
-def test_what_is_kept_is_not_lost_by_mistake(
+def test_a_partial_scan_is_not_replaced_by_mistake(
     scanned: Scan,
     checkpoint: Path,
     probes: Path,
@@ -202,7 +204,7 @@ def test_what_is_kept_is_not_lost_by_mistake(
     assert kept(Path("headprobe-runs")) == []
 
 
-def test_what_is_kept_may_be_damaged_or_thrown_away(
+def test_a_damaged_partial_scan_is_an_error_and_can_be_overwritten(
     scanned: Scan, probes: Path, stop_after: Stop
 ) -> None:
     stop_after(3)
@@ -217,7 +219,7 @@ def test_what_is_kept_may_be_damaged_or_thrown_away(
     assert kept(Path()) == []
 
 
-def test_a_full_disk_ends_no_scan(
+def test_a_full_disk_does_not_end_a_scan(
     scanned: Scan, probes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object) -> None:
@@ -230,7 +232,7 @@ def test_a_full_disk_ends_no_scan(
     assert "No space left on device; progress is no longer saved for --resume" in said
 
 
-def test_within_a_minute_nothing_is_kept(
+def test_nothing_is_saved_within_the_first_minute(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(

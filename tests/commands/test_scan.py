@@ -40,7 +40,7 @@ FILES = {
 }
 
 
-def test_a_run_folder_holds_everything(scanned: Scan) -> None:
+def test_a_run_folder_has_all_files(scanned: Scan) -> None:
     run = scanned()
     assert {path.name for path in run.path.iterdir()} == FILES
     assert len(run.heads) == 12
@@ -60,9 +60,7 @@ def test_a_run_folder_holds_everything(scanned: Scan) -> None:
     assert json.loads(text)["schema_version"] == 1
 
 
-def test_each_passage_goes_through_the_model_once(
-    scanned: Scan, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_model_sees_each_passage_once(scanned: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[int, ...]] = []
     forward = LlamaModel.forward
 
@@ -87,7 +85,7 @@ def test_each_passage_goes_through_the_model_once(
     assert sorted(len(ids) // 2 for ids in copied) == sorted(LAGS)
 
 
-def test_a_failed_scan_leaves_nothing(scanned: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_scan_leaves_no_files(scanned: Scan, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
@@ -98,7 +96,7 @@ def test_a_failed_scan_leaves_nothing(scanned: Scan, monkeypatch: pytest.MonkeyP
         headprobe.load(PROBES.parent / "run")
 
 
-def test_an_existing_run_is_kept_unless_asked(scanned: Scan) -> None:
+def test_an_existing_run_is_replaced_only_with_overwrite(scanned: Scan) -> None:
     first = scanned()
     with pytest.raises(HeadprobeError, match="exists already"):
         scanned()
@@ -113,7 +111,7 @@ def test_the_same_scan_gives_the_same_tables(scanned: Scan, tmp_path: Path) -> N
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes(), name
 
 
-def test_plain_text_gives_shape_and_no_relation(scanned: Scan, tmp_path: Path) -> None:
+def test_plain_text_has_means_and_no_relations(scanned: Scan, tmp_path: Path) -> None:
     text = tmp_path / "story.txt"
     text.write_text("The dog saw a cat. It ran after the cat.\nThey slept, and slept.\n")
     run = scanned(probes=text)
@@ -122,7 +120,7 @@ def test_plain_text_gives_shape_and_no_relation(scanned: Scan, tmp_path: Path) -
     assert command_line.run(["show-head", "L0H0", "-r", str(run.path)]) == 0
 
 
-def test_a_probe_file_of_three_lines(scanned: Scan, tmp_path: Path) -> None:
+def test_a_probe_file_can_have_three_lines(scanned: Scan, tmp_path: Path) -> None:
     probes = tmp_path / "negation.yaml"
     probes.write_text(
         "- text: The dog did not see the cat.\n  relation: negation\n  link: see -> not\n"
@@ -133,9 +131,7 @@ def test_a_probe_file_of_three_lines(scanned: Scan, tmp_path: Path) -> None:
     assert set(mine["n"]) == {1}
 
 
-def test_a_start_token_is_prepended_where_the_tokenizer_adds_none(
-    scanned: Scan, tmp_path: Path
-) -> None:
+def test_a_missing_start_token_is_prepended(scanned: Scan, tmp_path: Path) -> None:
     from tests.helpers.checkpoints import save_checkpoint
 
     bare = save_checkpoint(tmp_path / "bare", adds_start=False)
@@ -145,7 +141,7 @@ def test_a_start_token_is_prepended_where_the_tokenizer_adds_none(
     assert np.array_equal(run.tallies["sink"], scanned(out=tmp_path / "third").tallies["sink"])
 
 
-def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
+def test_a_dry_run_writes_nothing(checkpoint: Path, tmp_path: Path) -> None:
     target = tmp_path / "run"
     config = ScanConfig(model=str(checkpoint), probes=(str(PROBES),), out=target)
     found = plan(config, Remembering())
@@ -155,20 +151,20 @@ def test_a_dry_run_counts_and_writes_nothing(checkpoint: Path, tmp_path: Path) -
     assert not target.exists()
 
 
-def test_one_head_on_typed_text(scanned: Scan) -> None:
+def test_show_text_returns_the_attention_of_one_head(scanned: Scan) -> None:
     view = show_text(scanned(), 1, 2, "The dog saw [it] and ran.")
     assert view.words[:4] == ("The", "dog", "saw", "[")
     assert all(view.usable)
     for word, row in enumerate(view.weights):
         assert len(row) == word + 1
         assert 0.5 < sum(row) + view.sink[word] < 1 + 1e-5  # lone spaces get the rest
-    with pytest.raises(HeadprobeError, match="holds no word"):
+    with pytest.raises(HeadprobeError, match="has no word"):
         show_text(scanned(overwrite=True), 0, 0, "  ")
     with pytest.raises(HeadprobeError, match="longer than the 128 tokens"):
         show_text(scanned(overwrite=True), 0, 0, "word " * 200)
 
 
-def test_a_sample_of_passages_is_said_to_be_one(scanned: Scan, tmp_path: Path) -> None:
+def test_a_sample_of_passages_is_reported(scanned: Scan, tmp_path: Path) -> None:
     for file in find_probe_files(["story", "dialogue"]):
         (tmp_path / "sets" / file.path.name).parent.mkdir(exist_ok=True)
         (tmp_path / "sets" / file.path.name).write_bytes(file.path.read_bytes())
@@ -178,7 +174,7 @@ def test_a_sample_of_passages_is_said_to_be_one(scanned: Scan, tmp_path: Path) -
     assert sum(note.words for note in run.manifest.probes) == len(run.instances.form)
 
 
-def test_what_a_sample_leaves_out_is_not_skipped(scanned: Scan) -> None:
+def test_passages_outside_of_a_sample_are_not_skipped_input(scanned: Scan) -> None:
     def cut_off(most: int | None) -> int:
         left_out = scanned(budget=40, max_passages=most, overwrite=True).skipped
         return int(left_out[left_out["reason"].str.contains("before the passage")]["count"].sum())
@@ -187,7 +183,7 @@ def test_what_a_sample_leaves_out_is_not_skipped(scanned: Scan) -> None:
     assert few < all_of_them
 
 
-def test_typed_text_may_need_code_of_the_model(
+def test_show_text_asks_for_consent_to_remote_code(
     scanned: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[bool] = []
@@ -204,7 +200,7 @@ def test_typed_text_may_need_code_of_the_model(
     assert asked == [False, True]
 
 
-def test_the_command_line_end_to_end(
+def test_scan_and_show_head_work_on_the_command_line(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run, tables = tmp_path / "run", tmp_path / "tables"
@@ -222,7 +218,7 @@ def test_the_command_line_end_to_end(
     assert "L0H0 to L2H3" in capsys.readouterr().err
 
 
-def test_a_text_can_come_from_stdin(
+def test_show_head_reads_text_from_stdin(
     scanned: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -236,4 +232,4 @@ def test_a_text_can_come_from_stdin(
     assert capsys.readouterr().out == typed
     monkeypatch.setattr("sys.stdin", io.StringIO(""))
     assert command_line.run([*words, "-"]) == 2
-    assert "holds no word" in capsys.readouterr().err
+    assert "has no word" in capsys.readouterr().err

@@ -38,7 +38,7 @@ def found(kept: Path) -> SelfTest:
     return selftest(Remembering(), quick=True, seed=11, keep=kept)
 
 
-def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
+def test_selftest_finds_exactly_the_planted_roles(found: SelfTest) -> None:
     assert [fault for case in found.cases for fault in case.faults] == []
     assert found.right
     planted, shuffled, random = found.totals
@@ -49,9 +49,7 @@ def test_every_planted_role_is_found_and_nothing_else(found: SelfTest) -> None:
     assert shuffled.falsely_named == random.falsely_named == 0 < random.heads
 
 
-def test_sinks_earn_nothing_where_heroes_come_first(
-    found: SelfTest, kept: Path, tmp_path: Path
-) -> None:
+def test_sinks_earn_no_coreference_role(found: SelfTest, kept: Path, tmp_path: Path) -> None:
     """Attention meant for the start spills over the first words, where the antecedent stands."""
     names = [
         word.form
@@ -83,7 +81,7 @@ def test_sinks_earn_nothing_where_heroes_come_first(
         assert (asked["gain_low"].dropna() <= 0.1).all()
 
 
-def test_runs_and_checkpoints_are_kept(found: SelfTest, kept: Path) -> None:
+def test_selftest_keeps_runs_and_checkpoints_with_out(found: SelfTest, kept: Path) -> None:
     scanned = [case for case in found.cases if case.kind != SHUFFLED]
     assert len(scanned) == 5
     for number, case in enumerate(scanned):
@@ -93,7 +91,7 @@ def test_runs_and_checkpoints_are_kept(found: SelfTest, kept: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", ["swapped", "claimed", "denied"])
-def test_what_is_wrong_is_said(
+def test_selftest_reports_every_fault(
     wrong: str, found: SelfTest, kept: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same runs against another truth: heads swapped, a role claimed that none has."""
@@ -128,7 +126,7 @@ def test_what_is_wrong_is_said(
 
 
 @pytest.mark.parametrize("right", [True, False])
-def test_the_command_says_it_by_its_exit_code(
+def test_selftest_exits_with_1_on_faults(
     right: bool,
     found: SelfTest,
     monkeypatch: pytest.MonkeyPatch,
@@ -147,12 +145,12 @@ def test_the_command_says_it_by_its_exit_code(
     text = printed.getvalue()
     assert "\x1b" not in text
     assert all(line == line.rstrip() for line in text.splitlines())
-    assert ("missed: syntax" in text) is ("bug of headprobe" in text) is not right
+    assert ("missed: syntax" in text) is ("bug in headprobe" in text) is not right
     for case in (found.cases[0], *found.totals):
         assert case.case in text
 
 
-def test_a_folder_that_is_there_is_left_alone(kept: Path, tmp_path: Path) -> None:
+def test_selftest_refuses_an_existing_folder(kept: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     for taken in (tmp_path, tmp_path / "mine"):
         assert command_line.run(["selftest", "--quick", "-o", str(taken)]) == 2

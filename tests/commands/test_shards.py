@@ -24,7 +24,7 @@ def words(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return ["scan", str(checkpoint), "-p", str(PROBES), "--device", "cpu", "-q", "-o", "run"]
 
 
-def test_shards_make_the_run(scanned: Scan, words: list[str], tmp_path: Path) -> None:
+def test_merged_shards_equal_the_run(scanned: Scan, words: list[str], tmp_path: Path) -> None:
     """Of two passages the third shard has none; one of the sequences of random tokens it has."""
     whole = scanned(out=Path("elsewhere/whole"), shuffle=True)
     for number in (2, 3, 1):
@@ -41,7 +41,7 @@ def test_shards_make_the_run(scanned: Scan, words: list[str], tmp_path: Path) ->
     assert (again.path / "heads.csv").read_bytes() == (merged.path / "heads.csv").read_bytes()
 
 
-def test_what_is_no_whole_is_refused(
+def test_incomplete_or_unequal_shards_are_refused(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refused(*asked: str) -> str:

@@ -82,7 +82,7 @@ def keep(note: object) -> None:
     ScanCheckpoint(Path("run")).save("checkpoint", note, {})  # type: ignore[arg-type]
 
 
-def test_a_planted_note_executes_nothing(
+def test_a_planted_partial_scan_executes_no_code(
     planted: tuple[Path, dict[str, Any]],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -119,7 +119,7 @@ def test_a_planted_note_executes_nothing(
         lambda note: note | {"request": note["request"] | {"trust_remote_code": True}},
     ],
 )
-def test_a_damaged_note_is_said_in_one_line(
+def test_a_damaged_note_is_a_one_line_error(
     spoil: Callable[[dict[str, Any]], object],
     planted: tuple[Path, dict[str, Any]],
     tmp_path: Path,
@@ -131,7 +131,7 @@ def test_a_damaged_note_is_said_in_one_line(
         headprobe.resume("run", progress=Remembering())
 
 
-def test_another_number_of_threads_does_not_go_on(
+def test_resuming_with_other_threads_is_refused(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headprobe.runs.checkpoint import CheckpointPart
@@ -158,7 +158,7 @@ def test_another_number_of_threads_does_not_go_on(
     assert headprobe.resume("run", progress=Remembering()).manifest.work.resumed == 1
 
 
-def test_a_configuration_cannot_ask_for_a_kernel(
+def test_a_configuration_cannot_request_a_kernel(
     model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fetched(*_: object, **__: object) -> None:
@@ -173,7 +173,7 @@ def test_a_configuration_cannot_ask_for_a_kernel(
     assert loaded.config._attn_implementation == "eager"
 
 
-def test_the_hash_is_of_the_weights_that_are_loaded(scanned: Scan, model: Path) -> None:
+def test_the_hash_covers_the_loaded_weights(scanned: Scan, model: Path) -> None:
     before = scanned(model)
     other_weights(model, "other.safetensors")
     change(model / "config.json", transformers_weights="other.safetensors")
@@ -201,9 +201,7 @@ def test_weights_outside_of_the_checkpoint_are_refused(
         scanned(model)
 
 
-def test_a_distributed_checkpoint_does_not_take_the_place_of_the_weights(
-    scanned: Scan, model: Path
-) -> None:
+def test_a_distributed_checkpoint_does_not_replace_the_weights(scanned: Scan, model: Path) -> None:
     other_weights(model, "shard-00001-model-00001-of-00001.safetensors")
     with pytest.raises(HeadprobeError, match="contains a distributed checkpoint"):
         scanned(model)
@@ -218,7 +216,7 @@ def test_links_to_weights_are_followed(scanned: Scan, model: Path, tmp_path: Pat
     assert after.manifest.model.weights_sha256 == before.manifest.model.weights_sha256
 
 
-def test_text_is_shown_by_the_model_that_was_measured(
+def test_show_text_requires_the_measured_model(
     scanned: Scan, model: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     measured = scanned(model)
@@ -233,7 +231,7 @@ def test_text_is_shown_by_the_model_that_was_measured(
     good_manifest = (measured.path / "manifest.json").read_text()
     for values, said in (
         ({"model__dtype": "nn"}, "model.dtype is nn"),
-        ({"model__n_layers": 50}, "it tells of 50 layers"),
+        ({"model__n_layers": 50}, "it has 50 layers"),
         ({"model__n_heads": 9}, "layers of 9 heads"),
         ({"model__kind": "hub"}, "is a folder here, and the model"),
         ({"model__asked": "org/gone"}, "is not here"),
@@ -246,7 +244,7 @@ def test_text_is_shown_by_the_model_that_was_measured(
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_sums_that_are_no_numbers_are_not_judged(scanned: Scan, value: float) -> None:
+def test_sums_that_are_not_finite_are_not_judged(scanned: Scan, value: float) -> None:
     run = scanned()
     path = run.path / "tallies.npz"
     with np.load(path) as archive:
@@ -259,7 +257,7 @@ def test_sums_that_are_no_numbers_are_not_judged(scanned: Scan, value: float) ->
     assert path.read_bytes() == before
 
 
-def test_sums_that_are_no_numbers_are_not_written(
+def test_sums_that_are_not_finite_are_not_written(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headprobe.commands.distributed import SingleProcess

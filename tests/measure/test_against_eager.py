@@ -1,4 +1,4 @@
-"""Every sum, reproduced by an independent slow computation from eager attention."""
+"""Every sum equals that of an independent, slow computation from eager attention."""
 
 import copy
 from collections import defaultdict
@@ -57,7 +57,7 @@ def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
 
 
 def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
-    """Every sum by kind of word pair, and nothing in any other; every sampled row's winner."""
+    """Compare the sums of all kinds of word pairs, and the winner of every sampled row."""
     expected = {name: np.zeros_like(tallies[name]) for name in ("category", "deprel_pairs")}
     for (distance, query, earlier, at), share in slow.category.items():
         number = (distance * len(UPOS) + UPOS.index(query)) * len(UPOS) + UPOS.index(earlier)
@@ -77,7 +77,7 @@ def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
 
 
 def outputs_agree(instances, tallies, slow: Slow) -> None:
-    """Relative norms, the mean over all rows removed."""
+    """Compare relative output norms, with the mean over all rows removed."""
     norms = {}
     for at, rows in slow.outputs.items():
         written = torch.stack(rows)
@@ -92,7 +92,7 @@ def outputs_agree(instances, tallies, slow: Slow) -> None:
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "qwen3", "gpt_oss", "gemma2"])
 @pytest.mark.parametrize("budget", [40, 100])
-def test_every_sum_of_tiny_models(name: str, budget: int) -> None:
+def test_sums_of_tiny_models_equal_the_slow_computation(name: str, budget: int) -> None:
     tokenizer = toy_tokenizer()
     encoder = Encoder(tokenizer, "toy")
     passages = passages_of(PROBES, encoder, budget)
@@ -127,8 +127,8 @@ def test_sums_of_semantic_relations() -> None:
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
-def test_batches_do_not_matter(name: str) -> None:
-    """Counts exactly, hits to 1e-4 of n, sums to 1e-6, whatever the batches."""
+def test_sums_do_not_depend_on_batch_size_or_order(name: str) -> None:
+    """Counts and hits are equal, and sums agree to 1e-6."""
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 45)
     _, small = run(tiny_model(name), passages, encoder, SMALL)
@@ -154,7 +154,7 @@ def test_batches_do_not_matter(name: str) -> None:
 
 
 def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
-    """The winners of every sampled row, by passage and word."""
+    """Return the winners of every sampled row, by passage and word."""
     rows = zip(
         instances.passage_ids[instances.passage[instances.sampled_words]].tolist(),
         instances.place[instances.sampled_words].tolist(),
@@ -163,7 +163,7 @@ def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
     return dict(zip(rows, tallies["sampled_winner"].tolist(), strict=True))
 
 
-def test_a_run_has_every_array_and_axes_are_as_long_everywhere() -> None:
+def test_run_has_all_declared_arrays_with_consistent_axes() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     instances, tallies = run(tiny_model("llama-gqa"), passages_of(PROBES, encoder, 60), encoder)
     assert set(tallies.arrays) == set(AXES)
@@ -179,8 +179,8 @@ def test_a_run_has_every_array_and_axes_are_as_long_everywhere() -> None:
     assert lengths["E"] == {len(LAGS)}
 
 
-def test_logits_fit_the_limits_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A vocabulary of 256,000 times a batch made for attention alone fills an accelerator."""
+def test_number_of_logits_at_a_time_is_within_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a large vocabulary, the logits of a whole chunk would fill an accelerator."""
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 45)
     sizes, ask = [], scoring._logits
@@ -196,7 +196,9 @@ def test_logits_fit_the_limits_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(sizes) <= 1 << 10
 
 
-def test_real_model_on_real_text(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sums_of_a_trained_model_on_treebank_text_equal_the_slow_computation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("headprobe.measure.loop.SCORED_TOKENS", 10**6)  # all of them
     folder = SHARED / "models" / "stories260K"
     probes = SHARED / "treebanks" / "ud_english_gum" / "en_gum-ud-dev.conllu"

@@ -1,5 +1,4 @@
-"""The compiled loops, each index checked, over odd shapes: what they read and write lies inside
-their arrays, and they fill all that they are given."""
+"""The compiled kernels with index checks: they stay inside their arrays and fill all results."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +31,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module", autouse=True)
 def _checked() -> Iterator[None]:
-    """Numba leaves indices unchecked; what it leaves unwritten is not a number here."""
+    """Compile the kernels with index checks, and fill uninitialised arrays with NaN."""
     empty = torch.empty
 
     def spoiled(*shape, **options) -> Tensor:
@@ -50,7 +49,7 @@ def _checked() -> Iterator[None]:
         yield
 
 
-def test_what_lies_outside_is_noticed() -> None:
+def test_checked_kernels_raise_for_an_index_out_of_bounds() -> None:
     with pytest.raises(IndexError):
         gather.gather_pairs(np.zeros(6, np.float32), np.array([8]), 2, np.zeros(1, np.float32))
 
@@ -62,7 +61,7 @@ def whole() -> Corpus:
 
 
 def thinned(corpus: Corpus, unusable: np.ndarray) -> Corpus:
-    """Without these words [W] and what links to them."""
+    """Return the corpus without the words ``unusable`` [W] and the links to or from them."""
     found = corpus.instances
     usable = found.usable & ~unusable
     tokens = np.repeat(np.arange(len(corpus.lengths)), corpus.lengths)
@@ -94,7 +93,7 @@ def thinned(corpus: Corpus, unusable: np.ndarray) -> Corpus:
 def attention(
     batch: AlignedBatch, groups: int, shared: int, window: int, dtype: torch.dtype, sink: float
 ) -> tuple[Tensor, Tensor]:
-    """Random weights and scores as of ``model.attention``; a learned ``sink`` takes part."""
+    """Return random weights and scores like those of a model, with a learned ``sink``."""
     rows, keys = batch.tile.rows[:, None, :], batch.tile.keys[:, :, None]
     seen = (rows >= keys) & (keys >= 0) & (rows - keys < window)
     seen[:, -1] = batch.tile.rows == -1
@@ -109,8 +108,10 @@ def attention(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("scores", [1, 1 << 9, 1 << 12, 1 << 20])
 @pytest.mark.parametrize("lost", [0.0, 0.3, 1.0])
-def test_odd_shapes(dtype: torch.dtype, scores: int, lost: float) -> None:
-    """Blocks of one row, of no word, of no usable one; windows, learned sinks, half precision."""
+def test_kernels_stay_in_bounds_and_fill_their_results_for_unusual_shapes(
+    dtype: torch.dtype, scores: int, lost: float
+) -> None:
+    """Blocks of one row, without words or without usable words; windows, sinks, half precision."""
     generator = np.random.default_rng([scores, int(10 * lost)])
     torch.manual_seed(scores)
     first = whole().instances.passage < 2  # the first passages have no usable word at all

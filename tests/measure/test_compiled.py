@@ -1,4 +1,4 @@
-"""Machine code is kept on disk; where that fails it is compiled again, and no run ends."""
+"""The cache of compiled code: it is reused, renewed after changes, and never stops a run."""
 
 import errno
 from pathlib import Path
@@ -19,17 +19,17 @@ def _folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
 
 
-def test_it_is_compiled_once() -> None:
+def test_compiled_code_is_loaded_from_the_cache() -> None:
     first, again = numba_kernel(doubled), numba_kernel(doubled)
     assert first(3) == again(3) == 6
     assert not first.stats.cache_hits
     assert again.stats.cache_hits
 
 
-def test_it_is_compiled_anew_when_a_file_beside_is_another(
+def test_code_is_compiled_again_if_a_file_of_the_folder_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Machine code holds that of what it calls, which numba does not look at."""
+    """Compiled code contains the code of called functions, which numba does not check."""
     called = tmp_path / "called.py"
     called.write_text("one = 1\n")
     monkeypatch.setattr("headprobe.measure.numba_kernels.__file__", str(tmp_path / "compiled.py"))
@@ -45,7 +45,7 @@ def test_it_is_compiled_anew_when_a_file_beside_is_another(
 
 @pytest.mark.parametrize("name", ["*.nbi", "*.nbc"])
 @pytest.mark.parametrize("size", [0, 20, 150])
-def test_damaged_files_are_written_anew(tmp_path: Path, name: str, size: int) -> None:
+def test_damaged_cache_files_are_rewritten(tmp_path: Path, name: str, size: int) -> None:
     assert numba_kernel(doubled)(3) == 6
     (file,) = tmp_path.rglob(name)
     file.write_bytes(file.read_bytes()[:size])
@@ -56,7 +56,9 @@ def test_damaged_files_are_written_anew(tmp_path: Path, name: str, size: int) ->
 
 
 @pytest.mark.parametrize("method", ["_save_index", "_save_data"])
-def test_a_full_disk_is_no_fault(monkeypatch: pytest.MonkeyPatch, method: str) -> None:
+def test_kernels_run_without_a_cache_if_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -64,7 +66,7 @@ def test_a_full_disk_is_no_fault(monkeypatch: pytest.MonkeyPatch, method: str) -
     assert numba_kernel(doubled)(3) == 6
 
 
-def test_no_folder_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_run_without_a_cache_if_there_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headprobe.measure.numba_kernels._DiskCache", _nowhere)
     assert numba_kernel(doubled)(3) == 6
 

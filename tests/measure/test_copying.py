@@ -1,4 +1,4 @@
-"""Heads that copy: counted as plain loops count them; perfect copiers are seen to be perfect."""
+"""Copying statistics, compared with plain loops and with heads that copy perfectly."""
 
 import copy
 
@@ -24,7 +24,7 @@ from tests.helpers.tiny import build, random_ids, tiny_model
 
 @pytest.mark.parametrize("limits", [SMALL, LARGE])
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window", "gpt_oss"])
-def test_copying_equals_plain_loops(name: str, limits) -> None:
+def test_copying_sums_equal_plain_loops(name: str, limits) -> None:
     encoder, model = Encoder(toy_tokenizer(), "toy"), tiny_model(name)
     passages = passages_of(PROBES, encoder, 60)
     _, tallies = run(model, passages, encoder, limits)
@@ -76,7 +76,7 @@ class Pretending(CopyingObserver):
         super().attended(number, part, fake, scores)
 
 
-def test_perfect_copiers_hit_always_and_others_never() -> None:
+def test_perfect_copying_heads_always_hit_and_other_heads_never() -> None:
     model = tiny_model("llama")
     observed = observe_model(model, "pretending", random_ids(9))
     observer = Pretending(observed, 1)
@@ -101,7 +101,7 @@ def test_perfect_copiers_hit_always_and_others_never() -> None:
         np.testing.assert_allclose(mass, rows * 0.1, atol=1e-5)
 
 
-def test_what_does_not_fit_the_context_is_left_out() -> None:
+def test_sequences_longer_than_the_context_are_empty() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     model = build("llama", {"max_position_embeddings": 40})
     _, tallies = run(model, passages_of(PROBES, encoder, 30), encoder)
@@ -118,7 +118,7 @@ def test_what_does_not_fit_the_context_is_left_out() -> None:
     st.none() | st.integers(1, 100),
     st.integers(0, 3),
 )
-def test_sequences_say_different_ordinary_tokens_twice(start, numbers, context, seed):
+def test_sequences_repeat_distinct_ordinary_tokens(start, numbers, context, seed):
     args = np.array(start), np.array(sorted(numbers), dtype=np.int32), context
     sequences = repeat_tokens(*args, seed)
     assert len(sequences) == len(LAGS)

@@ -1,4 +1,4 @@
-"""Shares of the work: every pass is exactly one share's, and shares have as much to do."""
+"""Partitions of the work: they are disjoint, complete and of similar size."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,9 @@ from headprobe.errors import HeadprobeError
     count=st.integers(1, 7),
     within=st.integers(1, 3),
 )
-def test_every_number_is_in_one_share(lengths: list[int], count: int, within: int) -> None:
+def test_every_passage_is_in_one_partition_and_sizes_are_similar(
+    lengths: list[int], count: int, within: int
+) -> None:
     sizes, numbers = np.array(lengths, dtype=np.int64), np.arange(len(lengths))
     dealt: list[int] = []
     work: list[int] = []
@@ -27,7 +29,7 @@ def test_every_number_is_in_one_share(lengths: list[int], count: int, within: in
     assert max(work) - min(work) <= max(lengths, default=0)
 
 
-def test_a_share_is_written_from_one() -> None:
+def test_partitions_are_written_and_parsed_counting_from_one() -> None:
     assert Partition.parse("3/8") == Partition(2, 8)
     assert str(Partition(2, 8)) == "3/8"
     for wrong in ("0/8", "9/8", "3", "3/", "a/b", "-1/2", "1/0", ""):

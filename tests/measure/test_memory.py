@@ -1,4 +1,4 @@
-"""Chunks keep within a memory that is asked for, and memory that runs out costs no sum."""
+"""Measuring keeps within a given memory, and sums stay correct if memory runs out."""
 
 import re
 from functools import cache
@@ -49,10 +49,10 @@ STATISTICS = [
         ("finish", 2, MemoryError()),
     ],
 )
-def test_memory_that_runs_out_costs_no_sum(
+def test_sums_stay_correct_if_memory_runs_out(
     monkeypatch: pytest.MonkeyPatch, kind: type, method: str, at: int, fault: Exception
 ) -> None:
-    """In whatever statistic and layer, when it has added its sums."""
+    """The error is raised after a statistic has added to its sums."""
     corpus, observed = SHARED_CORPUS(), SHARED_GRID()
     undisturbed, calls, warnings = UNDISTURBED(), [], []
     whole = getattr(kind, method)
@@ -70,7 +70,9 @@ def test_memory_that_runs_out_costs_no_sum(
     same(undisturbed, found)
 
 
-def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_measurement_continues_from_the_checkpoint_if_memory_runs_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr(journals, "WRITE_INTERVAL", 0.0)
     monkeypatch.setattr(journals, "WRITE_COST_FACTOR", 0)
     corpus, observed, undisturbed = SHARED_CORPUS(), SHARED_GRID(), UNDISTURBED()
@@ -95,9 +97,13 @@ def test_it_goes_on_from_what_was_kept(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(warnings) == 1
 
 
-def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_memory_for_one_passage_gives_a_one_line_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     corpus, observed = SHARED_CORPUS(), SHARED_GRID()
-    with pytest.raises(HeadprobeError, match="--memory 1MiB: measuring takes at least") as told:
+    with pytest.raises(
+        HeadprobeError, match="--memory 1MiB: the measurement needs at least"
+    ) as told:
         measured(observed, corpus, memory=MIB)
     least = parse_size(re.search(r"at least (\d+MiB)", str(told.value))[1])
     same(measured(observed, corpus, memory=least), UNDISTURBED())
@@ -106,25 +112,27 @@ def test_less_than_one_passage_takes_is_said_in_a_line(monkeypatch: pytest.Monke
         raise MemoryError
 
     monkeypatch.setattr(StatisticsCollector, "begin", always)
-    with pytest.raises(HeadprobeError, match="out of memory: measuring takes at least"):
+    with pytest.raises(HeadprobeError, match="out of memory: the measurement needs at least"):
         measured(observed, corpus, [])
 
 
-def test_other_faults_are_no_lack_of_memory() -> None:
+def test_other_errors_are_not_taken_for_out_of_memory() -> None:
     assert not is_out_of_memory(RuntimeError("size mismatch"))
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
 @pytest.mark.parametrize("together", [1, 900])
-def test_few_layers_added_up_at_a_time(monkeypatch: pytest.MonkeyPatch, together: int) -> None:
+def test_sums_do_not_depend_on_how_many_layers_are_added_at_once(
+    monkeypatch: pytest.MonkeyPatch, together: int
+) -> None:
     undisturbed = UNDISTURBED()
     monkeypatch.setattr("headprobe.measure.relations.MAX_SUMMED", together)
     same(undisturbed, measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
 
 
 @pytest.mark.parametrize("budget", [25, 120])
-def test_tensors_keep_within_the_memory(budget: int) -> None:
-    """As dispatched operations tell: what the sums and a chunk of any kind hold at most."""
+def test_live_tensors_fit_the_memory_limit(budget: int) -> None:
+    """The peak of all tensors' bytes is measured by intercepting every operation."""
     wide = {"num_attention_heads": 8, "hidden_size": 64, "intermediate_size": 256}
     observed = observe_model(build("llama", wide), "tiny", random_ids(9))
     corpus = corpus_of(budget)
@@ -142,11 +150,11 @@ def test_tensors_keep_within_the_memory(budget: int) -> None:
     ("text", "size"),
     [("2GiB", 2**31), ("500 MiB", 500 * 2**20), ("1.5gb", 1_500_000_000), ("7kB", 7000)],
 )
-def test_sizes(text: str, size: int) -> None:
+def test_parse_size_accepts_sizes_with_units(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
 @pytest.mark.parametrize("text", ["2", "GiB", "-1GiB", "2 furlongs", "1e9B", "0MiB", "½GiB"])
-def test_what_is_no_size_is_said(text: str) -> None:
+def test_parse_size_refuses_other_text(text: str) -> None:
     with pytest.raises(HeadprobeError, match="not a size"):
         parse_size(text)

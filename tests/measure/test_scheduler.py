@@ -1,4 +1,4 @@
-"""Chunks that pass abreast add up to the same sums, bit by bit, as one after another."""
+"""Chunks that run at once give the same sums, bit by bit, as chunks that run one by one."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ LIMITS = BatchLimits(tokens=60, scores=1 << 12)
 
 @cache
 def corpus_again() -> Corpus:
-    """The same passages four times: some ten chunks."""
+    """Return the same passages four times, about ten chunks."""
     encoder = Encoder(toy_tokenizer(), "toy")
     return align(4 * passages_of(PROBES, encoder, 40), encoder, lambda _: None, seed=0)
 
@@ -44,7 +44,7 @@ def equal(one, other) -> None:
 
 @pytest.mark.parametrize("workers", [2, 3])
 @pytest.mark.parametrize("seconds", [0, 15])
-def test_sums_are_the_same_bit_by_bit(
+def test_concurrent_chunks_give_bitwise_equal_sums(
     monkeypatch: pytest.MonkeyPatch, workers: int, seconds: float
 ) -> None:
     monkeypatch.setattr(abreast, "ROUND_SECONDS", seconds)
@@ -60,14 +60,16 @@ def test_sums_are_the_same_bit_by_bit(
     alone = measured(observed, corpus, limits=LIMITS)
     monkeypatch.setattr(StatisticsCollector, "attended", attended)
     together = measured(observed, corpus, limits=replace(LIMITS, workers=workers))
-    assert len({name for name in names if name.startswith("abreast")}) == workers
+    assert len({name for name in names if name.startswith("chunk")}) == workers
     assert torch.get_num_threads() == threads
     equal(alone, together)
 
 
 @pytest.mark.parametrize("workers", [2, 3, 5])
-def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
-    """Of few chunks all have the same number, and none is a small rest; nothing is left out."""
+def test_few_chunks_are_divided_evenly_among_workers(
+    monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Every worker gets the same number of chunks of similar size, and no passage is left out."""
     corpus, planned, run = corpus_again(), [], abreast.ChunkScheduler.run
 
     def noting(self, chunks, passed):
@@ -86,10 +88,10 @@ def test_none_has_nothing_to_do_in_the_end(monkeypatch: pytest.MonkeyPatch, work
 
 @pytest.mark.usefixtures("four_threads")
 @pytest.mark.parametrize(("passages", "threads"), [(1, 4), (2, 2), (3, 1)])
-def test_few_passages_have_all_threads(
+def test_threads_are_divided_among_few_passages(
     monkeypatch: pytest.MonkeyPatch, passages: int, threads: int
 ) -> None:
-    """Of which some would wait, if each passage had one."""
+    """Some threads would be idle if each passage had one thread."""
     encoder, of_passes, whole = Encoder(toy_tokenizer(), "toy"), set(), StatisticsCollector.begin
     corpus = align(passages_of(PROBES, encoder, 40)[:passages], encoder, lambda _: None, seed=0)
 
@@ -104,10 +106,10 @@ def test_few_passages_have_all_threads(
 
 @pytest.mark.parametrize("method", ["attended", "end_layer", "end"])
 @pytest.mark.parametrize("at", [3, 10])
-def test_one_that_fails_lets_the_others_end(
+def test_measurement_is_repeated_if_one_chunk_runs_out_of_memory(
     monkeypatch: pytest.MonkeyPatch, method: str, at: int
 ) -> None:
-    """Then all of it is measured again, with half the memory."""
+    """The other chunks end first; then all is measured again with half the memory."""
     corpus, observed = corpus_again(), SHARED_GRID()
     calls, warnings = [], []
     whole = getattr(StatisticsCollector, method)
@@ -127,7 +129,7 @@ def test_one_that_fails_lets_the_others_end(
         np.testing.assert_allclose(array, found[name], rtol=1e-6, atol=atol, err_msg=name)
 
 
-def test_what_is_no_lack_of_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_errors_in_a_chunk_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def failing(self, *given) -> None:
         raise ZeroDivisionError(threading.current_thread().name)
 
@@ -147,7 +149,7 @@ def many_chunks(workers: int, tallier: object) -> tuple[abreast.ChunkScheduler, 
 
 
 class Slow:
-    """A tallier that only waits."""
+    """A collector that only waits."""
 
     weights_per_call = None
 
@@ -168,7 +170,7 @@ class Slow:
     residual = begin_layer = attended = end_layer = end = quiet
 
 
-def test_what_waits_does_not_begin_after_one_that_failed() -> None:
+def test_waiting_chunks_do_not_begin_after_a_failure() -> None:
     tallier = Slow(ZeroDivisionError(), at=9)
     passing, chunks = many_chunks(2, tallier)
     with passing, pytest.raises(ZeroDivisionError):
@@ -176,8 +178,8 @@ def test_what_waits_does_not_begin_after_one_that_failed() -> None:
     assert 9 <= len(tallier.begun) < 14  # of a round that would go on to 14
 
 
-def test_an_interrupt_ends_it_while_chunks_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if a thread comes for the next chunk between two that are called off."""
+def test_an_interrupt_stops_waiting_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if a thread takes the next chunk while others are being cancelled."""
     cancel = Future.cancel
 
     def slowly(future: Future) -> bool:
@@ -204,8 +206,8 @@ def test_an_interrupt_ends_it_while_chunks_wait(monkeypatch: pytest.MonkeyPatch)
     assert not thread.is_alive()
 
 
-def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
-    """Not only when all of a round are: other ranks wait to hear of it."""
+def test_each_chunk_is_reported_in_order_as_soon_as_it_is_done() -> None:
+    """Not only at the end of a round, because other ranks wait for the report."""
     tallier = Slow(None, at=0)
     passing, chunks = many_chunks(2, tallier)
     told, begun = [], []
@@ -222,8 +224,10 @@ def test_each_chunk_is_told_in_its_order_when_it_is_over() -> None:
     assert all(of <= place + 4 for place, of in enumerate(begun, 1))
 
 
-def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    """It goes on from what was written between two rounds, to the same sums bit by bit."""
+def test_checkpoints_between_rounds_contain_whole_chunks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path
+) -> None:
+    """A resumed measurement gives bitwise equal sums."""
     from headprobe.runs.checkpoint import ScanCheckpoint
 
     monkeypatch.setattr(journal, "WRITE_INTERVAL", 0.0)
@@ -254,7 +258,7 @@ def test_what_is_kept_is_whole_chunks_of_all(monkeypatch: pytest.MonkeyPatch, tm
 
 @pytest.fixture
 def four_threads() -> Iterator[None]:
-    """Set for real: who sets them back to what they were asks torch."""
+    """Set torch's threads to four, and restore them afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     yield
@@ -262,8 +266,10 @@ def four_threads() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("four_threads")
-def test_who_passes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Memory for one, models that change as they pass, and accelerators."""
+def test_one_chunk_at_a_time_with_little_memory_or_stateful_models(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Several workers need ample memory and a model that passes do not change."""
     corpus, observed = corpus_again(), SHARED_GRID()
     working = WorkingSet(observed, corpus, 0)
     assert working.limits(None).workers == 4

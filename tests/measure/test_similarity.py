@@ -1,4 +1,4 @@
-"""Pairs of heads, column weights and example rows against plain loops; planted repeaters."""
+"""Similarity, column weights and examples compared with plain loops, and planted repeaters."""
 
 import copy
 from dataclasses import replace
@@ -37,7 +37,7 @@ def eager_rows(model, encoder, passage):
     return corpus, weights.double(), torch.stack(written).double()
 
 
-def test_pairs_equal_plain_loops() -> None:
+def test_similarity_of_pairs_equals_plain_loops() -> None:
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 60)
     model = tiny_model("llama-gqa")
@@ -168,7 +168,7 @@ def planted():
     return {(v.layer, v.head): v for v in verdicts}, pairs
 
 
-def test_planted_repeaters_are_found_and_nothing_else(planted) -> None:
+def test_only_planted_repeaters_are_redundant(planted) -> None:
     verdicts, _ = planted
     repeats = {at: v.repeater_of for at, v in verdicts.items() if v.repeater_of}
     assert set(map(frozenset, ({f"L{a}H{b}", of} for (a, b), of in repeats.items()))) == {
@@ -178,20 +178,20 @@ def test_planted_repeaters_are_found_and_nothing_else(planted) -> None:
     assert all(verdicts[at].role == "redundant" for at in repeats)
 
 
-def test_the_louder_of_two_repeaters_keeps_its_role(planted) -> None:
+def test_of_two_repeaters_the_one_with_the_larger_norm_keeps_its_role(planted) -> None:
     verdicts, _ = planted
     assert verdicts[1, 2].repeater_of == "L1H3"
     assert verdicts[1, 3].repeater_of is None
 
 
-def test_a_silent_head_is_idle_and_no_repeater(planted) -> None:
+def test_head_with_zero_output_is_idle_but_not_a_repeater(planted) -> None:
     verdicts, _ = planted
     assert [at for at, verdict in verdicts.items() if verdict.idle] == [(2, 3)]
     assert verdicts[2, 3].role == "redundant"
     assert verdicts[2, 3].repeater_of is None
 
 
-def test_opposing_heads_are_a_pair_but_not_redundant(planted) -> None:
+def test_opposing_heads_are_reported_as_a_pair_but_not_redundant(planted) -> None:
     verdicts, pairs = planted
     opposed = {(p.name_a, p.name_b) for p in pairs if p.relation == "opposes"}
     assert opposed == {("L2H0", "L2H1")}

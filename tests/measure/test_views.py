@@ -1,4 +1,4 @@
-"""Compiled loops say of a layer what tensor operations say, in every number that is read."""
+"""``NumbaView`` and ``TorchView`` agree in every number that statistics read."""
 
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ from tests.helpers.views import compare, sweep
 
 
 class Beside(NumbaView):
-    """Keeps the parts that it takes in, and compares what came of them."""
+    """Keeps the parts that it receives, and compares the result with ``TorchView``."""
 
     seen: ClassVar[list[tuple[int, int, int]]] = []
 
@@ -50,10 +50,10 @@ class Beside(NumbaView):
 @pytest.mark.parametrize(
     "name", ["llama", "llama-gqa", "mistral-window", "qwen3", "gpt_oss", "gemma2"]
 )
-def test_both_views_agree(
+def test_numba_view_equals_torch_view(
     monkeypatch: pytest.MonkeyPatch, name: str, scores: int, at_once: int, threads: int
 ) -> None:
-    """Whole passages, and blocks of a few rows of them; a head at a time, some, and all."""
+    """For whole passages and for blocks of few rows; for one head at a time, several, and all."""
     monkeypatch.setattr(Beside, "seen", [])
     monkeypatch.setattr("headprobe.measure.collector.NumbaView", Beside)
     monkeypatch.setattr("headprobe.measure.collector.WEIGHTS_PER_THREAD", at_once)
@@ -69,8 +69,8 @@ def test_both_views_agree(
     assert (max(parts) > 1) == (at_once * threads < min(scores, 1 << 17))
 
 
-def test_rows_with_nothing_left_and_ties() -> None:
-    """Equal weights win nowhere; rows that give all to the start have no share."""
+def test_views_agree_for_ties_and_for_rows_without_stripped_attention() -> None:
+    """Equal weights have no winner; rows that attend only to the start token have no share."""
     from headprobe.batching.batches import Batcher
     from headprobe.batching.corpus import align
     from headprobe.batching.layout import Block

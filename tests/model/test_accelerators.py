@@ -155,5 +155,5 @@ def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch
         == WorkingSet(observed, corpus, sums).minimum
     )
     free[devices[0]] = 1 << 27
-    with pytest.raises(HeadprobeError, match="of free memory: measuring takes at least"):
+    with pytest.raises(HeadprobeError, match="of free memory: the measurement needs at least"):
         _ = WorkingSet(observed, corpus, sums).default_bytes

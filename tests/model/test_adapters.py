@@ -42,7 +42,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bare(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The base without an adapter."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*hardly knows such text")
+        warnings.filterwarnings("ignore", message=".*predicts this text badly")
         out = tmp_path_factory.mktemp("bare") / "run"
         return headprobe.scan(base, probes=PROBES, out=out, device="cpu")
 
@@ -51,7 +51,7 @@ def bare(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 def scanned(tmp_path: Path) -> Scan:
     def run(model: object, name: str = "run", **options: object) -> Run:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*hardly knows such text")
+            warnings.filterwarnings("ignore", message=".*predicts this text badly")
             return headprobe.scan(
                 model, probes=PROBES, out=tmp_path / name, device="cpu", **options
             )

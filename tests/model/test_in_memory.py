@@ -28,7 +28,7 @@ Scan = Callable[..., Run]
 @pytest.fixture(autouse=True)
 def _strange_text() -> Iterator[None]:
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*hardly knows such text")
+        warnings.filterwarnings("ignore", message=".*predicts this text badly")
         yield
 
 
@@ -171,8 +171,10 @@ def test_an_adapter_in_memory(scanned: Scan) -> None:
 def test_what_needs_it_again_says_so(scanned: Scan) -> None:
     model = tiny_model("llama-gqa")
     run = scanned(model)
+    notes: list[str] = []
     with pytest.raises(HeadprobeError, match=r"measured a model in memory.* save_pretrained"):
-        show_text(run, 1, 2, "The dog saw it.")
+        show_text(run, 1, 2, "The dog saw it.", note=notes.append)
+    assert not notes
     lent = InMemoryModel.of(model, toy_tokenizer())
     before = state(model)
     view = show_text(run, 1, 2, "The dog saw it.", in_memory=lent)

@@ -21,12 +21,12 @@ def builtin_sets(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "configs_folder", lambda: tmp_path / "configs")
 
 
-def test_configs_lie_in_the_source_tree(monkeypatch):
+def test_configs_are_in_the_source_tree(monkeypatch):
     monkeypatch.undo()
     assert (builtin.configs_folder() / "roles.yaml").is_file()
 
 
-def test_a_built_in_set_a_file_and_a_folder(write, tmp_path):
+def test_probes_can_be_named_by_set_file_or_folder(write, tmp_path):
     write(ROW, "bank/b.CONLLU")
     write(ROW, "bank/sub/a.conllu")
     write("- text: a", "bank/c.yml")
@@ -42,7 +42,7 @@ def test_a_built_in_set_a_file_and_a_folder(write, tmp_path):
     assert [file.name for file in twice] == ["c.yml", "b.CONLLU", "sub/a.conllu"]
 
 
-def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
+def test_plain_text_counts_only_without_annotated_files(write, tmp_path):
     write("Hello.", "plain/a.txt")
     assert [file.name for file in find_probe_files([str(tmp_path / "plain")])] == ["a.txt"]
     assert [file.name for file in find_probe_files([str(tmp_path / "plain" / "a.txt")])] == [
@@ -81,7 +81,7 @@ def test_files_are_suggested_if_similar_or_in_the_named_folder(tmp_path, monkeyp
         ("{}/empty", "holds no probe file", ".conllu"),
     ],
 )
-def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
+def test_unknown_probe_names_are_an_error(write, tmp_path, name, what, remedy):
     for path in ("bank/a.conllu", "bank/x.json", "bank/README"):
         write(ROW, path)
     (tmp_path / "empty").mkdir()
@@ -91,7 +91,7 @@ def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
     assert remedy in caught.value.remedy
 
 
-def test_ids_are_made_unique_and_stay_in_their_cluster(write, notes):
+def test_repeated_document_ids_get_numbers_and_keep_their_cluster(write, notes):
     first = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d~2\n{ROW}", "a.conllu")
     second = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d\n{ROW}", "b.conllu")
     found = [(d.id, d.cluster) for d in read_documents([first, second], notes.append)]
@@ -112,7 +112,7 @@ def test_a_reader_can_be_added(write, notes, monkeypatch):
     ]
 
 
-def test_hash_size_and_a_file_that_is_gone(write):
+def test_a_probe_file_has_hash_and_size_and_may_be_missing(write):
     file = write(b"abc", "a.txt")
     assert file.sha256 == hashlib.sha256(b"abc").hexdigest()
     assert file.size == 3
@@ -122,6 +122,6 @@ def test_hash_size_and_a_file_that_is_gone(write):
             read_it()
 
 
-def test_a_folder_is_no_file(tmp_path):
+def test_a_folder_cannot_be_read_as_a_file(tmp_path):
     with pytest.raises(HeadprobeError, match="cannot be read"):
         list(ProbeFile(tmp_path, "x.conllu").lines())

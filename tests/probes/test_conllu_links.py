@@ -18,7 +18,7 @@ def sentence(*misc: str, comment: str = "") -> str:
     return f"# {comment or 'text = x'}\n" + "\n".join(rows) + "\n\n"
 
 
-def test_links_become_declared_relations_of_the_document(write, notes):
+def test_links_in_misc_become_declared_relations(write, notes):
     text = (
         "# newdoc id = d\n"
         + sentence("_", "_", "Link=negation:1")
@@ -36,7 +36,7 @@ def test_links_become_declared_relations_of_the_document(write, notes):
     assert notes == []
 
 
-def test_a_comment_says_what_the_relation_looks_to_and_what_competes(write, notes):
+def test_a_comment_sets_looks_to_and_scope(write, notes):
     comment = "global.Link = negation looks_to:cue scope:sentence; pronoun scope:sentence"
     text = sentence("_", "Link=negation:1", comment=comment) + sentence("_", "Link=pronoun:1")
     first, second = read_conllu(write(text), notes.append)
@@ -87,7 +87,7 @@ def test_both_formats_give_the_same_links(write, notes):
         ("Link=3:1", 3, "'3' is not a valid name"),
     ],
 )
-def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, what):
+def test_an_invalid_link_is_an_error_with_its_line(write, notes, misc, line, what):
     with pytest.raises(HeadprobeError) as error:
         list(read_conllu(write(sentence("_", misc, "_")), notes.append))
     assert f"set.conllu:{line}: " in str(error.value)
@@ -104,14 +104,14 @@ def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, w
         ("global.Link = negation;", "'' is not a valid name"),
     ],
 )
-def test_a_comment_that_means_nothing_is_said_with_its_line(write, notes, comment, what):
+def test_an_invalid_comment_is_an_error_with_its_line(write, notes, comment, what):
     with pytest.raises(HeadprobeError) as error:
         list(read_conllu(write("# text = y\n" + sentence("_", comment=comment)), notes.append))
     assert "set.conllu:2: " in str(error.value)
     assert what in str(error.value)
 
 
-def test_a_name_that_is_not_declared_where_others_are_is_refused(write, notes):
+def test_an_undeclared_relation_is_an_error_if_others_are_declared(write, notes):
     comment = "global.Link = negation looks_to:cue; pronoun"
     text = sentence("_", "Link=pronoun:1", comment=comment) + sentence("_", "Link=negaton:1")
     documents = read_conllu(write(text), notes.append)

@@ -14,7 +14,7 @@ PAGE = DOCS / "probes.md"
 NEGATION = Relation("user", "negation", "cue", "sentence")
 
 
-def test_the_bundled_example_is_enough_to_earn_its_role(notes):
+def test_the_bundled_example_earns_its_role(notes):
     path = EXAMPLES / "negation.yaml"
     links = [
         link

@@ -23,7 +23,7 @@ from headprobe.probes.text import plain_sentence, read_text
         ("  \t\n ", ""),
     ],
 )
-def test_words(text, forms):
+def test_plain_text_is_split_into_words(text, forms):
     assert [word.form for word in plain_sentence(text, "f:1").words] == forms.split()
 
 
@@ -35,11 +35,11 @@ def test_marks_are_punctuation_and_signs_are_not():
 
 @settings(deadline=None)
 @given(st.text())
-def test_the_text_is_kept_but_for_its_spacing(text):
+def test_plain_text_is_unchanged_except_for_spacing(text):
     assert sentence_text(plain_sentence(text, "f:1")) == " ".join(text.split())
 
 
-def test_sentences_end_with_lines_and_stops(write, notes):
+def test_sentences_end_at_lines_and_stops(write, notes):
     file = write("One. “Two!” Three (3.5)?\n\nFour\n他来了。她走了。\n", "story.txt")
     (document,) = read_text(file, notes.append)
     assert [sentence_text(sentence) for sentence in document.sentences] == [
@@ -59,6 +59,6 @@ def test_marked_documents_and_long_ones_are_divided(write, notes, monkeypatch):
     ]  # fmt: skip
 
 
-def test_not_utf8(write, notes):
+def test_text_that_is_not_utf8_is_an_error(write, notes):
     with pytest.raises(HeadprobeError, match=r"s\.txt:2: not UTF-8"):
         list(read_text(write(b"a\n\xff\n", "s.txt"), notes.append))

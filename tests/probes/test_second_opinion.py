@@ -32,7 +32,7 @@ class Characters:
 
 
 @pytest.mark.parametrize("name", ["story", "news", "dialogue", "natural"])
-def test_counts_and_position_baselines_agree(name: str) -> None:
+def test_counts_and_baselines_agree_with_an_independent_reader(name: str) -> None:
     path: Path = find_probe_files([name])[0].path
     expected = {(row.relation, row.looks_to): row for row in rows(load([path]))}
     encoder = Characters()

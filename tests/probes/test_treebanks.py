@@ -36,7 +36,7 @@ def documents(treebank) -> list[Document]:
     return found
 
 
-def test_the_text_is_exactly_that_of_the_treebank(treebank, documents):
+def test_the_text_equals_that_of_the_treebank(treebank, documents):
     expected = [
         comment.removeprefix("# text = ")
         for comments, _ in words_of(treebank.path)
@@ -151,7 +151,7 @@ def test_coreference_counts_of_gum(gum, notes):
     assert all(link.relation.strict == link.relation.name.endswith("-strict") for link in links)
 
 
-def test_offsets_of_gum_are_those_known(gum, notes):
+def test_offset_baselines_of_gum_have_known_values(gum, notes):
     """Share of edges that one word offset explains, in the direction a decoder sees."""
     offsets = defaultdict(Counter)
     for document in read_documents([gum], notes.append):
@@ -176,7 +176,7 @@ def test_offsets_of_gum_are_those_known(gum, notes):
     assert {name: best[name] for name in known} == pytest.approx(known, abs=2)
 
 
-def test_passages_of_a_few_words_hold_every_sentence(treebank, documents):
+def test_small_passages_have_every_sentence(treebank, documents):
     def count(texts):
         return [len(text.split()) for text in texts]
 

@@ -15,7 +15,7 @@ def documents_of(write, notes, text):
     return list(read_probe_set(write(text, "set.yaml"), notes.append))
 
 
-def test_a_sentence_a_relation_a_link(write, notes):
+def test_a_yaml_item_has_a_sentence_a_relation_and_a_link(write, notes):
     (document,) = documents_of(write, notes, """
 - text: The animal didn't cross the street because it was too tired.
   relation: pronoun
@@ -51,7 +51,7 @@ def test_several_sentences_links_targets_and_occurrences(write, notes):
     assert (document.cluster, document.domain) == ("cats", "fables")
 
 
-def test_a_header_speaks_for_all_items(write, notes):
+def test_settings_of_the_header_apply_to_all_items(write, notes):
     documents = documents_of(write, notes, """
 name: swaps
 about: Who sees whom.
@@ -89,7 +89,7 @@ items:
         ),
     ],
 )
-def test_what_a_name_implies(write, notes, lines, relation):
+def test_settings_of_a_relation_are_given_or_implied(write, notes, lines, relation):
     (document,) = documents_of(write, notes, f"- text: a b\n  link: b -> a\n  {lines}\n")
     assert document.declared == (DeclaredLink(relation, 1, (0,)),)
 

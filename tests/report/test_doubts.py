@@ -45,7 +45,7 @@ GAINS = rows(
 )
 
 
-def test_a_control_is_one_line_with_the_lower_ends_that_came_nearest() -> None:
+def test_a_control_shows_the_highest_lower_ends_of_gain() -> None:
     lines = drawn(draw_controls([NOTE], GAINS, 80)).splitlines()
     assert lines[2:] == [
         "random twin  0 roles",
@@ -55,7 +55,7 @@ def test_a_control_is_one_line_with_the_lower_ends_that_came_nearest() -> None:
     assert drawn(draw_controls([], [], 80)) == ""
 
 
-def test_a_control_shows_no_lower_end_that_no_gain_can_have() -> None:
+def test_a_control_omits_intervals_of_too_few_folds() -> None:
     impossible = rows(
         "control,family,relation,looks_to,n,name,gain,gain_low",
         "twin,syntax,obj,head,80,L0H1,0.3,-1.32",
@@ -63,7 +63,7 @@ def test_a_control_shows_no_lower_end_that_no_gain_can_have() -> None:
     assert "1.32" not in drawn(draw_controls([NOTE], impossible, 80))
 
 
-def test_a_control_that_earns_roles_says_which_and_where_it_was_measured() -> None:
+def test_a_control_with_roles_names_them_and_the_run_it_was_reused_from() -> None:
     note = replace(
         NOTE, named=1, redundant=2, roles={"redundant": 2, "syntax": 1}, taken_from=HOSTILE
     )
@@ -86,21 +86,22 @@ POWER = rows(
 )
 
 
-def test_power_says_what_is_silent_and_what_could_be_missed() -> None:
+def test_power_lists_relations_with_too_little_data_and_detectable_gains() -> None:
     page = drawn(draw_power(POWER, 80))
     assert page.splitlines()[1:] == [
         "statistical power   relation by relation: power.csv",
         "too little data           2 relations: too few instances",
-        "                          adjective → its noun (amod) 31,",
-        "                          copula → its predicate (cop) 12",
+        "                          adjective → its noun (amod): n 31,",
+        "                          copula → its predicate (cop): n 12",
         "                          1 relation: too few target forms",
-        "                          r → target 2",
-        "                          1 relation: even a perfect head may be missed",
-        "                          oblique noun → its verb (obl) 90",
-        "no role possible          comma mark 1",
+        "                          r → target: 2 forms",
+        "                          1 relation: so uncertain that a head that is always",
+        "                          right may earn no role",
+        "                          oblique noun → its verb (obl): n 90",
+        "no role possible          comma mark: 1 character",
         "                          too few different characters to tell a head that looks",
         "                          for the mark from one that looks for a single token;",
-        "                          heads that do are counted under any mark",
+        "                          such heads count under any mark",
         "smallest detectable gain  .31 determiner → its noun (det),",
         "                          .17 object → its verb (obj), .12 any mark",
     ]
@@ -130,7 +131,7 @@ def asked(*earned: str) -> list[Row]:
     )
 
 
-def test_domains_are_told_for_what_was_earned_else_for_the_best() -> None:
+def test_domains_are_shown_for_earned_relations_or_else_the_best_one() -> None:
     head = rows("best_relation,best_looks_to", "det,head")[0]
     shown = drawn(draw_domains(head, asked("obj", "cop"), DOMAINS))
     assert "  object → its verb (obj)  news    80   .90       .30  +.60" in shown
@@ -142,19 +143,19 @@ def test_domains_are_told_for_what_was_earned_else_for_the_best() -> None:
     assert drawn(draw_domains(head, asked("obj"), [])) == ""
 
 
-def test_changes_are_counted_and_told() -> None:
+def test_changed_heads_are_counted_and_the_rest_is_in_heads_csv() -> None:
     stream = io.StringIO()
     many = [Change(f"L0H{i}", "none", HOSTILE, f"because {i}") for i in range(CHANGES_SHOWN + 2)]
-    draw_changes(many, console(stream, 80))
+    draw_changes(many, Path("run"), console(stream, 80))
     assert f"{CHANGES_SHOWN + 2} heads changed their role" in stream.getvalue()
-    assert "and 2 more" in stream.getvalue()
+    assert "and 2 more: role and reason in run/heads.csv" in stream.getvalue()
     assert "\x1b" not in stream.getvalue()
     stream = io.StringIO()
-    draw_changes([], console(stream, 80))
+    draw_changes([], Path("run"), console(stream, 80))
     assert "no head changed its role" in stream.getvalue()
 
 
-def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
+def test_optional_tables_appear_on_the_page_if_the_run_has_them(tmp_path: Path) -> None:
     """And of one that has none, which is older."""
     run = write_run(tmp_path / "run")
     for name in ("power.csv", "domains.csv"):
@@ -183,7 +184,7 @@ def test_pages_of_a_run_that_has_all_of_it(tmp_path: Path) -> None:
     assert len(view.domains) == len(head_values(view)["domains"]) == 1
 
 
-def test_a_page_says_by_which_rules_it_was_judged(tmp_path: Path) -> None:
+def test_the_page_names_changed_rules(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     for text, said in [
         ("margin: 0.10\n", None),
@@ -198,7 +199,7 @@ def test_a_page_says_by_which_rules_it_was_judged(tmp_path: Path) -> None:
         assert line == (said and f"rules   packaged, except {said}")
 
 
-def test_heads_whose_role_is_no_matter_of_a_relation_are_listed(tmp_path: Path) -> None:
+def test_heads_with_roles_that_need_no_relation_are_listed(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     page = io.StringIO()
     draw_summary(run, console(page, 80))
@@ -212,7 +213,7 @@ def test_heads_whose_role_is_no_matter_of_a_relation_are_listed(tmp_path: Path) 
         assert set(found[1].split(", ") if found else []) == set(names)
 
 
-def test_the_category_control_is_shown_where_it_was_computed(run: Run) -> None:
+def test_the_category_control_is_shown_if_it_was_computed(run: Run) -> None:
     view = show_head(run, 0, 1)
     plain, controlled = (io.StringIO(), io.StringIO())
     older = [Row({**row.cells, "category_top1": ""}) for row in view.relations]

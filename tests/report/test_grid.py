@@ -12,7 +12,7 @@ from headprobe.runs.tables import Row
     [(1, 1, 1), (5, 8, 4), (6, 6, 6), (24, 32, 32), (32, 32, 8), (80, 64, 8), (60, 128, 16)],
 )
 @pytest.mark.parametrize("width", [40, 80, 200])
-def test_the_grid_shows_every_head_once(
+def test_the_grid_has_one_cell_per_head(
     n_layers: int, n_heads: int, n_kv_heads: int, width: int
 ) -> None:
     heads = [
@@ -30,7 +30,7 @@ def test_the_grid_shows_every_head_once(
     assert f"S syntax {sum(head.text('role') == 'syntax' for head in heads):,}" in keys
 
 
-def test_layers_without_any_role_share_a_line_in_tall_models() -> None:
+def test_layers_without_roles_share_a_line_in_tall_models() -> None:
     heads = [
         Row({"layer": str(layer), "head": "0", "role": "syntax" if layer == 9 else "none"})
         for layer in range(80)
@@ -41,6 +41,6 @@ def test_layers_without_any_role_share_a_line_in_tall_models() -> None:
     assert len(lines) < 10
 
 
-def test_redundant_heads_are_told_apart() -> None:
+def test_idle_heads_and_repeaters_have_different_letters() -> None:
     assert kind_of(Row({"role": "redundant", "idle": "true"})) == "idle"
     assert kind_of(Row({"role": "redundant", "idle": "false"})) == "repeater"

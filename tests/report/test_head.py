@@ -20,7 +20,7 @@ def drawn(view: HeadView, width: int) -> str:
     return stream.getvalue()
 
 
-def test_sentences_carry_their_marks_without_colour(run: Run) -> None:
+def test_examples_mark_words_without_colour(run: Run) -> None:
     views = (show_head(run, layer, head) for layer in range(4) for head in range(8))
     text = " ".join(word for view in views for word in drawn(view, 160).split())
     assert re.search(r"‹\w+›", text)
@@ -28,7 +28,7 @@ def test_sentences_carry_their_marks_without_colour(run: Run) -> None:
     assert "didn't" in text or "did[n't" in text or "did‹n't" in text
 
 
-def test_bars_grow_to_an_eighth() -> None:
+def test_bars_have_a_resolution_of_an_eighth() -> None:
     assert bar(0) == ""
     assert bar(1, 4) == "████"
     assert bar(0.5, 4) == "██"
@@ -36,7 +36,7 @@ def test_bars_grow_to_an_eighth() -> None:
     assert bar(2, 4) == "████"
 
 
-def test_a_typed_text_is_drawn_word_by_word() -> None:
+def test_a_text_of_the_user_has_one_row_per_word() -> None:
     view = TextView(
         name="L1H2",
         words=("The", "[bold]cat\x1b[0m", "sat"),
@@ -49,7 +49,7 @@ def test_a_typed_text_is_drawn_word_by_word() -> None:
     assert "[bold]cat\\x1b[0m .70" in stream.getvalue()
 
 
-def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
+def test_relations_are_ordered_by_role_then_lower_end(run: Run) -> None:
     view = show_head(run, 2, 1)
     asked = {"n": "3", "looks_to": "head", "baseline": "offset", "gain": "0.9"}
     unsure = Row({**asked, "relation": "unsure", "gain_low": ""})
@@ -69,7 +69,7 @@ def test_relations_stand_by_what_is_sure_about_them(run: Run) -> None:
 
 
 @pytest.mark.parametrize("width", [80, 160])
-def test_the_longest_name_of_a_baseline_is_not_cut(run: Run, width: int) -> None:
+def test_the_longest_baseline_name_fits(run: Run, width: int) -> None:
     view = show_head(run, 2, 1)
     cells = {**view.relations[0].cells, "baseline": "nearest_mention", "category_top1": "0.31"}
     page = drawn(replace(view, relations=(Row({**cells, "beats": "category"}),)), width)

@@ -60,14 +60,14 @@ def test_pages_fit_without_control_codes_and_trailing_blanks(
 
 
 @pytest.mark.parametrize("draw", PAGES)
-def test_hostile_text_is_shown_as_it_was_written(hostile_run: Run, draw: Draw) -> None:
+def test_hostile_text_is_escaped(hostile_run: Run, draw: Draw) -> None:
     shown = printed(draw, hostile_run, 400)
     assert "] \\x1b[31m\\u202eevil" in shown
     assert "[bold" in shown
     assert "\U0001f604" not in shown
 
 
-def test_colour_stays_on_terminals_and_hostile_text_cannot_add_any(hostile_run: Run) -> None:
+def test_only_terminals_get_colour_and_hostile_text_adds_none(hostile_run: Run) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -89,7 +89,7 @@ def test_colour_stays_on_terminals_and_hostile_text_cannot_add_any(hostile_run: 
     assert "\x1b[31m\\u202e" not in text
 
 
-def test_the_summary_says_what_was_found(run: Run) -> None:
+def test_the_summary_counts_heads_by_role(run: Run) -> None:
     text = " ".join(printed(summary, run).split())  # long paths fold
     for expected in ("models/tiny", "4 layers of 8 heads", "4 KV groups", "1,341 sentences"):
         assert expected in text
@@ -106,7 +106,7 @@ def test_the_summary_says_what_was_found(run: Run) -> None:
     assert re.search(rf"z idle {idle}\b", text)
 
 
-def test_best_heads_are_chosen_on_one_half_and_shown_on_the_other(run: Run) -> None:
+def test_best_heads_are_chosen_on_one_half_with_gains_of_the_other(run: Run) -> None:
     text = printed(summary, run, 120)
     earned = run.relations[run.relations["role"] == "syntax"]
     for _, rows in earned.groupby("relation"):
@@ -117,7 +117,9 @@ def test_best_heads_are_chosen_on_one_half_and_shown_on_the_other(run: Run) -> N
         assert line.endswith(f"{best['gain_b']:+.2f}".replace("0.", "."))
 
 
-def test_no_role_at_all_is_a_normal_answer(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_roles_the_summary_shows_the_closest_heads(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def without_roles(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
         return [Row({**row.cells, "role": ""}) for row in rows(self, table, head)]
 
@@ -135,7 +137,7 @@ def test_wide_and_tall_models_print_quickly(tmp_path_factory: pytest.TempPathFac
     assert HOSTILE not in text
 
 
-def test_a_plan_says_what_would_be_done() -> None:
+def test_a_plan_lists_model_probes_and_relations() -> None:
     plan = PLAN
     stream = io.StringIO()
     draw_plan(plan, console(stream, 80))
@@ -148,7 +150,7 @@ def test_a_plan_says_what_would_be_done() -> None:
     assert "no annotated relations" in stream.getvalue()
 
 
-def test_probe_sets_and_samples_are_readable() -> None:
+def test_probe_sets_and_samples_are_printed() -> None:
     stream = io.StringIO()
     draw_probe_sets(
         [ProbeSet("story", ("fiction", HOSTILE), 3, 1200, 15000, 40)], console(stream, 80)

@@ -56,7 +56,7 @@ def many(n_layers: int, n_heads: int) -> list[Row]:
     ]
 
 
-def test_the_legend_counts_all_roles_and_the_grid_shows_a_weaker_one() -> None:
+def test_the_legend_counts_all_roles_and_the_grid_shows_a_second_one() -> None:
     heads = [
         head(0, 0, "coreference"),
         head(0, 1, "syntax", "syntax;coreference"),
@@ -71,7 +71,7 @@ def test_the_legend_counts_all_roles_and_the_grid_shows_a_weaker_one() -> None:
 
 
 @pytest.mark.parametrize(("n_layers", "n_heads", "group"), [(30, 9, 3), (32, 32, 4)])
-def test_large_grids_with_second_letters_stay_in_80_columns(
+def test_large_grids_with_second_letters_fit_in_80_columns(
     n_layers: int, n_heads: int, group: int
 ) -> None:
     heads = many(n_layers, n_heads)
@@ -92,9 +92,9 @@ def printed(run: Run, width: int = 80) -> str:
     return stream.getvalue()
 
 
-def test_gains_are_those_of_the_numbers_beside_them(run: Run) -> None:
+def test_gains_equal_the_differences_of_the_shown_numbers(run: Run) -> None:
     row = re.compile(
-        r"^  (L\d+H\d+) .* (\d?\.\d\d)  (\d?\.\d\d) .*  ([+-]\d?\.\d\d)  ([+-]\d?\.\d\d)$"
+        r"^(L\d+H\d+) .* (\d?\.\d\d)  (\d?\.\d\d) .*  ([+-]\d?\.\d\d)  ([+-]\d?\.\d\d)$"
     )
     found = [match for line in printed(run).splitlines() if (match := row.match(line))]
     assert len(found) > 5
@@ -103,7 +103,7 @@ def test_gains_are_those_of_the_numbers_beside_them(run: Run) -> None:
         assert gain == pytest.approx(top1 - baseline, abs=0.0101)
 
 
-def test_claims_about_built_in_probes_name_the_test_of_them(run: Run) -> None:
+def test_roles_on_built_in_probes_come_with_a_command_to_test_them(run: Run) -> None:
     assert "your.conllu" not in printed(run)
     story = configs_folder() / "probes" / "story.conllu"
     note = ProbeNote("story", str(story), "0", 1, 1, 1, 1)
@@ -118,7 +118,7 @@ def test_claims_about_built_in_probes_name_the_test_of_them(run: Run) -> None:
     assert "  headprobe scan -p your.conllu\n" in printed(replace(run, manifest=bundled))
 
 
-def test_plain_text_is_no_failure_to_judge(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_text_has_no_relations_to_test(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def without_relations(self: Run, table: str, at: tuple[int, int] | None = None) -> list[Row]:
         if table == "relations.csv":
             return []
@@ -140,13 +140,13 @@ def test_plain_text_is_no_failure_to_judge(run: Run, monkeypatch: pytest.MonkeyP
     assert first.startswith("headprobe show-head L1H1")
 
 
-def test_gains_that_cannot_be_are_not_printed() -> None:
+def test_impossible_intervals_are_printed_as_too_little_data() -> None:
     assert span(-1.32, 0.4) == span(0.2, 1.17) == "too little data"
     assert span(-1.0, 1.0) == "-1.00 +1.00"
     assert span(None, 1.5) == "–"
 
 
-def test_relations_read_from_the_later_word_to_the_earlier_one() -> None:
+def test_relations_are_worded_from_the_later_to_the_earlier_word() -> None:
     assert relation_words("syntax", "case", "dependent") == "noun → its preposition (case)"
     assert relation_words("syntax", "case", "head") == "preposition → its noun (case)"
     assert relation_words("syntax", "obl+case", "head") == "obl+case → head"
@@ -173,7 +173,7 @@ def test_numbers_and_baselines_have_one_style() -> None:
     )
 
 
-def test_lines_break_between_parts_only() -> None:
+def test_filled_lines_break_between_parts_only() -> None:
     parts = [f"read {number} min 25 s" for number in range(12)]
     lines = filled(parts, 40).splitlines()
     assert len(lines) > 2 and all(len(line) <= 40 for line in lines)
@@ -261,13 +261,13 @@ def test_a_miss_marks_the_head_of_the_mention() -> None:
     assert "{word}" in key_to_excerpts([row]).plain
 
 
-def test_the_head_of_a_mention_that_gets_less_keeps_its_weight() -> None:
+def test_a_missed_head_word_shows_its_weight() -> None:
     (row,) = looking(chain(), {"storm": 0.8, "owner": 0.1}, {})
     text = draw_excerpt(row).plain
     assert "{owner .10}" in text and "{lane" not in text
 
 
-def test_an_antecedent_of_the_same_form_is_no_miss() -> None:
+def test_an_antecedent_of_the_same_form_is_not_a_miss() -> None:
     (row,) = looking(chain(), {}, {"he": 0.9, "storm": 0.05})
     assert outcome_of(row) is Outcome.SAME_FORM and not row["hit"]
     text = draw_excerpt(row).plain
@@ -277,7 +277,7 @@ def test_an_antecedent_of_the_same_form_is_no_miss() -> None:
     assert outcome_of(older) is Outcome.MISS and "{lane}" in draw_excerpt(older).plain
 
 
-def test_ellipses_stand_where_words_are_left_out() -> None:
+def test_ellipses_mark_omitted_words() -> None:
     """Words of the sentence before are shown from their middle; none of the sentence after."""
     (row,) = looking(chain(), {"owner": 0.9, "house": 0.05}, {})
     text = draw_excerpt(row).plain
@@ -293,17 +293,17 @@ def test_ellipses_stand_where_words_are_left_out() -> None:
 
 
 @pytest.mark.parametrize("name", ["L1H2", "l1h2", "1.2", "1-2", (1, 2), [1, 2]])
-def test_heads_are_named_alike_everywhere(run: Run, name: Any) -> None:
+def test_examples_accept_every_spelling_of_a_head(run: Run, name: Any) -> None:
     assert run.examples(name) == run.examples((1, 2)) != []
 
 
 @pytest.mark.parametrize("name", ["", "five", (1,), (1, 2, 3), (-1, 2), ("1", "2"), "L9H0", (9, 0)])
-def test_what_names_no_head_is_refused(run: Run, name: Any) -> None:
+def test_an_invalid_head_name_is_an_error(run: Run, name: Any) -> None:
     with pytest.raises(HeadprobeError, match=r"not the name of a head|the model has 4 layers"):
         run.examples(name)
 
 
-def test_words_that_are_skipped_are_counted_in_words(run: Run) -> None:
+def test_skipped_words_are_counted_in_words(run: Run) -> None:
     page = printed(run)
     assert "131 links skipped: its query shares a token with another word" in page
     assert "2 sentences skipped: longer than the context of 512 tokens" in page

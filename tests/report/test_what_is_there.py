@@ -21,7 +21,7 @@ def row(name: str, relation: str, **cells: str) -> Row:
     return Row({"name": name, "family": "syntax", "relation": relation, "q": "1", **cells})
 
 
-def test_without_roles_the_heads_that_came_nearest_are_shown() -> None:
+def test_without_roles_best_heads_are_the_closest_ones() -> None:
     lucky = row("L0H0", "lucky", gain_a=".6", gain="-.5", gain_low="-.9")
     near = row("L0H1", "near", gain_a=".1", gain=".2", gain_low=".05")
     unsure = row("L0H2", "unsure", gain_a=".9", gain=".9", gain_low="")
@@ -29,7 +29,7 @@ def test_without_roles_the_heads_that_came_nearest_are_shown() -> None:
     assert [each.text("name") for _, each in found] == ["L0H1", "L0H0", "L0H2"]
 
 
-def test_what_could_not_be_judged_is_said_with_its_reason(
+def test_the_summary_explains_why_no_relation_was_judged(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def too_few(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
@@ -43,9 +43,10 @@ def test_what_could_not_be_judged_is_said_with_its_reason(
     stream = io.StringIO()
     draw_summary(run, console(stream, 80))
     assert "no relation could be judged   no relation has 50 instances\n" in stream.getvalue()
+    assert "next  headprobe docs probes\n" in stream.getvalue()
 
 
-def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
+def test_the_grid_key_explains_second_letters_if_there_are_any(
     run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def of_roles(roles: str) -> str:
@@ -60,20 +61,20 @@ def test_the_grid_says_that_a_head_may_hold_more_than_its_letter(
     rows = Run.rows
     key = (
         "rows: layers; columns: heads; spaces separate KV groups;\n"
-        "capital letter: strongest role; small letter: another role it holds\n"
+        "capital letter: strongest role; small letter: second role of the same head\n"
     )
     assert key in of_roles("syntax;punctuation")
     assert "small letter" not in of_roles("")
 
 
-def test_a_run_is_listed_on_one_line_to_be_copied(run: Run) -> None:
+def test_run_names_are_not_wrapped_in_the_list(run: Run) -> None:
     name = "Llama-3.1-8B-20261122-163122-a-long-one"
     stream = io.StringIO()
     draw_runs([replace(run, path=run.path.with_name(name))], console(stream, 80))
     assert name in stream.getvalue()
 
 
-def test_a_plan_does_not_list_relations_without_instances() -> None:
+def test_a_plan_omits_relations_without_instances() -> None:
     plan = replace(PLAN, relations=(("obj → head", 3), ("stop → mark", 0)))
     stream = io.StringIO()
     draw_plan(plan, console(stream, 80))
@@ -82,7 +83,7 @@ def test_a_plan_does_not_list_relations_without_instances() -> None:
     assert "stop" not in stream.getvalue()
 
 
-def test_words_that_come_again_are_numbered() -> None:
+def test_repeated_words_are_numbered() -> None:
     view = TextView("L0H0", ("the", "the"), ((1.0,), (0.7, 0.3)), (0.0, 0.0), (True, True))
     stream = io.StringIO()
     draw_text(view, console(stream, 80))

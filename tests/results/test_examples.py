@@ -79,7 +79,7 @@ def pairs(rows: list[Example], hit: bool) -> set[tuple[str, str]]:
     }
 
 
-def test_duplicate_tokens(asked: Instances) -> None:
+def test_examples_of_duplicate_token_heads_link_earlier_copies(asked: Instances) -> None:
     rows = shown(asked, "duplicate-token", {7: 4, 8: 2, 10: 1}, conduct(1, 1))
     assert {(row["family"], row["looks_to"]) for row in rows} == {
         ("duplicate-token", "its earlier copy")
@@ -87,13 +87,13 @@ def test_duplicate_tokens(asked: Instances) -> None:
     assert pairs(rows, hit=True) == {("dog", "dog"), ("saw", "saw"), ("cat", "cat"), ("the", "the")}
 
 
-def test_induction(asked: Instances) -> None:
+def test_examples_of_induction_heads_link_the_word_after_a_copy(asked: Instances) -> None:
     rows = shown(asked, "induction", {7: 5, 10: 2}, conduct(1, 1))
     assert pairs(rows, hit=True) == {("dog", "and"), ("cat", "saw")}
     assert all(pair[0] in {"the", "saw"} for pair in pairs(rows, hit=False))
 
 
-def test_labels_of_unnamed_heads(asked: Instances) -> None:
+def test_examples_of_unnamed_heads_link_pairs_of_labels(asked: Instances) -> None:
     turns = np.full((1, 1, 3), -1)
     turns[0, 0, :2] = [
         deprel_pair(*(DEPRELS.index(label) for label in pair))
@@ -110,7 +110,7 @@ def test_labels_of_unnamed_heads(asked: Instances) -> None:
     assert not shown(asked, "unnamed", {}, plain)
 
 
-def test_the_usual_distance_of_positional_heads(asked: Instances) -> None:
+def test_examples_of_positional_heads_link_the_usual_distance(asked: Instances) -> None:
     """The synthetic profile falls with distance: one word back."""
     rows = shown(asked, "positional", {query: query - 1 for query in range(1, 8)}, conduct(1, 1))
     hits = [row for row in rows if row["hit"]]
@@ -118,7 +118,7 @@ def test_the_usual_distance_of_positional_heads(asked: Instances) -> None:
     assert [row["looks_to"] for row in rows if not row["hit"]]
 
 
-def test_examples_are_true_to_the_instances(run: Run) -> None:
+def test_examples_agree_with_the_instances(run: Run) -> None:
     lines = (run.path / run_folder.EXAMPLES).read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
     assert any(row["hit"] for row in rows)

@@ -50,7 +50,7 @@ def in_order(promised: list[str], columns: pd.Index) -> bool:
     return places == sorted(places)
 
 
-def test_columns_stand_in_the_order_of_the_interface(run: Run) -> None:
+def test_columns_have_the_documented_order(run: Run) -> None:
     assert in_order(HEADS, run.heads.columns)
     assert in_order(RELATIONS, run.relations.columns)
     assert in_order(DOMAINS, run.domains.columns)
@@ -59,12 +59,12 @@ def test_columns_stand_in_the_order_of_the_interface(run: Run) -> None:
     assert in_order(["source", "what", "reason"], run.skipped.columns)
 
 
-def test_a_column_not_built_yet_is_absent(run: Run) -> None:
+def test_columns_without_a_source_are_absent(run: Run) -> None:
     later = {"nearest_mention_top1", "last_subject_top1"}
     assert not later & set(run.relations.columns)
 
 
-def test_frames_come_back_from_disk_with_values_and_dtypes(run: Run) -> None:
+def test_tables_keep_values_and_dtypes_on_disk(run: Run) -> None:
     found = evidence(4, 8)
     made = {
         "heads": frames.heads_table(found, shape(4, 8), conduct(4, 8), verdicts(found), (4,) * 4),
@@ -103,7 +103,7 @@ def test_claims_are_the_roles_of_the_verdicts_with_their_numbers() -> None:
         assert group["strength"].dropna().is_monotonic_decreasing
 
 
-def test_heads_name_groups_and_roles() -> None:
+def test_heads_csv_has_groups_and_roles() -> None:
     found = evidence(2, 8)
     heads = frames.heads_table(found, shape(2, 8), conduct(2, 8), verdicts(found), (4, 2))
     assert heads["kv_group"].tolist() == [0, 0, 1, 1, 2, 2, 3, 3, 0, 0, 0, 0, 1, 1, 1, 1]
@@ -114,7 +114,7 @@ def test_heads_name_groups_and_roles() -> None:
         assert (roles.split(";")[0] if pd.notna(roles) else "none") == role
 
 
-def test_relations_say_which_role_they_earned() -> None:
+def test_relations_csv_has_earned_roles() -> None:
     found = evidence(2, 8)
     judged = verdicts(found)
     relations = frames.relations_table(found, judged)
@@ -131,7 +131,7 @@ def test_baselines_of_other_families_are_empty_cells(run: Run) -> None:
     assert named.count().to_dict() == {"coreference": 32, "punctuation": 0, "syntax": 0}
 
 
-def test_tables_say_what_the_evidence_says_is_beaten() -> None:
+def test_tables_have_the_beaten_controls() -> None:
     found = evidence(2, 8)
     relations = frames.relations_table(found)
     beats = relations["beats"].fillna("").to_numpy().reshape(found.gain.shape)
@@ -142,7 +142,7 @@ def test_tables_say_what_the_evidence_says_is_beaten() -> None:
     assert (heads["beats"].fillna("") == beats.reshape(16, -1)[range(16), best.ravel()]).all()
 
 
-def test_domains_are_told_where_a_head_beats_something_or_is_at_its_best() -> None:
+def test_domains_csv_has_beaten_and_best_relations() -> None:
     found = evidence(2, 8)
     judged = verdicts(found)
     domains = frames.domains_table(found, judged)
@@ -168,7 +168,7 @@ def test_power_names_the_best_head_if_there_is_one() -> None:
     assert frames.power_table(found, nobody)["best_head"].isna().all()
 
 
-def test_an_empty_model_of_the_world_still_makes_tables() -> None:
+def test_tables_can_be_empty() -> None:
     found = evidence(1, 2, ())
     judged = [
         v.__class__(v.layer, v.head, "none", (), None, "no relation", False, None, None, None)
@@ -202,13 +202,13 @@ def test_no_cell_of_a_hostile_run_starts_a_formula(hostile_run: Run, table: str)
             assert "\u202e" not in cell
 
 
-def test_hostile_names_come_back_readable(hostile_run: Run) -> None:
+def test_hostile_names_are_readable_in_tables(hostile_run: Run) -> None:
     assert hostile_run.relations["looks_to"].eq("=2+3").any()
     assert any(str(role).startswith("=cmd") for role in hostile_run.relations["role"])
     assert HOSTILE[:4] == "=cmd"
 
 
-def test_one_heads_rows_are_found_without_the_others(run: Run) -> None:
+def test_rows_of_one_head_are_read_without_the_others(run: Run) -> None:
     rows = run.rows(run_folder.RELATIONS, (1, 2))
     assert {(row.whole("layer"), row.whole("head")) for row in rows} == {(1, 2)}
     everything = run.rows(run_folder.RELATIONS)
@@ -218,7 +218,7 @@ def test_one_heads_rows_are_found_without_the_others(run: Run) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"layer,head,gain\n0,0,much\n", b"layer\n\xff\n"])
-def test_an_unreadable_table_is_the_users_to_mend(tmp_path: Path, content: bytes | None) -> None:
+def test_an_unreadable_table_is_a_user_error(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         (tmp_path / "heads.csv").write_bytes(content)
     with pytest.raises(HeadprobeError):
