@@ -80,6 +80,18 @@ CandidateRule = Literal["any", "other-form", "same-upos"]
 """Which words of the scope are candidates: any; those of another lower-cased form than the query's;
 or those with the query's part of speech and another lemma."""
 
+ANAPHORS = ("pronoun", "nominal", "proper")
+"""The coreference relations, named after the kind of anaphor."""
+
+POOLED = "anaphor"
+"""The name of the union of the coreference relations ``ANAPHORS``."""
+
+ANY_MARK = "any"
+"""Name of the punctuation relation to marks of all classes."""
+
+STRICT_SUFFIX = "-strict"
+"""Suffix of the names of relations that exclude words of the query's own form."""
+
 
 @dataclass(frozen=True, order=True, slots=True)
 class Relation:

@@ -123,6 +123,9 @@ class Link(NamedTuple):
     query: int
     targets: tuple[int, ...]
 
+    entity: str = ""
+    """The entity that query and targets refer to; empty where the relation has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -150,6 +153,9 @@ class Passage:
 
     source: str = ""
     """Where the passage starts (file:line)."""
+
+    first_sentence: int = 0
+    """Index of the passage's first sentence in the document."""
 
     twin: "Passage | None" = None
     """The same passage with unrelated words at the places of targets. Its links are those of the

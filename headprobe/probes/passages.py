@@ -54,7 +54,8 @@ def cut_passages(
             )
             continue
         number += 1
-        passage = _passage(document, excerpts.take(first, last), texts[first:last], number)
+        excerpt = excerpts.take(first, last)
+        passage = _passage(document, excerpt, texts[first:last], number, first)
         if twin is not None:
             passage = replace(passage, twin=_twin_passage(twin, first, last, passage))
             if passage.twin is not None and count_tokens([passage.twin.text])[0] > limit:
@@ -91,7 +92,9 @@ def _runs(
         first = last
 
 
-def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number: int) -> Passage:
+def _passage(
+    document: Document, excerpt: Excerpt, texts: Sequence[str], number: int, first: int
+) -> Passage:
     relations = make_relations(excerpt) if document.annotated else RelationLinks()
     return Passage(
         id=f"{document.id}-{number}",
@@ -105,6 +108,7 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
         mention_ends=_mention_ends(excerpt),
         cut_off=cut_off(excerpt) if document.annotated else 0,
         source=excerpt.sentences[0].source,
+        first_sentence=first,
     )
 
 
