@@ -120,7 +120,12 @@ _ANAPHORS: Mapping[str, str] = MappingProxyType(
 """Coreference relation -> the kind of word that refers back."""
 
 _BASELINES: Mapping[str, str] = MappingProxyType(
-    {"habit_length": "habit and length", "start": "text start"}
+    {
+        "habit_length": "habit and length",
+        "start": "text start",
+        "embedding": "input embeddings",
+        "swap": "unrelated words",
+    }
 )
 """Baseline -> its wording, where that is not the name with spaces for underscores."""
 

@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,8 @@ class BaselineHits:
     """[R]: the rules that need no model, on each of ``Instances.judged_relations``."""
     by_head: Mapping[str, NDArray[np.uint8]]
     """Packed hits of the baselines computed from the head itself."""
+    swap: Mapping[int, NDArray[np.uint8]]
+    """Packed hits in twins, by relation (``twins.TextSums``)."""
     category: NDArray[np.uint8]
     """[2, I, Z]: packed hits of the two rules of the control by distance and parts of speech."""
     distance: DistanceControl
@@ -173,21 +176,28 @@ class BaselineHits:
 
 
 def compute_baselines(
-    instances: Instances, tallies: Tallies, preferences: PosPreferences
+    instances: Instances,
+    tallies: Tallies,
+    preferences: PosPreferences,
+    swap: Mapping[int, NDArray[np.uint8]] = MappingProxyType({}),
 ) -> BaselineHits:
-    """Compute the baselines and the category control on all relations of a run."""
+    """Compute the baselines and the category control on all relations of a run.
+
+    ``swap`` are the hits in twins of passages (``twins.TextSums``).
+    """
     relations = [instances.of(index) for index in range(len(instances.relations))]
     profiles = (mean_profile(tallies, name) for name in ("profile", "profile_norm"))
     distance = distance_control(instances, relations, *profiles)
     return BaselineHits(
-        rules=tuple(_rules(instances)),
+        rules=tuple(_rules(instances, tallies)),
         by_head=distance.hits,
+        swap=swap,
         category=category_hits(instances, relations, preferences),
         distance=distance,
     )
 
 
-def _rules(instances: Instances) -> list[RuleHits]:
+def _rules(instances: Instances, tallies: Tallies) -> list[RuleHits]:
     """[R]: the rules that need no model, on each of ``Instances.judged_relations``."""
     results: list[RuleHits] = []
     for index, relation in enumerate(instances.judged_relations):
@@ -198,6 +208,9 @@ def _rules(instances: Instances) -> list[RuleHits]:
             applied = {name: rule(inputs) for name, rule in rules.items()}
             baselines = {name: each for name, each in applied.items() if each is not None}
             members = instances.members(index)
+            if relation.family == "semantic":
+                hits = tallies["embedding_hits"][instances.numbers(index)]
+                baselines["embedding"] = Baseline(np.asarray(hits, dtype=np.float64))
             if len(members) > 1:
                 baselines["by_type"] = _by_type([results[member] for member in members])
         results.append(RuleHits(baselines))
@@ -268,12 +281,14 @@ def compute_evidence(
     tallies: Tallies,
     preferences: PosPreferences,
     thresholds: EvidenceThresholds,
+    swap: Mapping[int, NDArray[np.uint8]] = MappingProxyType({}),
 ) -> Evidence:
     """Compare every head with the baselines of every relation.
 
-    ``preferences`` must be fitted to the same ``tallies``.
+    ``preferences`` must be fitted to the same ``tallies``; ``swap`` are the hits in twins of
+    passages (``twins.TextSums``).
     """
-    baselines = compute_baselines(instances, tallies, preferences)
+    baselines = compute_baselines(instances, tallies, preferences, swap)
     return compare_with_baselines(instances, tallies, baselines, thresholds)
 
 
@@ -318,7 +333,7 @@ def compare_with_baselines(
 
     def columns(at: int) -> Floats:
         """``top1`` of one baseline, [R, N] or [R, 1]."""
-        width = layers * heads if names[at] in baselines.by_head else 1
+        width = layers * heads if _is_by_head(names[at], baselines) else 1
         return np.array([each.top1s[at] for each in weighed]).reshape(len(relations), width)
 
     n = np.array(by_relation("n"), dtype=np.int64)
@@ -352,7 +367,7 @@ def compare_with_baselines(
         habit_share=means(baselines.distance.share_norm),
         habit_expected=means(baselines.distance.expected),
         baselines={
-            name: spread(columns(at)) if name in baselines.by_head else columns(at)[:, 0]
+            name: spread(columns(at)) if _is_by_head(name, baselines) else columns(at)[:, 0]
             for at, name in enumerate(names)
         },
         best_offset=np.array(
@@ -375,8 +390,17 @@ def compare_with_baselines(
 def _baseline_names(baselines: BaselineHits) -> list[str]:
     """The names of all baselines of a run, in the order of ``Evidence.baselines``."""
     family = [name for rules in BASELINES_OF_FAMILY.values() for name in rules]
-    pooled = ["by_type"] if any("by_type" in each.baselines for each in baselines.rules) else []
-    return [*BASELINES, *baselines.by_head, *family, *pooled]
+    others = [
+        name
+        for name in ("by_type", "embedding")
+        if any(name in each.baselines for each in baselines.rules)
+    ]
+    return [*BASELINES, *baselines.by_head, *family, *others, *(["swap"] if baselines.swap else [])]
+
+
+def _is_by_head(name: str, baselines: BaselineHits) -> bool:
+    """Whether a baseline has hits of its own for every head."""
+    return name in baselines.by_head or name == "swap"
 
 
 @dataclass(frozen=True)
@@ -407,7 +431,7 @@ def _weigh(
     """Compare the heads with the baselines of one relation: unpack its hits, and group them."""
     heads = math.prod(tallies["mass"].shape[1:])
     links, rules = instances.of(index), baselines.rules[index].baselines
-    one_column = {name for name in names if name not in baselines.by_head}
+    one_column = {name for name in names if not _is_by_head(name, baselines)}
     if not len(links):
         nothing = np.full(heads, np.nan)
         return _Weighed(
@@ -424,6 +448,9 @@ def _weigh(
     for at, name in enumerate(names):
         if name in baselines.by_head:
             rivals[at] = grouped.hits(baselines.by_head[name][numbers], heads)
+        elif name == "swap":
+            if index in baselines.swap:
+                rivals[at] = grouped.hits(baselines.swap[index], heads)
         elif name in rules:
             rivals[at] = grouped.sums(rules[name].hits[:, None])
     forms = np.unique(instances.folded_form[links.nearest])

@@ -299,7 +299,7 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
         dtype_reason=prepared.dtype_reason,
         target=target,
         probes=probes.files,
-        passages=prepared.pass_plan.passages,
+        passages=prepared.pass_plan.passages - len(prepared.pass_plan.twins),
         tokens=prepared.pass_plan.tokens(probes.corpus),
         skipped=sum(skip.count for skip in probes.skipped),
         controls=tuple(name for name, requested in controls if requested),
@@ -311,5 +311,6 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
                 len(instances.of(number)),
             )
             for number, relation in enumerate(instances.relations)
+            if not relation.twin
         ),
     )

@@ -30,9 +30,6 @@ change the norm of the residual stream, by which RMSNorm divides."""
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
-_CODE_NOISE = 0.05
-"""The distance between the codes of related words, before they are normalised."""
-
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "mark": ("PUNCT",),
     "verb": ("VERB",),
@@ -100,26 +97,14 @@ def embed(
 
     The last piece of a word has the word's features, because only there has the whole word been
     read. The ``start`` tokens have no code, so a head that attends to them only writes nothing.
-    Related words that are not in pieces have almost the same code, so that heads that look for
-    copies of a token seem to know their meaning.
     """
     table = torch.zeros(len(numbers), hidden)
     table[:, layout.constant] = CONSTANT_SIZE
     codes = _unit_vectors(len(numbers), len(layout.code), generator)
     senses = _unit_vectors(len(lexicon), len(layout.sense), generator)
     letters = _unit_vectors(len(_LETTERS), len(layout.initial), generator)
-    known = {word.form: word for word in lexicon}
-    for word in lexicon:
-        for other in sorted(word.related):
-            # of two words that are each related to the other, one takes the code of the other
-            mutual = word.form in known[other].related
-            if word.form in pieces or other in pieces or (mutual and other < word.form):
-                continue
-            noise = _unit_vectors(1, len(layout.code), generator)[0]
-            mixed = codes[numbers[other]] + _CODE_NOISE * noise
-            codes[numbers[word.form]] = torch.nn.functional.normalize(mixed, dim=0)
     table[:, layout.code.start : layout.code.stop] = codes
-    place = {form: index for index, form in enumerate(known)}
+    place = {word.form: index for index, word in enumerate(lexicon)}
     related = {form for word in lexicon for form in (word.form, *word.related) if word.related}
     for token in start:
         table[numbers[token], layout.code.start : layout.code.stop] = 0

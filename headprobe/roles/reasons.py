@@ -55,6 +55,9 @@ def why_earned(evidence: Evidence, at: RelationIndex, norm: bool) -> str:
     (``RoleRule.norm_above_habit``).
     """
     reason = f"{describe(evidence, at)}, beats {BEATS[evidence.beats[at]]}"
+    if evidence.relations[at[2]].family == "semantic":
+        swapped = evidence.baselines["swap"][at]
+        reason += f", {fraction(swapped)} on unrelated words in the targets' places"
     if evidence.form_rule[at[2]] != "variance":
         reason += f", of {_some_forms(evidence.few_forms[at[2]])} only"
     if not norm:

@@ -39,6 +39,10 @@ def general_requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement,
             lambda _: f"n below {rules.min_n}",
         ),
         Requirement(
+            np.broadcast_to(~_lacks_twins(evidence), shape),
+            lambda _: "its passages have no twins with unrelated words",
+        ),
+        Requirement(
             evidence.gain_low > rules.margin,
             lambda _: f"lower end not above {fraction(rules.margin)}",
         ),
@@ -95,6 +99,13 @@ def general_requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement,
             ),
         ),
     )
+
+
+def _lacks_twins(evidence: Evidence) -> Bools:
+    """[R]: whether a relation is semantic and no passage has a twin."""
+    semantic = np.array([relation.family == "semantic" for relation in evidence.relations], bool)
+    swap = evidence.baselines.get("swap")
+    return semantic if swap is None else semantic & np.isnan(swap).all((0, 1))
 
 
 def role_applies(relation: Relation, rule: RoleRule) -> bool:

@@ -264,26 +264,6 @@ class Instances:
         return np.asarray(np.arange(len(self.form)) < self.passage_first[self.text_passages])
 
     @cached_property
-    def text(self) -> "Instances":
-        """The part without twins of passages. These come last, and so do their relations."""
-        passages = self.text_passages
-        if passages == len(self.passage_ids):
-            return self
-        words = int(self.passage_first[passages])
-        links = int(np.searchsorted(self.link_query, words))
-        relations = tuple(relation for relation in self.relations if not relation.twin)
-        n_targets = int(self.link_first[links])
-        axes = "RPpWJjT"
-        sizes = (len(relations), passages, passages + 1, words, links, links + 1, n_targets)
-        lengths = dict(zip(axes, sizes, strict=True))
-        arrays = {
-            name: getattr(self, name)[: lengths[declared.axes[0]]]
-            for name, declared in DECLARED.items()
-            if declared.axes[0] in lengths
-        }
-        return replace(self, **{**arrays, "relations": relations})
-
-    @cached_property
     def passage(self) -> Integers:
         """[W]: the index of each word's passage."""
         return np.repeat(np.arange(len(self.passage_ids)), np.diff(self.passage_first))
