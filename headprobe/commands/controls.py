@@ -142,7 +142,7 @@ def measure_shuffled(
 
 
 def _find_measured(
-    name: str, setup: MeasurementSetup, key: str, instances: Any, folder: Path
+    name: ControlName, setup: MeasurementSetup, key: str, instances: Any, folder: Path
 ) -> ControlSums | None:
     if setup.pass_plan.parts > 1:  # runs have the sums of all parts
         return None

@@ -116,12 +116,16 @@ class BitsNote:
     """The number of characters in the sample."""
 
 
+ControlName = Literal["twin", "shuffled"]
+"""The controls of a run."""
+
+
 @dataclass(frozen=True)
 class ControlNote:
     """The roles that a control earned under the run's rules, where there is nothing to detect
     (docs/method.md, Controls). For shuffled links only roles that depend on links count."""
 
-    control: Literal["twin", "shuffled"]
+    control: ControlName
 
     seed: int
 

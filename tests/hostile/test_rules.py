@@ -1,5 +1,6 @@
 """Hostile rules files."""
 
+import itertools
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,10 @@ from tests.hostile.spoil import Damage
 
 BOMB = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    + [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in zip("abcdefgh", "bcdefghi")]
+    + [
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]"
+        for old, new in itertools.pairwise("abcdefghi")
+    ]
 )
 """About 300 bytes that expand to a billion values."""
 
