@@ -22,7 +22,7 @@ from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointWriter
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
-from headprobe.runs.manifest import METHOD_VERSION
+from headprobe.runs.manifest import METHOD_VERSION, ControlName
 
 MODEL_PART = "checkpoint"
 """The name of the checkpoint's own part of a partial scan; each control has another part."""
