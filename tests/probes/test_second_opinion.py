@@ -1,4 +1,4 @@
-"""Readers, makers and baselines against the generator's own plain reader, which shares no code."""
+"""Readers, relations and baselines compared with an independent plain reader."""
 
 from pathlib import Path
 
