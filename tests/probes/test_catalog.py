@@ -1,4 +1,4 @@
-"""Probe sets by name, file and folder; and unique document ids."""
+"""Which files a name means, and that every document has an id of its own."""
 
 import hashlib
 
@@ -21,12 +21,12 @@ def builtin_sets(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin, "configs_folder", lambda: tmp_path / "configs")
 
 
-def test_bundled_configs_are_in_the_source_tree(monkeypatch):
+def test_configs_lie_in_the_source_tree(monkeypatch):
     monkeypatch.undo()
     assert (builtin.configs_folder() / "roles.yaml").is_file()
 
 
-def test_probes_are_given_by_name_file_or_folder(write, tmp_path):
+def test_a_built_in_set_a_file_and_a_folder(write, tmp_path):
     write(ROW, "bank/b.CONLLU")
     write(ROW, "bank/sub/a.conllu")
     write("- text: a", "bank/c.yml")
@@ -42,7 +42,7 @@ def test_probes_are_given_by_name_file_or_folder(write, tmp_path):
     assert [file.name for file in twice] == ["c.yml", "b.CONLLU", "sub/a.conllu"]
 
 
-def test_plain_text_of_a_folder_is_read_if_there_are_no_other_probes(write, tmp_path):
+def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
     write("Hello.", "plain/a.txt")
     assert [file.name for file in find_probe_files([str(tmp_path / "plain")])] == ["a.txt"]
     assert [file.name for file in find_probe_files([str(tmp_path / "plain" / "a.txt")])] == [
@@ -50,7 +50,7 @@ def test_plain_text_of_a_folder_is_read_if_there_are_no_other_probes(write, tmp_
     ]
 
 
-def test_suggestions_contain_probe_files_only(tmp_path, monkeypatch):
+def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("notes.md", "a.conllu"):
         (tmp_path / name).touch()
@@ -74,7 +74,7 @@ def test_suggestions_contain_probe_files_only(tmp_path, monkeypatch):
         ("{}/empty", "holds no probe file", ".conllu"),
     ],
 )
-def test_unknown_probe_names_are_refused(write, tmp_path, name, what, remedy):
+def test_names_that_mean_nothing(write, tmp_path, name, what, remedy):
     for path in ("bank/a.conllu", "bank/x.json", "bank/README"):
         write(ROW, path)
     (tmp_path / "empty").mkdir()
@@ -84,7 +84,7 @@ def test_unknown_probe_names_are_refused(write, tmp_path, name, what, remedy):
     assert remedy in caught.value.remedy
 
 
-def test_duplicate_document_ids_are_made_unique_and_keep_their_cluster(write, notes):
+def test_ids_are_made_unique_and_stay_in_their_cluster(write, notes):
     first = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d~2\n{ROW}", "a.conllu")
     second = write(f"# newdoc id = d\n{ROW}\n# newdoc id = d\n{ROW}", "b.conllu")
     found = [(d.id, d.cluster) for d in read_documents([first, second], notes.append)]
@@ -92,12 +92,12 @@ def test_duplicate_document_ids_are_made_unique_and_keep_their_cluster(write, no
 
 
 @pytest.mark.parametrize("name", ["a.conllu", "a.txt"])
-def test_file_without_sentences_is_refused(write, notes, name):
+def test_a_file_without_sentences_is_refused(write, notes, name):
     with pytest.raises(HeadprobeError, match="holds no sentence"):
         list(read_documents([write("\n", name)], notes.append))
 
 
-def test_reader_for_another_suffix_can_be_added(write, notes, monkeypatch):
+def test_a_reader_can_be_added(write, notes, monkeypatch):
     monkeypatch.setitem(READERS, ".json", READERS[".txt"])
     file = write("Hello.", "a.json")
     assert [d.id for d in read_documents(find_probe_files([str(file.path)]), notes.append)] == [
@@ -105,7 +105,7 @@ def test_reader_for_another_suffix_can_be_added(write, notes, monkeypatch):
     ]
 
 
-def test_hash_and_size_of_a_file_and_error_for_a_missing_file(write):
+def test_hash_size_and_a_file_that_is_gone(write):
     file = write(b"abc", "a.txt")
     assert file.sha256 == hashlib.sha256(b"abc").hexdigest()
     assert file.size == 3
@@ -115,6 +115,6 @@ def test_hash_and_size_of_a_file_and_error_for_a_missing_file(write):
             read_it()
 
 
-def test_folder_with_a_probe_suffix_is_not_read_as_a_file(tmp_path):
+def test_a_folder_is_no_file(tmp_path):
     with pytest.raises(HeadprobeError, match="cannot be read"):
         list(ProbeFile(tmp_path, "x.conllu").lines())

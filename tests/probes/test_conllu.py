@@ -1,4 +1,4 @@
-"""CoNLL-U files as treebanks write them, and their errors."""
+"""CoNLL-U as treebanks really write it, and as they break it."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def rows(*words: str) -> str:
     return "".join(f"{i} | {f} | _ | X | _ | _ | {h} | dep | _ | _\n" for i, f, h in parts) + "\n"
 
 
-def test_words_surfaces_and_spacing_are_read(write, notes):
+def test_words_surfaces_and_text(write, notes):
     (document,) = read_conllu(write(ODDITIES), notes.append)
     first, second = document.sentences
     assert sentence_text(first) == "She didn't write du."
@@ -56,7 +56,7 @@ def test_words_surfaces_and_spacing_are_read(write, notes):
     assert notes == []
 
 
-def test_each_sentence_is_a_document_before_the_first_newdoc(write, notes):
+def test_sentences_stand_alone_until_a_document_is_named(write, notes):
     one = rows("1 a 0")
     text = f"# sent_id = s1\n{one}{one}# newdoc\n# genre = news\n{one}{one}# newdoc id = d\n{one}"
     documents = list(read_conllu(write(text), notes.append))
@@ -65,29 +65,29 @@ def test_each_sentence_is_a_document_before_the_first_newdoc(write, notes):
     assert [document.domain for document in documents] == ["set", "set", "news", "set"]
 
 
-def test_template_comment_sets_the_cluster(write, notes):
+def test_a_template_names_the_cluster(write, notes):
     file = write(f"# newdoc id = d\n# template = the N V\n{rows('1 a 0')}")
     assert next(read_conllu(file, notes.append)).cluster == "the N V"
 
 
-def test_newdoc_may_precede_an_empty_line(write, notes):
+def test_newdoc_may_stand_before_an_empty_line(write, notes):
     documents = list(read_conllu(write(f"# newdoc id = d\n\n{rows('1 a 0')}"), notes.append))
     assert [document.id for document in documents] == ["d"]
 
 
-def test_byte_order_mark_and_other_line_ends_are_accepted(write, notes):
+def test_byte_order_mark_and_foreign_line_ends(write, notes):
     text = "\ufeff" + rows("1 a 0", "2 b 1").replace("\n", "\r\n") + "  \n" + rows("1 c 0")
     documents = list(read_conllu(write(text), notes.append))
     assert [sentence_text(d.sentences[0]) for d in documents] == ["a b", "c"]
 
 
-def test_two_spaces_inside_a_tab_separated_column_do_not_split_it(write, notes):
+def test_two_spaces_inside_a_column_divide_nothing(write, notes):
     text = "1 | a | _ | X | _ | _ | 0 | root | _ | Gloss=x  y|SpaceAfter=No\n2 | b | _ | X"
     file = write(text + " | _ | _ | 1 | dep | _ | _\n")
     assert sentence_text(next(read_conllu(file, notes.append)).sentences[0]) == "ab"
 
 
-def test_two_spaces_separate_columns_of_lines_without_tabs(write, notes):
+def test_two_spaces_divide_columns_where_no_tab_does(write, notes):
     file = write(
         "1  10 000  _  NUM  _  _  0  root  _   SpaceAfter=No\n2  b  _  X  _  _  1  d  _  _\n"
     )
@@ -96,19 +96,19 @@ def test_two_spaces_separate_columns_of_lines_without_tabs(write, notes):
     assert sentence_text(sentence) == "10 000b"
 
 
-def test_heads_of_long_sentences_are_read(write, notes):
+def test_long_sentences_have_heads_far_away(write, notes):
     text = rows(*(f"{i} w {1200 if i == 1 else 1}" for i in range(1, 1200)), "1200 end 0")
     words = next(read_conllu(write(text), notes.append)).sentences[0].words
     assert (words[0].head, words[1].head, words[1198].head, words[1199].head) == (1199, 0, 0, None)
 
 
-def test_declared_global_columns_are_used(write, notes):
+def test_declared_columns_are_followed(write, notes):
     file = write("# global.columns = ID FORM UPOS HEAD\n1 | a | DET | 2\n2 | b | NOUN | 0\n")
     words = next(read_conllu(file, notes.append)).sentences[0].words
     assert words == (Word("a", "DET", 1), Word("b", "NOUN"))
 
 
-def test_documents_are_read_lazily(write, notes):
+def test_documents_come_one_at_a_time(write, notes):
     good = f"# newdoc\n{rows('1 a 0')}"
     documents = read_conllu(write(good * 3 + "broken"), notes.append)
     assert [next(documents).id for _ in range(2)] == ["set.conllu:1", "set.conllu:4"]
@@ -116,13 +116,13 @@ def test_documents_are_read_lazily(write, notes):
         list(documents)
 
 
-def test_sentence_of_empty_nodes_only_is_skipped_and_counted(write, notes):
+def test_a_sentence_of_empty_nodes_is_noted(write, notes):
     file = write("1.1 | a | _ | X | _ | _ | _ | _ | _ | _\n\n" + rows("1 b 0"))
     assert len(list(read_conllu(file, notes.append))) == 1
     assert [(note.source, note.what) for note in notes] == [("set.conllu:1", "sentence")]
 
 
-def test_reported_progress_adds_up_to_the_file_size(write, notes):
+def test_progress_adds_up_to_the_file(write, notes):
     file = write(rows("1 a 0") * 4000)
     steps: list[int] = []
     assert len(list(read_conllu(file, notes.append, steps.append))) == 4000
@@ -157,7 +157,7 @@ def test_reported_progress_adds_up_to_the_file_size(write, notes):
         ("1 | a".encode("utf-16"), 1, "not UTF-8"),
     ],
 )
-def test_errors_name_the_line(write, notes, text, line, what):
+def test_errors_name_their_line(write, notes, text, line, what):
     file = write(text)
     with pytest.raises(HeadprobeError) as caught:
         list(read_conllu(file, notes.append))

@@ -1,4 +1,4 @@
-"""User-defined links in the MISC column."""
+"""Links of a user's own in the MISC column."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_links_become_declared_relations_of_the_document(write, notes):
     assert notes == []
 
 
-def test_comment_declares_looks_to_and_scope_of_a_relation(write, notes):
+def test_a_comment_says_what_the_relation_looks_to_and_what_competes(write, notes):
     comment = "global.Link = negation looks_to:cue scope:sentence; pronoun scope:sentence"
     text = sentence("_", "Link=negation:1", comment=comment) + sentence("_", "Link=pronoun:1")
     first, second = read_conllu(write(text), notes.append)
@@ -53,7 +53,7 @@ def test_multiword_tokens_and_empty_nodes_do_not_shift_the_words(write, notes):
     assert document.declared == (DeclaredLink(NEGATION, 2, (1,)),)
 
 
-def test_conllu_and_yaml_give_the_same_links(write, notes):
+def test_both_formats_give_the_same_links(write, notes):
     columns = " | _" * 7
     rows = [("The", "_"), ("dog", "_"), ("did", "_"), ("not", "_"), ("see", "Link=negation:4")]
     conllu = "".join(f"{i} | {f}{columns} | {m}\n" for i, (f, m) in enumerate(rows, start=1))
@@ -87,7 +87,7 @@ def test_conllu_and_yaml_give_the_same_links(write, notes):
         ("Link=3:1", 3, "'3' is not a valid name"),
     ],
 )
-def test_invalid_link_gives_an_error_with_its_line(write, notes, misc, line, what):
+def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, what):
     with pytest.raises(HeadprobeError) as error:
         list(read_conllu(write(sentence("_", misc, "_")), notes.append))
     assert f"set.conllu:{line}: " in str(error.value)
@@ -104,14 +104,14 @@ def test_invalid_link_gives_an_error_with_its_line(write, notes, misc, line, wha
         ("global.Link = negation;", "'' is not a valid name"),
     ],
 )
-def test_invalid_relation_comment_gives_an_error_with_its_line(write, notes, comment, what):
+def test_a_comment_that_means_nothing_is_said_with_its_line(write, notes, comment, what):
     with pytest.raises(HeadprobeError) as error:
         list(read_conllu(write("# text = y\n" + sentence("_", comment=comment)), notes.append))
     assert "set.conllu:2: " in str(error.value)
     assert what in str(error.value)
 
 
-def test_undeclared_relation_is_refused_if_others_are_declared(write, notes):
+def test_a_name_that_is_not_declared_where_others_are_is_refused(write, notes):
     comment = "global.Link = negation looks_to:cue; pronoun"
     text = sentence("_", "Link=pronoun:1", comment=comment) + sentence("_", "Link=negaton:1")
     documents = read_conllu(write(text), notes.append)
@@ -124,7 +124,7 @@ def test_undeclared_relation_is_refused_if_others_are_declared(write, notes):
     )
 
 
-def test_link_on_a_multiword_token_is_refused(write, notes):
+def test_a_link_on_a_multiword_token_is_refused(write, notes):
     text = "1 | a" + " | _" * 8 + "\n2-3 | bc" + " | _" * 7 + " | Link=r:1\n"
     text += "2 | b" + " | _" * 8 + "\n3 | c" + " | _" * 8 + "\n\n"
     with pytest.raises(

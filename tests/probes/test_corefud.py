@@ -1,4 +1,4 @@
-"""Entity brackets: nested, discontinuous, across sentences, and invalid."""
+"""Entity brackets: nested, discontinuous, across sentences, and broken."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def mentions_of(order, notes, *brackets, empty=()):
     return list(reader.finish())
 
 
-def test_nested_mentions_and_several_brackets_on_a_word_are_read(notes):
+def test_nested_and_several_on_a_word(notes):
     found = mentions_of(
         GUM,
         notes,
@@ -37,7 +37,7 @@ def test_nested_mentions_and_several_brackets_on_a_word_are_read(notes):
     assert notes == []
 
 
-def test_head_is_taken_from_minspan_or_head_field_or_last_word(notes):
+def test_head_from_minspan_head_field_or_last_word(notes):
     assert mentions_of(GUM, notes, "(1-a-n-s-c-2,3-coref", "", "1)")[0].head == 1
     assert mentions_of(CORE, notes, "(e1-a-2-x", "", "e1)")[0].head == 1
     assert mentions_of(("eid", "etype"), notes, "(e1-a", "", "e1)")[0].head == 2
@@ -45,18 +45,18 @@ def test_head_is_taken_from_minspan_or_head_field_or_last_word(notes):
     assert notes == []
 
 
-def test_head_outside_the_mention_is_counted_as_skipped(notes):
+def test_a_head_outside_the_mention_is_noted(notes):
     assert mentions_of(CORE, notes, "(e1-a-7-", "e1)")[0].head == 1
     assert mentions_of(CORE, notes, "(e1-a-²-", "e1)")[0].head == 1
     assert [note.source for note in notes] == ["f:1", "f:1"]
 
 
-def test_only_the_last_field_may_contain_hyphens(notes):
+def test_only_the_last_field_holds_hyphens(notes):
     found = mentions_of(GUM, notes, "(1-person-giv-s-c-2-coref-Jean-Paul-Sartre", "1)")
     assert found == [Mention("1", (0, 1), 1)]
 
 
-def test_parts_of_a_discontinuous_mention_are_joined(notes):
+def test_parts_of_a_discontinuous_mention_are_one(notes):
     found = mentions_of(
         CORE, notes, "(e5[1/2]-person-3-)", "(e6-x-1-)", "(e5[2/2]-person-3-", "", "e5[2/2])"
     )
@@ -64,12 +64,12 @@ def test_parts_of_a_discontinuous_mention_are_joined(notes):
     assert notes == []
 
 
-def test_nested_mentions_of_one_entity_close_from_the_inside(notes):
+def test_same_entity_nested_closes_inside_out(notes):
     found = mentions_of(CORE, notes, "(e1-a-1-", "(e1-a-1-", "e1)", "e1)")
     assert found == [Mention("e1", (0, 1, 2, 3), 0), Mention("e1", (1, 2), 1)]
 
 
-def test_empty_nodes_count_in_positions_but_are_not_words(notes):
+def test_empty_nodes_count_as_places_but_are_no_words(notes):
     found = mentions_of(CORE, notes, "(e1-a-3-", "", "", "e1)(e2-a-1-)", empty=(1,))
     assert found == [Mention("e1", (0, 1, 2), 1), Mention("e2", (2,), 2)]
     assert mentions_of(CORE, notes, "(e3-a-1-)", empty=(0,)) == []
@@ -89,7 +89,7 @@ def test_empty_nodes_count_in_positions_but_are_not_words(notes):
         ("(",),
     ],
 )
-def test_unpaired_brackets_are_counted_once(notes, brackets):
+def test_what_does_not_pair_is_noted_once(notes, brackets):
     found = mentions_of(CORE, notes, *brackets, "(ok-a-1-)")
     assert [mention.entity for mention in found] == ["ok"]
     assert len(notes) == 1
@@ -97,7 +97,7 @@ def test_unpaired_brackets_are_counted_once(notes, brackets):
     assert notes[0].source.startswith("f:")
 
 
-def test_mentions_across_sentences_are_read_and_errors_name_lines(write, notes):
+def test_mentions_cross_sentences_and_know_their_lines(write, notes):
     file = write(
         "# newdoc id = d\n# global.Entity = eid-etype-head-other\n"
         "1 | a | _ | X | _ | _ | 0 | root | _ | Entity=(e1-x-1-\n\n"

@@ -1,4 +1,4 @@
-"""The example of a user-defined relation, as in the documentation."""
+"""The example of a relation of one's own, as the documentation shows it."""
 
 from collections import Counter
 
@@ -14,7 +14,7 @@ PAGE = DOCS / "probes.md"
 NEGATION = Relation("user", "negation", "cue", "sentence")
 
 
-def test_bundled_example_has_enough_instances_for_its_role(notes):
+def test_the_bundled_example_is_enough_to_earn_its_role(notes):
     path = EXAMPLES / "negation.yaml"
     links = [
         link
@@ -29,7 +29,7 @@ def test_bundled_example_has_enough_instances_for_its_role(notes):
     assert rules.roles["negation"].family == "user"
 
 
-def test_documentation_shows_the_same_link_in_conllu(write, notes):
+def test_the_documentation_shows_the_same_link_in_conllu(write, notes):
     text = PAGE.read_text("utf-8")
     start = text.index("# global.Link")
     (document,) = read_conllu(write(text[start : text.index("```", start)]), notes.append)

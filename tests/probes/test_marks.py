@@ -1,4 +1,4 @@
-"""The list of punctuation marks and their classes."""
+"""The one list of marks."""
 
 import pytest
 
@@ -18,7 +18,7 @@ from headprobe.probes.relations import MARKS, mark_class, marks_by_class
         ("♥", "other"), ("", "other"), ("x.", "stop"),
     ],
 )  # fmt: skip
-def test_class_of_a_mark_is_that_of_its_first_listed_character(form, name):
+def test_a_mark_is_of_the_class_of_its_first_listed_character(form, name):
     assert mark_class(form) == name
 
 
@@ -28,7 +28,7 @@ def test_each_character_is_listed_once():
     assert not any(character.isalnum() or character.isspace() for character in characters)
 
 
-def test_complete_list_of_marks_can_be_printed():
+def test_the_list_can_be_printed_whole():
     printed = dict(marks_by_class())
     assert list(printed) == ["stop", "comma", "quote", "bracket", "other"]
     assert {name: "".join(line.split(" ")) for name, line in printed.items()} == dict(MARKS)

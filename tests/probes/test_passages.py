@@ -1,4 +1,4 @@
-"""Passages: exact text and character offsets, and every sentence once and in order."""
+"""Passages: exact text, exact characters, every sentence once and in order."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -66,7 +66,7 @@ def count_joins_dearly(texts):
 
 @settings(deadline=None)
 @given(documents(), st.integers(1, 60), st.sampled_from([count_characters, count_joins_dearly]))
-def test_passages_contain_every_sentence_in_order_within_the_budget(document, budget, count):
+def test_passages_hold_every_sentence_in_order_within_the_budget(document, budget, count):
     notes = []
     passages = list(cut_passages(document, count, budget, notes.append))
     texts = [sentence_text(sentence) for sentence in document.sentences]
@@ -82,7 +82,7 @@ def test_passages_contain_every_sentence_in_order_within_the_budget(document, bu
 
 @settings(deadline=None)
 @given(documents(), st.integers(1, 60))
-def test_character_offsets_select_the_word_forms(document, budget):
+def test_characters_spell_the_words_they_belong_to(document, budget):
     for passage in cut_passages(document, count_characters, budget, lambda note: None):
         end = 0
         for word in passage.words:
@@ -96,7 +96,7 @@ def test_character_offsets_select_the_word_forms(document, budget):
 
 @settings(deadline=None)
 @given(documents(), st.integers(1, 60))
-def test_every_target_precedes_its_query(document, budget):
+def test_every_target_stands_before_its_query(document, budget):
     for passage in cut_passages(document, count_characters, budget, lambda note: None):
         for link in passage.links:
             assert link.targets == tuple(sorted(set(link.targets)))
@@ -127,7 +127,7 @@ def count_words(texts):
     return [len(text.split()) for text in texts]
 
 
-def test_passages_end_at_a_skipped_sentence():
+def test_no_passage_reaches_across_a_sentence_left_out():
     notes = []
     passages = list(cut_passages(plain("a b", "c d e f g", "h", "i"), count_words, 4, notes.append))
     assert [(passage.id, passage.text) for passage in passages] == [("d-1", "a b"), ("d-2", "h i")]
@@ -137,7 +137,7 @@ def test_passages_end_at_a_skipped_sentence():
     assert passages[1].source == "f:3"
 
 
-def test_sentence_over_the_budget_but_within_the_context_is_a_passage():
+def test_a_sentence_over_the_budget_that_the_model_can_read_stands_alone():
     notes = []
     document = plain("a b", "c d e f g", "h", "i j k l m n")
     passages = list(cut_passages(document, count_words, 4, notes.append, 5))
@@ -147,7 +147,7 @@ def test_sentence_over_the_budget_but_within_the_context_is_a_passage():
     ]
 
 
-def test_links_to_other_passages_are_dropped():
+def test_links_that_leave_the_passage_are_not_in_it():
     relation = Relation("user", "r", "t")
     document = plain(
         "a b", "c d", declared=(DeclaredLink(relation, 3, (0, 2)), DeclaredLink(relation, 2, (1,)))
@@ -162,7 +162,7 @@ def test_links_to_other_passages_are_dropped():
     assert [passage.cut_off for passage in apart] == [0, 1]
 
 
-def test_anaphors_with_antecedents_in_earlier_passages_are_counted():
+def test_anaphors_whose_antecedents_stand_before_the_passage_are_counted():
     places = (("e", 0), ("f", 2), ("e", 3), ("e", 5))
     mentions = tuple(Mention(entity, (word,), word) for entity, word in places)
     document = plain("it a", "b it", "c it", mentions=mentions)
@@ -173,7 +173,7 @@ def test_anaphors_with_antecedents_in_earlier_passages_are_counted():
         assert sum(passage.cut_off for passage in passages) == lost
 
 
-def test_plain_text_has_no_relations():
+def test_plain_text_carries_no_relation():
     passages = list(cut_passages(plain("a .", annotated=False), count_words, 9, lambda note: None))
     assert (passages[0].links, dict(passages[0].classes)) == ((), {})
     assert passages[0].cluster == "d"

@@ -1,4 +1,4 @@
-"""Plain text is divided into words, sentences and documents."""
+"""Text without annotation: words, sentences, documents."""
 
 import pytest
 from hypothesis import given, settings
@@ -23,11 +23,11 @@ from headprobe.probes.text import plain_sentence, read_text
         ("  \t\n ", ""),
     ],
 )
-def test_words_of_plain_text(text, forms):
+def test_words(text, forms):
     assert [word.form for word in plain_sentence(text, "f:1").words] == forms.split()
 
 
-def test_marks_are_punctuation_and_other_signs_are_not():
+def test_marks_are_punctuation_and_signs_are_not():
     words = plain_sentence("Yes, “5 %” & $1 `so´ _ + ☺ !", "f:1").words
     assert [w.form for w in words if w.upos == "PUNCT"] == [",", "“", "”", "`", "´", "!"]
     assert {w.upos for w in words} == {"", "PUNCT"}
@@ -35,11 +35,11 @@ def test_marks_are_punctuation_and_other_signs_are_not():
 
 @settings(deadline=None)
 @given(st.text())
-def test_text_is_preserved_except_for_spacing(text):
+def test_the_text_is_kept_but_for_its_spacing(text):
     assert sentence_text(plain_sentence(text, "f:1")) == " ".join(text.split())
 
 
-def test_sentences_end_at_line_ends_and_full_stops(write, notes):
+def test_sentences_end_with_lines_and_stops(write, notes):
     file = write("One. “Two!” Three (3.5)?\n\nFour\n他来了。她走了。\n", "story.txt")
     (document,) = read_text(file, notes.append)
     assert [sentence_text(sentence) for sentence in document.sentences] == [
@@ -49,7 +49,7 @@ def test_sentences_end_at_line_ends_and_full_stops(write, notes):
     assert (document.id, document.domain, document.annotated) == ("story.txt", "story", False)
 
 
-def test_documents_are_divided_at_marks_and_if_long(write, notes, monkeypatch):
+def test_marked_documents_and_long_ones_are_divided(write, notes, monkeypatch):
     monkeypatch.setattr(text_reader, "MAX_SENTENCES", 2)
     file = write("a\nb\nc\n<|endoftext|>\nd\n<|endoftext|>\n\n<|endoftext|>\ne\n", "s.txt")
     documents = list(read_text(file, notes.append))
@@ -59,6 +59,6 @@ def test_documents_are_divided_at_marks_and_if_long(write, notes, monkeypatch):
     ]  # fmt: skip
 
 
-def test_text_that_is_not_utf8_gives_an_error(write, notes):
+def test_not_utf8(write, notes):
     with pytest.raises(HeadprobeError, match=r"s\.txt:2: not UTF-8"):
         list(read_text(write(b"a\n\xff\n", "s.txt"), notes.append))

@@ -1,4 +1,4 @@
-"""Links and classes are as docs/method.md defines them."""
+"""Links and classes, as docs/method.md defines them."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def edge(name: str, looks_to: str, query: int, *targets: int) -> Link:
     return Link(Relation("syntax", name, looks_to, "sentence"), query, targets)
 
 
-def test_query_of_an_edge_is_its_later_word():
+def test_an_edge_is_asked_of_its_later_word():
     first = sentence(
         Word("old", "ADJ", 2, "amod"),
         Word("grey", "ADJ", 2, "amod:x"),
@@ -52,7 +52,7 @@ def test_query_of_an_edge_is_its_later_word():
     }
 
 
-def test_sentences_without_a_tree_have_no_syntax_links():
+def test_no_tree_no_syntax():
     assert syntax(Excerpt((upos("a/X b/X"),))).links == ()
 
 
@@ -67,7 +67,7 @@ def test_every_word_of_every_earlier_mention_is_a_target():
     )
 
 
-def test_strict_relations_drop_mentions_and_words_of_the_same_form():
+def test_strict_drops_mentions_and_words_of_the_same_form():
     words = upos("It/PRON saw/VERB it/PRON or/CCONJ thing/NOUN of/ADP it/PRON as/ADP it/PRON")
     mentions = (
         Mention("x", (0,), 0),
@@ -91,13 +91,13 @@ def test_strict_relations_drop_mentions_and_words_of_the_same_form():
         ("", "nominal"),
     ],
 )
-def test_coreference_relation_follows_the_anaphor(tag, name):
+def test_the_anaphor_names_the_relation(tag, name):
     words = sentence(Word("a"), Word("b", tag))
     links = coreference(Excerpt((words,), (Mention("e", (0,), 0), Mention("e", (1,), 1)))).links
     assert [link.relation.name for link in links] == [name, f"{name}-strict"]
 
 
-def test_antecedents_end_before_the_anaphor_and_are_in_the_passage():
+def test_an_antecedent_ends_before_the_anaphor_and_lies_inside():
     words = upos("a/X b/X c/X d/X")
     around = Mention("e", (0, 1, 2), 0)
     before = Mention("e", (-2, -1, 0), 0)
@@ -119,7 +119,7 @@ def test_mentions_of_one_entity_with_one_head_are_one_instance():
     assert [(link.query, link.targets) for link in plain] == [(2, (0,)), (2, (1,))]
 
 
-def test_classes_of_marks():
+def test_marks_by_class():
     words = upos("“/PUNCT Yes/INTJ ,/PUNCT sir/NOUN ./PUNCT ”/PUNCT $/SYM ♥/PUNCT ./SYM")
     classes = punctuation(Excerpt((words,))).classes
     assert {relation.name: places for relation, places in classes.items()} == {
@@ -132,7 +132,7 @@ def test_classes_of_marks():
     assert all(relation.every and relation.scope == "passage" for relation in classes)
 
 
-def test_declared_coreference_also_gets_a_strict_relation():
+def test_declared_coreference_gets_its_strict_version():
     words = upos("It/X saw/X dog/X and/X it/X")
     user = Relation("user", "sees", "target", "sentence")
     links = declared(
@@ -145,7 +145,7 @@ def test_declared_coreference_also_gets_a_strict_relation():
     )
 
 
-def test_added_makers_contribute_links(monkeypatch):
+def test_every_maker_is_asked(monkeypatch):
     relation = Relation("user", "echo", "copy")
     monkeypatch.setitem(MAKERS, "echo", declared)
     excerpt = Excerpt((upos("a/X a/X"),), (), (DeclaredLink(relation, 1, (0,)),))

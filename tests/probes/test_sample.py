@@ -1,4 +1,4 @@
-"""Samples of passages (``--max-passages``)."""
+"""Samples of passages."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ def passages(kinds: list[tuple[int, str]]) -> list[tuple[int, Passage]]:
 
 
 @given(KINDS, st.integers(1, 45), st.integers(0, 3))
-def test_sample_is_divided_evenly_among_files_and_domains(kinds, most, seed):
+def test_files_and_domains_share_the_sample_evenly(kinds, most, seed):
     found = passages(kinds)
     chosen, all_of_them = sample_passages(found, most, seed)
     assert all_of_them == len(found) and len(chosen) == min(most, len(found))
@@ -32,7 +32,7 @@ def test_sample_is_divided_evenly_among_files_and_domains(kinds, most, seed):
 
 
 @given(KINDS, st.integers(1, 9), st.integers(0, 3), st.randoms())
-def test_sample_does_not_depend_on_the_order_of_passages(kinds, most, seed, shuffler):
+def test_the_lot_falls_on_the_same_passages_whatever_their_order(kinds, most, seed, shuffler):
     found = passages(kinds)
     shuffled = found.copy()
     shuffler.shuffle(shuffled)
@@ -40,7 +40,7 @@ def test_sample_does_not_depend_on_the_order_of_passages(kinds, most, seed, shuf
     assert sorted(one, key=str) == sorted(other, key=str)
 
 
-def test_another_seed_gives_another_sample() -> None:
+def test_another_seed_draws_others() -> None:
     found = passages([(0, "news")] * 200)
     draws = [{passage.id for _, passage in sample_passages(found, 40, seed)[0]} for seed in (0, 1)]
     assert draws[0] != draws[1]

@@ -1,4 +1,4 @@
-"""Readers, relations and baselines compared with an independent plain reader."""
+"""Readers, makers and baselines against the generator's own plain reader, which shares no code."""
 
 from pathlib import Path
 

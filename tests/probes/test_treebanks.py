@@ -1,4 +1,4 @@
-"""Real treebanks compared with plain counts that share no code with the readers."""
+"""Real treebanks against plain counts that share no code with the readers."""
 
 import re
 from collections import Counter, defaultdict
@@ -36,7 +36,7 @@ def documents(treebank) -> list[Document]:
     return found
 
 
-def test_text_equals_that_of_the_treebank(treebank, documents):
+def test_the_text_is_exactly_that_of_the_treebank(treebank, documents):
     expected = [
         comment.removeprefix("# text = ")
         for comments, _ in words_of(treebank.path)
@@ -47,7 +47,7 @@ def test_text_equals_that_of_the_treebank(treebank, documents):
     assert found == expected
 
 
-def test_words_and_character_offsets_of_treebanks(treebank, documents):
+def test_words_and_their_characters(treebank, documents):
     expected = [row[1] for _, rows in words_of(treebank.path) for row in rows]
     passages = [whole(document) for document in documents]
     assert [word.form for passage in passages for word in passage.words] == expected
@@ -58,7 +58,7 @@ def test_words_and_character_offsets_of_treebanks(treebank, documents):
     assert (without > 0) == ("fr_gsd" in treebank.name)
 
 
-def test_syntax_counts_equal_plain_counts(treebank, documents):
+def test_syntax_counts(treebank, documents):
     edges, instances = Counter(), set()
     for number, (_, rows) in enumerate(words_of(treebank.path)):
         for row in rows:
@@ -77,7 +77,7 @@ def test_syntax_counts_equal_plain_counts(treebank, documents):
     assert targets == edges
 
 
-def test_mark_counts_equal_plain_counts(treebank, documents):
+def test_mark_counts(treebank, documents):
     expected = sum(row[3] == "PUNCT" for _, rows in words_of(treebank.path) for row in rows)
     found = Counter()
     for document in documents:
@@ -87,7 +87,7 @@ def test_mark_counts_equal_plain_counts(treebank, documents):
     assert sum(found.values()) == expected
 
 
-def test_mentions_of_gum_equal_plain_counts(gum, notes):
+def test_mentions_of_gum(gum, notes):
     expected = sum(
         brackets.count("(")
         for _, rows in words_of(gum.path)
@@ -123,7 +123,7 @@ def plain_mentions(path: Path) -> Iterator[tuple[list[Row], list[tuple[str, int,
         yield rows, found
 
 
-def test_coreference_counts_of_gum_equal_plain_counts(gum, notes):
+def test_coreference_counts_of_gum(gum, notes):
     kinds = defaultdict(lambda: "nominal", PRON="pronoun", DET="pronoun", PROPN="proper")
     expected, targets = Counter(), Counter()
     for rows, mentions in plain_mentions(gum.path):
@@ -151,8 +151,8 @@ def test_coreference_counts_of_gum_equal_plain_counts(gum, notes):
     assert all(link.relation.strict == link.relation.name.endswith("-strict") for link in links)
 
 
-def test_best_offsets_of_gum_equal_known_values(gum, notes):
-    """The share of edges with the most frequent word offset, from the later to the earlier word."""
+def test_offsets_of_gum_are_those_known(gum, notes):
+    """Share of edges that one word offset explains, in the direction a decoder sees."""
     offsets = defaultdict(Counter)
     for document in read_documents([gum], notes.append):
         for link in whole(document).links:
@@ -176,7 +176,7 @@ def test_best_offsets_of_gum_equal_known_values(gum, notes):
     assert {name: best[name] for name in known} == pytest.approx(known, abs=2)
 
 
-def test_passages_with_a_small_budget_contain_every_sentence(treebank, documents):
+def test_passages_of_a_few_words_hold_every_sentence(treebank, documents):
     def count(texts):
         return [len(text.split()) for text in texts]
 

@@ -1,4 +1,4 @@
-"""YAML probe files, and errors in them."""
+"""Probe sets that people write, and what they get wrong."""
 
 import pytest
 
@@ -15,7 +15,7 @@ def documents_of(write, notes, text):
     return list(read_probe_set(write(text, "set.yaml"), notes.append))
 
 
-def test_one_sentence_with_one_link(write, notes):
+def test_a_sentence_a_relation_a_link(write, notes):
     (document,) = documents_of(write, notes, """
 - text: The animal didn't cross the street because it was too tired.
   relation: pronoun
@@ -27,7 +27,7 @@ def test_one_sentence_with_one_link(write, notes):
     assert (document.source, document.annotated) == ("set.yaml:2", True)
 
 
-def test_several_sentences_links_targets_and_occurrences_are_read(write, notes):
+def test_several_sentences_links_targets_and_occurrences(write, notes):
     (document,) = documents_of(write, notes, """
 - sentences:
     - The cat saw a dog, and the dog saw it.
@@ -51,7 +51,7 @@ def test_several_sentences_links_targets_and_occurrences_are_read(write, notes):
     assert (document.cluster, document.domain) == ("cats", "fables")
 
 
-def test_header_applies_to_all_items(write, notes):
+def test_a_header_speaks_for_all_items(write, notes):
     documents = documents_of(write, notes, """
 name: swaps
 about: Who sees whom.
@@ -89,7 +89,7 @@ items:
         ),
     ],
 )
-def test_family_and_properties_follow_from_the_relation_name(write, notes, lines, relation):
+def test_what_a_name_implies(write, notes, lines, relation):
     (document,) = documents_of(write, notes, f"- text: a b\n  link: b -> a\n  {lines}\n")
     assert document.declared == (DeclaredLink(relation, 1, (0,)),)
 
@@ -142,7 +142,7 @@ def test_family_and_properties_follow_from_the_relation_name(write, notes, lines
         (b"- text: \xff", 1, "not UTF-8", "UTF-8"),
     ],
 )  # fmt: skip
-def test_errors_name_the_line(write, text, line, what, remedy):
+def test_errors_name_their_line(write, text, line, what, remedy):
     file = write(text, "set.yaml")
     with pytest.raises(HeadprobeError) as caught:
         list(read_probe_set(file, [].append))
