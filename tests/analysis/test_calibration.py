@@ -1,4 +1,4 @@
-"""p, q and intervals keep their promises on simulated heads that look for nothing."""
+"""p, q and intervals are calibrated on simulated heads that look for nothing."""
 
 import numpy as np
 import pytest
@@ -13,9 +13,7 @@ def spread_of(share: float, heads: int) -> float:
 
 @pytest.mark.parametrize("rivals", [1, 4])
 @pytest.mark.parametrize("liking", [(0.0, 0.0), (0.1, 0.0), (0.0, 0.1), (0.1, 0.1)])
-def test_p_of_noise_is_small_no_oftener_than_it_says(
-    rivals: int, liking: tuple[float, float]
-) -> None:
+def test_p_of_noise_is_not_small_too_often(rivals: int, liking: tuple[float, float]) -> None:
     heads = 2500
     found = Simulation(heads, rivals=rivals, liking=liking).weigh(np.random.default_rng(1))
     for level in (0.005, 0.01, 0.05, 0.1, 0.3):
@@ -24,7 +22,7 @@ def test_p_of_noise_is_small_no_oftener_than_it_says(
 
 
 @pytest.mark.parametrize("liking", [(0.0, 0.0), (0.1, 0.0)])
-def test_p_against_one_baseline_is_uniform_where_forms_are_few(
+def test_p_against_one_baseline_is_uniform_with_few_forms(
     liking: tuple[float, float],
 ) -> None:
     """Clustered by document alone; few forms are no part of the interval."""
@@ -33,7 +31,7 @@ def test_p_against_one_baseline_is_uniform_where_forms_are_few(
     assert stats.kstest(p, "uniform").statistic < 0.04
 
 
-def test_p_is_uniform_where_documents_and_forms_are_what_varies() -> None:
+def test_p_is_uniform_if_documents_and_forms_cause_the_variance() -> None:
     """Both variances hold a share of the instances' own noise, which therefore counts twice: p is
     uniform as far as that is small beside the rest."""
     simulated = Simulation(1000, n=6000, documents=40, forms=40)
@@ -58,7 +56,7 @@ def test_intervals_cover_the_true_gain(simulated: Simulation, least: float, most
     assert least < covered.mean() < most
 
 
-def test_q_bounds_the_share_of_false_discoveries_and_finds_the_true_ones() -> None:
+def test_q_controls_false_discoveries_and_true_heads_are_discovered() -> None:
     rng = np.random.default_rng(5)
     families = ("syntax", "syntax", "syntax", "coreference", "coreference", "punctuation")
     planted = {(relation, head): 0.35 for relation in (0, 3) for head in range(8)}
@@ -77,7 +75,7 @@ def test_q_bounds_the_share_of_false_discoveries_and_finds_the_true_ones() -> No
     assert np.mean(true) > 0.9
 
 
-def test_noise_hardly_ever_beats_anything_and_its_halves_do_not_agree() -> None:
+def test_noise_rarely_beats_a_baseline_and_its_halves_do_not_agree() -> None:
     found = Simulation(2500, rivals=3).weigh(np.random.default_rng(6))
     assert (found.beats > 0).mean() < 0.025
     assert abs(found.reliability[0]) < 4 / np.sqrt(2500)

@@ -1,4 +1,4 @@
-"""The habit baseline against a loop over heads, instances and candidates."""
+"""The habit baseline compared with a loop over heads, instances and candidates."""
 
 import itertools
 from collections.abc import Callable
@@ -61,7 +61,7 @@ def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -
 
 @pytest.mark.parametrize("kind", PROFILES)
 @to_loop_over
-def test_equals_a_loop_over_candidates(
+def test_habit_equals_a_loop_over_candidates(
     kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, instances = drawn()
@@ -79,7 +79,7 @@ def test_equals_a_loop_over_candidates(
         np.testing.assert_allclose(found.share[index], share)
 
 
-def test_a_relation_without_instances_has_no_habit() -> None:
+def test_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
     found = distance_control(
         instances, grouped(instances), np.ones((2, MAX_DISTANCE)), np.ones((2, MAX_DISTANCE))

@@ -1,4 +1,4 @@
-"""Sums by document fold, form fold and domain, and forms that cannot be told apart."""
+"""Sums by document fold, form fold and domain, and forms that share a fold."""
 
 import numpy as np
 

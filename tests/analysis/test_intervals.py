@@ -1,4 +1,4 @@
-"""Intervals against textbook jackknives, and whether they keep what they promise."""
+"""Intervals compared with textbook jackknives, and their calibration."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def fold_sums(rng: np.random.Generator, sizes: np.ndarray, heads: int) -> np.nda
 
 
 @given(sizes=sizes_of_folds, seed=st.integers(0, 100))
-def test_variance_is_the_formula_of_the_method(sizes: np.ndarray, seed: int) -> None:
+def test_variance_equals_the_documented_formula(sizes: np.ndarray, seed: int) -> None:
     sums = fold_sums(np.random.default_rng(seed), sizes, 2)
     filled = sizes > 0
     g, w = filled.sum(), sizes[filled] / sizes.sum()
@@ -41,19 +41,19 @@ def test_variance_equals_delete_one_jackknife_of_a_ratio_for_equal_folds() -> No
     np.testing.assert_allclose(fold_variance(sums, sizes), textbook, rtol=1e-12)
 
 
-def test_variance_of_single_instances_is_that_of_the_mean() -> None:
+def test_variance_of_single_instances_equals_that_of_the_mean() -> None:
     values = np.random.default_rng(1).random((40, 1))
     expected = values.var(ddof=1) / 40
     np.testing.assert_allclose(fold_variance(values, np.ones(40)), expected)
 
 
-def test_effective_folds() -> None:
+def test_effective_number_of_folds() -> None:
     assert effective_folds(np.array([5.0, 5, 0, 5])) == pytest.approx(3)
     assert effective_folds(np.array([98.0, 1, 1])) == pytest.approx(1.04, abs=0.01)
     assert effective_folds(np.zeros(4)) == 0
 
 
-def test_variances_add_and_the_smaller_degrees_of_freedom_count() -> None:
+def test_variances_add_and_the_smaller_degrees_of_freedom_are_used() -> None:
     rng = np.random.default_rng(2)
     document_sizes, form_sizes = np.full(20, 15.0), np.full(12, 25.0)
     by_document, by_form = (fold_sums(rng, sizes, 1) for sizes in (document_sizes, form_sizes))
@@ -66,7 +66,7 @@ def test_variances_add_and_the_smaller_degrees_of_freedom_count() -> None:
     assert np.isnan(found.without_form).all()
 
 
-def test_few_forms_are_left_out_one_by_one_instead() -> None:
+def test_with_few_forms_each_is_left_out_once() -> None:
     document_sizes, form_sizes = np.full(10, 10.0), np.array([80.0, 15, 5])
     by_document = np.arange(10.0)[:, None]
     by_form = np.array([[41.0], [3], [1]])
@@ -76,7 +76,7 @@ def test_few_forms_are_left_out_one_by_one_instead() -> None:
     np.testing.assert_allclose(found.without_form, 4 / 20)
 
 
-def test_one_fold_proves_nothing() -> None:
+def test_one_fold_gives_no_interval() -> None:
     sizes, sums = np.array([0.0, 500]), np.array([[0.0], [500]])
     found = interval(sums, sizes, sums, sizes, **RULES)
     assert found.mean == 1
@@ -84,13 +84,13 @@ def test_one_fold_proves_nothing() -> None:
     assert np.isnan(fold_variance(sums, sizes)).all() and np.isnan(leave_one_out(sums, sizes)).all()
 
 
-def test_nearly_one_fold_proves_nothing() -> None:
+def test_nearly_one_effective_fold_gives_no_interval() -> None:
     sizes = np.array([1.0, 499])
     found = interval(sizes[:, None], sizes, sizes[:, None], sizes, **RULES)
     assert np.isnan(found.p).all()
 
 
-def test_folds_that_agree_exactly_leave_doubt() -> None:
+def test_variance_is_positive_if_all_folds_agree() -> None:
     """A perfect head in few documents, and one that does exactly what the baseline does."""
     sizes = np.full(3, 20.0)
     sums = sizes[:, None] * np.array([1.0, 0.0])
@@ -120,7 +120,7 @@ def test_p_is_uniform_for_noise_against_one_known_baseline() -> None:
     assert stats.kstest(found.p, "uniform").statistic < 0.03
 
 
-def test_p_of_noise_clustered_by_document_and_form_is_honest() -> None:
+def test_p_of_noise_clustered_by_document_and_form_is_calibrated() -> None:
     """Heads that like some forms, or some documents, at random: no gain on average."""
     rng = np.random.default_rng(5)
     heads, n, folds = 3000, 600, 20

@@ -1,4 +1,4 @@
-"""Broken checkpoints and tokenizers: whatever the libraries raise is one line with a remedy."""
+"""Broken checkpoints and tokenizers: any error of the libraries becomes one line with a remedy."""
 
 import io
 import json
@@ -212,19 +212,19 @@ assert len(BROKEN) > 75
 
 
 def load(folder: Path) -> None:
-    """All that a scan reads of a checkpoint."""
+    """Read everything that a scan reads from a checkpoint."""
     source = CheckpointSource(str(folder))
     found = load_config(source)
     load_encoder(source)
     load_model(source, found, torch.device("cpu"), torch.float32, lambda _: None)
 
 
-def test_the_intact_one_loads(intact: Path) -> None:
+def test_intact_checkpoint_loads(intact: Path) -> None:
     load(intact)
 
 
 @pytest.mark.parametrize("case", BROKEN)
-def test_broken_ones_are_one_line(
+def test_broken_checkpoint_gives_a_one_line_error(
     case: str, intact: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "model"
@@ -263,18 +263,18 @@ def test_broken_ones_are_one_line(
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_every_exception_becomes_one(error: BaseException) -> None:
+def test_every_exception_becomes_a_headprobe_error(error: BaseException) -> None:
     with pytest.raises(HeadprobeError) as raised, friendly_load_errors("a/b"):
         raise error
     assert raised.value.__cause__ is error
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_what_ends_the_process_goes_on(error: type[BaseException]) -> None:
+def test_interrupt_and_exit_are_not_converted(error: type[BaseException]) -> None:
     with pytest.raises(error), friendly_load_errors("a/b"):
         raise error
 
 
-def test_quotes_are_short_and_safe() -> None:
+def test_quoted_messages_are_short_and_printable() -> None:
     assert quote("one\n  two\x1b[31m\u202e\ud800.") == "one two\\x1b[31m\\u202e\\ud800"
     assert len(quote("x" * 10_000)) == MOST

@@ -1,4 +1,4 @@
-"""GGUF files: what is loaded is the model that was written, from the file and from its copy."""
+"""GGUF files: the loaded model equals the one written, from the file and from the cached copy."""
 
 import json
 import shutil
@@ -168,8 +168,8 @@ def same_sums(one, other, tolerance: float = 1e-6) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("cached", [True, False])
-def test_the_model_is_the_one_that_was_written(tmp_path: Path, name: str, cached: bool) -> None:
-    """Against the model that the file was made from: a wrong order of q's rows would show."""
+def test_loaded_model_equals_the_written_model(tmp_path: Path, name: str, cached: bool) -> None:
+    """A wrong order of the rows of q would change the logits."""
     ids = random_ids(24)[None]
     with torch.no_grad():
         expected = make_model(name)(ids).logits
@@ -178,7 +178,9 @@ def test_the_model_is_the_one_that_was_written(tmp_path: Path, name: str, cached
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_file_and_folder_give_the_same_sums(tmp_path: Path, cache: Path, name: str) -> None:
+def test_gguf_file_and_checkpoint_folder_give_the_same_sums(
+    tmp_path: Path, cache: Path, name: str
+) -> None:
     path = write_gguf(tmp_path / "m.gguf", name)
     file = scan(path, tmp_path / "file")
     [copy] = cache.glob("gguf/*/float32")
@@ -188,7 +190,9 @@ def test_file_and_folder_give_the_same_sums(tmp_path: Path, cache: Path, name: s
         same_sums(file, scan(folder, tmp_path / "saved"), 1e-5)
 
 
-def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gguf_run_is_recorded_shown_and_used_for_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     path = write_gguf(folder / "m.gguf", file_type=gguf.LlamaFileType.MOSTLY_Q4_1)
@@ -210,7 +214,7 @@ def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
 
 
-def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
+def test_gguf_option_selects_a_file_of_a_folder(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a.gguf")
     write_gguf(tmp_path / "b.gguf", "qwen2")
     with pytest.raises(HeadprobeError, match=r"contains 2 GGUF files .* --gguf a\.gguf"):
@@ -223,7 +227,7 @@ def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
         load_config(CheckpointSource(str(tmp_path), gguf="c.gguf"))
 
 
-def test_shards_of_a_file_merge(tmp_path: Path) -> None:
+def test_shards_of_a_gguf_run_can_be_merged(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     whole = scan(path, tmp_path / "whole")
     from headprobe.commands.distributed import SingleProcess
@@ -256,7 +260,9 @@ def test_dry_run_reads_no_weights(
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma3_text"])
-def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, name: str) -> None:
+def test_configuration_and_tokens_are_equal_with_and_without_a_cache(
+    tmp_path: Path, name: str
+) -> None:
     path = write_gguf(tmp_path / "m.gguf", name)
     copy, file = CheckpointSource(str(path)), CheckpointSource(str(path), gguf_cache=False)
     assert config_text(load_config(copy)) == config_text(load_config(file))
@@ -267,7 +273,7 @@ def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, nam
         assert ids[0] == toy_tokenizer()(text[0], add_special_tokens=False)["input_ids"]
 
 
-def test_a_file_is_converted_once(
+def test_gguf_file_is_converted_once(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -304,7 +310,7 @@ def make_stale(copy: Path) -> None:
         lambda copy: (copy / "copy.json").write_text("[]"),
     ],
 )
-def test_a_damaged_or_stale_copy_is_made_anew(
+def test_damaged_or_outdated_copy_is_converted_again(
     tmp_path: Path, cache: Path, spoil: Callable[[Path], object]
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -320,7 +326,7 @@ def test_a_damaged_or_stale_copy_is_made_anew(
     assert not list(copy.parent.glob(".*"))
 
 
-def test_an_unusable_cache_costs_a_warning(
+def test_unusable_cache_gives_a_warning(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -335,7 +341,7 @@ def test_an_unusable_cache_costs_a_warning(
     assert not hasattr(model.config, "quantization_config")
 
 
-def test_a_full_disk_costs_a_warning(
+def test_full_disk_gives_a_warning(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -347,7 +353,7 @@ def test_a_full_disk_costs_a_warning(
     assert not list(cache.glob("gguf/*/.*"))
 
 
-def test_several_at_once_convert_once(
+def test_concurrent_loads_convert_once(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -374,7 +380,7 @@ def test_several_at_once_convert_once(
     assert len(set(places)) == 1
 
 
-def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_quantization_type_defaults_to_that_of_most_values(tmp_path: Path) -> None:
     file = gguf_module.GgufFile(write_gguf(tmp_path / "m.gguf", file_type=None), "m")
     assert file.quantization == "F32"
     assert (file.describe("float32"), file.describe("bfloat16")) == (
@@ -383,7 +389,7 @@ def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None
     )
 
 
-def test_scaled_rotary_positions_are_told(tmp_path: Path) -> None:
+def test_scaled_rotary_positions_are_read(tmp_path: Path) -> None:
     told: list[str] = []
     scaled = write_gguf(
         tmp_path / "m.gguf", spoil=lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -421,7 +427,9 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", FILES)
 @pytest.mark.parametrize("cached", [True, False])
-def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cached: bool) -> None:
+def test_unloadable_gguf_file_gives_a_one_line_error(
+    tmp_path: Path, cache: Path, case: str, cached: bool
+) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     spoil, reason = FILES[case]
     spoil(path)
@@ -431,13 +439,13 @@ def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cac
     assert not list(cache.rglob("*"))
 
 
-def test_parts_are_known_by_their_names(tmp_path: Path) -> None:
+def test_part_of_a_split_file_is_refused_with_the_merge_command(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m-00002-of-00003.gguf")
     with pytest.raises(HeadprobeError, match=r"--merge m-00001-of-00003\.gguf"):
         load_config(CheckpointSource(str(path)))
 
 
-def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
+def test_missing_weights_are_refused(tmp_path: Path, cache: Path) -> None:
     def more_layers(writer: gguf.GGUFWriter) -> None:
         writer.kv_data[0]["llama.block_count"].value = 5
 
@@ -448,12 +456,12 @@ def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
     assert not list(cache.glob("gguf/*/float32"))
 
 
-def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub() -> None:
+def test_missing_gguf_file_is_not_looked_up_on_the_hub() -> None:
     with pytest.raises(HeadprobeError, match="no such GGUF file"):
         load_config(CheckpointSource("nosuch.gguf"))
 
 
-def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
+def test_remedies_for_gguf_paths_work_when_followed(tmp_path: Path) -> None:
     other = tmp_path / "model.bin"
     other.write_bytes(b"x")
     with pytest.raises(HeadprobeError, match="Name a GGUF file, or a folder with config"):

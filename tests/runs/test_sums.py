@@ -1,4 +1,4 @@
-"""Sums on disk."""
+"""Saving and loading of sums."""
 
 from pathlib import Path
 
@@ -29,7 +29,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_saved_sums_load_unchanged(tmp_path: Path) -> None:
     SUMS.save(tmp_path / "sums.npz")
     found = Tallies.load(tmp_path / "sums.npz")
     assert found.arrays.keys() == SUMS.arrays.keys()
@@ -46,7 +46,7 @@ def test_sums_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert all(same(found[name], array) for name, array in SUMS.arrays.items())
 
 
-def test_nothing_is_written_of_kinds_that_no_text_has(tmp_path: Path) -> None:
+def test_kinds_without_pairs_are_not_written(tmp_path: Path) -> None:
     bytes_of = {}
     for share in (0, 1):
         sums = np.zeros((1000, 2, 4))
