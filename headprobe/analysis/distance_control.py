@@ -17,22 +17,26 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
     RelationRows,
-    count_groups,
     shared_rows,
     slices,
     target_table,
 )
 from headprobe.analysis.evidence import Bools, Floats, Ints
-from headprobe.runs.instances import Instances
-from headprobe.vocabulary import MAX_DISTANCE
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import pack_heads, packed_bytes
+from headprobe.vocabulary import FOLDS, MAX_DISTANCE
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
+
+SHARE_RULES = ("profile", "profile times tokens")
+"""The two profiles whose share on the targets a head's ``share`` is compared with (axis of
+``DistanceControl.share_by_document``)."""
 
 CACHED = 1 << 15
 """Entries of a block of rows by words; blocks of this size stay in the processor's cache."""
@@ -40,22 +44,27 @@ CACHED = 1 << 15
 
 @dataclass(frozen=True)
 class DistanceControl:
-    """What each head's distance profile predicts on each relation.
+    """What each head's distance profile predicts on the relations of a run.
 
-    NaN where a relation has no instance.
+    All but the hits are sums over instances.
     """
 
-    sums: Mapping[str, Floats]
-    """For each of ``DISTANCE_RULES`` its hits, [R, S, N] (axis S: ``analysis.candidates``)."""
+    hits: Mapping[str, NDArray[np.uint8]]
+    """For each of ``DISTANCE_RULES`` its hits, one packed row per instance of the run, [I, Z]."""
     expected: Floats
-    """[R, N]: mean share of the targets in the profile over the candidates."""
-    share: Floats
-    """[R, N]: mean share of the targets in the norm-weighted profile over all usable earlier words
-    of the passage."""
+    """[R, N]: share of the targets in the profile over the candidates."""
+    share_norm: Floats
+    """[R, N]: share of the targets in the norm-weighted profile over all usable earlier words of
+    the passage."""
+    share_by_document: Floats
+    """[2, R, F, N]: the same share in the unweighted profile by document fold; first in the profile
+    as it is, then in the profile times each word's number of tokens."""
+    share_by_form: Floats
+    """[2, R, F, N]: the same by form fold of the nearest target."""
 
 
 def distance_control(
-    instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
+    instances: Instances, relations: Sequence[RelationInstances], profile: Floats, norm: Floats
 ) -> DistanceControl:
     """Return what every head would score by its mean attention per distance alone.
 
@@ -63,19 +72,21 @@ def distance_control(
     attention at each distance. The chosen candidate depends on the head, the query word and the
     candidates only, so relations with the same candidates share the work.
     """
-    heads = len(profile)
-    grouped = (len(relations), count_groups(instances), heads)
-    plain = (len(relations), heads)
-    sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
-    result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
+    heads, count = len(profile), int(instances.first_instance[-1])
+    by_fold = (len(SHARE_RULES), len(relations), FOLDS, heads)
+    result = DistanceControl(
+        hits={rule: np.zeros((count, packed_bytes(heads)), np.uint8) for rule in DISTANCE_RULES},
+        expected=np.zeros((len(relations), heads)),
+        share_norm=np.zeros((len(relations), heads)),
+        share_by_document=np.zeros(by_fold),
+        share_by_form=np.zeros(by_fold),
+    )
     profiles = _Profiles(profile, norm, _leaders(profile))
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
-            _add(result, some, scored)
-    sizes = np.array([len(relation.links) for relation in relations], dtype=np.float64)[:, None]
-    sizes[sizes == 0] = np.nan
-    return DistanceControl(sums, result.expected / sizes, result.share / sizes)
+            _add(result, instances, some, scored)
+    return result
 
 
 class _Profiles(NamedTuple):
@@ -102,7 +113,9 @@ class _ScoredRows:
     per_mass: Floats
     """[Q, N]: 1 / (sum of ``mass`` over the candidates); 0 where the sum is 0."""
     per_norm: Floats
-    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
+    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words of the passage), or 0."""
+    per_share: tuple[Floats, Floats]
+    """[Q, N] each: the same of ``mass``, and of ``mass`` times each word's number of tokens."""
 
 
 def _leaders(profile: Floats) -> NDArray[np.intp]:
@@ -117,12 +130,20 @@ def _leaders(profile: Floats) -> NDArray[np.intp]:
 def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
-    distance = _choices(rows, counts, profiles)
-    everything = counts
+    passage, everything = rows, counts
     if rows.strict or rows.scope == "sentence":
-        everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
-    per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
-    return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
+        passage = Candidates(rows.instances, rows.query, "passage", strict=False)
+        everything = passage.by_distance()
+    per_mass = _per_mass(counts, profiles.mass)
+    per_word = per_mass if everything is counts else _per_mass(everything, profiles.mass)
+    return _ScoredRows(
+        rows,
+        profiles,
+        _choices(rows, counts, profiles),
+        per_mass,
+        _per_mass(everything, profiles.norm),
+        (per_word, _per_mass(passage.tokens_by_distance(), profiles.mass)),
+    )
 
 
 def _choose(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
@@ -183,28 +204,55 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
+def _add(
+    result: DistanceControl, instances: Instances, some: RelationRows, scored: _ScoredRows
+) -> None:
     """Add the hits and shares of a relation's instances in a block of rows to ``result``."""
-    number, relation, chosen, row = some
+    number, links, chosen, row = some
     width = int(scored.rows.words_before.max(initial=1))
-    targets = target_table(relation.links, chosen, width)
+    targets = target_table(links, chosen, width)
+    first = instances.first_instance[number]
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
-        result.sums[rule][number] += relation.sums_of_some(chosen, hits)
-    binned = _binned(targets)
+        result.hits[rule][first + chosen] = pack_heads(hits)
+    binned, profiles = _binned(targets), scored.profiles
     for per_mass, values, sums in (
-        (scored.per_mass, scored.profiles.mass, result.expected),
-        (scored.per_norm, scored.profiles.norm, result.share),
+        (scored.per_mass, profiles.mass, result.expected),
+        (scored.per_norm, profiles.norm, result.share_norm),
     ):
         by_distance = binned.T @ per_mass[row]
         sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
+    query, nearest = links.query[chosen], links.nearest[chosen]
+    folds = (
+        (instances.document_fold[instances.passage[query]], result.share_by_document),
+        (instances.form_fold[nearest], result.share_by_form),
+    )
+    tokens = _binned(_target_tokens(instances, links, chosen, width))
+    for form, weights in enumerate((binned, tokens)):
+        share = weights @ profiles.mass[:, : weights.shape[1]].T
+        share *= scored.per_share[form][row]
+        for fold, by_fold in folds:
+            places = (fold, np.arange(len(fold)))
+            members = sparse.csr_array((np.ones(len(fold)), places), shape=(FOLDS, len(fold)))
+            by_fold[form, number] += np.asarray(members @ share)
 
 
-def _binned(targets: Bools) -> Floats:
-    """[I', D']: targets in each profile bin; the last of ``MAX_DISTANCE`` bins counts the rest."""
-    binned = targets[:, :MAX_DISTANCE].astype(np.float64)
-    if targets.shape[1] > MAX_DISTANCE:
-        binned[:, -1] += targets[:, MAX_DISTANCE:].sum(1)
+def _target_tokens(
+    instances: Instances, links: RelationInstances, chosen: Ints, width: int
+) -> Floats:
+    """[I', width]: the number of tokens of the target at each distance, 0 where there is none."""
+    index, targets = links.targets_of(chosen)
+    table = np.zeros((len(chosen), width))
+    table[index, links.query[chosen][index] - targets - 1] = instances.tokens[targets]
+    return table
+
+
+def _binned(values: Bools | Floats) -> Floats:
+    """[I', D']: sums of ``values`` [I', width] in each profile bin; the last one
+    takes all longer distances."""
+    binned = values[:, :MAX_DISTANCE].astype(np.float64)
+    if values.shape[1] > MAX_DISTANCE:
+        binned[:, -1] += values[:, MAX_DISTANCE:].sum(1)
     return binned
 
 

@@ -44,15 +44,13 @@ from scipy import sparse
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
-    count_groups,
     position_in_run,
     shared_rows,
     target_table,
 )
 from headprobe.analysis.evidence import Floats, Ints, divide, floats
-from headprobe.runs.instances import PAIRS, Instances, split_by_count
-from headprobe.runs.sums import Tallies
+from headprobe.runs.instances import PAIRS, Instances, RelationInstances, split_by_count
+from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -355,9 +353,10 @@ def _ratio(values: Singles | np.float32, by: Singles) -> Singles:
 
 
 def category_hits(
-    instances: Instances, relations: Sequence[GroupedInstances], preferences: PosPreferences
-) -> Floats:
-    """Return the hits of the two rules, mean and preference, for each head, [2, R, S, N].
+    instances: Instances, relations: Sequence[RelationInstances], preferences: PosPreferences
+) -> NDArray[np.uint8]:
+    """Return the hits of the two rules, mean and preference, [2, I, Z]: one packed row per instance
+    of the run.
 
     They are exact and need no second pass of the model. For each query word only the nearest
     candidate of each category can be chosen, so no other candidate is examined.
@@ -369,18 +368,18 @@ def category_hits(
     both_ranks = [_ranks(of_rule) for of_rule in values]
     rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
     rank_of[met] = np.arange(len(met))
-    heads = preferences.sums.shape[1]
-    hits = np.zeros((len(both_ranks), len(relations), count_groups(instances), heads))
+    heads, count = preferences.sums.shape[1], int(instances.first_instance[-1])
+    hits = np.zeros((len(both_ranks), count, packed_bytes(heads)), np.uint8)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         rivals = _nearest_by_category(rows)
         numbers = np.where(rivals.exists, rank_of[rivals.category], len(met))
         chosen = [_choose(numbers, ranks) for ranks in both_ranks]
-        for number, relation, some, row in relation_rows:
-            targets = target_table(relation.links, some, int(rows.words_before.max(initial=1)))
+        for number, links, some, row in relation_rows:
+            targets = target_table(links, some, int(rows.words_before.max(initial=1)))
             is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
+            places = instances.first_instance[number] + some
             for rule_hits, choices in zip(hits, chosen, strict=True):
-                is_hit = np.take_along_axis(is_target, choices[row], axis=1)
-                rule_hits[number] += relation.sums_of_some(some, is_hit)
+                rule_hits[places] = pack_heads(np.take_along_axis(is_target, choices[row], axis=1))
     return hits
 
 
