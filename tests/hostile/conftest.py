@@ -1,0 +1,41 @@
+"""The valid inputs that hostile cases spoil: a checkpoint, probes, a run and shards of it."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.progress import PROBES
+from tests.hostile.driver import Outcome, Workplace, run_here
+
+
+@pytest.fixture(scope="session")
+def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the valid inputs."""
+    folder = tmp_path_factory.mktemp("masters")
+    save_checkpoint(folder / "model")
+    shutil.copyfile(PROBES, folder / "probes.conllu")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        scan = ["scan", "model", "-p", "probes.conllu", "--device", "cpu", "-q"]
+        _succeed(run_here([*scan, "-o", "run", "--shuffle"], seconds=300))
+        for index in (1, 2):
+            _succeed(run_here([*scan, "-o", "parts", "--shard", f"{index}/2"], seconds=300))
+    finally:
+        os.chdir(before)
+    return folder
+
+
+def _succeed(outcome: Outcome) -> None:
+    assert outcome.code == 0, outcome.err
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, masters: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
+    """An empty current folder, with access to copies of the valid inputs."""
+    here = tmp_path / "here"
+    here.mkdir()
+    return Workplace(here, masters, monkeypatch)
