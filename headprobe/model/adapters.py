@@ -17,6 +17,7 @@ from transformers.utils.hub import cached_file
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
+from headprobe.model.files import check_folder
 from headprobe.model.load_errors import friendly_load_errors
 
 if TYPE_CHECKING:
@@ -184,6 +185,8 @@ def _place(name: str) -> str:
 def _find(name: str, revision: str | None, file: str) -> Path | None:
     """The path of a file in an adapter's folder or Hub repository, or None."""
     folder = Path(name).expanduser()
+    if folder.is_dir():
+        check_folder(name, folder)
     if folder.exists() or not _may_be_on_hub(name):
         return folder / file if (folder / file).is_file() else None
     with friendly_load_errors(name), hold_back_chatter():

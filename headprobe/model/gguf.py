@@ -42,6 +42,7 @@ from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
 from headprobe.errors import HeadprobeError
+from headprobe.model.configuration import check_header
 
 CACHE_VARIABLE = "HEADPROBE_CACHE"
 """The environment variable that names the cache folder."""
@@ -403,6 +404,7 @@ def _check(path: Path, name: str, state: State) -> dict[str, Any]:
         metadata: dict[str, Any]
         metadata, tensors = read_gguf_metadata(str(path))
         _refuse_other_kinds(name, path, metadata, len(tensors))
+        check_header(name, str(metadata["general.architecture"]), metadata)
         _refuse_truncated(name, path, size)
     return {**metadata, _TENSORS: tensors}
 

@@ -46,9 +46,7 @@ def tokenizer(**changes: object) -> Breaker:
 
 def model(**changes: object) -> Breaker:
     """Replace parts of the model in tokenizer.json, which is a BPE."""
-    return edit(
-        "tokenizer.json", lambda values: values | {"model": values["model"] | changes}
-    )
+    return edit("tokenizer.json", lambda values: values | {"model": values["model"] | changes})
 
 
 def content(name: str, data: bytes) -> Breaker:
