@@ -17,8 +17,8 @@ from transformers.utils.hub import cached_file
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
-from headprobe.model.files import check_folder
-from headprobe.model.load_errors import friendly_load_errors
+from headprobe.model.files import check_folder, local_path
+from headprobe.model.load_errors import friendly_load_errors, quote
 
 if TYPE_CHECKING:
     from headprobe.model.load import CheckpointSource
@@ -73,7 +73,7 @@ def base_is_missing(source: "CheckpointSource", error: HeadprobeError) -> Headpr
     adapter = str(source.adapter)
     return HeadprobeError(
         adapter,
-        f"is an adapter of {source.name}, which cannot be loaded ({error.what})",
+        f"is an adapter of {quote(source.name)}, which cannot be loaded ({error.what})",
         _remedy(adapter),
     )
 
@@ -162,8 +162,7 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
     """The adapter's settings; raises HeadprobeError where there are none that can be read."""
     path = _find(adapter, revision, CONFIG)
     if path is None:
-        folder = Path(adapter).expanduser()
-        what = f"has no {CONFIG}" if folder.exists() else "no such adapter"
+        what = "no such adapter" if local_path(adapter) is None else f"has no {CONFIG}"
         raise HeadprobeError(adapter, what, "Name a folder written by peft's save_pretrained")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -178,17 +177,18 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
 
 def _place(name: str) -> str:
     """The adapter as peft takes it: an existing path, with ``~`` expanded, or a Hub id."""
-    path = Path(name).expanduser()
-    return str(path) if path.exists() else name
+    return str(local_path(name) or name)
 
 
 def _find(name: str, revision: str | None, file: str) -> Path | None:
     """The path of a file in an adapter's folder or Hub repository, or None."""
-    folder = Path(name).expanduser()
-    if folder.is_dir():
+    folder = local_path(name)
+    if folder is not None and folder.is_dir():
         check_folder(name, folder)
-    if folder.exists() or not _may_be_on_hub(name):
+    if folder is not None:
         return folder / file if (folder / file).is_file() else None
+    if not _may_be_on_hub(name):
+        return None
     with friendly_load_errors(name), hold_back_chatter():
         path = cached_file(
             name,

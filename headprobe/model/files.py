@@ -40,6 +40,23 @@ _WEIGHTS = (".safetensors", ".bin")
 """The ends of the names of files of weights, which may be large."""
 
 
+def local_path(name: str) -> Path | None:
+    """The existing file or folder of this name, ``~`` expanded; None where there is none, and where
+    the name cannot be one of a file (too long, or of an unknown user).
+
+    Raises HeadprobeError where a folder on the way may not be entered.
+    """
+    try:
+        path = Path(name).expanduser()
+        return path if path.exists() else None
+    except PermissionError as error:
+        raise HeadprobeError(
+            name, f"cannot be read ({error.strerror})", "Ask its owner for the right to read it"
+        ) from None
+    except (OSError, RuntimeError, ValueError):
+        return None
+
+
 def check_folder(name: str, folder: Path) -> None:
     """Raise HeadprobeError where a file of the checkpoint ``name`` cannot be read as a plain file.
 

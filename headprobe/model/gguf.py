@@ -89,16 +89,19 @@ _BROKEN = (
 def cache_folder() -> Path:
     """``$HEADPROBE_CACHE``, else the platform's cache folder for this user."""
     named = os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser() if named else user_cache_path("headprobe")
+    try:
+        return Path(named).expanduser() if named else user_cache_path("headprobe")
+    except RuntimeError:  # the home folder of a user that does not exist
+        raise HeadprobeError(CACHE_VARIABLE, "names no folder", "Set it to a folder") from None
 
 
 def is_gguf(path: Path) -> bool:
     """Whether a file is a GGUF file by its first bytes or by its name."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() == ".gguf":
-        return True
     try:
+        if not path.is_file():
+            return False
+        if path.suffix.lower() == ".gguf":
+            return True
         with path.open("rb") as stream:
             return stream.read(4) == b"GGUF"
     except OSError:
@@ -107,6 +110,8 @@ def is_gguf(path: Path) -> bool:
 
 def list_gguf(folder: Path) -> list[str]:
     """The names of a folder's GGUF files, without vision projectors."""
+    if not folder.is_dir():
+        return []
     return sorted(
         path.name
         for path in folder.iterdir()

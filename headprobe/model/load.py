@@ -36,7 +36,7 @@ from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
 from headprobe.model.configuration import check_amount, check_memory, check_raw, check_sizes
 from headprobe.model.devices import describe_placement, weight_memory
-from headprobe.model.files import check_folder, weight_files
+from headprobe.model.files import check_folder, local_path, weight_files
 from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load_errors import friendly_load_errors
@@ -94,8 +94,7 @@ class CheckpointSource:
         """The local folder, or None for a Hub id or a model in memory."""
         if self.in_memory is not None:
             return None
-        path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
-        return path if path.exists() else None
+        return DEMO_MODEL if self.bundled else local_path(self.name)
 
     @property
     def _local_gguf(self) -> Path | None:
@@ -180,6 +179,10 @@ def check_source(source: CheckpointSource) -> None:
             f"Name its folder: {folder.parent}"
             if has_config
             else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
+        )
+    if not folder.is_dir():
+        raise HeadprobeError(
+            source.name, "is neither a file nor a folder", "Name a checkpoint's folder or Hub id"
         )
     if not any(folder.iterdir()):
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
@@ -397,9 +400,10 @@ def load_model(
             f"{source.name}: {type(model).__name__} does not use {len(unused)} of its weights "
             f"(first {unused[0]}); check that its config.json belongs to it"
         )
+    check_finite(model, source.name)
     if source.adapter is not None:
         model = load_adapter(source, model)
-    check_finite(model, source.name)
+        check_finite(model, source.adapter)
     evaluated: PreTrainedModel = model.eval()
     return evaluated
 
