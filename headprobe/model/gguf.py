@@ -17,7 +17,6 @@ GGUF file itself is loaded.
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import struct
@@ -34,7 +33,6 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from gguf import GGMLQuantizationType, LlamaFileType
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers import modeling_gguf_pytorch_utils as legacy_loader
@@ -43,9 +41,7 @@ from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.configuration import check_header
-
-CACHE_VARIABLE = "HEADPROBE_CACHE"
-"""The environment variable that names the cache folder."""
+from headprobe.resources import cache_folder
 
 FORMAT = 1
 """The version of the conversion; increase it when the conversion would write other files."""
@@ -84,15 +80,6 @@ _BROKEN = (
     struct.error,
 )
 """The errors that transformers and gguf raise for a file whose contents are inconsistent."""
-
-
-def cache_folder() -> Path:
-    """``$HEADPROBE_CACHE``, else the platform's cache folder for this user."""
-    named = os.environ.get(CACHE_VARIABLE)
-    try:
-        return Path(named).expanduser() if named else user_cache_path("headprobe")
-    except RuntimeError:  # the home folder of a user that does not exist
-        raise HeadprobeError(CACHE_VARIABLE, "names no folder", "Set it to a folder") from None
 
 
 def is_gguf(path: Path) -> bool:
