@@ -36,6 +36,11 @@ when any file here changes."""
 
 SUFFIX = ".nbc"
 
+# Parts of numba without annotations
+_CONFIG: Any = numba.config
+_RESULT: Any = CompileResult
+_SERIALIZE: Any = serialize
+
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -64,13 +69,13 @@ class KernelCache:
         digest, payload = content[:_DIGEST], content[_DIGEST:]
         if hashlib.sha256(payload).digest() != digest:
             return None
-        return CompileResult._rebuild(target, *pickle.loads(payload))  # noqa: S301
+        return _RESULT._rebuild(target, *pickle.loads(payload))  # noqa: S301
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         """Write the compiled function; nothing where there is no room for it."""
         if compiled.library.has_dynamic_globals:
             return
-        payload = serialize.dumps(compiled._reduce())
+        payload: bytes = _SERIALIZE.dumps(compiled._reduce())
         path = self._path(signature, compiled.codegen)
         with suppress(OSError):
             self._remove_stale()
@@ -106,8 +111,8 @@ def find_folder() -> Path | None:
 
 
 def _candidates() -> Iterator[Path]:
-    if numba.config.CACHE_DIR:
-        yield Path(numba.config.CACHE_DIR).absolute() / f"headprobe-{_hash([str(SOURCES)])}"
+    if named := _CONFIG.CACHE_DIR:
+        yield Path(named).absolute() / f"headprobe-{_hash([str(SOURCES)])}"
     yield SOURCES / "__pycache__"
     with suppress(HeadprobeError):
         yield cache_folder().absolute() / "kernels"

@@ -18,6 +18,7 @@ from transformers.utils.hub import cached_file
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
 from headprobe.model.files import check_folder, local_path
+from headprobe.model.hub import hub_is_reachable
 from headprobe.model.load_errors import friendly_load_errors, quote
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrain
         ) from error
     place = _place(adapter)
     options: dict[str, Any] = {"revision": source.adapter_revision}
+    if local_path(adapter) is None and not hub_is_reachable():
+        options["local_files_only"] = True
     with (
         friendly_load_errors(adapter, f"cannot be loaded on {source.name}"),
         hold_back_chatter(),
@@ -194,6 +197,7 @@ def _find(name: str, revision: str | None, file: str) -> Path | None:
             name,
             file,
             revision=revision,
+            local_files_only=not hub_is_reachable(),
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )

@@ -38,6 +38,9 @@ WEIGHTS_PER_BYTE = 16
 """The most weights that a byte of a file can give. The densest published formats store five in a
 byte (1.6 bits each)."""
 
+HARMLESS = 1 << 27
+"""The number of weights that fit into any machine's memory (512 MiB)."""
+
 _ALIASES = {
     "num_hidden_layers": ("n_layer", "n_layers", "num_layers"),
     "num_attention_heads": ("n_head", "n_heads", "num_heads"),
@@ -115,13 +118,14 @@ def check_amount(name: str, config: Any, files: Sequence[Path]) -> None:
     """Raise HeadprobeError where the model needs far more weights than its ``files`` can hold.
 
     Where no file is here yet, nothing is checked. Weights that are missing would otherwise be
-    allocated before they are missed.
+    allocated before they are missed; so few that they do no harm get more precise errors later.
     """
     stored = sum(path.stat().st_size for path in files)
-    if not files or _estimate(config) <= WEIGHTS_PER_BYTE * stored:
+    most = max(WEIGHTS_PER_BYTE * stored, HARMLESS)
+    if not files or _estimate(config) <= most:
         return
     number = _count(name, config)
-    if number > WEIGHTS_PER_BYTE * stored:
+    if number > most:
         raise HeadprobeError(
             name,
             f"its config.json describes {number:,} weights, but its files have {stored:,} bytes",

@@ -38,8 +38,9 @@ from headprobe.model.configuration import check_amount, check_memory, check_raw,
 from headprobe.model.devices import describe_placement, weight_memory
 from headprobe.model.files import check_folder, local_path, weight_files
 from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
+from headprobe.model.hub import hub_is_reachable
 from headprobe.model.in_memory import InMemoryModel
-from headprobe.model.load_errors import friendly_load_errors
+from headprobe.model.load_errors import friendly_load_errors, unreachable
 from headprobe.model.quantization import check_quantization
 from headprobe.resources import DEMO_MODEL
 
@@ -120,18 +121,24 @@ class CheckpointSource:
         path = self._local_gguf
         file_name = self.gguf or ""
         if path is None:
+            reachable = hub_is_reachable()
             with friendly_load_errors(self.name), quiet_libraries():
                 cached = cached_file(
                     self.name,
                     file_name,
                     revision=self.revision,
+                    local_files_only=not reachable,
                     _raise_exceptions_for_missing_entries=False,
                 )
             if cached is None:
-                raise HeadprobeError(
-                    f"--gguf {self.gguf}",
-                    f"{self.name} has no such file",
-                    "Take the file's name from the model's page",
+                raise (
+                    HeadprobeError(
+                        f"--gguf {self.gguf}",
+                        f"{self.name} has no such file",
+                        "Take the file's name from the model's page",
+                    )
+                    if reachable
+                    else unreachable(self.name)
                 )
             path = Path(cached)
         return GgufFile(path, str(Path(self.name, file_name)), self.gguf_cache)
@@ -145,7 +152,11 @@ class CheckpointSource:
     @property
     def options(self) -> dict[str, Any]:
         """The options of ``from_pretrained`` that go with ``place``."""
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        return {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+            "local_files_only": self.kind == "hub" and not hub_is_reachable(),
+        }
 
     @property
     def place(self) -> str:
