@@ -39,13 +39,28 @@ def parse_size(size: str | int) -> int:
     """
     if isinstance(size, int) and not isinstance(size, bool) and size > 0:
         return size
-    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([A-Za-z]+)", str(size).strip())
+    match = re.fullmatch(r"([0-9]{1,15}(?:\.[0-9]{1,15})?) ?([A-Za-z]+)", str(size).strip())
     unit = _UNITS.get(match[2].lower()) if match else None
-    if match is None or unit is None or not (number := int(float(match[1]) * unit)):
+    number = int(float(match[1]) * unit) if match and unit else 0
+    if not 0 < number < MAX_NUMBER:
         raise HeadprobeError(
-            f"--memory {size}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
+            f"--memory {_shorten(size)}", "not a size", "Write a number and its unit: 500MiB, 2GiB"
         )
     return number
+
+
+MAX_NUMBER = 1 << 62
+"""Numbers of options are smaller, so that they fit 64 bits wherever they are used."""
+
+
+def _shorten(value: object) -> str:
+    """A value as error messages repeat it."""
+    text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+MAX_SHARDS = 1 << 16
+"""The most shards of a scan."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +73,14 @@ class Partition:
     @classmethod
     def parse(cls, text: "str | Partition") -> Self:
         """Read ``3/8``, the third of eight shares; HeadprobeError for anything else."""
-        number, _, count = str(text).partition("/")
-        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", str(text))
+        if match is None or not 1 <= int(match[1]) <= int(match[2]) <= MAX_SHARDS:
             raise HeadprobeError(
-                f"--shard {text}", "not a shard", "Write 3/8 for the third of eight shards"
+                f"--shard {_shorten(text)}",
+                f"not a shard of at most {MAX_SHARDS}",
+                "Write 3/8 for the third of eight shards",
             )
-        return cls(int(number) - 1, int(count))
+        return cls(int(match[1]) - 1, int(match[2]))
 
     def __str__(self) -> str:
         return f"{self.index + 1}/{self.count}"

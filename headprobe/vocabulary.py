@@ -212,11 +212,16 @@ UNNAMED, REDUNDANT, MIXED, NONE = "unnamed", "redundant", "mixed", "none"
 """Values of the role column that name no relation."""
 
 
+_LARGEST = 2**63
+"""No number of a run comes near it; NaN is not below it either."""
+
+
 def build_value(kind: Any, value: Any) -> Any:
     """Build an instance of the type ``kind`` from ``value``, as parsed from JSON.
 
     ``kind`` may be a dataclass (unknown keys are ignored), an optional type, a variadic tuple, a
-    mapping or a plain type. Raises TypeError where ``value`` has another type.
+    mapping, a literal or a plain type. Raises TypeError where ``value`` has another type, and
+    ValueError where it is an integer of more than 64 bits or no finite number.
     """
     if is_dataclass(kind):
         hints = typing.get_type_hints(kind)
@@ -231,9 +236,15 @@ def build_value(kind: Any, value: Any) -> Any:
     if origin is tuple:
         _expect(isinstance(value, list), kind, value)
         return tuple(build_value(arguments[0], item) for item in value)
+    if origin is Literal:
+        if value not in arguments:
+            raise ValueError(f"{' or '.join(map(repr, arguments))} expected")
+        return value
     if origin is not None:  # a mapping
         _expect(isinstance(value, dict), kind, value)
         return {key: build_value(arguments[1], item) for key, item in value.items()}
+    if isinstance(value, int | float) and not -_LARGEST < value < _LARGEST:
+        raise ValueError("a number is out of range")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     _expect(isinstance(value, kind) and (kind is bool or not isinstance(value, bool)), kind, value)

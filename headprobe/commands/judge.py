@@ -57,11 +57,11 @@ def judge_run(
         Skipped(row.text("source"), row.text("what"), row.text("reason"), row.whole("count"))
         for row in run.rows(run_folder.SKIPPED)
     ]
-    for warning in _warnings(run, rules):
-        warn(warning)
+    controls = [_control(run, note) for note in manifest.controls]
     kv_heads = manifest.model.n_kv_heads
     judged = judge_sums(run.instances, run.tallies, kv_heads[0], rules)
-    controls = [_control(run, note) for note in manifest.controls]
+    for warning in _warnings(run, rules):  # after all that is read, which may be damaged
+        warn(warning)
     with new_run(target, overwrite or out is None, keep_foreign=out is None) as folder:
         write_judged(folder, judged, skipped, kv_heads, rules)
         notes = write_controls(folder, controls, kv_heads[0], rules)

@@ -13,7 +13,8 @@ from headprobe.progress import Progress
 from headprobe.roles.rules import load_rules
 from headprobe.runs.checkpoint import Clock, find_checkpoints
 from headprobe.runs.fingerprint import Fingerprint
-from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, Run, check_target
+from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, TOKENS, Run, check_target
+from headprobe.runs.instances import Instances
 from headprobe.runs.manifest import Manifest, WorkNote
 from headprobe.runs.shards import Shard, find_shards
 from headprobe.runs.sums import Tallies
@@ -37,11 +38,15 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     clock = Clock(_seconds(shards))
     progress.stage("adding", len(shards), "shards")
     instances = first.instances()
+    tallies = _sum(shards, TALLIES, instances, progress)
     tokens = first.tokens()
+    if len(tokens) != tallies["column_token"].shape[-1]:
+        what = f"names {len(tokens)} tokens, and the sums are of another number"
+        raise HeadprobeError(str(first.path / TOKENS), what, "Scan this shard again")
     kv_heads = first.draft.model.n_kv_heads
     sums = RunSums(
         instances,
-        _sum(shards, TALLIES, progress),
+        tallies,
         [
             ControlSums(
                 name,
@@ -49,7 +54,7 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
                 key,
                 None,
                 shuffle_links(instances, first.draft.seed) if name == "shuffled" else instances,
-                _sum(shards, CONTROL_SUMS[name], progress),
+                _sum(shards, CONTROL_SUMS[name], instances, progress),
             )
             for name, key in first.controls.items()
         ],
@@ -62,6 +67,10 @@ def merge(named: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
         return replace(_common(shards), seconds=clock.seconds)
 
     return write_run(target, overwrite, sums, rules, draft, progress, clock)
+
+
+_LISTED = 8
+"""The most missing shards that a message names."""
 
 
 def _folders(named: Path) -> list[Path]:
@@ -85,6 +94,9 @@ def _check(shards: Sequence[Shard]) -> None:
                 f"Merge the shards with headprobe {version}, or scan them again",
             )
     for shard in shards[1:]:
+        if shard.controls.keys() != first.controls.keys():
+            what = f"has other controls than {first.path}"
+            raise HeadprobeError(str(shard.path), what, "Scan all shards in the same way")
         if shard.count != first.count:
             what = f"is one of {shard.count} shards, {first.path} one of {first.count}"
             raise HeadprobeError(str(shard.path), what, "Name the shards of one scan")
@@ -108,18 +120,28 @@ def _say_missing(first: Shard, missing: Sequence[int]) -> None:
         for target in [Shard.target(run, index, first.count)]
         if find_checkpoints(target.absolute().parent, target.name)
     ]
-    remedy = f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} ..."
+    remedy = (
+        f"Make them with headprobe scan --shard {missing[0] + 1}/{first.count} and the options "
+        "of the others"
+    )
     if begun:
         remedy = f"Resume it with headprobe scan --resume {begun[0]}"
-    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing)
+    lacking = ", ".join(f"{index + 1}/{first.count}" for index in missing[:_LISTED])
+    if len(missing) > _LISTED:
+        lacking += f" and {len(missing) - _LISTED} more"
     what = f"shard {lacking} is missing" if len(missing) == 1 else f"shards {lacking} are missing"
     raise HeadprobeError(str(run), what, remedy)
 
 
-def _sum(shards: Sequence[Shard], name: str, progress: Progress) -> Tallies:
-    total = shards[0].sums(name)
+def _sum(shards: Sequence[Shard], name: str, instances: Instances, progress: Progress) -> Tallies:
+    total = shards[0].sums(name, instances)
     for shard in shards[1:]:
-        total = total + shard.sums(name)
+        sums = shard.sums(name, instances)
+        try:
+            total = total + sums
+        except ValueError as error:
+            what = f"does not add to the sums of {shards[0].path} ({error})"
+            raise HeadprobeError(str(shard.path / name), what, "Scan this shard again") from None
         progress.advance(name == TALLIES)
     return total
 

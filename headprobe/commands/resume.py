@@ -11,6 +11,7 @@ from headprobe.commands.distributed import SingleProcess
 from headprobe.commands.prepare import checkpoint_source
 from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import CheckpointSource
 from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
@@ -94,12 +95,15 @@ def load_attempt(
             build_value(dict[str, float], saved["seconds"]),
             build_value(int, saved["resumed"]) + 1,
         )
+        if attempt.resumed < 1 or min(attempt.seconds.values(), default=0) < 0:
+            raise ValueError("it was never started")
         written = run_target(attempt.config, attempt.source)
         needs_memory = build_value(bool, saved["in_memory"])
     except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error.what if isinstance(error, HeadprobeError) else str(error)
         raise HeadprobeError(
             str(own.path),
-            f"is not the saved state of a scan ({error})",
+            f"is not the saved state of a scan ({clip(reason, 200)})",
             "Start again with --overwrite",
         ) from None
     if folder != str(Path.cwd()):

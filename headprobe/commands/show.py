@@ -5,6 +5,7 @@ import secrets
 import shutil
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
@@ -12,6 +13,7 @@ from headprobe.results.views import HeadView
 from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.checkpoint import ScanCheckpoint, find_checkpoints
+from headprobe.runs.files import read_or_fail
 from headprobe.runs.folder import (
     CONTROLS,
     MANIFEST,
@@ -138,26 +140,52 @@ def check_export(folder: Path, overwrite: bool) -> None:
 
 
 def export(run: Run, folder: Path, overwrite: bool = False) -> list[Path]:
-    """Copy the run's tables into ``folder``, each appearing whole; returns the files written."""
+    """Copy the run's tables into ``folder``; returns the files written.
+
+    All tables are copied under temporary names before the first takes its place, so that a table
+    that is missing or damaged leaves nothing behind. HeadprobeError for what is wrong.
+    """
     check_export(folder, overwrite)
     if folder.resolve() == run.path.resolve():
         raise HeadprobeError(str(folder), "is the run itself", "Name another folder with --csv")
-    written = []
+    for name in run.tables:
+        _check_table(run.path / name)
+    copies: dict[Path, Path] = {}
+    created = _missing_folders(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in run.tables:
-            temporary = folder / f".{name}.{secrets.token_hex(4)}"
-            try:
-                shutil.copyfile(run.path / name, temporary)
-                temporary.replace(folder / name)
-            finally:
-                temporary.unlink(missing_ok=True)
-            written.append(folder / name)
-    except OSError as error:
+            target = folder / name
+            copies[target] = folder / f".{name}.{secrets.token_hex(4)}"
+            shutil.copyfile(run.path / name, copies[target], follow_symlinks=False)
+        for target, copy in copies.items():
+            copy.replace(target)
+    except BaseException as error:
+        for copy in copies.values():
+            copy.unlink(missing_ok=True)
+        for each in created:
+            with suppress(OSError):
+                each.rmdir()
+        if not isinstance(error, OSError):
+            raise
         raise HeadprobeError(
             str(folder), f"cannot be written ({error.strerror})", "Name another folder with --csv"
         ) from None
-    return written
+    return list(copies)
+
+
+def _missing_folders(folder: Path) -> list[Path]:
+    """The folders that must be created for ``folder`` to exist, the innermost first."""
+    return [each for each in (folder, *folder.parents) if not each.exists()]
+
+
+def _check_table(path: Path) -> None:
+    """Raise HeadprobeError unless ``path`` is a plain file that begins as a table of a run."""
+    remedy = "Scan again, or copy the run folder again from its origin"
+    missing = HeadprobeError(str(path), "the run has no such table", remedy)
+    with read_or_fail(path, remedy, missing=missing):
+        if not _is_table(path):
+            raise HeadprobeError(str(path), "is not a table that headprobe wrote", remedy)
 
 
 def _is_table(path: Path) -> bool:

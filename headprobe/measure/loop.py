@@ -14,7 +14,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
 
@@ -63,8 +63,16 @@ class MeasurementState:
 
     @staticmethod
     def limits_of(arrays: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-        """Return the chunk limits stored in ``arrays``."""
+        """Return the chunk limits stored in ``arrays``; KeyError, TypeError or ValueError if they
+        are none."""
         limits: dict[str, int] = json.loads(str(arrays["limits"]))
+        if not isinstance(limits, dict) or limits.keys() != {
+            each.name for each in fields(BatchLimits)
+        }:
+            raise ValueError("it has no limits of chunks")
+        for name, value in limits.items():
+            if type(value) is not int or not 1 <= value < 1 << 62:
+                raise ValueError(f"its limit of {name} is not a positive number")
         return limits
 
     def left(self, passages: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -84,18 +92,22 @@ class MeasurementState:
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Restore a state that ``arrays`` returned.
 
-        Raises ValueError or KeyError if it belongs to another measurement.
+        Raises ValueError or KeyError if it is damaged or belongs to another measurement; nothing is
+        restored then.
         """
-        if arrays["passages"].shape != self.passages.shape:
-            raise ValueError("another number of passages")
+        limits = self.limits_of(arrays)
+        for name, own in self.arrays().items():
+            saved = arrays[name]
+            if name == "limits":
+                continue
+            if saved.shape != own.shape or saved.dtype != own.dtype:
+                raise ValueError(f"{name} has another shape or dtype")
+            if saved.dtype.kind == "f" and not np.isfinite(saved).all():
+                raise ValueError(f"{name} holds NaN or infinity")
         self.passages, self.sequences = arrays["passages"].copy(), arrays["sequences"].copy()
-        self.bits = float(arrays["bits"])
-        self.limits = self.limits_of(arrays)
+        self.bits, self.limits = float(arrays["bits"]), limits
         for name, total in self._totals.items():
-            saved = torch.from_numpy(arrays[name])
-            if saved.shape != total.shape:
-                raise ValueError(f"{name} has another shape")
-            total.copy_(saved)
+            total.copy_(torch.from_numpy(arrays[name]))
 
 
 SCORED_PASSAGES = 32
@@ -207,7 +219,8 @@ def measure(
     todo = pass_plan or PassPlan.whole_run(corpus, seed)
     measuring = _Measurer(observed, corpus, seed, idle_line, advance, todo, checkpoint)
     if checkpoint is not None and (saved := checkpoint.saved_arrays()) is not None:
-        limits = BatchLimits(**MeasurementState.limits_of(saved))
+        with checkpoint.restoring():
+            limits = BatchLimits(**MeasurementState.limits_of(saved))
         del saved
     working = measuring.working_set
     return retry_with_less_memory(
@@ -246,7 +259,8 @@ class _Measurer:
             len(corpus.lengths), asdict(limits), (*collector.statistics, copying)
         )
         if self.checkpoint is not None and (saved := self.checkpoint.saved_arrays()) is not None:
-            state.restore(saved)
+            with self.checkpoint.restoring():
+                state.restore(saved)
             state.limits = asdict(limits)
             del saved
         self._advance(state)

@@ -12,7 +12,9 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import yaml
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 from headprobe.resources import configs_folder
+from headprobe.runs.files import read_or_fail
 from headprobe.vocabulary import DUPLICATE, INDUCTION, MIXED, NONE, POSITIONAL, REDUNDANT, UNNAMED
 
 RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
@@ -154,25 +156,72 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         return found
 
 
+# Dates and the values of tags are not rules; they would only be constructed to be refused.
+_UniqueKeyLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+_MAX_BYTES = 1 << 20
+"""The largest rules file; the packaged one has some kilobytes."""
+
+_MAX_DEPTH = 8
+"""Levels of nesting; rules have three."""
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeyLoader)  # noqa: S506
-    except OSError as error:
-        reason = error.strerror or "cannot be read"
-        raise HeadprobeError(str(path), reason, "Name a readable rules file") from error
-    except UnicodeDecodeError as error:
-        raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
+        with read_or_fail(path, "Name a readable rules file"):
+            text = _read_text(path)
+            _check_events(text, path)
+            values = yaml.load(text, _UniqueKeyLoader)  # noqa: S506
     except _DuplicateKey as error:
         where = f"{path}:{error.line}"
         raise HeadprobeError(where, f"{error.key!r} stands twice", "Keep one of them") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        problem = getattr(error, "problem", None) or "malformed"
+        problem = clip(getattr(error, "problem", None) or "malformed", 100)
         raise HeadprobeError(where, f"not YAML: {problem}", "Mend the line") from error
     if not isinstance(values, dict):
         raise HeadprobeError(str(path), "holds no rules", "Write lines such as 'margin: 0.10'")
     return values
+
+
+def _read_text(path: Path) -> str:
+    with path.open("rb") as file:
+        raw = file.read(_MAX_BYTES + 1)
+    if len(raw) > _MAX_BYTES:
+        what = f"is larger than {_MAX_BYTES >> 20} MiB, which no rules file is"
+        raise HeadprobeError(str(path), what, "Name a rules file")
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Raise HeadprobeError where a file uses what rules do not need and can do harm with.
+
+    Aliases can make a small file expand to gigabytes, tags make other values than are written, and
+    the library recurses into nested values.
+    """
+    depth = documents = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        where = f"{path}:{event.start_mark.line + 1}"
+        if getattr(event, "anchor", None) is not None:  # anchors, and aliases of them
+            raise HeadprobeError(where, "a YAML anchor or alias", "Write the value out")
+        if getattr(event, "tag", None) is not None:
+            raise HeadprobeError(where, f"the YAML tag {clip(event.tag, 40)}", "Remove it")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        documents += isinstance(event, yaml.DocumentStartEvent)
+        if depth > _MAX_DEPTH:
+            raise HeadprobeError(
+                where, "nested too deeply", "Write rules such as 'idle:' with 'output_norm: 0.1'"
+            )
+        if documents > 1:
+            raise HeadprobeError(where, "a second YAML document", "Write one document per file")
 
 
 _GROUPS: Mapping[str, type] = {
@@ -201,7 +250,8 @@ def _rules(values: dict[str, Any], where: str) -> Rules:
     roles = _mapping(given, "roles", where)
     for name in roles:
         if name in RESERVED or not isinstance(name, str):
-            raise HeadprobeError(where, f"role {name!r} cannot be defined", "Choose another name")
+            what = f"role {_shown(name)} cannot be defined"
+            raise HeadprobeError(where, what, "Choose another name")
         if not _ROLE_NAME.fullmatch(name):
             raise HeadprobeError(
                 where,
@@ -243,7 +293,8 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in known:
-            raise HeadprobeError(where, f"unknown rule '{prefix}{name}'", _nearest(name, known))
+            shown = f"{prefix}{name}" if isinstance(name, str) else _shown(name)
+            raise HeadprobeError(where, f"unknown rule '{clip(shown, 60)}'", _nearest(shown, known))
         _check(known[name].type, value, where, f"{prefix}{name}")
     exact = {
         name: float(value) if known[name].type is float else value for name, value in values.items()
@@ -256,24 +307,38 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         raise HeadprobeError(where, what, "Give it a value") from error
 
 
+_LARGEST = 1e9
+"""No threshold comes near it."""
+
+
 def _check(kind: Any, value: object, where: str, name: str) -> None:
     """A value of the rule's kind; numbers are not negative, and counts are whole."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
+    in_range = number and 0 <= value <= _LARGEST  # type: ignore[operator]
     wanted = {
         bool: (isinstance(value, bool), "true or false"),
         str: (isinstance(value, str), "text"),
-        int: (isinstance(value, int) and number and value >= 0, "a whole number, 0 or more"),
-        float: (number and value >= 0, "a number, 0 or more"),  # type: ignore[operator]
+        int: (isinstance(value, int) and in_range, "a whole number, 0 or more"),
+        float: (in_range, "a number, 0 or more"),
     }
     if get_origin(kind) is Literal:
         wanted[kind] = (value in get_args(kind), " or ".join(map(repr, get_args(kind))))
     fits, remedy = wanted.get(kind, (True, ""))
     if not fits:
-        raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")
+        raise HeadprobeError(where, f"'{name}' is {_shown(value)}", f"Give {remedy}")
     if name in ("confidence", "power") and not 0 < float(value) < 1:  # type: ignore[arg-type]
-        raise HeadprobeError(where, f"'{name}' is {value!r}", "Give a number between 0 and 1")
+        raise HeadprobeError(where, f"'{name}' is {_shown(value)}", "Give a number between 0 and 1")
+
+
+def _shown(value: object) -> str:
+    """A value of a file as error messages repeat it: on one line, and not at length."""
+    if isinstance(value, dict | list):
+        return "a list" if isinstance(value, list) else "a group of rules"
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > _LARGEST:
+        return "a very large number"  # to write it out may take long, or be refused
+    return clip(repr(value), 60)
 
 
 def _nearest(name: object, known: Iterable[str]) -> str:
-    close = get_close_matches(str(name), list(known))
+    close = get_close_matches(str(name)[:60], list(known))
     return "Did you mean " + " or ".join(f"'{each}'" for each in close or known)

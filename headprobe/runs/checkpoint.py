@@ -6,10 +6,11 @@
 """
 
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,9 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.errors import HeadprobeError
+from headprobe.runs.arrays import read_any_arrays
 from headprobe.runs.files import (
     atomic_write,
-    open_arrays,
+    parse_json,
     partial_name,
     read_or_fail,
     remove_own,
@@ -75,25 +77,29 @@ class ScanCheckpoint:
 
     def load_note(self) -> dict[str, Any] | None:
         """The note that was saved last, None if nothing is saved; HeadprobeError if damaged."""
-        files = sorted(self.path.glob("*.npz"), key=lambda path: path.stat().st_mtime_ns)
+        files = sorted(self.path.glob("*.npz"), key=lambda path: path.lstat().st_mtime_ns)
         if not files:
             return None
-        with read_or_fail(files[-1], _REMEDY) as path, open_arrays(path) as arrays:
-            note = json.loads(str(arrays["note"]))
+        with read_or_fail(files[-1], _REMEDY) as path:
+            note = parse_json(str(read_any_arrays(path, ["note"])["note"]))
         if not isinstance(note, dict):
             raise HeadprobeError(str(path), "is not the saved state of a scan", _REMEDY)
         return note
 
     def has(self, part: str) -> bool:
         """Whether a part is saved."""
-        return self._file(part).is_file()
+        return os.path.lexists(self._file(part))
 
     def arrays(self, part: str) -> "dict[str, NDArray[Any]] | None":
         """The arrays of a part; None if it is not saved. HeadprobeError if it is damaged."""
         if not self.has(part):
             return None
-        with read_or_fail(self._file(part), _REMEDY) as path, open_arrays(path) as arrays:
-            return dict(arrays)
+        with read_or_fail(self._file(part), _REMEDY) as path:
+            return read_any_arrays(path)
+
+    def reading(self, part: str) -> AbstractContextManager[Path]:
+        """Turn the errors that a damaged file of a part causes into a HeadprobeError."""
+        return read_or_fail(self._file(part), _REMEDY, "is not the saved state of this scan")
 
     def remove(self) -> None:
         """Remove the saved parts, and the folder unless it holds other files."""
@@ -161,7 +167,19 @@ class CheckpointWriter:
 
     def arrays(self, part: str) -> Mapping[str, NDArray[Any]] | None:
         """The arrays of a part that were saved last; None if it is not saved."""
-        return self._checkpoint.arrays(part)
+        with self.reading(part):
+            return self._checkpoint.arrays(part)
+
+    @contextmanager
+    def reading(self, part: str) -> Iterator[None]:
+        """Turn the errors that a damaged file of a part causes into a HeadprobeError, after which
+        there is nothing to resume."""
+        try:
+            with self._checkpoint.reading(part):
+                yield
+        except HeadprobeError:
+            self._note = None
+            raise
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
@@ -201,6 +219,10 @@ class CheckpointPart:
         """The arrays that were saved last, by an earlier attempt or by this one, which continues
         from them after it ran out of memory. None if nothing is saved."""
         return self._writer.arrays(self.part) if self._saved else None
+
+    def restoring(self) -> AbstractContextManager[None]:
+        """Turn the errors of a block that restores ``saved_arrays`` into a HeadprobeError."""
+        return self._writer.reading(self.part)
 
     def save_if_due(self, state: CheckpointState) -> None:
         """Save ``state`` if it is time to."""

@@ -12,31 +12,33 @@ Only plain files with names that headprobe writes are ever removed; all other fi
 
 import csv
 import json
+import lzma
 import os
 import re
 import secrets
 import shutil
 import socket
 import stat
+import struct
 import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 from zipfile import BadZipFile
 
 from headprobe.errors import HeadprobeError
 
-if TYPE_CHECKING:  # pages that only print tables start without numpy
-    from numpy.lib.npyio import NpzFile
-
 READ_ERRORS = (
-    *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError),
-    *(csv.Error, BadZipFile, zlib.error),
+    *(OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, ArithmeticError),
+    *(csv.Error, BadZipFile, zlib.error, lzma.LZMAError, struct.error, MemoryError),
 )
 """The exceptions that a missing or damaged CSV, JSON or ``.npz`` file can cause. RuntimeError
 covers RecursionError (deeply nested JSON) and what ``zipfile`` raises where a flipped bit makes an
 archive look encrypted or of a later version."""
+
+_SMALL = 64 << 20
+"""A file of at most so many bytes is read without asking how much memory is free."""
 
 
 @contextmanager
@@ -49,9 +51,14 @@ def read_or_fail(
     """Read the file ``path`` in the block; any of ``READ_ERRORS`` becomes a HeadprobeError.
 
     The error says ``what`` is wrong, with the reason in parentheses, and gives the ``remedy``.
-    ``missing`` is raised instead where the file does not exist.
+    ``missing`` is raised instead where the file does not exist. Only plain files, and links to
+    them, are read: a pipe would block, and a device may have no end.
     """
     try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise ValueError("not a plain file")
+        check_memory(status.st_size)
         yield path
     except READ_ERRORS as error:
         if missing is not None and isinstance(error, FileNotFoundError):
@@ -59,39 +66,59 @@ def read_or_fail(
         raise HeadprobeError(str(path), f"{what} ({_reason(error)})", remedy) from None
 
 
+def check_plain(path: Path) -> None:
+    """Raise HeadprobeError unless ``path`` is a plain file and no link: only those are copied."""
+    if not _is_plain_file(path):
+        remedy = "Replace it by the file itself, or copy the run folder again from its origin"
+        raise HeadprobeError(str(path), "is not a plain file", remedy)
+
+
+def check_memory(size: int) -> None:
+    """Raise ValueError where ``size`` bytes do not fit the free memory."""
+    if size <= _SMALL:
+        return
+    import psutil
+
+    free = psutil.virtual_memory().available
+    if size > free:
+        raise ValueError(f"{size / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB of memory are free")
+
+
+_LONGEST_REASON = 200
+"""The most characters of a reason. Messages of libraries repeat what they cannot read."""
+
+
 def _reason(error: Exception) -> str:
     """An exception's message in one line, without the path that an OSError repeats."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     message = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return " ".join(message.split()) or type(error).__name__
+    line = " ".join(message.split()).rstrip(".")
+    return (line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]} ...") or type(
+        error
+    ).__name__
 
 
-_ARCHIVE_STARTS = (b"PK\x03\x04", b"PK\x05\x06")
-"""The first bytes of a ZIP archive, and of an empty one."""
+def parse_json(text: str) -> Any:
+    """The value of JSON text. ValueError for NaN and infinity, which are not JSON."""
+    return json.loads(text, parse_constant=_refuse_constant)
 
 
-@contextmanager
-def open_arrays(path: Path) -> "Iterator[NpzFile]":
-    """The arrays of an ``.npz`` file, each read when it is first used. Pickles are refused."""
-    import numpy as np
-
-    # The file is opened here because np.load leaves it open where the archive is damaged.
-    with path.open("rb") as file:
-        # For any other content np.load advises to allow pickles, which can run arbitrary code.
-        if file.read(4) not in _ARCHIVE_STARTS:
-            raise ValueError("not an .npz archive")
-        file.seek(0)
-        with np.load(file, allow_pickle=False) as archive:
-            yield archive
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a UTF-8 JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The value in a UTF-8 JSON file. Errors as from ``parse_json``."""
+    return parse_json(path.read_text(encoding="utf-8"))
 
 
 def read_json_object(path: Path) -> dict[str, object]:
     """The JSON object in a plain file; an empty one where there is no such file or object."""
     try:
+        check_memory(path.stat().st_size)
         value = read_json(path) if _is_plain_file(path) else None
     except READ_ERRORS:
         return {}

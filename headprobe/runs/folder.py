@@ -4,11 +4,10 @@ A run folder appears complete or not at all (``new_run``). ``Run`` reads its fil
 first used, so that listing runs or showing one head stays fast.
 """
 
-import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,7 +20,9 @@ from headprobe.errors import HeadprobeError
 from headprobe.runs.files import (
     PARTIAL,
     atomic_folder,
+    check_plain,
     foreign_files,
+    parse_json,
     read_json_object,
     read_or_fail,
     remove_leftovers,
@@ -29,7 +30,7 @@ from headprobe.runs.files import (
 )
 from headprobe.runs.manifest import Manifest
 from headprobe.runs.tables import Row, read_frame, read_rows
-from headprobe.vocabulary import head_name, parse_head
+from headprobe.vocabulary import build_value, head_name, parse_head
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,19 @@ OWN = frozenset(
     | {SHARD, DRAFT, TOKENS}
 )
 """Every file that headprobe writes to a run or shard folder; only these are ever removed."""
+
+_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        HEADS: ("layer", "head", "name", "kv_group", "role", "roles", "idle"),
+        RELATIONS: ("layer", "head", "name", "family", "relation", "looks_to", "n"),
+        DOMAINS: ("layer", "head", "name", "family", "relation", "looks_to", "domain", "n"),
+        POWER: ("family", "relation", "looks_to", "n"),
+        PAIRS: ("name_a", "name_b"),
+        SKIPPED: ("source", "what", "reason", "count"),
+        CONTROLS: ("control", "family", "relation", "looks_to", "n"),
+    }
+)
+"""The columns that tables of every version have, and that readers rely on."""
 
 _MANIFEST_KEYS = {"schema_version", "model", "tokenizer", "probes", "rules_sha256", "fold_hash"}
 """Keys that the manifest of every version has."""
@@ -192,17 +206,19 @@ class Run:
 
     def sums(self, name: str) -> "Tallies":
         """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
-        from headprobe.runs.sums import Tallies
+        from headprobe.runs.sums import read_sums
 
+        model, instances = self.manifest.model, self.instances
         with read_or_fail(self.path / name) as path:
-            return Tallies.load(path)
+            return read_sums(path, model.n_layers, model.n_heads, instances)
 
     def tally(self, name: str) -> "NDArray[Any]":
-        """One array of the tallies; the others are not read."""
-        from headprobe.runs.sums import load_array
+        """One array of the tallies; the others, and the instances, are not read."""
+        from headprobe.runs.sums import axis_sizes, load_array
 
+        model = self.manifest.model
         with read_or_fail(self.path / TALLIES) as path:
-            return load_array(path, name)
+            return load_array(path, name, axis_sizes(model.n_layers, model.n_heads))
 
     def check_head(self, layer: int, head: int) -> None:
         """Raise HeadprobeError unless the run's model has this head."""
@@ -216,8 +232,31 @@ class Run:
             )
 
     def rows(self, table: str, head: tuple[int, int] | None = None) -> list[Row]:
-        """The rows of one of ``TABLES``, or only those of one (layer, head), without pandas."""
-        return read_rows(self.path / table, head)
+        """The rows of one of ``TABLES``, or only those of one (layer, head), without pandas.
+
+        HeadprobeError if the table is damaged, or names a head that the model does not have.
+        """
+        rows = read_rows(self.path / table, head, _COLUMNS[table])
+        if "layer" in _COLUMNS[table]:
+            self._check_heads(table, rows)
+        if table == HEADS and head is None:
+            model = self.manifest.model
+            if len({row.text("name") for row in rows}) != len(rows) or (
+                len(rows) != model.n_layers * model.n_heads
+            ):
+                raise self._damaged(table, "it does not have one row for each head")
+        return rows
+
+    def _check_heads(self, table: str, rows: Iterable[Row]) -> None:
+        model = self.manifest.model
+        for row in rows:
+            layer, head = row.whole("layer"), row.whole("head")
+            is_there = 0 <= layer < model.n_layers and 0 <= head < model.n_heads
+            if not is_there or row.text("name") != head_name(layer, head):
+                raise self._damaged(table, f"it names the head {row.text('name')[:40]!r}")
+
+    def _damaged(self, name: str, what: str) -> HeadprobeError:
+        return HeadprobeError(str(self.path / name), f"not a readable table ({what})", "Scan again")
 
     def examples(self, head: str | Sequence[int]) -> list[dict[str, Any]]:
         """The example sentences of one head: ``"L12H5"``, ``"12.5"`` or ``(12, 5)``.
@@ -231,15 +270,53 @@ class Run:
             read_or_fail(self.path / EXAMPLES) as path,
             path.open(encoding="utf-8", newline="\n") as lines,
         ):
-            return [json.loads(line) for line in lines if line.startswith(start)]
+            return [_read_example(line) for line in lines if line.startswith(start)]
+
+
+def _read_example(line: str) -> dict[str, Any]:
+    """One line of ``EXAMPLES``; ValueError or TypeError if it is not an example."""
+    values = parse_json(line)
+    example = build_value(_Example, values)
+    places = (*example.glued, *example.targets, *example.same_form, example.query)
+    if not all(0 <= place < len(example.words) for place in places):
+        raise ValueError("an example names a word that it does not have")
+    if not all(
+        len(pair) == 2 and 0 <= pair[0] < len(example.words) and pair[0] == int(pair[0])
+        for pair in example.attended
+    ):
+        raise ValueError("an example's attention is not on its words")
+    checked: dict[str, Any] = values
+    return checked
+
+
+@dataclass(frozen=True)
+class _Example:
+    """What readers rely on of an example (docs/output.md, examples.jsonl)."""
+
+    family: str
+    relation: str
+    looks_to: str
+    hit: bool
+    words: tuple[str, ...]
+    query: int
+    targets: tuple[int, ...]
+    attended: tuple[tuple[float, ...], ...]
+    glued: tuple[int, ...]
+    gaps: tuple[int, ...]
+    same_form: tuple[int, ...] = ()
+    expected: int = 0
 
 
 def link_files(source: Path, folder: Path, names: Iterable[str]) -> None:
     """Put those files of ``source`` that have one of ``names`` into ``folder``, where it does not
-    have that name yet. They are hard links where the file system allows it, else copies."""
+    have that name yet. They are hard links where the file system allows it, else copies.
+
+    HeadprobeError where one is a link or no file, because what it points to may be anything.
+    """
     for name in names:
-        if (source / name).exists() and not (folder / name).exists():
-            _link(str((source / name).resolve()), str(folder / name))
+        if os.path.lexists(source / name) and not (folder / name).exists():
+            check_plain(source / name)
+            _link(str(source / name), str(folder / name))
 
 
 def _link(origin: str, target: str) -> None:

@@ -7,17 +7,26 @@ number* is an index into this sequence.
 
 import hashlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.runs.files import open_arrays
-from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, Relation, number_upos
+from headprobe.runs.arrays import Declared, read_arrays
+from headprobe.vocabulary import (
+    DEPRELS,
+    FOLDS,
+    OUTPUT_FOLDS,
+    Relation,
+    Scope,
+    build_value,
+    number_upos,
+)
 
 Integers = NDArray[np.integer]
 
@@ -313,11 +322,91 @@ class Instances:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote; any of ``files.READ_ERRORS`` if the file is damaged."""
-        with open_arrays(path) as archive:
-            arrays: dict[str, Any] = {f.name: archive[f.name] for f in fields(cls)}
-        arrays["relations"] = tuple(
-            Relation(family, name, looks_to, scope, strict == "1", every == "1")
-            for family, name, looks_to, scope, strict, every in arrays["relations"].tolist()
-        )
-        return cls(**arrays)
+        """Read what ``save`` wrote.
+
+        ValueError where the arrays are not as declared or contradict each other; any of
+        ``files.READ_ERRORS`` if the file is damaged.
+        """
+        arrays: dict[str, Any] = read_arrays(path, DECLARED, {"r": _RELATION_COLUMNS})
+        arrays["relations"] = tuple(map(_relation, arrays["relations"].tolist()))
+        instances = cls(**arrays)
+        instances.check()
+        return instances
+
+    def check(self) -> None:
+        """Raise ValueError where arrays contradict each other."""
+        words, passages = len(self.form), len(self.passage_ids)
+        relations, every = len(self.relations), len(self.every)
+        targets = np.diff(self.link_first)
+        if not (words and passages and relations) or len(set(self.relations)) < relations:
+            raise ValueError("it has no words, or relations that are not distinct")
+        _check_starts("passage_first", self.passage_first, passages, words, least=1)
+        _check_starts("link_first", self.link_first, len(self.link_query), len(self.link_targets))
+        starts_sentence = np.diff(self.sentence, prepend=0)
+        if (starts_sentence[self.place > 0] < 0).any():
+            raise ValueError("sentence goes back within a passage")
+        if (self.word_classes >> every).any():
+            raise ValueError("word_classes names classes of no relation")
+        queries = np.repeat(self.link_query, targets)
+        if (self.link_targets >= queries).any():
+            raise ValueError("link_targets names words that are not before the query")
+        if (self.passage[self.link_targets] != self.passage[queries]).any():
+            raise ValueError("link_targets names words of another passage")
+        follows = np.diff(self.link_targets) > 0
+        follows[self.link_first[1:-1][targets[1:] > 0] - 1] = True  # another link starts there
+        if not follows.all():
+            raise ValueError("link_targets is not sorted")
+        ends = self.mention_end >= 0
+        if (self.mention_end[ends] < np.flatnonzero(ends)).any():
+            raise ValueError("mention_end is before the mention's head")
+
+
+_RELATION_COLUMNS = 6
+
+_FLAGS = MappingProxyType({"0": False, "1": True})
+
+
+def _relation(row: Sequence[str]) -> Relation:
+    family, name, looks_to, scope, strict, every = row
+    return Relation(
+        family, name, looks_to, build_value(Scope, scope), _FLAGS[strict], _FLAGS[every]
+    )
+
+
+def _check_starts(name: str, starts: Integers, count: int, total: int, least: int = 0) -> None:
+    """Raise ValueError unless ``starts`` cut ``total`` things into ``count`` parts."""
+    sizes = np.diff(starts)
+    if len(starts) != count + 1 or starts[0] != 0 or starts[-1] != total or (sizes < least).any():
+        raise ValueError(f"{name} does not cut {total} into {count} parts")
+
+
+DECLARED: Mapping[str, Declared] = MappingProxyType(
+    {
+        "relations": Declared("text", "Rr"),
+        "passage_ids": Declared("text", "P"),
+        "passage_documents": Declared("text", "P"),
+        "passage_domains": Declared("text", "P"),
+        "passage_clusters": Declared("text", "P"),
+        "passage_first": Declared("count", "p", low=0),
+        "upos_names": Declared("text", "U"),
+        "forms": Declared("text", "F"),
+        "sentence": Declared("count", "W", low=0),
+        "upos": Declared("count", "W", low=0, below="U"),
+        "form": Declared("count", "W", low=0, below="F"),
+        "tokens": Declared("count", "W", low=0),
+        "usable": Declared("flag", "W"),
+        "space": Declared("flag", "W"),
+        "word_classes": Declared("count", "W", low=0),
+        "deprel": Declared("count", "W", low=0, below=len(DEPRELS)),
+        "mention_end": Declared("count", "W", low=-1, below="W"),
+        "link_relation": Declared("count", "J", low=0, below="R"),
+        "link_query": Declared("count", "J", low=0, below="W"),
+        "link_first": Declared("count", "j", low=0),
+        "link_targets": Declared("count", "T", low=0, below="W"),
+        "example_words": Declared("count", "X", low=0, below="W", ascending=True),
+        "sampled_words": Declared("count", "A", low=0, below="W", ascending=True),
+    }
+)
+"""Every array of ``instances.npz``. Axes: R relations and r their columns, P passages, U parts of
+speech, F forms, W words, J links and T their targets, X examples, A sampled words; p and j are one
+longer than P and J."""

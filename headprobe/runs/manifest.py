@@ -3,8 +3,9 @@
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.runs.files import read_json, read_or_fail
@@ -18,6 +19,10 @@ METHOD_VERSION = 6
 
 STAGES = ("read", "load", "measure", "controls", "judge")
 """The stages of a scan, by which its time is counted."""
+
+
+_MOST = 1 << 16
+"""No model has more layers, more heads in a layer or more dimensions of a head."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +121,7 @@ class ControlNote:
     """The roles that a control earned under the run's rules, where there is nothing to detect
     (docs/method.md, Controls). For shuffled links only roles that depend on links count."""
 
-    control: str
-    """``twin`` or ``shuffled``."""
+    control: Literal["twin", "shuffled"]
 
     seed: int
 
@@ -230,4 +234,36 @@ class Manifest:
                 what = f"was written by a newer headprobe (schema {version}, not {SCHEMA_VERSION})"
                 raise HeadprobeError(str(path), what, "Upgrade headprobe")
             manifest: Self = build_value(cls, values)
+            manifest.check()
         return manifest
+
+    def check(self) -> None:
+        """Raise ValueError where a value cannot be that of any run."""
+        model = self.model
+        counts = {
+            "passages": self.passages,
+            "tokens": self.tokens,
+            "used": self.used,
+            "skipped": self.skipped,
+            "unusable_words": self.unusable_words,
+            "peak_memory_mib": self.peak_memory_mib or 0,
+            "work.resumed": self.work.resumed,
+            "sampled_from": self.sampled_from or 0,
+            **{f"seconds.{stage}": seconds for stage, seconds in self.seconds.items()},
+        }
+        checks = {
+            "model.n_layers": 1 <= model.n_layers <= _MOST,
+            "model.n_heads": 1 <= model.n_heads <= _MOST,
+            "model.n_kv_heads": len(model.n_kv_heads) == model.n_layers
+            and all(heads >= 1 and model.n_heads % heads == 0 for heads in model.n_kv_heads),
+            "model.head_dim": 1 <= model.head_dim <= _MOST,
+            "model.context": model.context is None or model.context >= 1,
+            "unusable_words": self.unusable_words <= 1,
+            "controls": len({note.control for note in self.controls}) == len(self.controls),
+            "work": min(self.work.shards, self.work.ranks) >= 1,
+        }
+        wrong = [name for name, value in counts.items() if value < 0]
+        wrong += [name for name, is_right in checks.items() if not is_right]
+        if wrong:
+            raise ValueError(f"{wrong[0]} has a value that no run has")
+        datetime.fromisoformat(self.started)

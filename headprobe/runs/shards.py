@@ -12,9 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Self
 
+from headprobe.config import MAX_SHARDS
 from headprobe.errors import HeadprobeError
 from headprobe.runs.files import read_json, read_or_fail
-from headprobe.runs.folder import DRAFT, INSTANCES, SHARD, TOKENS
+from headprobe.runs.folder import CONTROL_SUMS, DRAFT, INSTANCES, SHARD, TOKENS
 from headprobe.runs.manifest import Manifest
 from headprobe.vocabulary import Skipped, build_value
 
@@ -89,12 +90,16 @@ class Shard:
         with read_or_fail(self.path / INSTANCES, _REMEDY) as path:
             return Instances.load(path)
 
-    def sums(self, name: str) -> "Tallies":
-        """The sums in one file of the shard: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
-        from headprobe.runs.sums import Tallies
+    def sums(self, name: str, instances: "Instances") -> "Tallies":
+        """The sums in one file of the shard: ``TALLIES``, or a control's (``CONTROL_SUMS``).
 
+        ``instances`` are those of the run (``instances``).
+        """
+        from headprobe.runs.sums import read_sums
+
+        model = self.draft.model
         with read_or_fail(self.path / name, _REMEDY) as path:
-            return Tallies.load(path)
+            return read_sums(path, model.n_layers, model.n_heads, instances)
 
     def save(self, folder: Path) -> None:
         """Write the note and the draft of the manifest to ``folder``."""
@@ -117,6 +122,10 @@ class Shard:
         with read_or_fail(path / SHARD, _REMEDY, missing=missing) as file:
             note = read_json(file)
             values = {name: build_value(kind, note[name]) for name, kind in _FIELDS.items()}
+            if not 0 <= values["index"] < values["count"] <= MAX_SHARDS:
+                raise ValueError(f"it is shard {values['index'] + 1} of {values['count']}")
+            if unknown := values["controls"].keys() - CONTROL_SUMS.keys():
+                raise ValueError(f"it has the unknown control {min(unknown)[:40]!r}")
         return cls(path=path, **values, draft=Manifest.load(path / DRAFT))
 
 

@@ -3,17 +3,18 @@
 Every array is a sum, so the arrays of passages, processes and shards add to those of the run.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
-from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
-from headprobe.runs.files import open_arrays
+from headprobe.runs.arrays import Declared, Kind, read_any_arrays, read_arrays
+from headprobe.runs.instances import Instances
+from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, FOLDS, LAGS, LONGEST, QUADRANTS
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
@@ -86,6 +87,19 @@ AXES: Mapping[str, str] = MappingProxyType(
 passage and S for the rank of a word by its attention."""
 
 
+COUNTS = frozenset(
+    {
+        *("hits_by_document", "hits_by_form", "hits_by_domain", "profile_pairs", "sampled_winner"),
+        *("copy_rows", "duplicate_hits", "induction_hits", "rows", "rows_stripped", "output_rows"),
+        *("both_active", "sampled_rows", "column_token_rows", "column_position_rows"),
+        *("column_token_passages", "column_position_passages", "characters", "example_word"),
+    }
+)
+"""The arrays of integers; all others hold floating-point numbers."""
+
+_SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
+"""The arrays whose numbers may be below zero, entropy and bits by rounding."""
+
 KINDS = ("category", "deprel_pairs")
 """Arrays [..., L, H] over all possible kinds of word pairs, of which a text has few."""
 
@@ -108,6 +122,9 @@ class Tallies:
     def __add__(self, other: "Tallies") -> "Tallies":
         if self.arrays.keys() != other.arrays.keys():
             raise ValueError("tallies of different statistics do not add")
+        for name, array in self.arrays.items():
+            if array.shape != other[name].shape:
+                raise ValueError(f"{name} has the shapes {array.shape} and {other[name].shape}")
         return Tallies({name: array + other[name] for name, array in self.arrays.items()})
 
     def first_spoiled(self) -> str | None:
@@ -132,18 +149,111 @@ class Tallies:
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read what ``save`` wrote. ValueError if an array holds NaN or infinity; any of
-        ``files.READ_ERRORS`` if the file is damaged."""
-        with open_arrays(path) as archive:
-            names = [name for name in archive.files if not name.endswith(_PRESENT)]
-            return cls({name: _read_array(archive, name) for name in names})
+        """Read what ``save`` wrote, whatever arrays these are; ``read_sums`` checks those of a run.
+
+        ValueError if an array holds NaN or infinity; any of ``files.READ_ERRORS`` if the file is
+        damaged.
+        """
+        found = read_any_arrays(path)
+        names = [name for name in found if not name.endswith(_PRESENT)]
+        sums = cls({name: _restored(name, found) for name in names})
+        if spoiled := sums.first_spoiled():
+            raise ValueError(f"{spoiled} holds NaN or infinity")
+        return sums
 
 
-def load_array(path: Path, name: str) -> NDArray[Any]:
-    """Read only the array ``name`` of a file that ``Tallies.save`` wrote. Errors as from
-    ``Tallies.load``."""
-    with open_arrays(path) as archive:
-        return _read_array(archive, name)
+def load_array(
+    path: Path, name: str, sizes: Mapping[str, int] = MappingProxyType({})
+) -> NDArray[Any]:
+    """Read only the array ``name`` of a run's sums; ``sizes`` are those of its axes that are known.
+
+    Errors as from ``read_sums``.
+    """
+    return _load(path, sizes, (name,))[name]
+
+
+def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> dict[str, int]:
+    """The sizes of the axes of a run whose model has these ``layers`` and ``heads`` a layer.
+
+    Without ``instances`` those sizes are left out that depend on the text.
+    """
+    sizes = {
+        "L": layers,
+        "H": heads,
+        "N": layers * heads,
+        "F": FOLDS,
+        "D": LONGEST,
+        "E": len(LAGS),
+        "Y": CATEGORIES,
+        "M": DEPREL_PAIRS,
+        "O": QUADRANTS,
+    }
+    if instances is None:
+        return sizes
+    return sizes | {
+        "R": len(instances.relations),
+        "G": len(instances.domains),
+        "C": len(instances.cells),
+        "X": len(instances.example_words),
+        "A": len(instances.sampled_words),
+    }
+
+
+def read_sums(path: Path, layers: int, heads: int, instances: Instances) -> Tallies:
+    """Read the sums of a run whose model has these ``layers`` and ``heads`` a layer.
+
+    ValueError where they are not those of a measurement of ``instances``; any of
+    ``files.READ_ERRORS`` if the file is damaged.
+    """
+    tallies = Tallies(_load(path, axis_sizes(layers, heads, instances), tuple(AXES)))
+    _check_places(tallies, instances)
+    return tallies
+
+
+def _check_places(tallies: Tallies, instances: Instances) -> None:
+    """Raise ValueError where an example or a sampled row names a word after its own."""
+    for name, words in (
+        ("example_word", instances.example_words),
+        ("sampled_winner", instances.sampled_words),
+    ):
+        last = instances.place[words] + 1
+        places = tallies[name].reshape(len(words), -1)
+        if places.size and (places.max(axis=1) > last).any():
+            raise ValueError(f"{name} names a later word")
+
+
+def _declared(name: str) -> Declared:
+    """What is known of an array in the file."""
+    if name.endswith(_PRESENT):
+        return Declared("flag", AXES[name.removesuffix(_PRESENT)][:-2])
+    # Of the arrays of KINDS only the kinds that are present are in the file: an axis of its own.
+    axes = name[0] + AXES[name][-2:] if name in KINDS else AXES[name]
+    kind: Kind = "count" if name in COUNTS else "number"
+    return Declared(
+        kind, axes, None if name in _SIGNED else 0, 1 << 63 if kind == "count" else None
+    )
+
+
+def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Read arrays, as they were before ``Tallies.save`` made them smaller."""
+    stored = [*names, *(name + _PRESENT for name in names if name in KINDS)]
+    declared = {name: _declared(name) for name in stored}
+    found = read_arrays(path, declared, sizes, None if names == tuple(AXES) else stored)
+    return {name: _restored(name, found) for name in names}
+
+
+def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+    array = found[name]
+    if array.dtype.kind == "u":
+        array = array.astype(np.int64)
+    if name + _PRESENT not in found:
+        return array
+    present = found[name + _PRESENT]
+    if np.count_nonzero(present) != len(array):
+        raise ValueError(f"{name} has {len(array)} kinds, and {np.count_nonzero(present)} marked")
+    whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
+    whole[present] = array
+    return whole
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:
@@ -151,18 +261,3 @@ def _narrow(array: NDArray[Any]) -> NDArray[Any]:
     if array.dtype != np.int64 or array.min(initial=0) < 0:
         return array
     return array.astype(np.min_scalar_type(int(array.max(initial=0))))
-
-
-def _read_array(archive: NpzFile, name: str) -> NDArray[Any]:
-    """One array as it was before ``Tallies.save`` made it smaller."""
-    array: NDArray[Any] = archive[name]
-    if not np.isfinite(array).all():
-        raise ValueError(f"{name} holds NaN or infinity")
-    if array.dtype.kind == "u":
-        array = array.astype(np.int64)
-    if name + _PRESENT in archive.files:
-        present = archive[name + _PRESENT]
-        whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
-        whole[present] = array
-        return whole
-    return array

@@ -7,12 +7,13 @@ be read without parsing the others, and without pandas.
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 from headprobe.runs.files import read_or_fail
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ class Row:
         return float(cell) if cell else None
 
     def whole(self, column: str) -> int:
-        """The cell's integer; KeyError if the table has no such column."""
-        return int(self.cells[column])
+        """The cell's integer; 0 if the table has no such column."""
+        return int(self.cells.get(column, "0"))
 
     def flag(self, column: str) -> bool:
         """Whether the cell is ``true``."""
@@ -96,13 +97,29 @@ class Row:
         return self.whole(column) if column in COUNTS + GAPPED_COUNTS else self.number(column)
 
 
-def read_rows(path: Path, head: tuple[int, int] | None = None) -> list[Row]:
-    """The rows of a table, or only those of one (layer, head). HeadprobeError if damaged."""
+def read_rows(
+    path: Path, head: tuple[int, int] | None = None, columns: Collection[str] = ()
+) -> list[Row]:
+    """The rows of a table, or only those of one (layer, head).
+
+    HeadprobeError if the table lacks one of the ``columns``, if a cell is not of its column's type
+    or if the file is damaged.
+    """
     start = "" if head is None else f"{head[0]},{head[1]},"
     with _reading(path), path.open(encoding="utf-8", newline="") as lines:
-        header = next(csv.reader([next(lines, "")]), [])
-        rows = csv.reader(line for line in lines if line.startswith(start))
+        header = _header(lines, columns)
+        rows = csv.reader((line for line in lines if line.startswith(start)), strict=True)
         return list(_rows(header, rows))
+
+
+def _header(lines: Iterator[str], columns: Collection[str] = ()) -> list[str]:
+    """The names of the columns; ValueError if one of ``columns`` is missing, or one is twice."""
+    header = next(csv.reader([next(lines, "")], strict=True), [])
+    if not header or len(set(header)) < len(header):
+        raise ValueError("it has no header, or a column twice")
+    if missing := [name for name in columns if name not in header]:
+        raise ValueError(f"it has no column {missing[0]}")
+    return header
 
 
 def _reading(path: Path) -> AbstractContextManager[Path]:
@@ -113,10 +130,33 @@ def _reading(path: Path) -> AbstractContextManager[Path]:
 
 
 def _rows(header: list[str], rows: Iterator[list[str]]) -> Iterator[Row]:
-    for cells in rows:
+    checks = [_check_of(column) for column in header]
+    for number, cells in enumerate(rows, start=2):
         if len(cells) != len(header):
             raise ValueError(f"{len(cells)} cells in a row, {len(header)} in the header")
+        for column, fits, cell in zip(header, checks, cells, strict=True):
+            if not fits(cell):
+                raise ValueError(f"row {number}: {column} is {clip(cell, 40)!r}")
         yield Row(dict(zip(header, cells, strict=True)))
+
+
+_COUNT = re.compile(r"[0-9]{1,18}")
+
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,2})?")
+
+
+def _check_of(column: str) -> Callable[[str], object]:
+    """What says whether a cell is of the column's type."""
+    if column in TEXTS:
+        return lambda _: True
+    if column in FLAGS:
+        return ("true", "false").__contains__
+    if column in COUNTS:
+        return (_WHOLE if column == "best_offset" else _COUNT).fullmatch
+    pattern = _WHOLE if column in GAPPED_COUNTS else _NUMBER
+    return lambda cell: not cell or pattern.fullmatch(cell)
 
 
 def read_frame(path: Path) -> "pd.DataFrame":
@@ -131,7 +171,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
     kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(TEXTS, "str")
     with _reading(path):
         with path.open(encoding="utf-8", newline="") as lines:
-            header = next(csv.reader([next(lines, "")]), [])
+            header = _header(lines)
         frame = pd.read_csv(
             path,
             encoding="utf-8",

@@ -3,12 +3,14 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from tests.helpers.checkpoints import save_checkpoint
+from tests.helpers.durable import hurry
 from tests.helpers.progress import PROBES
-from tests.hostile.driver import Outcome, Workplace, run_here
+from tests.hostile.driver import OUT, Outcome, Workplace, run_here
 
 
 @pytest.fixture(scope="session")
@@ -24,9 +26,18 @@ def masters(tmp_path_factory: pytest.TempPathFactory) -> Path:
         _succeed(run_here([*scan, "-o", "run", "--shuffle"], seconds=300))
         for index in (1, 2):
             _succeed(run_here([*scan, "-o", "parts", "--shard", f"{index}/2"], seconds=300))
+        with pytest.MonkeyPatch.context() as patch:
+            hurry(patch)
+            patch.setattr("headprobe.commands.scan.write_run", _interrupt)
+            outcome = run_here([*scan, "-o", OUT], seconds=300)
+            assert outcome.code == 130, outcome.err
     finally:
         os.chdir(before)
     return folder
+
+
+def _interrupt(*_: object) -> NoReturn:
+    raise KeyboardInterrupt
 
 
 def _succeed(outcome: Outcome) -> None:

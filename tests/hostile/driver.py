@@ -17,6 +17,7 @@ whose variables are read when a library is imported run in a process of their ow
 
 import hashlib
 import io
+import json
 import logging
 import os
 import re
@@ -34,6 +35,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, NoReturn
 
+import numpy as np
 import pytest
 
 from headprobe.cli.main import run
@@ -89,6 +91,20 @@ class Workplace:
         for index in (1, 2):
             self._copy(f"parts.shard-{index}-of-2")
         return self.here / "parts"
+
+    def interrupted(self) -> Path:
+        """The saved state of an interrupted scan of the checkpoint to ``out``; returns its folder.
+
+        The state tells in which folder the scan was started, which becomes this one.
+        """
+        self.model(), self.probes()
+        folder = self._copy(f".{OUT}.unfinished")
+        for path in folder.iterdir():
+            with np.load(path) as archive:
+                arrays = dict(archive)
+            note = json.loads(str(arrays["note"])) | {"folder": str(self.here)}
+            np.savez(path, **{**arrays, "note": np.array(json.dumps(note))})
+        return folder
 
     def scan(self, *options: str, model: str = "model", probes: str = "probes.conllu") -> list[str]:
         """The command line of a scan of the checkpoint on the probes to the run ``out``."""
@@ -208,6 +224,8 @@ def _describe(path: Path) -> str:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         return f"link to {path.readlink()}"
+    if status.st_size > 1 << 30:  # a sparse file takes long to read
+        return f"{status.st_mode:o} {status.st_size} bytes"
     if stat.S_ISREG(status.st_mode) and os.access(path, os.R_OK):
         with path.open("rb") as file:
             return f"{status.st_mode:o} {hashlib.file_digest(file, 'sha256').hexdigest()}"

@@ -333,7 +333,7 @@ def test_a_run_reads_its_parts_when_asked(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert len(run.heads) == 32
     assert run.tally("profile").shape == (4, 8, 511)
-    assert "example_word" in run.tallies
+    assert run.tally("example_word").shape == (8, 4, 8, 5)
     assert len(run.instances.of(0)) == 2
 
 

@@ -16,7 +16,7 @@ SUMS = Tallies(
         "deprel_pairs": (HALF * RNG.random((90, 2, 4))).reshape(2, 45, 2, 4),
         "hits_by_form": RNG.integers(0, 300, (3, 64, 2, 4)),
         "both_active": RNG.integers(0, 1 << 40, (8, 8)),
-        "output_rows": np.array([-1, 3]),
+        "output_rows": np.array([1, 3]),
         "rows": np.array(70_000),
         "example_word": RNG.integers(0, 9, (5, 2, 4, 5)).astype(np.int16),
         "example_weight": RNG.random((5, 2, 4, 5), np.float32),
