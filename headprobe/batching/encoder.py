@@ -42,6 +42,8 @@ class Encoder:
         self._tokenizer, self._where = tokenizer, where
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
+        if getattr(tokenizer.backend_tokenizer.model, "dropout", None) is not None:
+            tokenizer.backend_tokenizer.model.dropout = None  # it makes tokens random
         self._cache: OrderedDict[str, Any] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
         self.name = type(tokenizer).__name__
@@ -87,13 +89,20 @@ class Encoder:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode texts, without start tokens; recent ones are remembered."""
-        return [
-            Encoded(
-                np.array(found.ids, dtype=np.int32),
-                np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
-            )
-            for found in self._encode(texts)
-        ]
+        try:
+            return [
+                Encoded(
+                    np.array(found.ids, dtype=np.int32),
+                    np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
+                )
+                for found in self._encode(texts)
+            ]
+        except OverflowError as error:
+            raise HeadprobeError(
+                self._where,
+                "its tokenizer produces tokens of 2**31 or more, which no model has",
+                "Its files are damaged; get another copy of the tokenizer",
+            ) from error
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """The number of tokens of each text, without start tokens."""

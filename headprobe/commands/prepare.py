@@ -97,7 +97,9 @@ def read_corpus(
     room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - starts
     if room < 1:
         raise HeadprobeError(
-            f"passages of {budget} tokens", "leave no room for text", "Allow for longer ones"
+            f"passages of {room + starts} tokens",
+            f"leave no room for text after {starts} start tokens",
+            "Allow for longer ones with --budget, or check the model's context and its tokenizer",
         )
     skips, counts = _SkippedCounts(), {file: Counter[str]() for file in files}
 
