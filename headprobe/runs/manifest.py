@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Self
+from typing import Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.runs.files import read_json, read_or_fail
@@ -121,7 +121,8 @@ class ControlNote:
     """The roles that a control earned under the run's rules, where there is nothing to detect
     (docs/method.md, Controls). For shuffled links only roles that depend on links count."""
 
-    control: Literal["twin", "shuffled"]
+    control: str
+    """``twin`` or ``shuffled``."""
 
     seed: int
 
@@ -259,7 +260,8 @@ class Manifest:
             "model.head_dim": 1 <= model.head_dim <= _MOST,
             "model.context": model.context is None or model.context >= 1,
             "unusable_words": self.unusable_words <= 1,
-            "controls": len({note.control for note in self.controls}) == len(self.controls),
+            "controls": len({note.control for note in self.controls}) == len(self.controls)
+            and {note.control for note in self.controls} <= {"twin", "shuffled"},
             "work": min(self.work.shards, self.work.ranks) >= 1,
         }
         wrong = [name for name, value in counts.items() if value < 0]
