@@ -223,11 +223,11 @@ def test_a_full_disk_ends_no_scan(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headprobe.runs.checkpoint.ScanCheckpoint.save", full)
+    monkeypatch.setattr("headprobe.runs.checkpoint.atomic_write", full)
     progress = Remembering()
     scanned(probes=probes, out=Path("run"), progress=progress)
     (said,) = (each for each in progress.warnings if "no longer saved" in each)
-    assert "No space left on device; progress is no longer saved for --resume" in said
+    assert "No space left on device); progress is no longer saved for --resume" in said
 
 
 def test_within_a_minute_nothing_is_kept(
