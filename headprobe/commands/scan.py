@@ -78,8 +78,8 @@ def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> 
         writer.save_final()  # what was written of the run is removed, which makes room for it
         if writer.resume_hint() is None:
             raise
-        remedy = f"Make room, then resume it: {checkpoint.command}"
-        raise HeadprobeError(error.where, f"{error.what}; the sums are saved", remedy) from error
+        then = f"Make room, then resume it: {checkpoint.command}"
+        raise HeadprobeError(error.where, f"{error.what}; the sums are saved", then) from error
     except KeyboardInterrupt:
         writer.save_final()
         raise KeyboardInterrupt(*filter(None, [writer.resume_hint()])) from None
