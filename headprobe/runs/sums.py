@@ -3,6 +3,7 @@
 Every array is a sum, so the arrays of passages, processes and shards add to those of the run.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,6 +223,19 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
     }
+
+
+def least_bytes(sizes: Mapping[str, int]) -> int:
+    """The bytes that a run's sums take at least, as far as the ``sizes`` of their axes are known.
+
+    Counts may be saved in one byte each, and the kinds of word pairs that a text does not have are
+    left out.
+    """
+    return sum(
+        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 4)
+        for name, axes in AXES.items()
+        if name not in SPARSE and set(axes) <= sizes.keys()
+    )
 
 
 def read_sums(path: Path, layers: int, heads: int, instances: Instances) -> Tallies:
