@@ -120,8 +120,8 @@ class Candidates:
     def tokens_by_distance(self) -> Floats:
         """Return the number of tokens of the candidates at each word distance, [Q, D'].
 
-        Columns are those of ``by_distance``; the last of ``MAX_DISTANCE`` columns adds up the
-        tokens of all candidates at that distance or farther.
+        Columns are those of ``by_distance``; column ``MAX_DISTANCE`` adds up the tokens of
+        all candidates at that distance or farther.
         """
         width = int(min(self.words_before.max(initial=1), MAX_DISTANCE))
         words = self.query[:, None] - np.arange(1, width + 1)

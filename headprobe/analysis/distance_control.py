@@ -248,8 +248,8 @@ def _target_tokens(
 
 
 def _binned(values: Bools | Floats) -> Floats:
-    """[I', D']: sums of ``values`` [I', width] in each profile bin; the last of ``MAX_DISTANCE``
-    bins takes all longer distances."""
+    """[I', D']: sums of ``values`` [I', width] in each profile bin; the last one
+    takes all longer distances."""
     binned = values[:, :MAX_DISTANCE].astype(np.float64)
     if values.shape[1] > MAX_DISTANCE:
         binned[:, -1] += values[:, MAX_DISTANCE:].sum(1)

@@ -22,7 +22,7 @@ from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointWriter
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
-from headprobe.runs.manifest import METHOD_VERSION
+from headprobe.runs.manifest import METHOD_VERSION, ControlName
 
 MODEL_PART = "checkpoint"
 """The name of the checkpoint's own part of a partial scan; each control has another part."""
@@ -142,7 +142,7 @@ def measure_shuffled(
 
 
 def _find_measured(
-    name: str, setup: MeasurementSetup, key: str, instances: Any, folder: Path
+    name: ControlName, setup: MeasurementSetup, key: str, instances: Any, folder: Path
 ) -> ControlSums | None:
     if setup.pass_plan.parts > 1:  # runs have the sums of all parts
         return None

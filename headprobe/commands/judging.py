@@ -47,7 +47,7 @@ from headprobe.runs.folder import (
     new_run,
 )
 from headprobe.runs.instances import Instances
-from headprobe.runs.manifest import BitsNote, ControlNote, Manifest
+from headprobe.runs.manifest import BitsNote, ControlName, ControlNote, Manifest
 from headprobe.runs.shards import Shard
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import REDUNDANT, Relation, Skipped
@@ -57,7 +57,7 @@ from headprobe.vocabulary import REDUNDANT, Relation, Skipped
 class ControlSums:
     """The sums of a control before they are judged; see ``runs.manifest.ControlNote``."""
 
-    name: str
+    name: ControlName
     seed: int
     key: str
     taken_from: str | None

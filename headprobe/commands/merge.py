@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 from headprobe import __version__
 from headprobe.analysis.shuffled_links import shuffle_links
@@ -15,7 +16,7 @@ from headprobe.runs.checkpoint import Clock, find_checkpoints
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, RULES, TALLIES, TOKENS, Run, check_target
 from headprobe.runs.instances import Instances
-from headprobe.runs.manifest import Manifest, WorkNote
+from headprobe.runs.manifest import ControlName, Manifest, WorkNote
 from headprobe.runs.shards import Shard, find_shards
 from headprobe.runs.sums import Tallies
 
@@ -55,12 +56,13 @@ def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
             ControlSums(
                 name,
                 first.draft.seed,
-                key,
+                first.controls[name],
                 None,
                 shuffle_links(instances, first.draft.seed) if name == "shuffled" else instances,
                 _sum(shards, CONTROL_SUMS[name], instances, progress),
             )
-            for name, key in first.controls.items()
+            for name in get_args(ControlName)
+            if name in first.controls
         ],
         first.skipped,
         kv_heads,

@@ -31,10 +31,12 @@ from headprobe.progress import Progress
 from headprobe.results.views import Plan
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.runs.checkpoint import CheckpointWriter, Clock, ScanCheckpoint
+from headprobe.runs.files import CannotWriteError, check_space
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import Run, check_target
 from headprobe.runs.manifest import Manifest, ModelNote, WorkNote
 from headprobe.runs.shards import Shard
+from headprobe.runs.sums import axis_sizes, least_bytes
 
 
 def scan(config: ScanConfig, progress: Progress, in_memory: InMemoryModel | None = None) -> Run:
@@ -72,7 +74,14 @@ def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> 
         if group.index == 0:
             running.write(model, measured, controls)
         group.barrier()
+    except CannotWriteError as error:
+        writer.save_final()  # what was written of the run is removed, which makes room for it
+        if writer.resume_hint() is None:
+            raise
+        then = f"Make room, then resume it: {checkpoint.command}"
+        raise HeadprobeError(error.where, f"{error.what}; the sums are saved", then) from error
     except KeyboardInterrupt:
+        writer.save_final()
         raise KeyboardInterrupt(*filter(None, [writer.resume_hint()])) from None
     except BaseException:
         if remedy := writer.resume_hint():
@@ -122,6 +131,7 @@ class _RunningScan:
             _check_unchanged(self.target, start, self.fingerprint.without(checked))
         if self.group.count > 1:
             self._compare_processes(self.fingerprint)
+        check_space(self.target.absolute().parent, self._least_bytes())
         setup = MeasurementSetup(
             prepared.probes.corpus,
             config_text(prepared.config),
@@ -144,6 +154,12 @@ class _RunningScan:
                 twin = measure_twin(setup, runs, self._build_twin, self.progress.advance)
             controls = (twin, *controls)
         return note, measured, controls
+
+    def _least_bytes(self) -> int:
+        """The bytes that the run folder takes at least: a full disk is found early."""
+        text = self.prepared.config.get_text_config()
+        layers, heads = text.num_hidden_layers, text.num_attention_heads
+        return least_bytes(axis_sizes(layers, heads, self.prepared.probes.corpus.instances))
 
     def _measure_checkpoint(
         self, setup: MeasurementSetup

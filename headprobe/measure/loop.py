@@ -14,6 +14,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
@@ -287,7 +288,10 @@ class _Measurer:
             for passages, logits in zip(pass_plan.groups, (limits.logits, None, None), strict=True)
             for blocks in self._plan(state.left(passages), even)
         ]
-        with ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler:
+        with (
+            self._deferring_interrupts(),
+            ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler,
+        ):
             for _ in scheduler.run(planned, partial(self._count_chunk, state)):
                 self._save_if_due(state)
         start = corpus.token_ids[: corpus.starts]
@@ -308,6 +312,12 @@ class _Measurer:
         return Measurement(
             self._finished(collector, copying, state.bits), self.batcher.distinct_tokens
         )
+
+    def _deferring_interrupts(self) -> AbstractContextManager[None]:
+        """Between chunks the sums are consistent: there Ctrl-C saves them and ends the scan."""
+        if self.checkpoint is None:
+            return nullcontext()
+        return self.checkpoint.deferring_interrupts()
 
     def _new_collector(self) -> StatisticsCollector:
         return StatisticsCollector(

@@ -16,15 +16,13 @@ of such loops.
 """
 
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numba
 import numpy as np
-from numba.core import caching
 from numpy.typing import NDArray
+
+from headprobe.measure.kernel_cache import KernelCache, find_folder
 
 Floats = NDArray[np.float32]
 
@@ -32,39 +30,6 @@ Ints = NDArray[np.int64]
 
 U = np.uintp
 """The type of counters in inner loops (``numba_kernel``)."""
-
-_Cache: Any = caching.FunctionCache
-
-_File: Any = caching.IndexDataCacheFile
-
-
-class _DiskCache(_Cache):  # type: ignore[misc]
-    """Machine code on disk, which is used only if no file of this folder has changed.
-
-    numba compares the source file of a function, but the machine code also contains that of the
-    functions that it calls. Files that cannot be read are compiled again, and if there is no space
-    to write, nothing is cached.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        files = sorted(Path(__file__).parent.glob("*.py"))
-        stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
-        own = self._impl.locator.get_source_stamp()
-        name = self._impl.filename_base
-        self._cache_file = _File(self.cache_path, name, (own, *stamps))
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except (OSError, EOFError, UnpicklingError, ValueError):
-            with suppress(OSError):
-                self.flush()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(OSError):
-            super().save_overload(sig, data)
 
 
 def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -79,8 +44,9 @@ def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     # and division by zero is no error.
     fast = {"reassoc", "nsz", "contract"}
     dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
-    with suppress(RuntimeError):  # there is no folder to write to
-        dispatcher._cache = _DiskCache(function)
+    folder = find_folder()
+    if folder is not None:
+        dispatcher._cache = KernelCache(function, folder)
     compiled: Callable[..., Any] = dispatcher
     return compiled
 

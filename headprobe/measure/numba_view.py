@@ -269,27 +269,30 @@ def fill_view(
 @numba_kernel
 def _fill_instances(
     shares: Floats,
-    place: NDArray[np.int32],
+    best_word: NDArray[np.int32],
     inputs: KernelInputs,
     arrays: ViewArrays,
     b: int,
     h: int,
     by_class: Floats,
 ) -> None:
-    """Fill in hits and shares of the instances of passage ``b`` for head ``h``: ``place`` [W] is
-    the winner of each row, ``by_class`` [2, C, W] is overwritten."""
+    """Compute hits and shares of the instances of passage ``b`` for head ``h``.
+
+    ``best_word`` [W] is the winner of each row, ``by_class`` [2, C, W] a buffer.
+    """
     words, queries = inputs.kinds.shape[2:]
     pairs, first, edge = words * queries, inputs.first_word, inputs.passage_edges[:, b : b + 2]
-    share, none = shares[:pairs], shares[:0]
+    share, all_words = shares[:pairs], shares[:0]
+    # The winner of each link is that of its row, unless not all earlier words are candidates
     for j in range(edge[1, 0], edge[1, 1]):
-        r, line, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
+        r, strict_row, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
         if inputs.sentence_scope[j]:
             lowest = first + r
             while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
                 lowest -= 1
-        winner = place[r]
-        if lowest or line >= 0:
-            admitted = inputs.other_form[line] if line >= 0 else none
+        winner = best_word[r]
+        if lowest or strict_row >= 0:
+            admitted = inputs.other_form[strict_row] if strict_row >= 0 else all_words
             winner = find_winner(share, r, first, queries, lowest, admitted)
         hit, plain, norm = False, np.float32(0), np.float32(0)
         for k in range(inputs.target_edges[j], inputs.target_edges[j + 1]):
@@ -302,10 +305,11 @@ def _fill_instances(
         arrays.instance_shares[1, h, j] = norm
     if edge[3, 0] < edge[3, 1]:
         sum_classes(shares, inputs.classes[b], words, first, queries, by_class)
+    # A word that asks for a class hits if the winner of its row is a member
     links = len(inputs.link_row)
     for j in range(edge[3, 0], edge[3, 1]):
         r, c = inputs.class_row[j] - b * queries, inputs.class_column[j]
-        hit = place[r] >= 0 and inputs.classes[b, place[r], c] > 0
+        hit = best_word[r] >= 0 and inputs.classes[b, best_word[r], c] > 0
         arrays.instance_hits[h, links + j] = hit
         arrays.instance_shares[0, h, links + j] = by_class[0, c, r]
         arrays.instance_shares[1, h, links + j] = by_class[1, c, r]

@@ -339,8 +339,9 @@ def _texts(values: Any) -> list[str]:
 
 
 def _text(value: str) -> str:
-    cell = guard(safe_text(value))
-    quoted = '"' in cell or "," in cell
+    shown = safe_text(value)
+    cell = guard(shown)
+    quoted = cell != shown or '"' in cell or "," in cell
     return '"' + cell.replace('"', '""') + '"' if quoted else cell
 
 

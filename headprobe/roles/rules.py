@@ -236,11 +236,12 @@ def _check_events(text: str, path: Path) -> None:
     """
     depth = documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
-        where = f"{path}:{event.start_mark.line + 1}"
+        mark = event.start_mark
+        where = str(path) if mark is None else f"{path}:{mark.line + 1}"
         if getattr(event, "anchor", None) is not None:  # anchors, and aliases of them
             raise HeadprobeError(where, "a YAML anchor or alias", "Write the value out")
-        if getattr(event, "tag", None) is not None:
-            raise HeadprobeError(where, f"the YAML tag {clip(event.tag, 40)}", "Remove it")
+        if (tag := getattr(event, "tag", None)) is not None:
+            raise HeadprobeError(where, f"the YAML tag {clip(str(tag), 40)}", "Remove it")
         if isinstance(event, yaml.ScalarEvent) and _BASE_60.fullmatch(event.value):
             raise HeadprobeError(where, "a number of base 60, for YAML", "Write a decimal number")
         depth += isinstance(event, yaml.CollectionStartEvent)

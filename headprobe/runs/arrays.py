@@ -113,6 +113,7 @@ def _read(
 ) -> NDArray[Any]:
     """Read one array of a dtype of ``kinds``, and add the sizes of its ``axes`` to ``sizes``."""
     info = archive.getinfo(f"{name}.npy")
+    member: Any
     with archive.open(info) as member:
         shape, is_fortran, dtype = _read_header(member, name)
         if dtype.kind not in kinds or not dtype.isnative or dtype.itemsize == 0:

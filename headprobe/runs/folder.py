@@ -27,6 +27,7 @@ from headprobe.runs.files import (
     read_or_fail,
     remove_leftovers,
     temporary_sibling,
+    write_or_fail,
 )
 from headprobe.runs.manifest import Manifest
 from headprobe.runs.tables import Row, iterate_rows, read_frame
@@ -441,7 +442,8 @@ def new_run(target: Path, overwrite: bool = False, *, keep_foreign: bool = False
     def check() -> None:
         check_target(target, overwrite, keep_foreign=keep_foreign)
 
-    with atomic_folder(folder, OWN, check) as temporary:
+    remedy = "Make room, or name another folder with -o"
+    with write_or_fail(target, remedy), atomic_folder(folder, OWN, check) as temporary:
         yield temporary
 
 

@@ -515,8 +515,8 @@ class Instances:
         if (starts_sentence[self.place > 0] < 0).any():
             raise ValueError("sentence goes back within a passage")
         _check_twins(self)
-        if (self.word_classes >> every).any():
-            raise ValueError("word_classes names classes of no relation")
+        if ((self.word_classes | self.class_queries) >> every).any():
+            raise ValueError("word_classes or class_queries names classes of no relation")
         queries = np.repeat(self.link_query, targets)
         if (self.link_targets >= queries).any():
             raise ValueError("link_targets names words that are not before the query")

@@ -116,12 +116,16 @@ class BitsNote:
     """The number of characters in the sample."""
 
 
+ControlName = Literal["twin", "shuffled"]
+"""The controls of a run."""
+
+
 @dataclass(frozen=True)
 class ControlNote:
     """The roles that a control earned under the run's rules, where there is nothing to detect
     (docs/method.md, Controls). For shuffled links only roles that depend on links count."""
 
-    control: Literal["twin", "shuffled"]
+    control: ControlName
 
     seed: int
 
@@ -259,7 +263,8 @@ class Manifest:
             "model.head_dim": 1 <= model.head_dim <= _MOST,
             "model.context": model.context is None or model.context >= 1,
             "unusable_words": self.unusable_words <= 1,
-            "controls": len({note.control for note in self.controls}) == len(self.controls),
+            "controls": len({note.control for note in self.controls}) == len(self.controls)
+            and {note.control for note in self.controls} <= {"twin", "shuffled"},
             "work": min(self.work.shards, self.work.ranks) >= 1,
         }
         wrong = [name for name, value in counts.items() if value < 0]

@@ -3,6 +3,7 @@
 Every array is a sum, so the arrays of passages, processes and shards add to those of the run.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,9 +104,11 @@ COUNTS = frozenset(
 _SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
 """The arrays whose numbers may be below zero, entropy and bits by rounding."""
 
-SPARSE = ("category", "deprel_pairs", "share_by_document", "share_by_form")
-"""Arrays [..., L, H] whose rows [L, H] are mostly zero: a text has few of the possible kinds of
-word pairs, and most relations few of the folds."""
+SPARSE: Mapping[str, str] = MappingProxyType(
+    {"category": "y", "deprel_pairs": "m", "share_by_document": "u", "share_by_form": "w"}
+)
+"""Arrays [..., L, H] whose rows [L, H] are mostly zero, since a text has few of the possible kinds
+of word pairs, and most relations few of the folds; and the axis of the rows that are stored."""
 
 BITS = ("hits",)
 """Arrays of packed bits: every row is filled once, so that they too can be added."""
@@ -216,12 +219,25 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         return sizes
     return sizes | {
         "R": len(instances.relations),
+        "I": int(instances.first_instance[-1]),
         "G": len(instances.domains),
         "C": len(instances.cells),
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
-        "I": int(instances.first_instance[-1]),
     }
+
+
+def least_bytes(sizes: Mapping[str, int]) -> int:
+    """The bytes that a run's sums take at least, as far as the ``sizes`` of their axes are known.
+
+    Counts may be saved in one byte each, and the kinds of word pairs that a text does not have are
+    left out.
+    """
+    return sum(
+        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 4)
+        for name, axes in AXES.items()
+        if name not in SPARSE and set(axes) <= sizes.keys()
+    )
 
 
 def read_sums(path: Path, layers: int, heads: int, instances: Instances) -> Tallies:
@@ -251,8 +267,10 @@ def _declared(name: str) -> Declared:
     """What is known of an array in the file."""
     if name.endswith(_PRESENT):
         return Declared("flag", AXES[name.removesuffix(_PRESENT)][:-2])
-    # Of SPARSE arrays only the rows that are present are in the file: an axis of its own.
-    axes = name[0] + AXES[name][-2:] if name in SPARSE else AXES[name]
+    # Of sparse arrays only the rows that are present are in the file: an axis of their own.
+    axes = SPARSE[name] + AXES[name][-2:] if name in SPARSE else AXES[name]
+    if name in BITS:
+        return Declared("count", axes, 0, 1 << 8)
     kind: Kind = "count" if name in COUNTS else "number"
     return Declared(
         kind, axes, None if name in _SIGNED else 0, 1 << 63 if kind == "count" else None
@@ -269,13 +287,13 @@ def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[st
 
 def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     array = found[name]
-    if array.dtype.kind == "u" and name not in BITS:
-        array = array.astype(np.int64)
+    if array.dtype.kind == "u":
+        array = array.astype(np.uint8 if name in BITS else np.int64)
     if name + _PRESENT not in found:
         return array
     present = found[name + _PRESENT]
     if np.count_nonzero(present) != len(array):
-        raise ValueError(f"{name} has {len(array)} kinds, and {np.count_nonzero(present)} marked")
+        raise ValueError(f"{name} has {len(array)} rows, and {np.count_nonzero(present)} marked")
     whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
     whole[present] = array
     return whole

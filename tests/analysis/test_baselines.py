@@ -1,4 +1,4 @@
-"""Every baseline against a slow loop over words."""
+"""Every baseline compared with a slow loop over words."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -37,7 +37,7 @@ def instances(request: pytest.FixtureRequest) -> Instances:
 
 
 @pytest.mark.parametrize("relation", range(len(RELATIONS)))
-def test_chance(instances: Instances, relation: int) -> None:
+def test_chance_equals_a_loop(instances: Instances, relation: int) -> None:
     expected = [
         len(targets) / len(candidates_by_hand(instances, RELATIONS[relation], query))
         for query, targets in instances_by_hand(instances, relation)
@@ -47,7 +47,7 @@ def test_chance(instances: Instances, relation: int) -> None:
 
 
 @pytest.mark.parametrize("relation", range(len(RELATIONS)))
-def test_uniform(instances: Instances, relation: int) -> None:
+def test_uniform_equals_a_loop(instances: Instances, relation: int) -> None:
     expected = []
     for query, targets in instances_by_hand(instances, relation):
         candidates = candidates_by_hand(instances, RELATIONS[relation], query)
@@ -59,7 +59,7 @@ def test_uniform(instances: Instances, relation: int) -> None:
 
 
 @pytest.mark.parametrize("relation", range(len(RELATIONS)))
-def test_offset(instances: Instances, relation: int) -> None:
+def test_offset_equals_a_loop(instances: Instances, relation: int) -> None:
     asked = instances_by_hand(instances, relation)
     hits = {
         distance: [query - distance in targets for query, targets in asked]
@@ -72,7 +72,7 @@ def test_offset(instances: Instances, relation: int) -> None:
 
 
 @pytest.mark.parametrize("relation", range(len(RELATIONS)))
-def test_start(instances: Instances, relation: int) -> None:
+def test_start_equals_a_loop(instances: Instances, relation: int) -> None:
     asked = instances_by_hand(instances, relation)
     place, sentence = instances.place, instances.sentence_first
     hits = {
@@ -103,7 +103,9 @@ def by_rule(
 
 @pytest.mark.parametrize("relation", range(len(RELATIONS)))
 @pytest.mark.parametrize("rule", [nearest_mention, same_form, last_subject])
-def test_rules_of_coreference(instances: Instances, relation: int, rule: Rule) -> None:
+def test_coreference_baselines_equal_a_loop(
+    instances: Instances, relation: int, rule: Rule
+) -> None:
     lowered = [str(instances.forms[index]).lower() for index in instances.form]
     suits: dict[Rule, Callable[[int, int], bool]] = {
         nearest_mention: lambda word, query: 0 <= instances.mention_end[word] < query,
@@ -120,7 +122,7 @@ def test_rules_of_coreference(instances: Instances, relation: int, rule: Rule) -
             assert not found.hits.any()
 
 
-def test_without_mentions_or_syntax_their_rules_are_not_worked_out(instances: Instances) -> None:
+def test_coreference_baselines_need_mentions_and_syntax(instances: Instances) -> None:
     bare = replace(
         instances,
         mention_end=np.full_like(instances.mention_end, -1),
@@ -130,7 +132,7 @@ def test_without_mentions_or_syntax_their_rules_are_not_worked_out(instances: In
     assert nearest_mention(question) is None and last_subject(question) is None
 
 
-def test_only_relations_of_coreference_are_set_against_its_rules(instances: Instances) -> None:
+def test_coreference_baselines_apply_to_coreference_relations_only(instances: Instances) -> None:
     rules = baselines_of(instances, 2).rules
     for relation, of_relation in zip(RELATIONS, rules, strict=True):
         names = list(of_relation.baselines)

@@ -1,4 +1,4 @@
-"""p, q and intervals keep their promises on simulated heads that look for nothing."""
+"""p, q and intervals are calibrated on simulated heads that look for nothing."""
 
 from functools import cache
 
@@ -121,7 +121,7 @@ def test_intervals_cover_the_true_gain() -> None:
     assert 0.93 < covered.mean() < 0.97
 
 
-def test_q_bounds_the_share_of_false_discoveries_and_finds_the_true_ones() -> None:
+def test_q_controls_false_discoveries_and_true_heads_are_discovered() -> None:
     rng = np.random.default_rng(5)
     families = ("syntax", "syntax", "syntax", "coreference", "coreference", "punctuation")
     planted = {(relation, head): 0.35 for relation in (0, 3) for head in range(8)}
@@ -141,7 +141,7 @@ def test_q_bounds_the_share_of_false_discoveries_and_finds_the_true_ones() -> No
     assert np.mean(true) > 0.9
 
 
-def test_noise_hardly_ever_beats_anything_and_its_halves_do_not_agree() -> None:
+def test_noise_rarely_beats_a_baseline_and_its_halves_do_not_agree() -> None:
     found = Simulation(HEADS, rivals=3).weigh(np.random.default_rng(6))
     assert (found.beats > 0).mean() < 0.025
     assert abs(found.reliability[0]) < 4 / np.sqrt(HEADS)

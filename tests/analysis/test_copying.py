@@ -1,4 +1,4 @@
-"""Copying heads: perfect, absent, bound to a distance, and unlucky."""
+"""Evidence of copying: perfect heads, heads bound to a distance, and lucky ones."""
 
 import numpy as np
 import pytest
@@ -21,7 +21,7 @@ def tallies_of(hits: np.ndarray, rows: np.ndarray = ROWS) -> Tallies:
     return Tallies(sums)
 
 
-def test_planted_heads() -> None:
+def test_evidence_of_planted_copying_heads() -> None:
     perfect, none, half = ROWS, 0 * ROWS, ROWS // 2
     fixed = np.where(np.array(LAGS) == 20, ROWS, 0)
     longest = np.where(np.array(LAGS) == max(LAGS), ROWS, 0)
@@ -38,7 +38,7 @@ def test_planted_heads() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), min_size=24, max_size=24))
-def test_the_lower_end_is_below_every_fixed_distance(drawn: list[tuple[int, int]]) -> None:
+def test_heads_of_a_fixed_distance_have_a_low_lower_bound(drawn: list[tuple[int, int]]) -> None:
     rows = np.array([max(pair) for pair in drawn])
     hits = np.array([[min(pair)] for pair in drawn])
     copies = copying_evidence(tallies_of(hits, rows), "induction", 0.95)
@@ -50,7 +50,7 @@ def test_the_lower_end_is_below_every_fixed_distance(drawn: list[tuple[int, int]
     assert copies.gain[0, 0] == pytest.approx((hits.sum() - rows.max()) / rows.sum())
 
 
-def test_one_lucky_sequence_is_no_proof() -> None:
-    """Two sequences of 24 copied whole: .1 in the mean, and nothing at all in the others."""
+def test_few_lucky_sequences_are_not_sufficient_evidence() -> None:
+    """Two of 24 sequences are copied completely, and the others not at all."""
     hits = np.where(np.isin(np.array(LAGS), (30, 31)), ROWS, 0)[:, None]
     assert copying_evidence(tallies_of(hits), "duplicate", 0.95).gain_low[0, 0] < 0

@@ -1,4 +1,4 @@
-"""The habit baseline against a loop over heads, instances and candidates."""
+"""The habit baseline compared with a loop over heads, instances and candidates."""
 
 from collections.abc import Callable, Iterable
 
@@ -80,7 +80,7 @@ def mass_on(
 
 @pytest.mark.parametrize("kind", PROFILES)
 @to_loop_over
-def test_equals_a_loop_over_candidates(
+def test_habit_equals_a_loop_over_candidates(
     kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, instances = drawn()
@@ -105,7 +105,7 @@ def test_equals_a_loop_over_candidates(
             np.testing.assert_allclose(by_fold[:, index], expected, atol=1e-9)
 
 
-def test_a_relation_without_instances_has_no_habit() -> None:
+def test_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
     found = distance_control(
         instances, links_of(instances), np.ones((2, MAX_DISTANCE)), np.ones((2, MAX_DISTANCE))

@@ -90,7 +90,7 @@ def test_numbers_are_means_over_instances(instances: Instances) -> None:
     ).all()
 
 
-def test_blind_heads_are_no_discovery(instances: Instances) -> None:
+def test_blind_heads_are_not_discovered(instances: Instances) -> None:
     rng = np.random.default_rng(2)
     hits = {index: noise(rng, instances, index, 400) for index in range(len(RELATIONS))}
     evidence = weigh(instances, tallies_of(instances, hits, 20, 20), Demands())
@@ -100,7 +100,7 @@ def test_blind_heads_are_no_discovery(instances: Instances) -> None:
     assert (evidence.q > 0.05).all()
 
 
-def test_heads_on_the_first_words_gain_nothing(instances: Instances) -> None:
+def test_heads_that_attend_to_the_first_words_have_no_gain(instances: Instances) -> None:
     """What leaks from the sink falls on the first candidates, and stories begin with their hero."""
     hits = {
         index: np.array(
@@ -115,7 +115,7 @@ def test_heads_on_the_first_words_gain_nothing(instances: Instances) -> None:
     assert (evidence.q > 0.05).all()
 
 
-def test_a_perfect_head_is_found(instances: Instances) -> None:
+def test_perfect_head_is_discovered(instances: Instances) -> None:
     relation = RELATIONS.index(PRONOUN_STRICT)
     hits = {relation: np.ones((len(instances.of(relation)), 1))}
     evidence = weigh(instances, tallies_of(instances, hits, 1, 1), Demands())
@@ -125,7 +125,7 @@ def test_a_perfect_head_is_found(instances: Instances) -> None:
     assert evidence.q[0, 0, RELATIONS.index(OBJ)] > 0.5
 
 
-def test_choosing_the_largest_baseline_costs_nothing(instances: Instances) -> None:
+def test_lower_bound_holds_against_every_baseline(instances: Instances) -> None:
     """The interval holds against every baseline, not only against the one named."""
     relation = RELATIONS.index(MARKS)
     hits = {relation: noise(np.random.default_rng(3), instances, relation, 1)}
@@ -141,7 +141,7 @@ def test_choosing_the_largest_baseline_costs_nothing(instances: Instances) -> No
     assert evidence.p[at] > 0.5
 
 
-def test_one_document_gives_gains_but_no_certainty() -> None:
+def test_one_document_gives_gains_without_intervals() -> None:
     rng = np.random.default_rng(4)
     alone = random_instances(rng, [40, 40], documents=["same", "same"])
     hits = {index: noise(rng, alone, index, 1) for index in range(len(RELATIONS))}
@@ -157,20 +157,20 @@ def test_few_instances_are_not_tested(instances: Instances) -> None:
     assert np.isnan(evidence.q).all()
 
 
-def test_relations_without_instances_say_nothing() -> None:
+def test_relations_without_instances_have_no_evidence() -> None:
     empty = random_instances(np.random.default_rng(5), [9, 9], (OBJ, MARKS), asked=0.0)
     evidence = weigh(empty, tallies_of(empty, {}, 2, 2), Demands())
     assert evidence.n[0] == 0 and np.isnan(evidence.gain[..., 0]).all()
     assert (evidence.baseline[..., 0] == -1).all() and evidence.best_start[0] == ""
 
 
-def test_text_without_relations() -> None:
+def test_evidence_of_text_without_relations_is_empty() -> None:
     plain = random_instances(np.random.default_rng(6), [9, 9], ())
     evidence = weigh(plain, tallies_of(plain, {}, 2, 3), Demands())
     assert evidence.gain.shape == (2, 3, 0)
 
 
-def test_the_rules_of_coreference_count_for_coreference(instances: Instances) -> None:
+def test_coreference_baselines_reduce_the_gain_of_coreference(instances: Instances) -> None:
     """A head that always looks at the nearest mention gains nothing but over the other rules."""
     index = RELATIONS.index(PRONOUN)
     follows = nearest_mention(baseline_input(instances, instances.of(index)))
@@ -184,7 +184,7 @@ def test_the_rules_of_coreference_count_for_coreference(instances: Instances) ->
     assert np.isnan(rule[RELATIONS.index(OBJ)]) and not np.isnan(evidence.gain).any()
 
 
-def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instances) -> None:
+def test_head_can_beat_distance_without_beating_parts_of_speech(instances: Instances) -> None:
     """Three heads: blind, as good as its own category profile, and better than that."""
     index = RELATIONS.index(PRONOUN)
     links = instances.of(index)
@@ -219,7 +219,7 @@ def test_beating_distance_is_not_beating_the_parts_of_speech(instances: Instance
         (0.2, 0.2, -0.1, ""),
     ],
 )
-def test_what_a_head_beats(
+def test_beats_follows_from_both_controls(
     over_all: float, over_category: float, without: float, expected: str
 ) -> None:
     """Sums of 20 documents of 20 instances and of two forms, one of which may do it alone."""
@@ -240,7 +240,7 @@ def test_what_a_head_beats(
     assert found.gain_without_form[0] == pytest.approx(without, abs=0.01)
 
 
-def test_reliability_is_the_correlation_of_the_halves(instances: Instances) -> None:
+def test_reliability_equals_the_correlation_of_the_halves(instances: Instances) -> None:
     rng = np.random.default_rng(10)
     able = rng.random(40)
     hits = {0: (rng.random((len(instances.of(0)), 40)) < able).astype(float)}
@@ -257,7 +257,7 @@ def test_two_heads_have_no_reliability(instances: Instances) -> None:
     assert np.isnan(evidence.reliability).all()
 
 
-def test_domains_part_the_instances() -> None:
+def test_domains_partition_the_instances() -> None:
     rng = np.random.default_rng(12)
     instances = random_instances(rng, [25] * 24, domains=["talk", "prose", "letter"] * 8)
     hits = {index: noise(rng, instances, index, 4) for index in range(len(RELATIONS))}

@@ -1,4 +1,4 @@
-"""Text of any size: what is worked out in pieces is what it is as a whole."""
+"""Computations in pieces give the same results as on the whole text."""
 
 import tracemalloc
 from collections.abc import Iterator
@@ -78,7 +78,7 @@ def test_pieces_add_up_to_the_whole(text: tuple[int, list[int]], size: int) -> N
 
 @settings(max_examples=50, deadline=None)
 @given(made, st.integers(1, 60))
-def test_targets_of_each_instance(text: tuple[int, list[int]], size: int) -> None:
+def test_targets_of_each_instance_equal_a_loop(text: tuple[int, list[int]], size: int) -> None:
     instances, _ = drawn(*text)
     words = np.arange(len(instances.form))
     bits = {relation: bit for bit, relation in enumerate((MARKS, STOPS))}
@@ -107,7 +107,7 @@ def test_targets_of_each_instance(text: tuple[int, list[int]], size: int) -> Non
 
 
 @given(st.lists(st.integers(0, 9)), st.integers(1, 30))
-def test_an_axis_in_pieces(counts: list[int], most: int) -> None:
+def test_pieces_cover_an_axis(counts: list[int], most: int) -> None:
     found = list(split_by_count(np.array(counts, dtype=np.int64), most))
     assert [place for some in found for place in range(some.start, some.stop)] == [
         *range(len(counts))
@@ -130,8 +130,8 @@ def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
     np.testing.assert_array_equal(counted, expected.reshape(counted.shape))
 
 
-def test_marks_before_every_word_take_no_room() -> None:
-    """Pairs of a word and an earlier mark are many times the words: never kept together."""
+def test_pairs_of_words_and_earlier_marks_are_never_stored_together() -> None:
+    """There are many more such pairs than words."""
     instances = random_instances(np.random.default_rng(4), [1500] * 4, (MARKS,))
     links = instances.of(0)
     pairs = int((links.stop - links.first).sum())

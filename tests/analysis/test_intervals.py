@@ -25,7 +25,7 @@ def cells_of(document: np.ndarray, form: np.ndarray, sizes: np.ndarray, few: boo
 
 
 @given(sizes=sizes_of_groups, seed=st.integers(0, 100))
-def test_variance_is_the_formula_of_the_method(sizes: np.ndarray, seed: int) -> None:
+def test_variance_equals_the_documented_formula(sizes: np.ndarray, seed: int) -> None:
     sums = group_sums(np.random.default_rng(seed), sizes, 2)
     filled = sizes > 0
     g, w = filled.sum(), sizes[filled, None] / sizes.sum()
@@ -44,7 +44,7 @@ def test_terms_are_the_changes_when_a_group_is_left_out() -> None:
     np.testing.assert_allclose(delete_one_variance(sums, sizes), expected, rtol=1e-12)
 
 
-def test_variance_of_single_instances_is_that_of_the_mean() -> None:
+def test_variance_of_single_instances_equals_that_of_the_mean() -> None:
     values = np.random.default_rng(1).random((40, 1))
     expected = values.var(ddof=1) / 40
     np.testing.assert_allclose(delete_one_variance(values, np.ones(40)), expected)
@@ -74,7 +74,7 @@ def test_two_ways_are_added_and_pairs_subtracted_once() -> None:
     assert np.isnan(found.without_form).all()
 
 
-def test_neither_single_variance_is_undercut() -> None:
+def test_variance_is_not_below_that_of_one_grouping() -> None:
     """Pairs that vary more than documents and forms: the difference would be too small."""
     document, form = np.divmod(np.arange(240), 12)
     cells = cells_of(document, form, np.full(240, 2.0), few=False)
@@ -91,7 +91,7 @@ def test_neither_single_variance_is_undercut() -> None:
     np.testing.assert_allclose(found.error, np.sqrt(expected))
 
 
-def test_few_forms_are_left_out_one_by_one_instead() -> None:
+def test_few_forms_are_left_out_one_by_one() -> None:
     document, form = np.divmod(np.arange(30), 3)
     sizes = np.tile([80.0, 15, 5], 10)
     cells = cells_of(document, form, sizes, few=True)
@@ -103,7 +103,7 @@ def test_few_forms_are_left_out_one_by_one_instead() -> None:
     np.testing.assert_allclose(found.without_form, (40 + 10) / 200)
 
 
-def test_one_fold_proves_nothing() -> None:
+def test_one_fold_gives_no_interval() -> None:
     none = np.zeros(1, dtype=np.int64)
     for few in (False, True):
         cells = cells_of(none, none, np.array([500.0]), few)
@@ -115,13 +115,13 @@ def test_one_fold_proves_nothing() -> None:
     assert np.isnan(leave_one_out(sums, sizes)).all()
 
 
-def test_nearly_one_fold_proves_nothing() -> None:
+def test_nearly_one_effective_fold_gives_no_interval() -> None:
     both = np.array([0, 1])
     cells = cells_of(both, both, np.array([1.0, 499]), few=False)
     assert np.isnan(interval(cells.sums(cells.sizes[:, None]), cells, 0.95).p).all()
 
 
-def test_folds_that_agree_exactly_leave_doubt() -> None:
+def test_variance_is_positive_if_all_folds_agree() -> None:
     """A perfect head in few documents, and one that does exactly what the baseline does."""
     three = np.arange(3)
     cells = cells_of(three, three, np.full(3, 20.0), few=False)

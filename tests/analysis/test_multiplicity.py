@@ -1,4 +1,4 @@
-"""Simes and Benjamini-Hochberg, against scipy and by hand."""
+"""Simes and Benjamini-Hochberg, compared with scipy and by hand."""
 
 import numpy as np
 import pytest
@@ -13,18 +13,18 @@ levels = arrays(np.float64, array_shapes(min_dims=2, max_dims=2), elements=st.fl
 
 
 @given(levels)
-def test_benjamini_hochberg_is_scipys(p: np.ndarray) -> None:
+def test_benjamini_hochberg_equals_scipy(p: np.ndarray) -> None:
     adjusted = benjamini_hochberg(p)
     assert adjusted.shape == p.shape
     np.testing.assert_allclose(adjusted.ravel(), stats.false_discovery_control(p.ravel()))
 
 
 @given(levels)
-def test_simes_is_the_smallest_adjusted_p(p: np.ndarray) -> None:
+def test_simes_equals_the_smallest_adjusted_p(p: np.ndarray) -> None:
     np.testing.assert_allclose(simes(p), stats.false_discovery_control(p, axis=1).min(1))
 
 
-def test_relations_of_a_family_share_the_q_of_their_head() -> None:
+def test_relations_of_a_family_have_the_q_of_their_head() -> None:
     p = np.array([[0.01, 0.5], [0.04, 0.9], [0.2, 0.03], [np.nan, np.nan]])
     q = false_discovery(p, ["syntax", "syntax", "marks", "marks"])
     # Simes: syntax min(2 * .01, .04) = .02 and min(2 * .5, .9) = .9; marks .2 and .03.
@@ -34,7 +34,7 @@ def test_relations_of_a_family_share_the_q_of_their_head() -> None:
     assert np.isnan(q[3]).all()
 
 
-def test_what_else_is_asked_changes_no_q() -> None:
+def test_other_families_change_no_q() -> None:
     rng = np.random.default_rng(0)
     own, easy = rng.random((3, 40)), np.full((5, 40), 1e-9)
     alone = false_discovery(own, ["coreference"] * 3)
@@ -42,7 +42,7 @@ def test_what_else_is_asked_changes_no_q() -> None:
     np.testing.assert_array_equal(beside[:3], alone)
 
 
-def test_nothing_tested() -> None:
+def test_q_is_empty_if_nothing_was_tested() -> None:
     assert np.isnan(false_discovery(np.full((2, 3), np.nan), ["a", "b"])).all()
     assert false_discovery(np.zeros((0, 3)), []).shape == (0, 3)
 

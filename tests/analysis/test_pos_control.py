@@ -44,7 +44,7 @@ def counted_by_hand(instances: Instances) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", ["smooth", "tied", "silent"])
 @to_loop_over
-def test_equals_a_loop_over_candidates(
+def test_pos_control_equals_a_loop_over_candidates(
     kind: str, drawn: DrawnInstances, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rng, instances = drawn()
@@ -67,7 +67,7 @@ def test_equals_a_loop_over_candidates(
         np.testing.assert_array_equal(unpack_heads(packed, HEADS), np.array(hits))
 
 
-def test_a_head_of_category_tastes_alone_is_explained() -> None:
+def test_head_of_category_preferences_alone_is_explained() -> None:
     """Heads that attend by a softmax over tastes for categories; each link's target is the word
     that they look at most. Means alone miss a good part, for they depend on rows and rivals."""
     rng = np.random.default_rng(6)
@@ -96,12 +96,12 @@ def test_a_head_of_category_tastes_alone_is_explained() -> None:
     assert mean < 0.95 * len(query) and taste > 0.98 * len(query)
 
 
-def test_pairs_are_all_usable_words_with_all_usable_earlier_ones() -> None:
+def test_pairs_combine_all_usable_words_with_all_usable_earlier_words() -> None:
     instances = random_instances(np.random.default_rng(3), [1, 30, 0, 75], usable=0.8)
     np.testing.assert_array_equal(pair_counts(instances), counted_by_hand(instances))
 
 
-def test_text_without_relations_or_words() -> None:
+def test_pos_control_accepts_text_without_relations_or_words() -> None:
     instances = random_instances(np.random.default_rng(4), [9, 9], ())
     preferences = fit_preferences(instances, tallies_of(instances, {}, 1, 2))
     assert category_hits(instances, [], preferences).shape[1] == 0

@@ -1,4 +1,4 @@
-"""Heads that look by distance, by length, and by content."""
+"""Positional evidence of heads that attend by distance, by length, or by content."""
 
 from dataclasses import replace
 
@@ -53,7 +53,7 @@ def by_distance(instances: Instances, profile: np.ndarray) -> np.ndarray:
 
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 3))
-def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: int) -> None:
+def test_head_of_its_distance_profile_alone_is_fully_explained(seed: int, rows: int) -> None:
     instances = sampled(seed, [2, 19, 1, 33])
     profile = np.random.default_rng(seed).permutation(MAX_DISTANCE).astype(float)[None]
     with pytest.MonkeyPatch.context() as patch:
@@ -64,7 +64,7 @@ def test_a_head_of_nothing_but_its_profile_is_explained_whole(seed: int, rows: i
     assert positional.strength[0, 0] == pytest.approx(1) or positional.by_length[0, 0] == 1
 
 
-def test_rows_in_which_a_head_rests_do_not_count() -> None:
+def test_rows_in_which_a_head_is_inactive_do_not_count() -> None:
     """Most rows of an agreement head rest, and what trickles to words there falls with distance."""
     instances = sampled(5, [60] * 4)
     profile = np.exp(-np.arange(MAX_DISTANCE) / 9.0)
@@ -81,7 +81,7 @@ def test_rows_in_which_a_head_rests_do_not_count() -> None:
     assert found.rows <= at_work.sum() and found.explained < 0.5
 
 
-def test_words_weighed_by_their_tokens_are_habits_too() -> None:
+def test_profile_weighted_by_number_of_tokens_is_also_a_habit() -> None:
     """The better rule is taken over all rows, not row by row."""
     instances = sampled(1, [60, 60])
     profile = np.exp(-np.arange(MAX_DISTANCE) / 9.0)[None] * (
@@ -93,7 +93,7 @@ def test_words_weighed_by_their_tokens_are_habits_too() -> None:
     assert positional.explained.tolist() == [[1, 1]]
 
 
-def test_content_and_length_are_no_habit() -> None:
+def test_content_and_length_alone_are_not_a_habit() -> None:
     rng = np.random.default_rng(2)
     instances = sampled(2, [60] * 8)
     shape = (len(instances.sampled_words), len(instances.form))
@@ -114,7 +114,7 @@ def test_content_and_length_are_no_habit() -> None:
     assert not positional.gain[0, 2] > 0
 
 
-def test_spread_evenly_the_longest_words_win_and_ties_are_split() -> None:
+def test_even_attention_selects_the_longest_words_and_splits_ties() -> None:
     instances = sampled(3, [25])
     values = np.random.default_rng(0).random((1, len(instances.sampled_words), 25))
     positional = judged(instances, values, np.ones((1, MAX_DISTANCE)))
@@ -127,7 +127,7 @@ def test_spread_evenly_the_longest_words_win_and_ties_are_split() -> None:
     assert positional.by_length[0, 0] == pytest.approx(np.mean(score))
 
 
-def test_without_rows_there_is_no_number() -> None:
+def test_value_is_missing_without_rows() -> None:
     instances = replace(sampled(4, [9]), sampled_words=np.zeros(0, dtype=np.int64))
     positional = judged(instances, np.zeros((2, 0, 9)), np.ones((2, MAX_DISTANCE)))
     assert positional.rows.tolist() == [[0, 0]] and np.isnan(positional.explained).all()

@@ -1,4 +1,4 @@
-"""What a relation could show, and whether that is true."""
+"""The detectable gain of a relation, and its calibration."""
 
 from dataclasses import dataclass, replace
 
@@ -18,7 +18,7 @@ class Demands(Weighing):
     power: float = 0.8
 
 
-def test_detectable_is_the_formula_of_the_docstring() -> None:
+def test_detectable_gain_equals_the_documented_formula() -> None:
     evidence = Simulation(30).weigh(np.random.default_rng(0))
     relation_power = find_power(evidence, Demands())
     degrees = min(evidence.document_folds[0], evidence.form_folds[0]) - 1
@@ -33,7 +33,7 @@ def test_detectable_is_the_formula_of_the_docstring() -> None:
     )
 
 
-def test_heads_of_the_detectable_gain_are_found_as_often_as_is_said() -> None:
+def test_heads_with_the_detectable_gain_are_discovered_at_the_stated_rate() -> None:
     demands = Demands(margin=0.05)
     heads, n = 1500, 1000
     plain = Simulation(heads, n=n, documents=40, forms=40, liking=(0.05, 0.05))
@@ -54,7 +54,7 @@ def test_heads_of_the_detectable_gain_are_found_as_often_as_is_said() -> None:
         ({"n": 60, "documents": 3}, {"margin": 0.3}, OUT_OF_REACH),
     ],
 )
-def test_what_cannot_be_said_has_a_reason(changes: dict, asked: dict, why: str) -> None:
+def test_missing_power_has_a_reason(changes: dict, asked: dict, why: str) -> None:
     evidence = Simulation(20, **changes).weigh(np.random.default_rng(3))
     relation_power = find_power(evidence, Demands(**asked))
     assert relation_power.why[0] == why
@@ -62,7 +62,7 @@ def test_what_cannot_be_said_has_a_reason(changes: dict, asked: dict, why: str) 
     assert relation_power.impossible[0] == (why == OUT_OF_REACH)
 
 
-def test_the_best_head_is_chosen_on_one_half_and_told_by_the_other() -> None:
+def test_best_head_is_chosen_on_one_half_and_reported_on_the_other() -> None:
     families = ("syntax", "coreference")
     evidence = Simulation(50, families=families, gains={(1, 7): 0.3}).weigh(
         np.random.default_rng(4)
@@ -75,7 +75,7 @@ def test_the_best_head_is_chosen_on_one_half_and_told_by_the_other() -> None:
         assert relation_power.best_gain[relation] == evidence.gain_b[0, best, relation]
 
 
-def test_one_document_tells_of_no_best_head() -> None:
+def test_one_document_gives_no_best_head() -> None:
     evidence = Simulation(5, documents=1).weigh(np.random.default_rng(5))
     lone = replace(evidence, gain_a=np.full_like(evidence.gain_a, np.nan))
     relation_power = find_power(lone, Demands())

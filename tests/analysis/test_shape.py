@@ -1,4 +1,4 @@
-"""Means over rows, and how loudly heads speak."""
+"""Means over rows, and output norms of heads."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def spread(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(rows - rows.mean(0)).sum(-1).mean(0))
 
 
-def test_norms_are_those_of_outputs_without_their_mean() -> None:
+def test_norms_equal_those_of_mean_removed_outputs() -> None:
     loudness = np.array([1.0, 0.1, 2.0, 1.1, 0.9])
     instances, tallies, outputs = speaking(np.random.default_rng(0), loudness)
     found = head_statistics(instances, tallies, 0.95)
@@ -50,7 +50,7 @@ def test_norms_are_those_of_outputs_without_their_mean() -> None:
     assert (quiet < 0.2).all() and (quiet > 0.1).all()
 
 
-def test_upper_ends_cover_the_truth() -> None:
+def test_upper_bounds_cover_the_true_norm() -> None:
     rng = np.random.default_rng(1)
     loudness = np.array([1.0, 0.25, 1.0, 1.0, 1.0, 1.0, 1.0])
     below = []
@@ -60,7 +60,7 @@ def test_upper_ends_cover_the_truth() -> None:
     assert np.mean(below) < 0.05
 
 
-def test_a_head_loud_in_one_domain_has_wide_bounds_everywhere() -> None:
+def test_head_active_in_one_domain_only_has_wide_bounds_in_all() -> None:
     rng = np.random.default_rng(2)
     instances, tallies, _ = speaking(rng, np.array([1.0, 0.1, 1.0, 1.0]))
     letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]
@@ -69,7 +69,7 @@ def test_a_head_loud_in_one_domain_has_wide_bounds_everywhere() -> None:
     assert (found.output_high[:, 0, 1] > 0.3).all()
 
 
-def test_one_document_has_no_bounds_but_for_silence() -> None:
+def test_one_document_gives_no_bounds_unless_the_output_is_zero() -> None:
     rng = np.random.default_rng(3)
     instances = random_instances(rng, [9, 9], (), documents=["same", "same"])
     tallies = tallies_of(instances, {}, 1, 3)
@@ -79,7 +79,7 @@ def test_one_document_has_no_bounds_but_for_silence() -> None:
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
 
-def test_one_row_silences_nobody() -> None:
+def test_one_row_does_not_make_a_head_idle() -> None:
     """Its output less its mean is zero, whatever it is."""
     instances = random_instances(np.random.default_rng(7), [1], ())
     tallies = tallies_of(instances, {}, 1, 3)
@@ -96,7 +96,7 @@ def test_one_row_silences_nobody() -> None:
     assert np.isnan(found.output_high[0, 0, [0, 2]]).all()
 
 
-def test_a_domain_without_rows_decides_nothing() -> None:
+def test_domain_without_rows_is_ignored() -> None:
     instances, tallies, _ = speaking(np.random.default_rng(6), np.array([1.0, 0.1, 1.0]))
     letter = [index for index, (name, _) in enumerate(instances.cells) if name == "letter"]
     for name in ("output_rows", "output_sum", "output_square", "residual_square"):
@@ -105,7 +105,7 @@ def test_a_domain_without_rows_decides_nothing() -> None:
     assert found.domains == ("prose", "talk") and not np.isnan(found.output_high).any()
 
 
-def test_a_layer_that_is_mostly_silent() -> None:
+def test_layer_in_which_most_heads_have_zero_output() -> None:
     instances, tallies, _ = speaking(np.random.default_rng(4), np.array([0.0, 0.0, 1.0]), mean=0)
     found = head_statistics(instances, tallies, 0.95)
     assert found.output_norm[0].tolist() == [0, 0, np.inf]
@@ -113,7 +113,7 @@ def test_a_layer_that_is_mostly_silent() -> None:
     assert not (found.output_high[:, 0, 2] < 1e9).any()
 
 
-def test_means_are_over_their_own_rows() -> None:
+def test_means_use_the_rows_they_belong_to() -> None:
     instances = random_instances(np.random.default_rng(5), [9], ())
     profile = np.arange(2.0 * MAX_DISTANCE).reshape(1, 2, MAX_DISTANCE)
     tallies = tallies_of(instances, {}, 1, 2, profile=profile)
@@ -123,7 +123,7 @@ def test_means_are_over_their_own_rows() -> None:
     assert found.profile[0, 1, :4].tolist() == [0, MAX_DISTANCE + 1, (MAX_DISTANCE + 2) / 2, 0]
 
 
-def test_outputs_are_kept_by_domain_and_a_quarter_of_the_folds() -> None:
+def test_outputs_are_summed_by_domain_and_coarse_fold() -> None:
     documents = [f"d{number}" for number in range(300)]
     instances = random_instances(
         np.random.default_rng(9), [1] * 300, (), documents=documents, domains=["a", "b"] * 150

@@ -1,4 +1,4 @@
-"""Shuffled links: the same questions with answers that mean nothing."""
+"""Shuffled links: the same queries with meaningless targets."""
 
 from dataclasses import replace
 
@@ -69,7 +69,7 @@ def test_every_sentence_keeps_its_marks_and_only_usable_words_take_them(
         assert sorted(before) == sorted(after)
 
 
-def test_targets_are_drawn_evenly_and_know_nothing_of_the_truth() -> None:
+def test_targets_are_drawn_uniformly_and_independently_of_the_truth() -> None:
     """Per instance the expected overlap of k of m candidates with k others is k / m of them."""
     true = found(5, [60] * 60)
     for number, relation in enumerate((OBJ, PRONOUN)):
@@ -90,7 +90,7 @@ def test_targets_are_drawn_evenly_and_know_nothing_of_the_truth() -> None:
         assert variance > 50
 
 
-def test_the_seed_alone_decides() -> None:
+def test_shuffled_links_depend_on_the_seed_only() -> None:
     true = found(1, [30, 30])
     one, two, other = (shuffle_links(true, seed) for seed in (3, 3, 4))
     assert np.array_equal(one.link_targets, two.link_targets)
@@ -98,7 +98,7 @@ def test_the_seed_alone_decides() -> None:
     assert not np.array_equal(one.link_targets, other.link_targets)
 
 
-def test_the_links_of_a_seed_stay_the_same_for_good() -> None:
+def test_shuffled_links_of_a_seed_equal_those_of_earlier_versions() -> None:
     """Runs keep the seed only; what was measured must be found again years later."""
     words = np.arange(40)
     fixed = replace(

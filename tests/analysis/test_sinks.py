@@ -6,7 +6,7 @@ from headprobe.analysis.behaviour import FlaggedSink, flagged_sinks
 from headprobe.runs.sums import Tallies
 
 
-def test_heavy_keys_are_flagged_once_with_their_heaviest_layer() -> None:
+def test_sinks_are_flagged_once_with_their_strongest_layer() -> None:
     tallies = Tallies(
         {
             "column_token": np.array([[20.0, 90, 80, 0], [60.0, 35, 1, 0]]),

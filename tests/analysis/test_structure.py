@@ -1,4 +1,4 @@
-"""Planted tastes: for labels, for parts of speech and distance, for words, for nothing."""
+"""Planted preferences: for labels, for parts of speech and distance, for words, and none."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -112,7 +112,7 @@ def judged(instances: Instances, tallies: Tallies, **changes: object) -> Agreeme
 LABEL, TAG, WORD, WORDS, SLIGHT, EVEN, ONE = range(7)
 
 
-def test_a_taste_for_labels_is_found_and_no_other(run: tuple[Instances, Tallies]) -> None:
+def test_only_a_preference_for_labels_is_discovered(run: tuple[Instances, Tallies]) -> None:
     found = judged(*run)
     for head in (LABEL, ONE):
         assert found.agreement_low[0, head] > 0.5 and found.moved[0, head] > 0.03
@@ -122,7 +122,7 @@ def test_a_taste_for_labels_is_found_and_no_other(run: tuple[Instances, Tallies]
     assert (np.nan_to_num(found.agreement_low - found.agreement) <= 0).all()
 
 
-def test_a_taste_for_places_in_the_sentence_is_no_taste_for_labels() -> None:
+def test_preference_for_positions_in_the_sentence_is_not_one_for_labels() -> None:
     """Subjects open sentences here; a head that likes openings agrees, until it is looked at
     again. A head that likes labels still does."""
     plain = labelled(8, [36] * 60)
@@ -148,7 +148,7 @@ def test_a_taste_for_places_in_the_sentence_is_no_taste_for_labels() -> None:
     assert some.moved[0, 1 - chosen] == once.moved[0, 1 - chosen]
 
 
-def test_what_tastes_would_move_is_what_they_do_move() -> None:
+def test_predicted_effect_of_preferences_equals_their_effect() -> None:
     """A slight taste for capitals and openings, against attention that really has it."""
     plain = labelled(10, [20] * 12)
     forms = np.array(
@@ -173,7 +173,7 @@ def test_what_tastes_would_move_is_what_they_do_move() -> None:
     np.testing.assert_allclose(shifts.sum((1, 2)), 0, atol=1e-2)
 
 
-def test_what_a_head_turns_to_is_named(run: tuple[Instances, Tallies]) -> None:
+def test_preferred_labels_are_named(run: tuple[Instances, Tallies]) -> None:
     found = judged(*run)
     first = found.top_pairs[0, ONE, 0]
     assert [DEPRELS[number] for number in divmod(first, len(DEPRELS))] == ["obj", "acl"]
@@ -187,7 +187,7 @@ def test_what_a_head_turns_to_is_named(run: tuple[Instances, Tallies]) -> None:
     assert found.top_pairs.shape == (1, 7, N_TOP_PAIRS)
 
 
-def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
+def test_preferences_for_parts_of_speech_and_distance_are_fully_explained(
     run: tuple[Instances, Tallies], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     instances, tallies = run
@@ -204,7 +204,7 @@ def test_tastes_for_parts_of_speech_and_distance_explain_themselves(
     np.testing.assert_allclose(pieces, expected, rtol=1e-3, atol=1e-3)
 
 
-def test_the_expectation_is_that_of_a_slow_fit() -> None:
+def test_expectation_equals_that_of_a_slow_fit() -> None:
     """A few words, pair by pair in double precision."""
     instances = labelled(3, [7, 5, 1, 9])
     taste = np.random.default_rng(4).normal(size=400)
@@ -240,7 +240,7 @@ def test_the_expectation_is_that_of_a_slow_fit() -> None:
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_tastes_of_any_size_are_fitted() -> None:
+def test_preferences_of_any_magnitude_are_fitted() -> None:
     """Attention of trained heads spans many orders of magnitude; single precision must do."""
     instances = labelled(6, [30] * 20)
     steep = 40 * np.random.default_rng(7).normal(size=(4, 4))
@@ -256,7 +256,7 @@ def test_tastes_of_any_size_are_fitted() -> None:
     assert (np.abs(expected - observed).sum((0, 1)) < 0.02 * observed.sum((0, 1))).all()
 
 
-def test_too_little_text_agrees_on_nothing() -> None:
+def test_too_little_text_gives_no_agreement() -> None:
     for lengths in ([1, 1], [4], [6, 5]):
         instances = labelled(5, lengths)
         tallies = attend(instances, [lambda _, words: np.zeros(len(words))])

@@ -27,16 +27,16 @@ from tests.bench.shapes import SHAPES
 Row = dict[str, object]
 
 
-def measure(asked: argparse.Namespace) -> Iterator[Row]:
+def measure(arguments: argparse.Namespace) -> Iterator[Row]:
     """Each way by turn; the first turn warms up: it is not timed, but its peak is what one run of
     the process takes."""
-    for shape in asked.shapes:
-        for kind in asked.texts:
-            count = asked.sentences if kind == "short" else asked.passages
+    for shape in arguments.shapes:
+        for kind in arguments.texts:
+            count = arguments.sentences if kind == "short" else arguments.passages
             with ExitStack() as stack:
-                given = shape, kind, count, asked.threads
-                lanes = {way: stack.enter_context(lane(*given, way)) for way in asked.ways}
-                for turn in range(asked.turns + 1):
+                given = shape, kind, count, arguments.threads
+                lanes = {way: stack.enter_context(lane(*given, way)) for way in arguments.ways}
+                for turn in range(arguments.turns + 1):
                     for way, run in lanes.items():
                         about = {"shape": shape, "text": kind, "way": way, "turn": turn}
                         yield {**about, **run()}
@@ -46,7 +46,7 @@ def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> No
     for shape in dict.fromkeys(str(row["shape"]) for row in rows):
         _show_shape(console, [row for row in rows if row["shape"] == shape], ways, shape, threads)
     if ways == _ways() and missing():
-        console.print(f"left out, for they are not installed: {'; '.join(missing())}")
+        console.print(f"not measured because they are not installed: {'; '.join(missing())}")
 
 
 def _show_shape(
@@ -79,9 +79,9 @@ def _show_shape(
 
 
 def processor() -> str:
-    """Its name, where Linux tells it, and its kind."""
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text("utf-8").splitlines() if told.exists() else []
+    """Return the name of the processor, if Linux reports it, and its architecture."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text("utf-8").splitlines() if cpuinfo.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return " ".join([*names[:1], platform.machine()])
 
@@ -101,14 +101,14 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("bench.jsonl"))
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     rows = []
-    with asked.out.open("a", encoding="utf-8") as file:
-        for row in measure(asked):
-            about = {"time": time.time(), "threads": asked.threads, "load": os.getloadavg()}
+    with arguments.out.open("a", encoding="utf-8") as file:
+        for row in measure(arguments):
+            about = {"time": time.time(), "threads": arguments.threads, "load": os.getloadavg()}
             print(json.dumps({**row, **about}), file=file, flush=True)
             rows.append(row)
-    show(Console(), rows, asked.ways, asked.threads)
+    show(Console(), rows, arguments.ways, arguments.threads)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""What a scan does beside the passes of the model, at the size of an 8B model's run.
+"""The steps of a scan besides the passes of the model, at the size of an 8B model's run.
 
-``python -m tests.bench.beside``: seconds (and MB) beside their targets, as a table and JSON lines.
-Sums are random, for 32 layers of 32 heads of 128 dimensions, 80 relations and 5 domains; what is
-worked out from the instances (baselines, tastes, habits) is done for one layer, repeated, and not
-counted.
+``python -m tests.bench.beside`` prints seconds (and MB) with their targets, as a table and as JSON
+lines. Sums are random, for 32 layers of 32 heads of 128 dimensions, 80 relations and 5 domains.
+What is computed from the instances (baselines, preferences, habits) is done for one layer,
+repeated, and not counted.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def judging(run: Path) -> Measured:
     few = some_heads(sums, 1)
     preferences = fit_preferences(asked, few)
     footing = repeated(sum_baselines(asked, few, preferences))
-    conducted = repeated(
+    behaviour = repeated(
         behaviour_evidence(
             asked,
             few,
@@ -104,7 +104,7 @@ def judging(run: Path) -> Measured:
         return (
             evidence,
             statistics,
-            *judge(evidence, statistics, conducted, sums, HEADS // 4, rules),
+            *judge(evidence, statistics, behaviour, sums, HEADS // 4, rules),
         )
 
     judged, (evidence, shapes, verdicts, pairs) = timed(decide)
@@ -120,7 +120,7 @@ def judging(run: Path) -> Measured:
                 evidence,
                 find_power(evidence, rules),
                 shapes,
-                conducted,
+                behaviour,
                 verdicts,
                 pairs,
                 (),

@@ -55,7 +55,7 @@ class Contest:
                     input_ids=flat.token_ids,
                     position_ids=flat.positions,
                     use_cache=False,
-                    rectangles=flat.tiles,
+                    tiles=flat.tiles,
                 )
 
     def padded(self) -> None:
@@ -118,7 +118,7 @@ class Contest:
 
 
 def _lay(passages: list[np.ndarray]) -> list[Flat]:
-    """Chunks of at most 2,048 tokens, whose rectangles hold passages of one length."""
+    """Chunks of at most 2,048 tokens, whose tiles hold passages of one length."""
     lengths = np.array([len(ids) for ids in passages])
     with patch.multiple("headprobe.batching.layout", MIN_LENGTH_RATIO=1, MAX_PADDING_WEIGHTS=0):
         plan = plan_chunks(np.arange(len(passages)), lengths, 1, tokens=2048, scores=1 << 40)
@@ -129,9 +129,9 @@ def _attend_flat(
     module: object, query: Tensor, key: Tensor, value: Tensor, _mask: None, **given: object
 ) -> tuple[Tensor, None]:
     output = torch.empty(1, query.shape[2], query.shape[1], value.shape[-1])
-    for rectangle in given["rectangles"]:  # type: ignore[attr-defined]
-        batch, length = rectangle.rows.shape
-        rows = slice(rectangle.start, rectangle.start + batch * length)
+    for tile in given["tiles"]:  # type: ignore[attr-defined]
+        batch, length = tile.rows.shape
+        rows = slice(tile.start, tile.start + batch * length)
         parts = (
             x[0, :, rows].unflatten(1, (batch, length)).transpose(0, 1) for x in (query, key, value)
         )

@@ -1,7 +1,7 @@
-"""Judges the sums in a folder, in a process of its own; ``tests.bench.beside --words`` fills it.
+"""Judge the sums in a folder, in a separate process (``tests.bench.beside --words``).
 
-Prints a JSON object: seconds of each step (wall, processor), and the MiB that they took at most
-over the sums and instances.
+Prints a JSON object: the seconds of each step (wall and processor time), and the peak MiB beyond
+the sums and instances.
 """
 
 import json
@@ -20,22 +20,22 @@ from tests.bench.timing import timed
 
 
 def peak() -> float:
-    """MiB; ``ru_maxrss`` would count the parent's, too."""
+    """Return the peak memory in MiB; ``ru_maxrss`` would include that of the parent process."""
     status = Path("/proc/self/status").read_text("utf-8")
     return int(status.partition("VmHWM:")[2].split()[0]) / 1024
 
 
 def main(folder: Path) -> None:
     rules = load_rules()
-    asked, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
+    instances, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
     heads, before = sums["sink"].shape[1], peak()
-    fitting, fitted = timed(lambda: fit_preferences(asked, sums))
-    basing, footing = timed(lambda: sum_baselines(asked, sums, fitted))
-    watching, conducted = timed(
+    fit_time, preferences = timed(lambda: fit_preferences(instances, sums))
+    baseline_time, baseline_sums = timed(lambda: sum_baselines(instances, sums, preferences))
+    behaviour_time, behaviour = timed(
         lambda: behaviour_evidence(
-            asked,
+            instances,
             sums,
-            fitted,
+            preferences,
             confidence=rules.confidence,
             min_kept=rules.positional.min_kept,
             min_attention=rules.unnamed.min_attention,
@@ -44,14 +44,19 @@ def main(folder: Path) -> None:
     )
 
     def decide() -> None:
-        evidence = evidence_from_sums(footing, asked, sums, rules)
-        statistics = head_statistics(asked, sums, rules.confidence)
-        verdicts, _ = judge(evidence, statistics, conducted, sums, heads, rules)
-        write_examples(folder / "examples.jsonl", asked, sums, conducted, verdicts)
+        evidence = evidence_from_sums(baseline_sums, instances, sums, rules)
+        statistics = head_statistics(instances, sums, rules.confidence)
+        verdicts, _ = judge(evidence, statistics, behaviour, sums, heads, rules)
+        write_examples(folder / "examples.jsonl", instances, sums, behaviour, verdicts)
 
-    deciding, _ = timed(decide)
-    found = {"tastes": fitting, "baselines": basing, "conduct": watching, "the rest": deciding}
-    seconds = {name: times.tolist() for name, times in found.items()}
+    judging_time, _ = timed(decide)
+    times_of_steps = {
+        "preferences": fit_time,
+        "baselines": baseline_time,
+        "behaviour": behaviour_time,
+        "the rest": judging_time,
+    }
+    seconds = {name: times.tolist() for name, times in times_of_steps.items()}
     print(json.dumps({"seconds": seconds, "mib": peak() - before}))
 
 

@@ -67,12 +67,12 @@ def table_rows(generated: list[Document], natural: list[Document]) -> dict[tuple
     return {(row.relation, row.looks_to): row for row in found}
 
 
-def test_the_committed_files_are_what_the_seed_gives() -> None:
+def test_committed_files_equal_those_generated_from_the_seed() -> None:
     for name, text in all_files().items():
         assert (CONFIGS / name).read_text("utf-8") == text, name
 
 
-def test_everything_together_is_small() -> None:
+def test_bundled_files_are_small() -> None:
     assert sum(p.stat().st_size for p in CONFIGS.rglob("*") if p.is_file()) < 3_000_000
 
 
@@ -87,7 +87,7 @@ def test_there_are_enough_sentences_and_templates(
     assert len(natural) >= 40 and sum(len(d.texts) for d in natural) >= 150
 
 
-def test_no_sentence_and_no_document_name_comes_twice(
+def test_sentences_and_document_names_are_unique(
     generated: list[Document], natural: list[Document]
 ) -> None:
     texts = Counter(text for d in generated for text, _ in d.texts)
@@ -96,7 +96,7 @@ def test_no_sentence_and_no_document_name_comes_twice(
     assert max(names.values()) == 1
 
 
-def test_the_words_rebuild_the_text(generated: list[Document], natural: list[Document]) -> None:
+def test_words_rebuild_the_text(generated: list[Document], natural: list[Document]) -> None:
     for document in generated + natural:
         for text, rebuilt in document.texts:
             assert text == rebuilt, document.name
@@ -104,7 +104,7 @@ def test_the_words_rebuild_the_text(generated: list[Document], natural: list[Doc
             assert text[-1] in '.?!"”’)', text
 
 
-def test_trees_are_projective_trees_of_known_relations(
+def test_trees_are_projective_and_use_known_relations(
     generated: list[Document], natural: list[Document]
 ) -> None:
     for document in generated + natural:
@@ -124,7 +124,7 @@ def test_trees_are_projective_trees_of_known_relations(
                 assert _dominated(document, between.at, word.head), ("not projective", place)
 
 
-def test_dependents_and_heads_are_of_plausible_parts_of_speech(
+def test_dependents_and_heads_have_plausible_parts_of_speech(
     generated: list[Document], natural: list[Document]
 ) -> None:
     for document in generated + natural:
@@ -182,7 +182,7 @@ def test_every_generated_third_person_pronoun_has_an_antecedent(generated: list[
 
 
 @pytest.mark.parametrize("key", sorted(BALANCED))
-def test_position_cannot_fake_a_relation(
+def test_position_alone_does_not_predict_targets(
     key: tuple[str, str], table_rows: dict[tuple[str, str], Row]
 ) -> None:
     row = table_rows[key]
@@ -191,14 +191,14 @@ def test_position_cannot_fake_a_relation(
     assert row.offset < 0.5 and row.start < 0.5, row
 
 
-def test_the_deciding_cue_stands_before_the_pronoun_in_half_of_the_pairs(
+def test_deciding_cue_precedes_the_pronoun_in_half_of_the_pairs(
     generated: list[Document],
 ) -> None:
     count = cues(generated)
     assert 0.4 < count["before"] / sum(count.values()) < 0.6, count
 
 
-def test_the_animal_and_the_street_come_with_both_endings(natural: list[Document]) -> None:
+def test_winograd_pairs_occur_with_both_endings(natural: list[Document]) -> None:
     found = {}
     for document in natural:
         for wording in ("tired", "wide"):
@@ -210,7 +210,7 @@ def test_the_animal_and_the_street_come_with_both_endings(natural: list[Document
     assert found == {"tired": "animal", "wide": "street"}
 
 
-def test_every_class_of_marks_is_there_in_its_natural_forms(generated: list[Document]) -> None:
+def test_every_class_of_marks_occurs_in_its_natural_forms(generated: list[Document]) -> None:
     marks = {w.form for d in generated for w in d.words if w.upos == "PUNCT"}
     assert {".", "!", "?", ",", '"', "“", "”", "‘", "’", "(", ")", ";", ":", "–"} <= marks
     assert all(any(m in characters for m in marks) for characters in MARK_CLASSES.values())

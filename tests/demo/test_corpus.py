@@ -26,7 +26,7 @@ def test_spans_cover_every_token_inside_one_document(tokenised: TokenisedCorpus)
     assert seen.all()
 
 
-def test_rows_begin_with_the_beginning_token_and_end_in_padding(
+def test_rows_begin_with_the_bos_token_and_end_with_padding(
     tokenised: TokenisedCorpus,
 ) -> None:
     batch = Stream(tokenised, ((tokenised, 0.5),), 2, seed=3).next(8, 128)
@@ -35,7 +35,7 @@ def test_rows_begin_with_the_beginning_token_and_end_in_padding(
     assert not ((batch[:, :-1] == IGNORED) & (batch[:, 1:] != IGNORED)).any()
 
 
-def test_a_stream_goes_on_from_epoch_and_cursor(tokenised: TokenisedCorpus) -> None:
+def test_stream_continues_from_epoch_and_cursor(tokenised: TokenisedCorpus) -> None:
     first = Stream(tokenised, (), 1, seed=3)
     for _ in range(40):
         first.next(8, 128)
@@ -44,6 +44,6 @@ def test_a_stream_goes_on_from_epoch_and_cursor(tokenised: TokenisedCorpus) -> N
     np.testing.assert_array_equal(first.next(8, 128), second.next(8, 128))
 
 
-def test_a_missing_corpus_is_one_line(tmp_path: Path) -> None:
+def test_missing_corpus_gives_a_one_line_error(tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match=r"no such corpus file\. Give a text file\.$"):
         read_documents(tmp_path / "nothing.txt")

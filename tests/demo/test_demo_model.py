@@ -1,4 +1,4 @@
-"""The bundled model: small, loadable by anyone, and with findings worth looking at."""
+"""The bundled model: it is small, loads in transformers, and has heads with roles."""
 
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def test_transformers_loads_it_and_it_generates_english() -> None:
     assert len(set(words)) > 20
 
 
-def test_heads_have_roles(demo_run: Run) -> None:
+def test_heads_of_the_bundled_model_have_roles(demo_run: Run) -> None:
     """No coreference on the bundled sets: there half of the antecedents have a nearer distractor,
     and no head of so small a model beats the nearest mention by the margin."""
     earned = set(";".join(demo_run.heads["roles"].dropna()).split(";"))
@@ -88,7 +88,7 @@ def test_show_head_reads_the_bundled_model(
     assert "animal" in capsys.readouterr().out
 
 
-def test_the_random_twin_earns_no_role(demo_run: Run) -> None:
+def test_random_twin_earns_no_role(demo_run: Run) -> None:
     """The golden scan measured the twin as its control; ``test_controls`` shows that a control is
     what a scan of the twin would be."""
     [twin] = [note for note in demo_run.manifest.controls if note.control == "twin"]

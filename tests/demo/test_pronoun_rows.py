@@ -26,7 +26,7 @@ def losses(tokenizer: Tokenizer, text: str, hidden: torch.Tensor) -> tuple[float
     return ahead.item(), recall.item()
 
 
-def test_recall_asks_for_the_other_form_and_the_token_before_it(tokenizer: Tokenizer) -> None:
+def test_recall_targets_the_other_form_and_the_token_before_it(tokenizer: Tokenizer) -> None:
     ids = tokenizer.encode(STORY).ids
     he, his = (ids.index(tokenizer.token_to_id(word)) for word in ("Ġhe", "Ġhis"))
     hidden = torch.zeros(len(ids), tokenizer.get_vocab_size())

@@ -1,4 +1,4 @@
-"""The plain reader against counts made by hand from docs/method.md."""
+"""The plain reader compared with counts made by hand from docs/method.md."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_antecedents_are_all_words_of_all_earlier_mentions(
     assert found["pronoun-strict", "antecedent"][1].form == "her"
 
 
-def test_every_word_looks_to_every_earlier_mark(
+def test_targets_of_a_word_are_all_earlier_marks(
     found: dict[tuple[str, str], list[Instance]],
 ) -> None:
     assert len(found["any", "mark"]) == 8 and len(found["other", "mark"]) == 3

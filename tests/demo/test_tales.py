@@ -19,20 +19,20 @@ def tales() -> list[str]:
     return [tale for document in Teller(5).documents(200) for tale in document.split("\n\n")]
 
 
-def test_they_are_the_same_for_a_seed_and_differ_between_seeds() -> None:
+def test_tales_are_reproducible_and_differ_between_seeds() -> None:
     first = list(Teller(1).documents(3))
     assert first == list(Teller(1).documents(3))
     assert first != list(Teller(2).documents(3))
 
 
-def test_they_are_plain_sentences(tales: list[str]) -> None:
+def test_tales_consist_of_plain_sentences(tales: list[str]) -> None:
     for tale in tales:
         assert not set(tale) & set("{}|"), tale
         assert tale[-1] in '.!"', tale
         assert "  " not in tale
 
 
-def test_what_a_pronoun_owns_was_told_before(tales: list[str]) -> None:
+def test_possessions_of_pronouns_were_mentioned_before(tales: list[str]) -> None:
     things = set(tale_words()["things"])
     checked = 0
     for tale in tales:
@@ -46,7 +46,7 @@ def test_what_a_pronoun_owns_was_told_before(tales: list[str]) -> None:
     assert checked > 200
 
 
-def test_no_two_heroes_of_a_tale_share_a_pronoun(tales: list[str]) -> None:
+def test_heroes_of_a_tale_have_different_pronouns(tales: list[str]) -> None:
     """So that gender and number decide, wherever the hero stands."""
     names = {form: set(tale_words()[f"{form} names"]) for form in ("she", "he")}
     assert not names["she"] & names["he"]
@@ -56,14 +56,14 @@ def test_no_two_heroes_of_a_tale_share_a_pronoun(tales: list[str]) -> None:
             assert len(words & known) <= 1, tale
 
 
-def test_every_pronoun_is_asked_for(tales: list[str]) -> None:
+def test_every_pronoun_occurs(tales: list[str]) -> None:
     text = " ".join(tales).lower()
     for forms in FORMS.values():
         for form in forms:
             assert len(re.findall(rf"\b{form}\b", text)) > 50, form
 
 
-def test_no_probe_sentence_is_told(tales: list[str]) -> None:
+def test_tales_contain_no_probe_sentence(tales: list[str]) -> None:
     probes = {
         line.removeprefix("# text = ").strip()
         for path in sorted((configs_folder() / "probes").glob("*.conllu"))

@@ -17,21 +17,21 @@ def test_text_survives_the_round_trip(corpus: Path) -> None:
     assert tokenizer.decode(encoded.ids) == TEXT
 
 
-def test_no_piece_crosses_a_word_or_joins_a_mark_to_one(corpus: Path) -> None:
+def test_tokens_do_not_cross_words_or_join_marks_to_words(corpus: Path) -> None:
     tokenizer = train_tokenizer(read_documents(corpus), 320)
     for start, end in tokenizer.encode(TEXT).offsets:
         piece = TEXT[start:end].strip()
         assert piece.isalpha() or len(piece) <= 1, piece
 
 
-def test_common_words_are_one_piece(corpus: Path) -> None:
+def test_common_words_are_one_token(corpus: Path) -> None:
     tokenizer = train_tokenizer(read_documents(corpus), 320)
     assert tokenizer.encode("Tom saw the ball. She lost", add_special_tokens=False).tokens == [
         "Tom", "Ġsaw", "Ġthe", "Ġball", ".", "ĠShe", "Ġlost",
     ]  # fmt: skip
 
 
-def test_the_saved_folder_prepends_the_beginning_token(corpus: Path, tmp_path: Path) -> None:
+def test_saved_tokenizer_prepends_the_bos_token(corpus: Path, tmp_path: Path) -> None:
     tokenizer = train_tokenizer(read_documents(corpus), 320)
     save_tokenizer(tokenizer, tmp_path / "saved")
     loaded = AutoTokenizer.from_pretrained(tmp_path / "saved")

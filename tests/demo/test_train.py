@@ -27,7 +27,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(AutoModelForCausalLM.from_pretrained(folder).state_dict())
 
 
-def test_a_run_learns_and_leaves_a_loadable_model(settings: Settings) -> None:
+def test_training_lowers_the_loss_and_saves_a_loadable_model(settings: Settings) -> None:
     final = train(settings, Display(), command="the command")
     rows = losses(final)
     first, last = (float(rows[at]["held_out_bits_per_character"]) for at in (0, -1))
@@ -54,7 +54,7 @@ def test_checkpoints_follow_the_log_schedule(settings: Settings) -> None:
     assert [step for step in range(2100) if is_checkpoint_step(step)][-3:] == [512, 1024, 2048]
 
 
-def test_a_killed_run_resumes_to_the_same_weights(
+def test_killed_training_resumes_to_the_same_weights(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     undisturbed = train(replace(settings, out=settings.out.with_name("other")), Display())
@@ -86,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_weights(
     assert curves[0] == curves[1]
 
 
-def test_a_run_goes_on_from_a_trained_model(settings: Settings) -> None:
+def test_training_continues_from_a_trained_model(settings: Settings) -> None:
     first = train(settings, Display())
     second = replace(settings, out=settings.out.with_name("second"), start=first, seed=1)
     train(second, Display())
@@ -95,7 +95,7 @@ def test_a_run_goes_on_from_a_trained_model(settings: Settings) -> None:
         assert (begun / name).read_bytes() == (first / name).read_bytes(), name
 
 
-def test_bad_input_is_one_line(settings: Settings) -> None:
+def test_bad_input_gives_a_one_line_error(settings: Settings) -> None:
     with pytest.raises(HeadprobeError, match="exactly one budget"):
         train(replace(settings, minutes=1.0), Display())
     with pytest.raises(HeadprobeError, match="holds no run to resume"):
@@ -111,6 +111,6 @@ def test_bad_input_is_one_line(settings: Settings) -> None:
         train(replace(settings, out=settings.out.with_name("third"), start=settings.out), Display())
 
 
-def test_the_learning_rate_warms_up_stays_and_decays() -> None:
+def test_learning_rate_warms_up_stays_and_decays() -> None:
     assert rate_factor(0.0) < rate_factor(0.01) < rate_factor(0.02) == rate_factor(0.5) == 1.0
     assert rate_factor(0.6) > rate_factor(0.8) > rate_factor(1.0) > 0.0

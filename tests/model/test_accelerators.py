@@ -1,4 +1,4 @@
-"""On an accelerator, or spread over several, a model gives the sums that it gives on the host."""
+"""On one accelerator or several, a model gives the same sums as on the host."""
 
 from functools import cache, partial
 
@@ -40,7 +40,7 @@ def sums(model: PreTrainedModel, device: str) -> Tallies:
 
 @cache
 def on_the_host(name: str) -> Tallies:
-    """By tensor operations, as off a CPU."""
+    """Return the sums on the host, computed by tensor operations as on an accelerator."""
     tensors = property(lambda _: False, lambda *_: None)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(StatisticsCollector, "_use_numba", tensors, raising=False)
@@ -52,7 +52,9 @@ def same(one: Tallies, other: Tallies) -> None:
         np.testing.assert_allclose(array, other[name], rtol=1e-6, atol=1e-6, err_msg=name)
 
 
-def test_devices_that_are_mixed_are_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_simulated_accelerators_refuse_tensors_of_other_devices(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     with accelerators(monkeypatch):
         here, there = torch.ones(2, device="lazy:0"), torch.ones(2).to("lazy:1")
         assert there.device == torch.device("lazy", 1)
@@ -66,21 +68,27 @@ def test_devices_that_are_mixed_are_seen(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_one_accelerator(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_sums_on_one_accelerator_equal_those_on_the_host(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     with accelerators(monkeypatch):
         same(on_the_host(name), sums(put(model_of(name), "lazy:0"), "lazy:0"))
 
 
-def test_an_accelerator_other_than_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the first has no room: whoever observes the model need not know."""
+def test_heads_are_observed_on_an_accelerator_other_than_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The model is loaded there if the first has too little memory."""
     with accelerators(monkeypatch):
         observed = observe_model(put(model_of("llama-gqa"), "lazy:1"), "tiny", random_ids(12))
         assert observed.devices == (torch.device("lazy", 1),)
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Its layers as accelerate deals them, while heads are observed on the first."""
+def test_sums_over_several_accelerators_equal_those_on_the_host(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """accelerate distributes the layers, and heads are observed on the first accelerator."""
     model = model_of(name)
     embedded, layer = (
         sum(weight.nbytes for weight in part.parameters())
@@ -98,7 +106,7 @@ def test_spread_over_several(monkeypatch: pytest.MonkeyPatch, name: str) -> None
     same(on_the_host(name), found)
 
 
-def test_all_accelerators_have_room_but_for_one_of_several_processes(
+def test_weights_use_all_accelerators_unless_one_is_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     config, free = tiny_model("llama-gqa").config, {"cuda:0": 100, "cuda:1": 200, "cpu": 1000}
@@ -131,7 +139,7 @@ def _in_use() -> int:
         ([], "m does not fit on cuda: it runs on the CPU"),
     ],
 )
-def test_where_weights_are_is_told(places: list[int | str], told: str) -> None:
+def test_placement_of_weights_is_described(places: list[int | str], told: str) -> None:
     model = tiny_model("llama-gqa")
     if places:
         model.hf_device_map = dict(enumerate(places))
@@ -140,7 +148,9 @@ def test_where_weights_are_is_told(places: list[int | str], told: str) -> None:
     assert bool(found) == bool(told)
 
 
-def test_the_fullest_accelerator_sets_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_default_memory_follows_the_accelerator_with_the_least_free_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     observed, corpus = observe_model(model_of("llama-gqa"), "tiny", random_ids(9)), corpus_of()
     devices = (torch.device("cuda", 0), torch.device("cuda", 1))
     monkeypatch.setattr(type(observed), "devices", devices)

@@ -1,4 +1,4 @@
-"""Adapters over a base: loaded beside it, active, named; and every way in which they do not fit."""
+"""Adapters: they are loaded on their base model and recorded, and unsuitable ones are refused."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def bare(base: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The base without an adapter."""
+    """A run of the base without an adapter."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*predicts this text badly")
         out = tmp_path_factory.mktemp("bare") / "run"
@@ -60,7 +60,7 @@ def scanned(tmp_path: Path) -> Scan:
 
 
 def adapt(base: Path, config: PeftConfig, seed: int = 1) -> PeftModel:
-    """The base under an adapter of random weights, far from the base's own."""
+    """Return the base with an adapter of random weights that change it clearly."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # peft's and transformers' about each other
         model = get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
@@ -73,7 +73,7 @@ def adapt(base: Path, config: PeftConfig, seed: int = 1) -> PeftModel:
 
 
 def apart(one: Run, other: Run) -> float:
-    """The largest difference of what is measured: sums over distances and shares of each head."""
+    """Return the largest difference between the measurements of two runs."""
     profiles = [run.tally("profile") for run in (one, other)]
     largest = np.abs(profiles[0] - profiles[1]).max() / profiles[0].max()
     for column in ("mass", "share", "share_norm", "kept"):
@@ -91,7 +91,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "ia3"])
-def test_active_and_merged_are_the_same(
+def test_active_adapter_is_measured_like_a_merged_one(
     kind: str, base: Path, bare: Run, scanned: Scan, tmp_path: Path
 ) -> None:
     tuned = adapt(base, CONFIGS[kind]())
@@ -104,7 +104,7 @@ def test_active_and_merged_are_the_same(
     assert apart(active, bare) > 1e-2
 
 
-def test_an_adapter_is_named_and_hashed(
+def test_manifest_names_and_hashes_the_adapter(
     base: Path, bare: Run, scanned: Scan, tmp_path: Path
 ) -> None:
     adapter = tmp_path / "adapter"
@@ -124,7 +124,7 @@ def test_an_adapter_is_named_and_hashed(
     assert Run.load(over.path).manifest == over.manifest
 
 
-def test_a_run_of_an_adapter_is_shown_on_text(
+def test_show_text_applies_the_adapter_of_the_run(
     base: Path, bare: Run, scanned: Scan, tmp_path: Path
 ) -> None:
     adapter, text = tmp_path / "adapter", "The dog saw the cat and it ran."
@@ -133,7 +133,7 @@ def test_a_run_of_an_adapter_is_shown_on_text(
     assert show_text(over, 1, 2, text).weights != show_text(bare, 1, 2, text).weights
 
 
-def test_the_base_is_looked_for_from_here(
+def test_relative_base_path_is_resolved_from_the_working_directory(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = tmp_path / "adapter"
@@ -152,7 +152,7 @@ def edited(folder: Path, **changes: object) -> None:
 
 
 @pytest.mark.parametrize("named", ["./nowhere", "/no/such/folder", None, "", 7])
-def test_a_missing_base_is_one_line(
+def test_missing_base_gives_a_one_line_error_whose_remedy_works(
     named: object, base: Path, scanned: Scan, tmp_path: Path
 ) -> None:
     adapter = tmp_path / "adapter"
@@ -169,7 +169,7 @@ def test_a_missing_base_is_one_line(
     scanned(base, adapter=adapter)  # the remedy
 
 
-def test_a_base_that_the_hub_does_not_give(
+def test_base_that_the_hub_cannot_provide_gives_an_error(
     base: Path, scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = tmp_path / "adapter"
@@ -200,7 +200,9 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
 
 
 @pytest.mark.parametrize("case", SPOILT)
-def test_adapters_that_do_not_fit(case: str, base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_unsuitable_adapter_gives_a_one_line_error(
+    case: str, base: Path, scanned: Scan, tmp_path: Path
+) -> None:
     adapter = tmp_path / "adapter"
     adapt(base, CONFIGS["lora"]()).save_pretrained(adapter)
     spoil, reason = SPOILT[case]
@@ -212,7 +214,7 @@ def test_adapters_that_do_not_fit(case: str, base: Path, scanned: Scan, tmp_path
     assert not (tmp_path / "run").exists()
 
 
-def test_weights_that_an_adapter_lacks(base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_missing_adapter_weights_are_named(base: Path, scanned: Scan, tmp_path: Path) -> None:
     adapter = tmp_path / "adapter"
     adapt(base, CONFIGS["lora-attention"]()).save_pretrained(adapter)
     edited(adapter, target_modules=ALL)
@@ -220,7 +222,9 @@ def test_weights_that_an_adapter_lacks(base: Path, scanned: Scan, tmp_path: Path
         scanned(base, adapter=adapter)
 
 
-def test_adapters_that_are_none(base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_path_without_an_adapter_and_adapter_as_base_are_refused(
+    base: Path, scanned: Scan, tmp_path: Path
+) -> None:
     adapter = tmp_path / "adapter"
     adapt(base, CONFIGS["lora"]()).save_pretrained(adapter)
     with pytest.raises(HeadprobeError, match="is an adapter itself"):
@@ -231,7 +235,9 @@ def test_adapters_that_are_none(base: Path, scanned: Scan, tmp_path: Path) -> No
         scanned(base, adapter=tmp_path / "nowhere")
 
 
-def test_adapters_before_the_text_are_refused(base: Path, scanned: Scan, tmp_path: Path) -> None:
+def test_adapters_that_add_vectors_before_the_text_are_refused(
+    base: Path, scanned: Scan, tmp_path: Path
+) -> None:
     adapter = tmp_path / "adapter"
     prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     adapt(base, prefix).save_pretrained(adapter)
@@ -239,7 +245,7 @@ def test_adapters_before_the_text_are_refused(base: Path, scanned: Scan, tmp_pat
         scanned(base, adapter=adapter)
 
 
-def test_without_peft_it_is_one_line(
+def test_missing_peft_gives_a_one_line_error(
     base: Path, scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     adapter = tmp_path / "adapter"

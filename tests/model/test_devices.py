@@ -1,4 +1,4 @@
-"""A model that does not fit is measured all the same, and no other way."""
+"""A model that exceeds the free memory is measured with the same results."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def load(folder: Path, told: list[str], *, spread: bool = True):
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "mixtral"])
-def test_weights_on_disk_give_the_same_sums(
+def test_sums_are_equal_with_weights_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     folder, told = save_checkpoint(tmp_path / "model", name), []
@@ -60,10 +60,10 @@ def test_weights_on_disk_give_the_same_sums(
     ) == {CPU}
 
 
-def test_a_model_that_is_lighter_than_it_was_weighed(
+def test_model_smaller_than_estimated_is_not_offloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As one whose weights are quantised."""
+    """The estimate is too high for quantised weights, for example."""
     monkeypatch.setattr(placing, "weight_bytes", lambda *_: 1 << 60)
     told: list[str] = []
     model = load(save_checkpoint(tmp_path / "model"), told)
@@ -72,14 +72,14 @@ def test_a_model_that_is_lighter_than_it_was_weighed(
     same(sums(tiny_model("llama-gqa")), sums(model))
 
 
-def test_weights_in_the_hosts_memory_give_the_same_sums() -> None:
+def test_sums_are_equal_with_offloaded_weights() -> None:
     offloaded = tiny_model("llama-gqa")
     cpu_offload(offloaded, CPU)
     assert next(offloaded.parameters()).device.type == "meta"
     same(sums(tiny_model("llama-gqa")), sums(offloaded))
 
 
-def test_offloaded_weights_must_be_numbers_too(
+def test_offloaded_weights_are_checked_for_nan(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build("llama", {})
@@ -92,7 +92,7 @@ def test_offloaded_weights_must_be_numbers_too(
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt_oss"])
-def test_weight_of_a_model_that_is_not_made(name: str) -> None:
+def test_weight_bytes_are_estimated_without_building_the_model(name: str) -> None:
     model = tiny_model(name)
     own = {id(t): t.nbytes for t in (*model.parameters(), *model.buffers())}
     assert placing.weight_bytes(model.config, torch.float32) == pytest.approx(
@@ -100,7 +100,7 @@ def test_weight_of_a_model_that_is_not_made(name: str) -> None:
     )
 
 
-def test_a_twin_that_does_not_fit_is_the_same_twin(
+def test_twin_with_offloaded_weights_equals_the_twin_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = CheckpointSource(str(save_checkpoint(tmp_path / "model")))

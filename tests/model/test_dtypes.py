@@ -1,4 +1,4 @@
-"""The dtype that is chosen, and the reason that is given."""
+"""The choice of dtype, and the reason given for it."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def config(dtype: torch.dtype | None, hidden_size: int = 1024) -> LlamaConfig:
         (None, False, True, F32, "does not multiply 16 bits"),
     ],
 )
-def test_auto_on_a_cpu(monkeypatch, stored, native, below_32, expected, reason) -> None:
+def test_auto_dtype_on_a_cpu(monkeypatch, stored, native, below_32, expected, reason) -> None:
     monkeypatch.setattr(dtypes, "multiplies_bfloat16", lambda: native)
     dtype, why = choose_dtype("auto", config(stored), CPU, stored_below_32=below_32)
     assert dtype is expected
@@ -36,7 +36,7 @@ def test_auto_on_a_cpu(monkeypatch, stored, native, below_32, expected, reason) 
     assert reason in why
 
 
-def test_narrow_models_stay_in_float32(monkeypatch) -> None:
+def test_auto_dtype_of_narrow_models_is_float32(monkeypatch) -> None:
     monkeypatch.setattr(dtypes, "multiplies_bfloat16", lambda: True)
     assert choose_dtype("auto", config(BF16, 512), CPU)[0] is BF16
     assert choose_dtype("auto", config(BF16, 448), CPU) == (
@@ -48,11 +48,11 @@ def test_narrow_models_stay_in_float32(monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("stored", "expected"), [(BF16, BF16), (F16, F16), (F32, F32), (None, F32)]
 )
-def test_auto_on_an_accelerator(stored, expected) -> None:
+def test_auto_dtype_on_an_accelerator_is_that_of_the_checkpoint(stored, expected) -> None:
     assert choose_dtype("auto", config(stored), CUDA)[0] is expected
 
 
-def test_a_dtype_that_is_named_is_taken_without_a_reason() -> None:
+def test_named_dtype_is_used_without_a_reason() -> None:
     assert choose_dtype("float32", config(BF16), CPU) == (F32, "")
     with pytest.raises(HeadprobeError, match=r"--dtype int8.*Use auto"):
         choose_dtype("int8", config(BF16), CPU)
@@ -68,11 +68,13 @@ def test_a_dtype_that_is_named_is_taken_without_a_reason() -> None:
         ({"architecture": "aarch64", "neon": True}, False),
     ],
 )
-def test_what_a_processor_multiplies(monkeypatch, capabilities, native) -> None:
+def test_multiplies_bfloat16_follows_the_capabilities_of_the_processor(
+    monkeypatch, capabilities, native
+) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
     assert dtypes.multiplies_bfloat16() is native
 
 
-def test_a_torch_that_cannot_tell(monkeypatch) -> None:
+def test_multiplies_bfloat16_is_false_if_torch_reports_no_capabilities(monkeypatch) -> None:
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert not dtypes.multiplies_bfloat16()

@@ -1,4 +1,4 @@
-"""GGUF files: what is loaded is the model that was written, from the file and from its copy."""
+"""GGUF files: the loaded model equals the one written, from the file and from the cached copy."""
 
 import json
 import shutil
@@ -26,20 +26,11 @@ from headprobe.model.load import (
     load_model,
 )
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.gguf import KINDS, make_model, write_gguf
 from tests.helpers.progress import PROBES, Remembering
-from tests.helpers.tiny import build, random_ids, tiny_model
+from tests.helpers.tiny import random_ids
 
 CPU = torch.device("cpu")
-KINDS = {"llama-gqa": "llama", "qwen2": "qwen2", "qwen3": "qwen3", "gemma3_text": "gemma3"}
-
-
-def make_model(name: str):
-    """transformers reads no head size from a qwen3 file: 128, as in every released one."""
-    return (
-        build("qwen3", {"head_dim": 128, "hidden_size": 256})
-        if name == "qwen3"
-        else tiny_model(name)
-    )
 
 
 @pytest.fixture(autouse=True)
@@ -47,98 +38,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("HEADPROBE_CACHE", str(folder))
     return folder
-
-
-def permute(weights: np.ndarray, heads: int) -> np.ndarray:
-    """The order in which llama.cpp's converter writes the rows of a Llama's q and k."""
-    halves = weights.reshape(heads, 2, weights.shape[0] // heads // 2, *weights.shape[1:])
-    return halves.swapaxes(1, 2).reshape(weights.shape)
-
-
-def write_pieces(writer: gguf.GGUFWriter) -> None:
-    """A SentencePiece vocabulary with bytes, as Gemma's."""
-    special, space = ["<pad>", "<s>", "</s>", "<unk>"], "\u2581"
-    letters = [space, *"etaoinshrdlucmfwygpbvk", space + "t", space + "th", space + "the", "ed"]
-    tokens = [*special, *(f"<0x{byte:02X}>" for byte in range(256)), *letters]
-    tokens += [f"<unused{number}>" for number in range(300 - len(tokens))]
-    writer.add_tokenizer_model("llama")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens)
-    writer.add_token_scores([-float(number) for number in range(len(tokens))])
-    writer.add_token_types([3, 3, 3, 2, *[6] * 256, *[1] * (len(tokens) - 260)])
-    writer.add_unk_token_id(3)
-
-
-def write_tokenizer(writer: gguf.GGUFWriter) -> None:
-    backend = json.loads(toy_tokenizer().backend_tokenizer.to_str())["model"]
-    tokens = sorted(backend["vocab"], key=backend["vocab"].__getitem__)
-    special = {"<pad>", "<s>", "</s>"}
-    writer.add_tokenizer_model("gpt2")
-    writer.add_tokenizer_pre("default")
-    writer.add_token_list(tokens)
-    writer.add_token_types([3 if token in special else 1 for token in tokens])
-    writer.add_token_merges([" ".join(merge) for merge in backend["merges"]])
-
-
-def write_gguf(
-    path: Path,
-    name: str = "llama-gqa",
-    *,
-    file_type: gguf.LlamaFileType | None = gguf.LlamaFileType.ALL_F32,
-    architecture: str | None = None,
-    tensors: bool = True,
-    spoil: Callable[[gguf.GGUFWriter], None] = lambda _: None,
-) -> Path:
-    """A tiny model as llama.cpp's converter would write it."""
-    model, kind = make_model(name), KINDS[name]
-    config = model.config
-    writer = gguf.GGUFWriter(str(path), architecture or kind)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_vocab_size(config.vocab_size)
-    head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    writer.add_rope_dimension_count(head_dim)
-    writer.add_key_length(head_dim)
-    writer.add_value_length(head_dim)
-    if kind == "gemma3":
-        writer.add_sliding_window(config.sliding_window)
-    else:
-        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    if file_type is not None:
-        writer.add_file_type(file_type)
-    (write_pieces if kind == "gemma3" else write_tokenizer)(writer)
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    writer.add_pad_token_id(0)
-    writer.add_add_bos_token(True)
-    spoil(writer)
-    names = gguf.get_tensor_name_map(
-        next(key for key, value in gguf.MODEL_ARCH_NAMES.items() if value == kind),
-        config.num_hidden_layers,
-    )
-    tied = config.tie_word_embeddings
-    for key, tensor in model.state_dict().items() if tensors else ():
-        if tied and key == "lm_head.weight":
-            continue
-        stem, suffix = key.rsplit(".", 1)
-        values = tensor.numpy()
-        if kind == "llama" and ".q_proj" in key:
-            values = permute(values, config.num_attention_heads)
-        if kind == "llama" and ".k_proj" in key:
-            values = permute(values, config.num_key_value_heads)
-        if kind == "gemma3" and "norm" in stem:
-            values = values + 1
-        writer.add_tensor(f"{names.get_name(stem)}.{suffix}", np.ascontiguousarray(values))
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    return path
 
 
 def load(path: Path, told: list[str] | None = None, dtype=torch.float32, **options: bool):
@@ -168,8 +67,8 @@ def same_sums(one, other, tolerance: float = 1e-6) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("cached", [True, False])
-def test_the_model_is_the_one_that_was_written(tmp_path: Path, name: str, cached: bool) -> None:
-    """Against the model that the file was made from: a wrong order of q's rows would show."""
+def test_loaded_model_equals_the_written_model(tmp_path: Path, name: str, cached: bool) -> None:
+    """A wrong order of the rows of q would change the logits."""
     ids = random_ids(24)[None]
     with torch.no_grad():
         expected = make_model(name)(ids).logits
@@ -178,7 +77,9 @@ def test_the_model_is_the_one_that_was_written(tmp_path: Path, name: str, cached
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_file_and_folder_give_the_same_sums(tmp_path: Path, cache: Path, name: str) -> None:
+def test_gguf_file_and_checkpoint_folder_give_the_same_sums(
+    tmp_path: Path, cache: Path, name: str
+) -> None:
     path = write_gguf(tmp_path / "m.gguf", name)
     file = scan(path, tmp_path / "file")
     [copy] = cache.glob("gguf/*/float32")
@@ -188,7 +89,9 @@ def test_file_and_folder_give_the_same_sums(tmp_path: Path, cache: Path, name: s
         same_sums(file, scan(folder, tmp_path / "saved"), 1e-5)
 
 
-def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gguf_run_is_recorded_shown_and_used_for_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = tmp_path / "model"
     folder.mkdir()
     path = write_gguf(folder / "m.gguf", file_type=gguf.LlamaFileType.MOSTLY_Q4_1)
@@ -210,7 +113,7 @@ def test_manifest_page_and_text(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert show_text(run, 0, 0, "The dog saw a cat.").words[:2] == ("The", "dog")
 
 
-def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
+def test_gguf_option_selects_a_file_of_a_folder(tmp_path: Path) -> None:
     write_gguf(tmp_path / "a.gguf")
     write_gguf(tmp_path / "b.gguf", "qwen2")
     with pytest.raises(HeadprobeError, match=r"contains 2 GGUF files .* --gguf a\.gguf"):
@@ -223,7 +126,7 @@ def test_gguf_names_a_file_in_a_folder(tmp_path: Path) -> None:
         load_config(CheckpointSource(str(tmp_path), gguf="c.gguf"))
 
 
-def test_shards_of_a_file_merge(tmp_path: Path) -> None:
+def test_shards_of_a_gguf_run_can_be_merged(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     whole = scan(path, tmp_path / "whole")
     from headprobe.commands.distributed import SingleProcess
@@ -256,7 +159,9 @@ def test_dry_run_reads_no_weights(
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma3_text"])
-def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, name: str) -> None:
+def test_configuration_and_tokens_are_equal_with_and_without_a_cache(
+    tmp_path: Path, name: str
+) -> None:
     path = write_gguf(tmp_path / "m.gguf", name)
     copy, file = CheckpointSource(str(path)), CheckpointSource(str(path), gguf_cache=False)
     assert config_text(load_config(copy)) == config_text(load_config(file))
@@ -267,7 +172,7 @@ def test_configuration_and_tokens_do_not_depend_on_the_cache(tmp_path: Path, nam
         assert ids[0] == toy_tokenizer()(text[0], add_special_tokens=False)["input_ids"]
 
 
-def test_a_file_is_converted_once(
+def test_gguf_file_is_converted_once(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -304,7 +209,7 @@ def make_stale(copy: Path) -> None:
         lambda copy: (copy / "copy.json").write_text("[]"),
     ],
 )
-def test_a_damaged_or_stale_copy_is_made_anew(
+def test_damaged_or_outdated_copy_is_converted_again(
     tmp_path: Path, cache: Path, spoil: Callable[[Path], object]
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -320,7 +225,7 @@ def test_a_damaged_or_stale_copy_is_made_anew(
     assert not list(copy.parent.glob(".*"))
 
 
-def test_an_unusable_cache_costs_a_warning(
+def test_unusable_cache_gives_a_warning(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -335,7 +240,7 @@ def test_an_unusable_cache_costs_a_warning(
     assert not hasattr(model.config, "quantization_config")
 
 
-def test_a_full_disk_costs_a_warning(
+def test_full_disk_gives_a_warning(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)
@@ -347,7 +252,7 @@ def test_a_full_disk_costs_a_warning(
     assert not list(cache.glob("gguf/*/.*"))
 
 
-def test_several_at_once_convert_once(
+def test_concurrent_loads_convert_once(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_gguf(tmp_path / "m.gguf")
@@ -374,7 +279,7 @@ def test_several_at_once_convert_once(
     assert len(set(places)) == 1
 
 
-def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None:
+def test_quantization_type_defaults_to_that_of_most_values(tmp_path: Path) -> None:
     file = gguf_module.GgufFile(write_gguf(tmp_path / "m.gguf", file_type=None), "m")
     assert file.quantization == "F32"
     assert (file.describe("float32"), file.describe("bfloat16")) == (
@@ -383,7 +288,7 @@ def test_type_of_most_values_where_the_file_does_not_say(tmp_path: Path) -> None
     )
 
 
-def test_scaled_rotary_positions_are_told(tmp_path: Path) -> None:
+def test_scaled_rotary_positions_are_read(tmp_path: Path) -> None:
     told: list[str] = []
     scaled = write_gguf(
         tmp_path / "m.gguf", spoil=lambda w: w.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
@@ -421,7 +326,9 @@ FILES: dict[str, tuple[Callable[[Path], object], str]] = {
 
 @pytest.mark.parametrize("case", FILES)
 @pytest.mark.parametrize("cached", [True, False])
-def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cached: bool) -> None:
+def test_unloadable_gguf_file_gives_a_one_line_error(
+    tmp_path: Path, cache: Path, case: str, cached: bool
+) -> None:
     path = write_gguf(tmp_path / "m.gguf")
     spoil, reason = FILES[case]
     spoil(path)
@@ -431,13 +338,13 @@ def test_files_that_cannot_be_loaded(tmp_path: Path, cache: Path, case: str, cac
     assert not list(cache.rglob("*"))
 
 
-def test_parts_are_known_by_their_names(tmp_path: Path) -> None:
+def test_part_of_a_split_file_is_refused_with_the_merge_command(tmp_path: Path) -> None:
     path = write_gguf(tmp_path / "m-00002-of-00003.gguf")
     with pytest.raises(HeadprobeError, match=r"--merge m-00001-of-00003\.gguf"):
         load_config(CheckpointSource(str(path)))
 
 
-def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
+def test_missing_weights_are_refused(tmp_path: Path, cache: Path) -> None:
     def more_layers(writer: gguf.GGUFWriter) -> None:
         writer.kv_data[0]["llama.block_count"].value = 5
 
@@ -448,12 +355,12 @@ def test_missing_weights_are_never_made_up(tmp_path: Path, cache: Path) -> None:
     assert not list(cache.glob("gguf/*/float32"))
 
 
-def test_a_file_that_is_not_there_is_not_looked_for_on_the_hub() -> None:
+def test_missing_gguf_file_is_not_looked_up_on_the_hub() -> None:
     with pytest.raises(HeadprobeError, match="no such GGUF file"):
         load_config(CheckpointSource("nosuch.gguf"))
 
 
-def test_remedies_do_not_lead_in_a_circle(tmp_path: Path) -> None:
+def test_remedies_for_gguf_paths_work_when_followed(tmp_path: Path) -> None:
     other = tmp_path / "model.bin"
     other.write_bytes(b"x")
     with pytest.raises(HeadprobeError, match="Name a GGUF file, or a folder with config"):

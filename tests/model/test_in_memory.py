@@ -1,4 +1,4 @@
-"""A model in memory is measured like its checkpoint and given back as it was."""
+"""A model in memory is measured like its checkpoint and is unchanged afterwards."""
 
 import copy
 import warnings
@@ -65,7 +65,7 @@ def state(model: nn.Module) -> dict[str, Any]:
 
 
 def busy_model(name: str = "llama-gqa") -> PreTrainedModel:
-    """In training, partly frozen, with a hook of its owner's, on SDPA."""
+    """Return a model in training mode, partly frozen, with a hook of its own, on SDPA."""
     model = tiny_model(name).train()
     model.set_attn_implementation("sdpa")
     model.model.layers[1].eval()
@@ -75,7 +75,9 @@ def busy_model(name: str = "llama-gqa") -> PreTrainedModel:
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gpt_oss"])
-def test_it_is_measured_like_its_checkpoint(name: str, scanned: Scan, tmp_path: Path) -> None:
+def test_model_in_memory_is_measured_like_its_checkpoint(
+    name: str, scanned: Scan, tmp_path: Path
+) -> None:
     model = tiny_model(name)
     lent = scanned(model, twin=True, shuffle=True)
     folder = save_checkpoint(tmp_path / "model", model)
@@ -87,7 +89,7 @@ def test_it_is_measured_like_its_checkpoint(name: str, scanned: Scan, tmp_path: 
     assert lent.manifest.model.architecture == saved.manifest.model.architecture
 
 
-def test_nothing_of_it_changes(scanned: Scan) -> None:
+def test_model_and_tokenizer_are_unchanged_after_a_scan(scanned: Scan) -> None:
     model = busy_model()
     tokenizer = toy_tokenizer()
     tokenizer.backend_tokenizer.enable_truncation(7)
@@ -101,7 +103,7 @@ def test_nothing_of_it_changes(scanned: Scan) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, MemoryError])
 @pytest.mark.parametrize("where", ["observe_model", "describe_model"])
-def test_nothing_of_it_changes_after_an_error(
+def test_model_is_unchanged_after_an_error(
     where: str, error: type[BaseException], scanned: Scan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from headprobe.commands import scan as workflow
@@ -121,8 +123,8 @@ def test_nothing_of_it_changes_after_an_error(
 
 
 @pytest.mark.parametrize("rope", ["dynamic", "longrope"])
-def test_positions_that_follow_the_text_are_put_back(rope: str, scanned: Scan) -> None:
-    """Their frequencies change with the longest sequence, in place or not."""
+def test_dynamic_rotary_frequencies_are_restored(rope: str, scanned: Scan) -> None:
+    """They change with the longest sequence, in place or by replacement."""
     factors = {"short_factor": [1.0] * 6, "long_factor": [2.0] * 6}
     parameters: dict[str, Any] = {"rope_type": rope, "rope_theta": 1e4, "factor": 2.0}
     if rope == "longrope":
@@ -136,7 +138,7 @@ def test_positions_that_follow_the_text_are_put_back(rope: str, scanned: Scan) -
     model(random_ids(90)[None], labels=random_ids(90)[None]).loss.backward()
 
 
-def test_its_hash_is_of_its_weights(scanned: Scan) -> None:
+def test_hash_depends_on_the_weights_only(scanned: Scan) -> None:
     model, tokenizer = tiny_model("llama-gqa"), toy_tokenizer()
     first = InMemoryModel.of(model, tokenizer).sha256()
     assert len(first) == 64
@@ -148,7 +150,7 @@ def test_its_hash_is_of_its_weights(scanned: Scan) -> None:
     assert InMemoryModel.of(model, tokenizer).sha256() != first
 
 
-def test_an_adapter_in_memory(scanned: Scan) -> None:
+def test_active_adapter_in_memory_is_measured_and_recorded(scanned: Scan) -> None:
     torch.manual_seed(0)
     base = tiny_model("llama-gqa")
     plain = scanned(base, "plain")
@@ -168,7 +170,7 @@ def test_an_adapter_in_memory(scanned: Scan) -> None:
     assert off.manifest.model.weights_sha256 != run.manifest.model.weights_sha256
 
 
-def test_what_needs_it_again_says_so(scanned: Scan) -> None:
+def test_show_text_needs_the_measured_model(scanned: Scan) -> None:
     model = tiny_model("llama-gqa")
     run = scanned(model)
     notes: list[str] = []
@@ -185,7 +187,7 @@ def test_what_needs_it_again_says_so(scanned: Scan) -> None:
         show_text(run, 1, 2, "The dog saw it.", in_memory=other)
 
 
-def test_it_is_resumed_with_the_model(
+def test_resume_needs_the_measured_model(
     scanned: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, tokenizer = tiny_model("llama-gqa"), toy_tokenizer()
@@ -217,7 +219,7 @@ def refused(reason: str, *of: object, **options: object) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_what_is_no_model_is_refused(tmp_path: Path) -> None:
+def test_unsuitable_models_and_options_are_refused(tmp_path: Path) -> None:
     model, tokenizer = tiny_model("llama-gqa"), toy_tokenizer()
     prefix = PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3)
     refused("is a Linear, not a transformers model", nn.Linear(2, 2), tokenizer=tokenizer)

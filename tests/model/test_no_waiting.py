@@ -1,4 +1,4 @@
-"""Nothing inside a pass asks a device for a number: the host would have to wait for it."""
+"""No operation of a pass makes the host wait for the device."""
 
 import traceback
 from collections.abc import Iterator
@@ -59,7 +59,7 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
-def test_it_sees_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_operations_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = torch.arange(3.0)
     waiting = [
         lambda: numbers[numbers > 1],
@@ -79,8 +79,10 @@ def test_it_sees_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["llama-gqa", "gemma2", "gpt_oss"])
 @pytest.mark.parametrize("scores", [1 << 12, 1 << 20])
-def test_no_pass_waits(monkeypatch: pytest.MonkeyPatch, name: str, scores: int) -> None:
-    """As an accelerator runs it, too: there each of these would stop the host."""
+def test_passes_contain_no_waiting_operation(
+    monkeypatch: pytest.MonkeyPatch, name: str, scores: int
+) -> None:
+    """With tensor operations, as on an accelerator, where waiting would stop the host."""
     corpus = corpus_of()
     observed = observe_model(tiny_model(name), name, random_ids(9))
     batcher = Batcher(corpus, observed.device)

@@ -1,4 +1,4 @@
-"""Quantised checkpoints: scanned where the library is there, one line where it is not."""
+"""Quantised checkpoints: they are scanned if their library is installed, else refused."""
 
 import importlib.util
 import json
@@ -42,7 +42,7 @@ def quantised(plain: Path, folder: Path, **options: object) -> Path:
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_bitsandbytes_is_scanned(
+def test_bitsandbytes_checkpoint_is_scanned(
     bits: int, plain: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = quantised(plain, tmp_path / "model", **{f"load_in_{bits}bit": True})
@@ -62,7 +62,7 @@ def test_bitsandbytes_is_scanned(
     assert 0 < apart < {4: 0.5, 8: 0.1}[bits]
 
 
-def test_the_plan_says_how_weights_are_stored(plain: Path, tmp_path: Path) -> None:
+def test_plan_describes_the_quantization(plain: Path, tmp_path: Path) -> None:
     folder = quantised(plain, tmp_path / "model", load_in_4bit=True)
     config = ScanConfig(str(folder), (str(PROBES),), tmp_path / "run", device="cpu")
     assert plan(config, SilentProgress()).quantization == "4-bit (bitsandbytes)"
@@ -103,7 +103,7 @@ def declare(folder: Path, quantization: object) -> Path:
 
 
 @pytest.mark.parametrize("method", CONFIGURATIONS)
-def test_a_missing_library_is_one_line(
+def test_missing_quantization_library_gives_a_one_line_error(
     method: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -135,9 +135,7 @@ def test_a_missing_library_is_one_line(
         ("x", "gives quantization_config as 'x'"),
     ],
 )
-def test_what_transformers_does_not_know_is_refused(
-    values: object, reason: str, tmp_path: Path
-) -> None:
+def test_unknown_quantization_is_refused(values: object, reason: str, tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match=reason):
         load_config(CheckpointSource(str(declare(tmp_path / "model", values))))
 
@@ -169,13 +167,13 @@ DESCRIBED = {
 
 
 @pytest.mark.parametrize("description", DESCRIBED)
-def test_descriptions(description: str) -> None:
+def test_describe_quantization(description: str) -> None:
     config = SimpleNamespace(quantization_config=DESCRIBED[description])
     assert describe_quantization(config) == description
 
 
 @pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="torchao is not installed")
-def test_torchao_is_scanned(plain: Path, tmp_path: Path) -> None:
+def test_torchao_checkpoint_is_scanned(plain: Path, tmp_path: Path) -> None:
     from torchao.quantization import Int8WeightOnlyConfig
     from transformers import TorchAoConfig
 

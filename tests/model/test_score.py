@@ -1,4 +1,4 @@
-"""Logits in pieces are the model's own, scaled and capped as it does."""
+"""Logits that are computed in blocks equal the model's own, with its scaling and caps."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ SPECIAL: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("name", [*ARCHITECTURES, *SPECIAL])
 @pytest.mark.parametrize("apart", [True, False], ids=["some words", "all words"])
-def test_pieces_are_the_models_own_logits(
+def test_score_from_blocks_equals_the_models_own_cross_entropy(
     name: str, apart: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = build(*(ARCHITECTURES | SPECIAL)[name])
@@ -67,8 +67,8 @@ def test_pieces_are_the_models_own_logits(
     torch.testing.assert_close(nats, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_what_may_be_no_matrix_is_asked_whole() -> None:
-    """Offloaded, quantised, or of a checkpoint's own code, which may do anything with logits."""
+def test_output_layer_that_may_not_be_a_matrix_is_used_as_a_whole() -> None:
+    """If it is offloaded or quantised, or if the checkpoint brings its own code."""
     model = build("llama", {})
     assert scoring._plain_head(model) == ("lm_head", model.lm_head)
     model.lm_head._hf_hook = object()

@@ -1,4 +1,4 @@
-"""The capture is transformers' own eager attention, whatever the architecture."""
+"""Captured attention equals transformers' eager attention for every architecture."""
 
 import copy
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from tests.helpers.tiny import ARCHITECTURES, build, random_ids, tiny_model
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_weights_and_hidden_states_equal_eager(name: str) -> None:
+def test_weights_and_hidden_states_equal_eager_attention(name: str) -> None:
     model = tiny_model(name)
     ids = torch.stack([random_ids(19, seed=0), random_ids(19, seed=5)])
     eager = copy.deepcopy(model)
@@ -39,7 +39,7 @@ def test_weights_and_hidden_states_equal_eager(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_neighbours_padding_and_blocks_do_not_matter(name: str) -> None:
+def test_attention_does_not_depend_on_neighbours_padding_or_blocks(name: str) -> None:
     grid = observe_model(tiny_model(name), name, random_ids(12, seed=1))
     passages = [random_ids(length, seed=length) for length in (17, 11, 15)]
     blocks = [
@@ -64,8 +64,8 @@ def test_neighbours_padding_and_blocks_do_not_matter(name: str) -> None:
             torch.testing.assert_close(rows, weights, atol=1e-5, rtol=0)
 
 
-def test_special_rows_are_special() -> None:
-    """Windows cut, learned sinks take their part: the tiny models exercise what they claim."""
+def test_windows_and_learned_sinks_change_the_rows_of_tiny_models() -> None:
+    """So the tiny models do test these mechanisms."""
     window, _ = observed(
         observe_model(tiny_model("mistral-window"), "m", random_ids(9)), [random_ids(19)]
     )
@@ -95,7 +95,7 @@ def test_norm_map_gives_the_norm_after_the_output_projection(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["deepseek_v2", "deepseek_v3"])
-def test_latent_attention_has_the_values_head_size(name: str) -> None:
+def test_head_size_of_latent_attention_is_that_of_the_values(name: str) -> None:
     assert observe_model(tiny_model(name), name, random_ids(9)).head_dim == 12
 
 
@@ -103,7 +103,7 @@ def test_latent_attention_has_the_values_head_size(name: str) -> None:
     ("name", "path"),
     [("gpt_neox", "dense"), ("gpt2", "c_proj"), ("opt", "out_proj"), ("modernbert-decoder", "Wo")],
 )
-def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str) -> None:
+def test_output_projection_is_identified_by_its_input(name: str, path: str) -> None:
     observed = observe_model(tiny_model(name), name, random_ids(9))
     for index, layer in enumerate(observed.layers):
         assert layer.index == index == observed.index_of(layer.module)
@@ -151,7 +151,7 @@ def test_the_output_projection_is_found_by_what_it_is_given(name: str, path: str
         ),
     ],
 )
-def test_what_cannot_be_served_is_refused(kind: str, options: dict, reason: str) -> None:
+def test_unsupported_architectures_are_refused(kind: str, options: dict, reason: str) -> None:
     model = build(kind, options)
     with pytest.raises(HeadprobeError, match=reason) as refused:
         observe_model(model, "some/model", random_ids(9))
@@ -206,7 +206,7 @@ def add_nine_rows(model: nn.Module) -> None:
         (add_nine_rows, r"cannot be observed \(RuntimeError: The size of tensor"),
     ],
 )
-def test_a_model_that_fails_is_refused_in_one_line(
+def test_model_that_fails_gives_a_one_line_error(
     change: Callable[[nn.Module], None], reason: str
 ) -> None:
     model = tiny_model("llama")
@@ -216,8 +216,8 @@ def test_a_model_that_fails_is_refused_in_one_line(
     assert "\n" not in str(refused.value)
 
 
-def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a registered mask function rows see the future."""
+def test_missing_attention_mask_is_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a registered mask function, rows would see later tokens."""
     register()
     monkeypatch.setattr("headprobe.model.verify.register", lambda: None)
     mapping = AttentionMaskInterface._global_mapping
@@ -228,12 +228,12 @@ def test_a_mask_that_is_silently_gone_would_be_noticed(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_proof_holds_in_bfloat16(name: str) -> None:
+def test_verification_succeeds_in_bfloat16(name: str) -> None:
     observe_model(tiny_model(name, seed=1).to(torch.bfloat16), name, random_ids(40))
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "qwen3", "gemma2", "gpt_oss"])
-def test_half_precision_is_captured_as_eager_attends(name: str) -> None:
+def test_captured_attention_in_bfloat16_equals_eager_attention(name: str) -> None:
     model = tiny_model(name).to(torch.bfloat16)
     ids = random_ids(15)
     eager = copy.deepcopy(model)

@@ -111,7 +111,9 @@ def expected(planted: Planted, name: str, row: int) -> int:
 
 
 @pytest.mark.parametrize("name", ["mark", "verb", "determiner", "agreement"])
-def test_seeking_heads_look_at_the_nearest_of_their_kind(name: str, planted: Planted) -> None:
+def test_planted_relation_heads_attend_to_the_nearest_word_of_their_class(
+    name: str, planted: Planted
+) -> None:
     wanted = [expected(planted, name, row) for row in range(len(planted.ids))]
     assert sum(place > 0 for place in wanted) >= (6 if name == "agreement" else 12)
     heads = planted.named(name)
@@ -132,7 +134,7 @@ def test_the_head_for_related_words_finds_synonyms_and_general_words(planted: Pl
         assert row[place["letter"]].argmax() == 0
 
 
-def test_copying_heads_find_the_earlier_copy_and_what_followed_it(planted: Planted) -> None:
+def test_copying_heads_attend_to_the_earlier_copy_or_the_token_after_it(planted: Planted) -> None:
     rows = torch.arange(LAG + 1, 2 * LAG + 1)
     for name, back in (("duplicate", LAG), ("induction", LAG - 1)):
         heads = planted.named(name)
@@ -141,7 +143,7 @@ def test_copying_heads_find_the_earlier_copy_and_what_followed_it(planted: Plant
             assert planted.repeated[layer][0, head, rows, rows - back].min() > 0.8, name
 
 
-def test_blind_heads_know_distance_alone(planted: Planted) -> None:
+def test_blind_heads_depend_on_distance_only(planted: Planted) -> None:
     rows = torch.arange(12, len(planted.ids))
     for (layer, head), plan in planted.named("decay"):
         row = planted.maps[layer][0, head, rows]
@@ -153,7 +155,7 @@ def test_blind_heads_know_distance_alone(planted: Planted) -> None:
         assert planted.maps[layer][0, head, rows, 0].min() > 0.85
 
 
-def test_repeaters_do_the_same_and_random_heads_read_codes_alone(planted: Planted) -> None:
+def test_repeaters_attend_alike_and_random_heads_depend_on_codes_only(planted: Planted) -> None:
     def written(seat: Seat) -> Tensor:
         attention = planted.model.model.layers[seat[0]].self_attn
         size, group = attention.head_dim, seat[1] // attention.num_key_value_groups

@@ -1,4 +1,4 @@
-"""Who sits where, for any seed."""
+"""Positions of planted heads, for any seed."""
 
 from random import Random
 
@@ -14,7 +14,9 @@ SHAPES = [case.shape for case in planted_cases(0, quick=False)]
 
 @settings(max_examples=60, deadline=None)
 @given(st.sampled_from(SHAPES), st.integers(0, 10**6))
-def test_everybody_has_a_seat_where_it_can_do_its_job(shape: CheckpointShape, seed: int) -> None:
+def test_every_planted_head_has_a_position_where_it_can_work(
+    shape: CheckpointShape, seed: int
+) -> None:
     seats = draw_seats(shape, Random(seed))  # noqa: S311
     assert sorted(seats) == [(x, y) for x in range(shape.layers) for y in range(shape.heads)]
     names = [plan.name for plan in seats.values()]
@@ -35,7 +37,7 @@ def test_everybody_has_a_seat_where_it_can_do_its_job(shape: CheckpointShape, se
     assert len(set(voices)) == len(voices)
 
 
-def test_seats_differ_from_seed_to_seed() -> None:
+def test_positions_differ_between_seeds() -> None:
     drawn = [draw_seats(SHAPES[0], Random(seed)) for seed in range(20)]  # noqa: S311
     places = {seat for seats in drawn for seat, plan in seats.items() if plan.name == "agreement"}
     assert len(places) > 5

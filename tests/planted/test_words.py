@@ -1,4 +1,4 @@
-"""What words carry, how they are written in tokens, and which documents are taken."""
+"""Features of words, their tokens, and the selection of documents."""
 
 from pathlib import Path
 from random import Random
@@ -29,14 +29,14 @@ from headprobe.probes.passages import cut_passages
         ("who", set(), None, set()),
     ],
 )
-def test_a_word_carries_what_it_carries_everywhere(
+def test_features_of_a_word_are_the_same_everywhere(
     form: str, agrees: set[str], pronoun: str | None, cases: set[str], lexicon: list[Lexeme]
 ) -> None:
     (word,) = [word for word in lexicon if word.form == form]
     assert (word.agrees, word.pronoun, word.cases) == (agrees, pronoun, cases)
 
 
-def test_nouns_that_no_chain_refers_to_are_rivals_too(lexicon: list[Lexeme]) -> None:
+def test_nouns_outside_of_coreference_chains_are_also_candidates(lexicon: list[Lexeme]) -> None:
     """Else a feature would say which words are antecedents."""
     bare = [word.form for word in lexicon if word.upos in ("NOUN", "PROPN") and not word.agrees]
     assert {"week", "Friday", "night"} <= set(bare)
@@ -44,7 +44,7 @@ def test_nouns_that_no_chain_refers_to_are_rivals_too(lexicon: list[Lexeme]) -> 
 
 
 @pytest.mark.parametrize("adds_start", [True, False])
-def test_every_bundled_word_has_tokens_of_its_own(adds_start: bool, lexicon: list[Lexeme]) -> None:
+def test_every_bundled_word_has_its_own_tokens(adds_start: bool, lexicon: list[Lexeme]) -> None:
     forms = [word.form for word in lexicon]
     pieces = split_words(forms, 0.9, Random(3))  # noqa: S311
     assert len(pieces) > 100
@@ -67,7 +67,7 @@ def test_every_bundled_word_has_tokens_of_its_own(adds_start: bool, lexicon: lis
     assert corpus.lengths.max() < 150  # distance is told apart up to pi / 2 of the slowest pair
 
 
-def test_a_sample_is_whole_documents(tmp_path: Path) -> None:
+def test_sample_consists_of_whole_documents(tmp_path: Path) -> None:
     files = find_probe_files(())
     write_sample(files, tmp_path / "sample", 0.3)
     for file in files:

@@ -170,7 +170,8 @@ def test_optional_tables_appear_on_the_page_if_the_run_has_them(tmp_path: Path) 
         "family,relation,looks_to,n,detectable,can_say,why\nsyntax,obj,head,900,0.17,true,\n"
     )
     (run.path / "domains.csv").write_text(
-        "layer,head,family,relation,looks_to,n\n0,1,syntax,obj,head,80\n0,2,syntax,obj,head,80\n"
+        "layer,head,name,family,relation,looks_to,domain,n\n"
+        "0,1,L0H1,syntax,obj,head,news,80\n0,2,L0H2,syntax,obj,head,news,80\n"
     )
     run = replace(Run.load(run.path), manifest=replace(run.manifest, controls=(NOTE,)))
     after = io.StringIO()

@@ -77,7 +77,7 @@ def test_the_hash_depends_on_values_only(write) -> None:
             "roles: {syntax: {beats: length}}",
             "'roles.syntax.beats' is 'length'. Give 'distance'",
         ),
-        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is \[\]. Give 'distance' or"),
+        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is a list. Give 'distance' or"),
         ("roles: {syntax: {relation: 3}}", "'roles.syntax.relation' is 3. Give text"),
         ("positional: {min_rows: 0.5}", "'positional.min_rows' is 0.5. Give a whole number"),
         ("copying: {marign: 1}", r"'copying.marign'\. Did you mean margin"),
@@ -110,7 +110,7 @@ def test_a_malformed_rules_file_is_a_one_line_error(write, text: str | bytes, me
 
 
 def test_a_missing_rules_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
+    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: cannot be read \(No such file"):
         load_rules(tmp_path / "nowhere.yaml")
 
 

@@ -30,7 +30,7 @@ def read(path: Path) -> None:
         read_any_arrays(path)
 
 
-def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
     path = tmp_path / "state.npz"
     for content in (b"first", b"second"):
         before = path.read_bytes() if path.exists() else None
@@ -42,7 +42,7 @@ def test_a_file_is_replaced_only_when_it_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_failed_write_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
+def test_failed_write_changes_nothing(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "state.npz"
     path.write_bytes(b"old")
     with pytest.raises(error), atomic_write(path) as file:
@@ -51,7 +51,7 @@ def test_a_failed_write_changes_nothing(tmp_path: Path, error: type[BaseExceptio
     assert path.read_bytes() == b"old" and list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_keeps_the_last_checkpoint(
+def test_full_disk_keeps_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoint = ScanCheckpoint(tmp_path / "run")
@@ -61,14 +61,14 @@ def test_a_full_disk_keeps_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(HeadprobeError, match="No space left"):
         checkpoint.save("twin", {"number": 2}, {"sums": np.zeros(3)})
     assert checkpoint.load_note() == {"number": 1}
     arrays = checkpoint.arrays("twin")
     assert arrays is not None and arrays["sums"].tolist() == [1, 1, 1]
 
 
-def test_what_a_killed_write_left_is_removed_with_the_checkpoint(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_write_are_removed_with_the_checkpoint(tmp_path: Path) -> None:
     checkpoint = ScanCheckpoint(tmp_path / "run")
     checkpoint.save("twin", {}, {})
     (checkpoint.path / partial_name("twin.npz")).write_bytes(b"half")
@@ -76,7 +76,7 @@ def test_what_a_killed_write_left_is_removed_with_the_checkpoint(tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_damaged_byte_is_harmless_or_one_line(archive: Path) -> None:
+def test_every_damaged_byte_is_harmless_or_gives_a_one_line_error(archive: Path) -> None:
     """Some bytes make the archive look encrypted or compressed in another way, for which zipfile
     has exceptions of its own."""
     good = archive.read_bytes()
@@ -108,13 +108,15 @@ DAMAGE: list[tuple[Callable[[Path], object], str]] = [
 
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 @pytest.mark.parametrize(("damage", "reason"), DAMAGE)
-def test_the_reason_is_given(archive: Path, damage: Callable[[Path], object], reason: str) -> None:
+def test_error_for_a_damaged_file_gives_the_reason(
+    archive: Path, damage: Callable[[Path], object], reason: str
+) -> None:
     damage(archive)
     with pytest.raises(HeadprobeError, match=rf"cannot be read \(.*{reason}.*\)\. Get another"):
         read(archive)
 
 
-def test_deeply_nested_json_is_one_line(tmp_path: Path) -> None:
+def test_deeply_nested_json_gives_a_one_line_error(tmp_path: Path) -> None:
     path = tmp_path / "note.json"
     path.write_text("[" * 100_000)
     with pytest.raises(HeadprobeError, match="cannot be read"), read_or_fail(path):

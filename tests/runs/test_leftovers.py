@@ -1,4 +1,4 @@
-"""What is left by processes that were killed."""
+"""Leftovers of killed processes."""
 
 import json
 import os
@@ -44,14 +44,14 @@ def hidden(folder: Path) -> list[Path]:
     return list(folder.glob(".*"))
 
 
-def test_what_a_killed_process_was_writing_goes_with_the_next_scan(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_by_the_next_scan(tmp_path: Path) -> None:
     kill_while("write", tmp_path / "run")
     assert len(hidden(tmp_path)) == 1
     check_target(tmp_path / "other", overwrite=False)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_run_that_was_put_aside_takes_its_place_again(tmp_path: Path) -> None:
+def test_run_that_was_moved_aside_is_restored(tmp_path: Path) -> None:
     target = tmp_path / "run"
     target.mkdir()
     (target / MANIFEST).write_text(old := json.dumps(asdict(manifest())))
@@ -62,7 +62,7 @@ def test_a_run_that_was_put_aside_takes_its_place_again(tmp_path: Path) -> None:
     assert (target / MANIFEST).read_text() == old and hidden(tmp_path) == []
 
 
-def test_an_old_run_that_was_replaced_is_removed(tmp_path: Path) -> None:
+def test_replaced_run_is_removed(tmp_path: Path) -> None:
     target = tmp_path / "run"
     kill_while("write", target)
     (left,) = hidden(tmp_path)
@@ -73,7 +73,7 @@ def test_an_old_run_that_was_replaced_is_removed(tmp_path: Path) -> None:
     assert (target / MANIFEST).read_text() == "newer" and hidden(tmp_path) == []
 
 
-def test_files_of_others_in_what_is_left_are_never_removed(tmp_path: Path) -> None:
+def test_other_files_in_leftovers_are_never_removed(tmp_path: Path) -> None:
     """In a run that was replaced, and in one that was being written."""
     for kind in (OLD, PARTIAL):
         target = tmp_path / kind
@@ -89,7 +89,7 @@ def test_files_of_others_in_what_is_left_are_never_removed(tmp_path: Path) -> No
         assert left.exists() == (kind == PARTIAL)
 
 
-def test_what_is_used_or_not_known_to_be_left_stays(tmp_path: Path) -> None:
+def test_folders_in_use_or_of_unknown_origin_are_not_removed(tmp_path: Path) -> None:
     mine = temporary_sibling(tmp_path / "run", PARTIAL)
     elsewhere = mine.with_name(f".run.{PARTIAL}-elsewhere-999999999-0123abcd")
     others = [mine, elsewhere, tmp_path / ".run.partial-0123abcd", tmp_path / ".keep"]

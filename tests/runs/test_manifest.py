@@ -1,4 +1,4 @@
-"""The manifest comes back as it went, and says what is wrong with it otherwise."""
+"""The manifest loads unchanged, and damaged manifests give one-line errors."""
 
 import json
 from dataclasses import replace
@@ -20,7 +20,7 @@ from tests.helpers.synthetic import HOSTILE, manifest
         replace(manifest(), probes=(), sinks_flagged=("position 3", "\ud800")),
     ],
 )
-def test_it_comes_back(tmp_path: Path, made: Manifest) -> None:
+def test_saved_manifest_loads_unchanged(tmp_path: Path, made: Manifest) -> None:
     path = tmp_path / "manifest.json"
     made.save(path)
     assert Manifest.load(path) == made
@@ -33,7 +33,7 @@ def changed(path: Path, **changes: Any) -> Path:
     return path
 
 
-def test_unknown_keys_are_passed_over(tmp_path: Path) -> None:
+def test_unknown_keys_are_ignored(tmp_path: Path) -> None:
     path = changed(tmp_path / "manifest.json", later="more")
     read = json.loads(path.read_text())
     read["model"]["later"] = {"more": 1}
@@ -41,7 +41,7 @@ def test_unknown_keys_are_passed_over(tmp_path: Path) -> None:
     assert Manifest.load(path) == manifest()
 
 
-def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
+def test_integers_are_accepted_as_floats(tmp_path: Path) -> None:
     path = changed(tmp_path / "manifest.json", unusable_words=0)
     assert Manifest.load(path).unusable_words == 0.0
 
@@ -58,7 +58,9 @@ def test_whole_numbers_are_numbers(tmp_path: Path) -> None:
         {"schema_version": SCHEMA_VERSION + 1},
     ],
 )
-def test_damage_is_said_in_one_line_with_the_path(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_damaged_manifest_gives_a_one_line_error_with_the_path(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     path = changed(tmp_path / "manifest.json", **changes)
     with pytest.raises(HeadprobeError) as caught:
         Manifest.load(path)
@@ -67,7 +69,7 @@ def test_damage_is_said_in_one_line_with_the_path(tmp_path: Path, changes: dict[
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b"3", b"null"])
-def test_what_is_no_manifest_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_other_files_are_refused_as_manifests(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "manifest.json"
     path.write_bytes(content)
     with pytest.raises(HeadprobeError):

@@ -1,4 +1,4 @@
-"""A run folder appears whole or not at all."""
+"""A run folder appears complete or not at all."""
 
 import json
 import os
@@ -41,7 +41,7 @@ def old_run(target: Path) -> Path:
     return target
 
 
-def test_a_run_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+def test_run_appears_only_when_complete(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run"
     with new_run(target) as folder:
         (folder / MANIFEST).write_text("new")
@@ -52,7 +52,7 @@ def test_a_run_appears_only_when_it_is_complete(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fault", [RuntimeError, KeyboardInterrupt, SystemExit, HeadprobeError])
-def test_a_failed_run_leaves_nothing(tmp_path: Path, fault: type[BaseException]) -> None:
+def test_failed_run_leaves_nothing_behind(tmp_path: Path, fault: type[BaseException]) -> None:
     thrown = fault("a", "b", "c") if fault is HeadprobeError else fault()
     with pytest.raises(fault), new_run(tmp_path / "run") as folder:
         (folder / "heads.csv").write_text("half")
@@ -60,7 +60,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, fault: type[BaseException])
     assert names(tmp_path) == []
 
 
-def test_an_existing_run_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_existing_run_is_refused_and_unchanged(tmp_path: Path) -> None:
     target = old_run(tmp_path / "run")
     with pytest.raises(HeadprobeError, match="--overwrite"), new_run(target):
         pytest.fail("nothing may be written")
@@ -79,7 +79,7 @@ def test_overwriting_replaces_only_after_the_new_one_is_complete(tmp_path: Path)
     assert names(tmp_path) == ["run"]
 
 
-def test_a_failed_overwrite_keeps_the_old_run(tmp_path: Path) -> None:
+def test_failed_overwrite_keeps_the_old_run(tmp_path: Path) -> None:
     target = old_run(tmp_path / "run")
     with pytest.raises(RuntimeError), new_run(target, overwrite=True):
         raise RuntimeError
@@ -87,7 +87,7 @@ def test_a_failed_overwrite_keeps_the_old_run(tmp_path: Path) -> None:
     assert names(tmp_path) == ["run"]
 
 
-def test_a_failed_exchange_puts_the_old_run_back(
+def test_failed_exchange_restores_the_old_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = old_run(tmp_path / "run")
@@ -99,13 +99,16 @@ def test_a_failed_exchange_puts_the_old_run_back(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="disk gone"), new_run(target, overwrite=True) as folder:
+    with (
+        pytest.raises(HeadprobeError, match=r"cannot be written \(disk gone\)"),
+        new_run(target, overwrite=True) as folder,
+    ):
         (folder / MANIFEST).write_text("new")
     assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]
 
 
-def test_a_folder_that_may_not_be_moved_is_said_in_one_line(
+def test_folder_that_cannot_be_moved_gives_a_one_line_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = old_run(tmp_path / "run")
@@ -122,7 +125,7 @@ def test_a_folder_that_may_not_be_moved_is_said_in_one_line(
     assert names(tmp_path) == ["run"] and (target / MANIFEST).read_text() == OLD
 
 
-def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+def test_run_written_concurrently_is_not_overwritten(tmp_path: Path) -> None:
     target = tmp_path / "run"
     with pytest.raises(HeadprobeError, match="exists already"), new_run(target) as folder:
         (folder / MANIFEST).write_text("ours")
@@ -131,7 +134,7 @@ def test_a_run_made_by_another_meanwhile_is_not_overwritten(tmp_path: Path) -> N
     assert names(tmp_path) == ["run"]
 
 
-def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
+def test_folder_that_is_not_a_run_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(HeadprobeError, match="not a run folder"):
@@ -144,7 +147,7 @@ def test_a_folder_that_is_no_run_is_never_replaced(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [MANIFEST, SHARD])
-def test_a_folder_with_a_file_of_our_name_is_no_run(tmp_path: Path, name: str) -> None:
+def test_folder_with_a_file_of_the_same_name_is_not_a_run(tmp_path: Path, name: str) -> None:
     for text in ("{}", "[]", "old", "[" * 100_000, '{"schema_version": 1}'):
         (tmp_path / name).write_text(text)
         with pytest.raises(HeadprobeError, match="not a run folder"):
@@ -161,7 +164,7 @@ FOREIGN: list[tuple[str, Callable[[Path], object]]] = [
 
 
 @pytest.mark.parametrize(("name", "make"), FOREIGN, ids=[name for name, _ in FOREIGN])
-def test_a_run_that_holds_what_others_wrote_is_not_replaced(
+def test_run_with_other_files_is_not_replaced(
     tmp_path: Path, name: str, make: Callable[[Path], object]
 ) -> None:
     target = old_run(tmp_path / "run")
@@ -178,7 +181,7 @@ def test_a_run_that_holds_what_others_wrote_is_not_replaced(
     assert (target / MANIFEST).read_text() == "new"
 
 
-def test_what_appears_while_a_run_is_made_is_not_lost(
+def test_files_that_appear_during_a_run_are_not_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = old_run(tmp_path / "run")
@@ -202,7 +205,7 @@ def test_what_appears_while_a_run_is_made_is_not_lost(
     assert names(tmp_path) == ["run"]
 
 
-def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
+def test_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
     target = old_run(disk / "run")
@@ -218,7 +221,7 @@ def test_a_link_to_a_run_stays_a_link(tmp_path: Path) -> None:
     assert names(tmp_path) == ["disk", "link"] and names(disk) == ["run"]
 
 
-def test_a_name_that_is_too_long_is_found_at_once(tmp_path: Path) -> None:
+def test_too_long_name_is_refused_at_once(tmp_path: Path) -> None:
     for letters in (240, 300):
         with pytest.raises(HeadprobeError, match=r"cannot be written \(File name too long\)"):
             check_target(tmp_path / ("a" * letters), overwrite=False)
@@ -236,12 +239,12 @@ def test_an_unwritable_folder_is_refused_before_any_work(
         check_target(tmp_path / "a" / "b", overwrite=False)
 
 
-def test_checking_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_checking_a_destination_leaves_nothing_behind(tmp_path: Path) -> None:
     check_target(tmp_path / "a" / "b", overwrite=False)
     assert names(tmp_path) == []
 
 
-def test_a_dangling_link_is_refused(tmp_path: Path) -> None:
+def test_dangling_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(HeadprobeError, match="exists"):
         check_target(tmp_path / "link", overwrite=True)
@@ -260,7 +263,7 @@ with new_run(Path(sys.argv[1]), overwrite=True) as folder:
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_a_killed_scan_leaves_the_old_run_and_no_half_one(
+def test_killed_scan_keeps_the_old_run_and_no_incomplete_one(
     tmp_path: Path, sent: signal.Signals
 ) -> None:
     target = old_run(tmp_path / "run")
@@ -301,7 +304,7 @@ def test_default_names_stay_in_their_folder(tmp_path: Path, model: str, stem: st
     assert default_target(model, now, tmp_path) == tmp_path / f"{stem}-20261122-151300-2"
 
 
-def test_runs_are_listed_newest_first_and_broken_ones_named(tmp_path: Path) -> None:
+def test_runs_are_listed_newest_first_and_broken_runs_are_named(tmp_path: Path) -> None:
     from dataclasses import replace
 
     for day in (3, 9, 5):
@@ -318,7 +321,7 @@ def test_runs_are_listed_newest_first_and_broken_ones_named(tmp_path: Path) -> N
     assert newest_run(tmp_path).path.name == "run9"
 
 
-def test_no_run_is_said_in_one_line(tmp_path: Path) -> None:
+def test_missing_run_gives_a_one_line_error(tmp_path: Path) -> None:
     for ask in (
         lambda: newest_run(tmp_path),
         lambda: Run.load(tmp_path),
@@ -329,7 +332,7 @@ def test_no_run_is_said_in_one_line(tmp_path: Path) -> None:
         assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_run_reads_its_parts_when_asked(tmp_path: Path) -> None:
+def test_parts_of_a_run_are_read_lazily(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     assert len(run.heads) == 32
     assert run.tally("profile").shape == (4, 8, 511)
@@ -337,7 +340,7 @@ def test_a_run_reads_its_parts_when_asked(tmp_path: Path) -> None:
     assert len(run.instances.of(0)) == 2
 
 
-def test_files_get_the_users_permissions(tmp_path: Path) -> None:
+def test_files_have_the_default_permissions_of_the_user(tmp_path: Path) -> None:
     before = os.umask(0o022)
     try:
         with new_run(tmp_path / "run") as folder:

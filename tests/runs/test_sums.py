@@ -1,4 +1,4 @@
-"""Sums on disk."""
+"""Saving and loading of sums."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SUMS = Tallies(
         "mass": RNG.random((3, 2, 4)),
         "category": HALF * RNG.random((90, 2, 4)),
         "deprel_pairs": (HALF * RNG.random((90, 2, 4))).reshape(2, 45, 2, 4),
-        "sampled_rows": RNG.integers(0, 300, (3, 64, 2, 4)),
+        "induction_hits": RNG.integers(0, 300, (24, 2, 4)),
         "hits": RNG.integers(0, 256, (20, 3), np.uint8),
         "both_active": RNG.integers(0, 1 << 40, (8, 8)),
         "output_rows": np.array([1, 3]),
@@ -30,7 +30,7 @@ def same(one: np.ndarray, other: np.ndarray) -> bool:
     return one.dtype == other.dtype and np.array_equal(one, other)
 
 
-def test_what_is_written_comes_back(tmp_path: Path) -> None:
+def test_saved_sums_load_unchanged(tmp_path: Path) -> None:
     SUMS.save(tmp_path / "sums.npz")
     found = Tallies.load(tmp_path / "sums.npz")
     assert found.arrays.keys() == SUMS.arrays.keys()
