@@ -261,7 +261,9 @@ class Instances:
     @property
     def in_text(self) -> NDArray[np.bool_]:
         """[W]: whether the word stands in a passage that is no twin."""
-        return np.asarray(np.arange(len(self.form)) < self.passage_first[self.text_passages])
+        in_text = np.ones(len(self.form), dtype=np.bool_)
+        in_text[self.passage_first[self.text_passages] :] = False
+        return in_text
 
     @cached_property
     def passage(self) -> Integers:

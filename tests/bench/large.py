@@ -63,7 +63,7 @@ def many_words(count: int) -> Instances:
 
     by_word = (
         *("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel"),
-        "class_queries",
+        *("class_queries", "lemma"),
     )
     many = replace(
         instances,
@@ -72,6 +72,7 @@ def many_words(count: int) -> Instances:
         passage_clusters=names,
         passage_domains=np.tile(instances.passage_domains, times),
         passage_sentence=np.tile(instances.passage_sentence, times),
+        passage_original=np.full(len(names), -1),
         passage_first=np.append(moved(instances.passage_first[:-1], words), times * words),
         **{name: np.tile(getattr(instances, name), times) for name in by_word},
         link_relation=np.tile(instances.link_relation, times),

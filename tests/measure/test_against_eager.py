@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from headprobe.analysis.behaviour import head_statistics
+from headprobe.analysis.twins import separate_twins
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
@@ -133,8 +134,10 @@ def test_sums_of_semantic_relations() -> None:
     eager.set_attn_implementation("eager")
     slow = measure_slowly(eager, tokenizer, encoder.start, passages)
     instances, tallies = run(model, passages, encoder)
-    assert sum(slow.n[r] for r in instances.relations if r.family == "semantic") == 12
-    compare(instances, tallies, slow, tolerance=1e-5)
+    text = separate_twins(instances, tallies)
+    semantic = [r for r in text.instances.relations if r.family == "semantic"]
+    assert sum(slow.n[relation] for relation in semantic) == 12
+    compare(text.instances, text.tallies, slow, tolerance=1e-5)
 
 
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
