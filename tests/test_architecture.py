@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parents[1] / "headprobe"
 LINES = 600
 
-GROUND = ("errors", "resources", "vocabulary", "format", "progress", "config")
+GROUND = ("errors", "resources", "vocabulary", "format", "progress", "config", "compiled")
 """The words that all folders share; each imports only those before it."""
 
 MAY_IMPORT = {

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import (
     Candidates,
@@ -24,18 +23,16 @@ from headprobe.analysis.candidates import (
     RelationRows,
     count_groups,
     shared_rows,
-    slices,
     target_table,
 )
 from headprobe.analysis.evidence import Bools, Floats, Ints
+from headprobe.analysis.kernels import HEADS, choose_by_distance, head_blocks
+from headprobe.compiled import in_threads
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import LONGEST
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
-
-CACHED = 1 << 15
-"""Entries of a block of rows by words; blocks of this size stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def distance_control(
     plain = (len(relations), heads)
     sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
     result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
-    profiles = _Profiles(profile, norm, _leaders(profile))
+    profiles = _Profiles(profile, norm, _in_blocks(profile))
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
@@ -78,6 +75,15 @@ def distance_control(
     return DistanceControl(sums, result.expected / sizes, result.share / sizes)
 
 
+class _Block(NamedTuple):
+    """The profiles of a block of heads."""
+
+    heads: slice
+    """The heads."""
+    profile: Floats
+    """[D, B]: mean stripped attention."""
+
+
 class _Profiles(NamedTuple):
     """The distance profiles of all heads."""
 
@@ -85,8 +91,8 @@ class _Profiles(NamedTuple):
     """[N, D]: mean stripped attention."""
     norm: Floats
     """[N, D]: mean norm-weighted attention."""
-    leaders: NDArray[np.intp]
-    """[D, N]: ``_leaders(mass)``."""
+    blocks: Sequence[_Block]
+    """``mass``, cut into blocks of heads."""
 
 
 @dataclass(frozen=True)
@@ -105,76 +111,15 @@ class _ScoredRows:
     """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
 
 
-def _leaders(profile: Floats) -> NDArray[np.intp]:
-    """[D, N]: index of the largest value among the first d + 1; the nearest of equal ones."""
-    highest = np.maximum.accumulate(profile, axis=1)
-    rises = profile[:, 1:] > highest[:, :-1]
-    indices = np.where(rises, np.arange(1, profile.shape[1]), 0)
-    padded = np.pad(indices, ((0, 0), (1, 0)))
-    return np.ascontiguousarray(np.maximum.accumulate(padded, axis=1).T)
-
-
 def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
-    distance = _choices(rows, counts, profiles)
+    distance = _choices(rows, profiles.blocks)
     everything = counts
     if rows.strict or rows.scope == "sentence":
         everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
     per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
     return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
-
-
-def _choose(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest value of each head's profile.
-
-    For most rows, the largest value over all distances in the scope belongs to a candidate and is
-    known in advance (``leaders``). Only the other (row, head) pairs are searched one by one.
-    """
-    width = counts.shape[1]
-    bins = profiles.leaders[np.clip(rows.words_before, 1, width) - 1]
-    wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
-    for some in slices(len(wrong_row), width):
-        row, head = wrong_row[some], wrong_head[some]
-        values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
-        bins[row, head] = values.argmax(1)
-    return _distances(rows, bins, width)
-
-
-def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest profile value times tokens.
-
-    If all of a head's values are zero in a row, the nearest candidate counts.
-    """
-    width = counts.shape[1]
-    distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
-    if width == LONGEST:
-        distance = distance.copy()
-        distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
-    words = np.maximum(rows.query[:, None] - distance, 0)
-    tokens = np.where(counts > 0, rows.instances.tokens[words], 0.0)
-    nearest = (tokens > 0).argmax(1)
-    bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
-    # A block of rows at a time, so that tokens and products stay in the cache for all heads.
-    size = max(1, CACHED // width)
-    for low in range(0, len(words), size):
-        some = slice(low, low + size)
-        values = np.empty_like(tokens[some])
-        for head, profile in enumerate(profiles.mass[:, :width]):
-            best = np.multiply(tokens[some], profile, out=values).argmax(1)
-            if not profile.all():
-                best = np.where(values.any(1), best, nearest[some])
-            bins[some, head] = best
-    return _distances(rows, bins, width)
-
-
-def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
-    """Profile bins [Q, N] as distances; the last bin means the nearest candidate from there on."""
-    distance = bins.astype(np.int64) + 1
-    if width == LONGEST:
-        beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
-        distance = np.where(distance == LONGEST, beyond, distance)
-    return distance
 
 
 def _per_mass(counts: Floats, profile: Floats) -> Floats:
@@ -214,11 +159,30 @@ def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
     ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
     meaning in rows without a candidate.
     """
-    return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))
+    return _choices(rows, _in_blocks(profile))
 
 
-def _choices(rows: Candidates, counts: Floats, profiles: _Profiles) -> Mapping[str, Ints]:
-    return {
-        "habit": _choose(rows, counts, profiles),
-        "habit_length": _choose_by_length(rows, counts, profiles),
-    }
+def _in_blocks(profile: Floats) -> list[_Block]:
+    """``profile`` [N, D], cut into blocks of heads."""
+    blocks = head_blocks(len(profile), HEADS)
+    return [_Block(some, np.ascontiguousarray(profile[some].T)) for some in blocks]
+
+
+def _choices(rows: Candidates, blocks: Sequence[_Block]) -> Mapping[str, Ints]:
+    """``distance_choices`` for a profile in blocks."""
+    instances, query = rows.instances, rows.query
+    form, tokens = (each.astype(np.int64) for each in (instances.folded_form, instances.tokens))
+    shape = len(query), blocks[-1].heads.stop if blocks else 0
+    distance = {rule: np.empty(shape, dtype=np.int64) for rule in DISTANCE_RULES}
+
+    def choose(block: _Block) -> None:
+        heads = block.profile.shape[1]
+        chosen = np.empty((len(DISTANCE_RULES), len(query), heads), dtype=np.int64)
+        words = query, rows.scope_first, instances.usable, tokens, form
+        into = chosen.reshape(len(chosen), -1)
+        choose_by_distance(*words, rows.strict, block.profile.reshape(-1), heads, *into)
+        for rule, of_rule in zip(DISTANCE_RULES, chosen, strict=True):
+            distance[rule][:, block.heads] = of_rule
+
+    in_threads(blocks, choose)
+    return distance

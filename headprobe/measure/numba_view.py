@@ -1,10 +1,7 @@
 """The view of a layer by compiled loops, for CPUs: all that statistics read of a head is found
 while its attention is still in the cache."""
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch, KernelInputs
+from headprobe.compiled import numba_kernel, split_over_threads
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.measure.numba_kernels import (
     Floats,
@@ -20,7 +18,6 @@ from headprobe.measure.numba_kernels import (
     find_strongest,
     find_winner,
     gather_pairs,
-    numba_kernel,
     renormalise,
     strip_rows,
     sum_entropy,
@@ -99,7 +96,7 @@ class NumbaView:
         threads = (
             1 if weights.numel() < MIN_PARALLEL_WEIGHTS else min(torch.get_num_threads(), heads)
         )
-        _split_over_threads(heads, threads, work)
+        split_over_threads(heads, threads, work)
 
     @property
     def over_rows(self) -> Tensor:
@@ -230,17 +227,3 @@ def fill_view(
                 arrays.link_winner[j, h] = winner
             else:
                 arrays.link_winner[j, h] = place[r]
-
-
-def _split_over_threads(count: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """``work(low, high)`` over the items 0 to ``count``, as many at a time as there are threads."""
-    edges = [piece * count // threads for piece in range(threads + 1)]
-    others = [_pool(threads).submit(work, *piece) for piece in pairwise(edges[1:])]
-    work(0, edges[1])
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="sweep")
