@@ -25,11 +25,10 @@ from headprobe.analysis.candidates import (
     shared_rows,
     target_table,
 )
-from headprobe.analysis.evidence import Bools, Floats, Ints
-from headprobe.analysis.kernels import HEADS, choose_by_distance, head_blocks
+from headprobe.analysis.evidence import Floats, Ints
+from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
 from headprobe.compiled import in_threads
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import LONGEST
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
@@ -65,7 +64,7 @@ def distance_control(
     plain = (len(relations), heads)
     sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
     result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
-    profiles = _Profiles(profile, norm, _in_blocks(profile))
+    profiles = _in_blocks(profile, norm)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
@@ -82,17 +81,8 @@ class _Block(NamedTuple):
     """The heads."""
     profile: Floats
     """[D, B]: mean stripped attention."""
-
-
-class _Profiles(NamedTuple):
-    """The distance profiles of all heads."""
-
-    mass: Floats
-    """[N, D]: mean stripped attention."""
     norm: Floats
-    """[N, D]: mean norm-weighted attention."""
-    blocks: Sequence[_Block]
-    """``mass``, cut into blocks of heads."""
+    """[D, B]: mean norm-weighted attention."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ class _ScoredRows:
 
     rows: Candidates
     """The query words [Q] and their candidates."""
-    profiles: _Profiles
+    profiles: Sequence[_Block]
     """The profiles of all heads."""
     distance: Mapping[str, Ints]
     """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
@@ -111,20 +101,30 @@ class _ScoredRows:
     """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
 
 
-def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
+def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
-    distance = _choices(rows, profiles.blocks)
+    distance = _choices(rows, profiles)
     everything = counts
     if rows.strict or rows.scope == "sentence":
         everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
-    per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
+    per_mass, per_norm = np.empty((2, len(counts), _count_heads(profiles)))
+
+    def sum_rows(block: _Block) -> None:
+        per_mass[:, block.heads] = _per_mass(counts, block.profile)
+        per_norm[:, block.heads] = _per_mass(everything, block.norm)
+
+    in_threads(profiles, sum_rows)
     return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
 
 
+def _count_heads(profiles: Sequence[_Block]) -> int:
+    return profiles[-1].heads.stop if profiles else 0
+
+
 def _per_mass(counts: Floats, profile: Floats) -> Floats:
-    """[Q, N]: 1 / (sum of the profile over the counted words [Q, D']); 0 where the sum is 0."""
-    mass = counts @ profile[:, : counts.shape[1]].T
+    """[Q, B]: 1 / (sum of the profile [D, B] over the counted words [Q, D']); 0 if the sum is 0."""
+    mass = counts @ profile[: counts.shape[1]]
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
@@ -136,21 +136,21 @@ def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> No
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
         result.sums[rule][number] += relation.sums_of_some(chosen, hits)
-    binned = _binned(targets)
-    for per_mass, values, sums in (
-        (scored.per_mass, scored.profiles.mass, result.expected),
-        (scored.per_norm, scored.profiles.norm, result.share),
-    ):
-        by_distance = binned.T @ per_mass[row]
-        sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
+    links, profiles = relation.links, scored.profiles
+    ends = (each[chosen].astype(np.int64) for each in (links.query, links.first, links.stop))
+    instances = *ends, links.targets.astype(np.int64, copy=False), row
 
+    def add_shares(block: _Block) -> None:
+        for per_mass, profile, sums in (
+            (scored.per_mass, block.profile, result.expected),
+            (scored.per_norm, block.norm, result.share),
+        ):
+            inverse, heads = np.ascontiguousarray(per_mass[:, block.heads]), profile.shape[1]
+            total = np.zeros(heads)
+            add_target_shares(*instances, profile.reshape(-1), inverse.reshape(-1), heads, total)
+            sums[number, block.heads] += total
 
-def _binned(targets: Bools) -> Floats:
-    """[I', D']: targets in each profile bin; the last of ``LONGEST`` bins counts the rest."""
-    binned = targets[:, :LONGEST].astype(np.float64)
-    if targets.shape[1] > LONGEST:
-        binned[:, -1] += targets[:, LONGEST:].sum(1)
-    return binned
+    in_threads(profiles, add_shares)
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
@@ -159,20 +159,22 @@ def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
     ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
     meaning in rows without a candidate.
     """
-    return _choices(rows, _in_blocks(profile))
+    return _choices(rows, _in_blocks(profile, profile))
 
 
-def _in_blocks(profile: Floats) -> list[_Block]:
-    """``profile`` [N, D], cut into blocks of heads."""
-    blocks = head_blocks(len(profile), HEADS)
-    return [_Block(some, np.ascontiguousarray(profile[some].T)) for some in blocks]
+def _in_blocks(profile: Floats, norm: Floats) -> list[_Block]:
+    """``profile`` and ``norm`` [N, D], cut into blocks of heads."""
+    return [
+        _Block(some, *(np.ascontiguousarray(each[some].T) for each in (profile, norm)))
+        for some in head_blocks(len(profile), HEADS)
+    ]
 
 
-def _choices(rows: Candidates, blocks: Sequence[_Block]) -> Mapping[str, Ints]:
-    """``distance_choices`` for a profile in blocks."""
+def _choices(rows: Candidates, profiles: Sequence[_Block]) -> Mapping[str, Ints]:
+    """``distance_choices`` for profiles in blocks."""
     instances, query = rows.instances, rows.query
     form, tokens = (each.astype(np.int64) for each in (instances.folded_form, instances.tokens))
-    shape = len(query), blocks[-1].heads.stop if blocks else 0
+    shape = len(query), _count_heads(profiles)
     distance = {rule: np.empty(shape, dtype=np.int64) for rule in DISTANCE_RULES}
 
     def choose(block: _Block) -> None:
@@ -184,5 +186,5 @@ def _choices(rows: Candidates, blocks: Sequence[_Block]) -> Mapping[str, Ints]:
         for rule, of_rule in zip(DISTANCE_RULES, chosen, strict=True):
             distance[rule][:, block.heads] = of_rule
 
-    in_threads(blocks, choose)
+    in_threads(profiles, choose)
     return distance

@@ -107,7 +107,17 @@ def add_offered(
         low, high = edges[rows[place]], edges[rows[place] + 1]
         for h in range(wide):
             inverse[h] = 0
-        for e in range(low, high):
+        # Four entries at a time, so that the sums are read and written a quarter as often.
+        fours = high - (high - low) % 4
+        for e in range(low, fours, 4):
+            at, count = U(columns[e]) * wide, np.float32(counts[e])
+            at_1, count_1 = U(columns[e + 1]) * wide, np.float32(counts[e + 1])
+            at_2, count_2 = U(columns[e + 2]) * wide, np.float32(counts[e + 2])
+            at_3, count_3 = U(columns[e + 3]) * wide, np.float32(counts[e + 3])
+            for h in range(wide):
+                two = count * weights[at + h] + count_1 * weights[at_1 + h]
+                inverse[h] += two + (count_2 * weights[at_2 + h] + count_3 * weights[at_3 + h])
+        for e in range(fours, high):
             at, count = U(columns[e]) * wide, np.float32(counts[e])
             for h in range(wide):
                 inverse[h] += count * weights[at + h]
@@ -354,12 +364,11 @@ def choose_by_distance(
             at, size = U(min(distance, LONGEST) - 1) * wide, np.float64(tokens[word])
             for h in range(wide):
                 value = profile[at + h]
+                scaled = size * value
                 habit[to + h] = distance if value > best[h] else habit[to + h]
                 best[h] = max(best[h], value)
-            for h in range(wide):
-                value = size * profile[at + h]
-                by_length[to + h] = distance if value > longest[h] else by_length[to + h]
-                longest[h] = max(longest[h], value)
+                by_length[to + h] = distance if scaled > longest[h] else by_length[to + h]
+                longest[h] = max(longest[h], scaled)
             if distance >= LONGEST:
                 break
 
@@ -404,3 +413,34 @@ def choose_by_category(
                 value = values[at + h]
                 chosen[to + h] = distance if value > best[h] else chosen[to + h]
                 best[h] = max(best[h], value)
+
+
+@numba_kernel
+def add_target_shares(
+    query: Ints,
+    first: Ints,
+    stop: Ints,
+    targets: Ints,
+    row: Ints,
+    profile: Floats,
+    inverse: Floats,
+    heads: int,
+    total: Floats,
+) -> None:
+    """Add to ``total`` [B] the share of the targets in ``profile`` [D * B], over instances.
+
+    Instance i has the ``targets`` from ``first[i]`` to ``stop[i]``, and ``inverse`` [Q * B] is 1
+    divided by the sum of the profile in its ``row``.
+    """
+    wide = U(heads)
+    sums = np.empty(heads)
+    for i in range(len(query)):
+        for h in range(wide):
+            sums[h] = 0
+        for t in range(first[i], stop[i]):
+            at = U(min(query[i] - targets[t], LONGEST) - 1) * wide
+            for h in range(wide):
+                sums[h] += profile[at + h]
+        at = U(row[i]) * wide
+        for h in range(wide):
+            total[h] += sums[h] * inverse[at + h]

@@ -1,4 +1,4 @@
-"""Judges the sums in a folder, in a process of its own; ``tests.bench.beside --words`` fills it.
+"""Judges the sums in a folder, in a process of its own (``tests.bench.beside``).
 
 Prints a JSON object: seconds of each step (wall, processor), and the MiB that they took at most
 over the sums and instances.
