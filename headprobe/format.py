@@ -4,7 +4,8 @@ Reasons, tables and pages all format through this module, so that a value reads 
 """
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from types import MappingProxyType
 
 from headprobe.vocabulary import Relation
@@ -17,6 +18,9 @@ TOO_LITTLE = "too little data"
 
 _JOINERS = "\u200c\u200d"
 """The zero-width non-joiner and joiner."""
+
+_MAX_SUGGESTIONS = 12
+"""Number of names that ``suggest_names`` lists."""
 
 _NAMED_ESCAPES = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 
@@ -120,6 +124,13 @@ _BASELINES: Mapping[str, str] = MappingProxyType(
 """Baseline -> its wording, where that is not the name with spaces for underscores."""
 
 
+def deprel_words(deprel: str) -> str:
+    """Describe words with a dependency label: ``object (obj)``; ``other words`` for no label."""
+    if deprel in _EDGE_ENDS:
+        return f"{_EDGE_ENDS[deprel][1]} ({deprel})"
+    return {"": "other words", "punct": "punctuation (punct)"}.get(deprel, deprel)
+
+
 def relation_words(family: str, relation: str, looks_to: str) -> str:
     """Describe what a head looks for, from the later word to the earlier one.
 
@@ -187,6 +198,27 @@ def p_value(value: float | None) -> str:
     if value is None:
         return MISSING
     return "<.001" if value < 0.001 else _without_zero(f"{value:.3f}")
+
+
+def suggest_names(name: str, names: Iterable[str], others: Iterable[str] = ()) -> str:
+    """Return a remedy for a mistyped ``name``: similar names, or all ``names`` if none is similar.
+
+    ``others`` are suggested only where they are similar.
+    """
+    known, more_known = (
+        [each if each.isprintable() else repr(each) for each in dict.fromkeys(group)]
+        for group in (names, others)
+    )
+    # Where names differ in case only, the first one is suggested.
+    lower = {candidate.lower(): candidate for candidate in reversed([*known, *more_known])}
+    close = [lower[match] for match in get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
+    if close:
+        return f"Did you mean {' or '.join(close)}?"
+    if not known:
+        return "There are none"
+    more = len(known) - _MAX_SUGGESTIONS
+    listed = ", ".join(known[:_MAX_SUGGESTIONS])
+    return f"Choose from {listed}{f' and {more} more' if more > 0 else ''}"
 
 
 def _without_zero(text: str) -> str:

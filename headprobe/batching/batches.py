@@ -1,6 +1,18 @@
-"""Chunks and batches: blocks of passages with the indices of their words, instances and samples.
+"""Chunks and batches: what is known about the words of a forward pass, as indices.
 
-The statistics read the indices as tensors, and compiled kernels as arrays (``KernelInputs``).
+A ``Chunk`` is one forward pass: a flat run of passages (``batching.layout``), divided into blocks.
+For each block there is an ``AlignedBatch``. It says which rows and keys of the block's attention
+tile belong to which words, and which pairs of words the statistics are about. All of this is
+computed with numpy before the pass, so that the statistics only gather and add.
+
+Statistics in tensor operations read the indices as tensors; the compiled kernels for CPUs read the
+same memory as arrays (``KernelInputs``).
+
+Letters in shapes: B passages of a batch; T keys of its tile; W' words of each passage up to the
+block's end, of which the last W are the block's query words (equal unless a long passage is
+divided); I instances, of which the first J are explicit links; K targets of these links; C classes
+of words; G key/value heads. Flat indices are a row b * W + w, and a pair
+(b * W' + earlier) * W + w, where w counts query words and ``earlier`` counts words.
 """
 
 from collections.abc import Sequence
@@ -13,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headprobe.batching.batch_instances import BatchInstances, InstanceIndexer
 from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import (
     EMPTY,
@@ -28,169 +41,66 @@ from headprobe.batching.layout import (
     pair_with_earlier,
     sort_pairs_by_kind,
 )
-from headprobe.runs.instances import Instances
-from headprobe.vocabulary import FOLDS
-
-
-@dataclass(frozen=True)
-class BatchInstances:
-    """The instances of a batch as indices; one row of each per instance [I] or target [K].
-
-    ``row`` [I] is the query word (b * W + w); ``relation`` [I]; ``bins`` [3 I] number first the
-    document folds of all relations, for each instance, then the form folds, then the domains.
-    Explicit links come first: their targets are words ``target`` [K] of instance
-    ``instance_of_target`` [K], with its ``target_relation`` and ``target_pair`` ((b * W' + target)
-    * W + w); those numbered ``strict`` leave out all words but those of ``other_form`` [J, W']. The
-    others ask for a class: ``class_start`` [I'] is its place, and its passage's, among
-    ``AlignedBatch.classes``; ``class_relation`` [C] are the classes' relations.
-    """
-
-    row: Tensor
-    relation: Tensor
-    bins: Tensor
-    sentence_scope: Tensor
-    strict: Tensor
-    other_form: Tensor
-    instance_of_target: Tensor
-    target: Tensor
-    target_pair: Tensor
-    target_relation: Tensor
-    class_start: Tensor
-    class_relation: Tensor
-
-    @property
-    def n_links(self) -> int:
-        """How many instances are explicit links."""
-        return len(self.row) - len(self.class_start)
-
-
-class InstanceIndexer:
-    """Finds the instances of passages; made once for a run."""
-
-    def __init__(self, instances: Instances) -> None:
-        self._instances = instances
-        relations = instances.relations
-        self._sentence_scope = np.array([r.scope == "sentence" for r in relations], dtype=bool)
-        self._strict = np.array([r.strict for r in relations], dtype=bool)
-        nearest = instances.link_targets[instances.link_first[1:] - 1]
-        self._link_form_fold = instances.form_fold[nearest]
-        self._link_passage = instances.passage[instances.link_query]
-
-    def index(
-        self,
-        passages: NDArray[np.int64],
-        word_rows: Sequence[slice],
-        first_word: int,
-        classes: NDArray[np.float32],
-        usable: NDArray[np.bool_],
-        form: NDArray[np.integer],
-    ) -> dict[str, NDArray[Any]]:
-        """The fields of ``BatchInstances``, for passages (by number) whose words are ``word_rows``,
-        the query words those from ``first_word`` on, with their ``classes`` [B, W', C], ``usable``
-        words and folded forms [B, W']."""
-        instances = self._instances
-        links, rows = [], []
-        for place, (number, span) in enumerate(zip(passages, word_rows, strict=True)):
-            low, high = np.searchsorted(self._link_passage, [number, number + 1])
-            query = instances.link_query[low:high]
-            inside = (query >= span.start + first_word) & (query < span.stop)
-            links.append(low + np.flatnonzero(inside))
-            rows.append(np.full(len(links[-1]), place))
-        link, row = np.concatenate(links), np.concatenate(rows).astype(np.int64)
-        base = np.array([span.start for span in word_rows])
-        counts = instances.link_first[link + 1] - instances.link_first[link]
-        of = np.repeat(np.arange(len(link)), counts)
-        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        target = instances.link_targets[np.repeat(instances.link_first[link], counts) + offsets]
-
-        class_rows = self._index_classes(base, first_word, classes, usable)
-        relation = np.concatenate([instances.link_relation[link], class_rows["relation"]])
-        passage = np.concatenate([row, class_rows["passage"]])
-        form_fold = np.concatenate([self._link_form_fold[link], class_rows["form_fold"]])
-        of_run = passages[passage]
-        words = usable.shape[1]
-        query = np.concatenate([instances.link_query[link] - base[row], class_rows["query"]])
-        own_word = query - first_word
-        target_word = target - base[row[of]]
-        strict = np.flatnonzero(self._strict[instances.link_relation[link]])
-        own_form = form[passage[strict], query[strict]]
-        every_fold = len(instances.relations) * FOLDS
-        bins = [
-            relation * FOLDS + instances.document_fold[of_run],
-            every_fold + relation * FOLDS + form_fold,
-            2 * every_fold + relation * len(instances.domains) + instances.domain[of_run],
-        ]
-        class_passage = passage[len(link) :]
-        return {
-            "row": passage * (words - first_word) + own_word,
-            "relation": relation,
-            "bins": np.concatenate(bins),
-            "sentence_scope": self._sentence_scope[instances.link_relation[link]],
-            "strict": strict,
-            "other_form": (form[passage[strict]] != own_form[:, None]).astype(np.float32),
-            "instance_of_target": of,
-            "target": target_word,
-            "target_pair": (row[of] * words + target_word) * (words - first_word) + own_word[of],
-            "target_relation": relation[of],
-            "class_start": class_passage * words * classes.shape[2] + class_rows["column"],
-            "class_relation": np.array(instances.every, dtype=np.int64),
-        }
-
-    def _index_classes(
-        self,
-        base: NDArray[np.int64],
-        first_word: int,
-        classes: NDArray[np.float32],
-        usable: NDArray[np.bool_],
-    ) -> dict[str, NDArray[np.integer]]:
-        """Every usable word that stands after a word of the class, for each class."""
-        instances = self._instances
-        member = classes > 0
-        # the last member before each word: a running maximum of member places, moved by one
-        places = np.where(member, np.arange(classes.shape[1])[None, :, None], -1)
-        nearest = np.full_like(places, -1)
-        nearest[:, 1:] = np.maximum.accumulate(places, axis=1)[:, :-1]
-        passage, query, column = np.nonzero(((nearest >= 0) & usable[:, :, None])[:, first_word:])
-        query += first_word
-        return {
-            "passage": passage,
-            "query": query,
-            "column": column,
-            "relation": np.array(instances.every, dtype=np.int64)[column],
-            "form_fold": instances.form_fold[base[passage] + nearest[passage, query, column]],
-        }
-
 
 Ints = NDArray[np.int64]
 
 
 class KernelInputs(NamedTuple):
-    """Fields as those of ``AlignedBatch`` and of its ``BatchInstances``.
+    """A batch as arrays, for the compiled kernels. A named tuple, because numba takes it as one
+    argument.
 
-    ``passage_edges`` [5, B + 1] is where each passage's part of ``extra``, ``target_pair``,
-    ``sampled_pair``, ``link_row`` [I] and ``example`` begins. Links ``sentence_scope`` [I] ask for
-    words of their sentence, those with a ``strict_row`` [I] (else -1) for words that are 1 in it,
-    of ``other_form``.
+    Lists are ascending by passage, so that a kernel that works on one passage reads one slice of
+    each (``passage_edges``).
     """
 
     starts: int
+    """The number of start tokens."""
+
     first_word: int
+    """W' - W, the index of the first query word."""
+
     rows: Ints
+    """[B, R]: ``AttentionTile.rows``."""
+
     extra: Ints
+    """[3, X]: ``AlignedBatch.extra``."""
+
     kinds: NDArray[np.int16]
+    """[2, B, W', W]: ``AlignedBatch.kinds``."""
+
     passage_edges: Ints
+    """[5, B + 1]: the index at which each passage starts in ``extra``, ``target_pair``,
+    ``sampled_pair``, ``link_row`` and ``example``, in this order."""
+
     target_pair: Ints
+    """[K]: ``BatchInstances.target_pair``."""
+
     sampled_pair: Ints
+    """[P]: ``AlignedBatch.sampled_pair``."""
+
     link_row: Ints
+    """[J]: the row b * W + w of each link's query word."""
+
     sentence_scope: NDArray[np.bool_]
+    """[J]: whether only words of the query's sentence are candidates. False for all links if no
+    passage has more than one sentence, because then the scope makes no difference."""
+
     strict_row: Ints
+    """[J]: the row of ``other_form`` that applies to the link, or -1."""
+
     other_form: NDArray[np.float32]
+    """[J', W']: ``BatchInstances.other_form``."""
+
     sentence: Ints
+    """[B, W']: ``AlignedBatch.sentence``."""
+
     example: Ints
+    """[S']: ``AlignedBatch.example``."""
 
 
 def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
-    """What a batch on the host with query words asks."""
+    """Return the arrays of a batch that is on the host and has query words; they share its
+    memory."""
     instances, links = batch.instances, batch.instances.n_links
     strict_row = np.full(links, -1)
     strict_row[instances.strict.numpy()] = np.arange(len(instances.strict))
@@ -202,7 +112,7 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         "link_row": instances.row[:links].numpy(),
         "example": batch.example.numpy(),
     }
-    of_passages = (
+    passage_of_items = (
         lists["extra"][0],
         lists["target_pair"] // pairs,
         lists["sampled_pair"] // pairs,
@@ -214,7 +124,7 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         first_word=batch.first_word,
         rows=batch.tile.rows.numpy(),
         kinds=batch.kinds,
-        passage_edges=np.stack([np.searchsorted(each, passages) for each in of_passages]),
+        passage_edges=np.stack([np.searchsorted(each, passages) for each in passage_of_items]),
         sentence_scope=instances.sentence_scope.numpy() & (not batch.one_sentence),
         strict_row=strict_row,
         other_form=instances.other_form.numpy(),
@@ -225,108 +135,151 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
 
 @dataclass(frozen=True)
 class AlignedBatch:
-    """A block of passages; W' earlier words, of which the last W are the block's query words (all,
-    where the block is whole passages); padded on the right.
+    """A block of passages: its attention tile, and the words behind the tile's rows and keys.
 
-    In ``tile`` the first W rows and the first W' keys are the last tokens of these words, none
-    where a word is not usable; then come the keys of the ``starts`` start tokens, then the
-    extra ones: the words' other tokens. ``extra`` [3, K] are passage, key and word of these,
-    ascending by passage; ``extra_key`` [K * G] the keys for each key/value head
-    ((b * G + g) * T + t), ``extra_word`` [K * G] their words ((b * G + g) * W' + w); ``own_extra``
-    [3, K'] passage, key and row of those of the query words. ``first_word`` is W' - W. ``usable``,
-    ``sentence``, ``punctuation`` (usable punctuation) [B, W'] and ``classes`` [B, W', C],
-    membership in the relations with ``every``, tell of the earlier words. ``one_sentence``: no
-    passage holds more. ``sampled`` and ``example`` [S] are rows (b * W + w) that are looked at one
-    by one, ``sampled_row`` and ``example_row`` [S] their places in the run's lists; ``questions``
-    count rows in the same way. ``sampled_pair`` [P] are the pairs of the sampled rows with all
-    earlier words, (b * W' + earlier) * W + w.
+    The first W rows of the tile are the last tokens of the query words. The first W' keys are the
+    last tokens of all words, followed by the start tokens and by the extra tokens, which are the
+    other tokens of usable words. Passages with fewer words are padded on the right; padding and
+    unusable words are ``EMPTY`` in the tile, and their attention is zero.
     """
 
     tile: AttentionTile
+    """The rows and keys of the block."""
+
     first_word: int
+    """W' - W, the index of the first query word."""
+
     starts: int
+    """The number of start tokens."""
+
     extra: Tensor
+    """[3, X]: the passage b, the key t and the word w' of each extra token, ascending by b."""
+
     extra_key: Tensor
+    """[X * G]: the keys of the extra tokens for each key/value head, (b * G + g) * T + t."""
+
     extra_word: Tensor
+    """[X * G]: the words of the extra tokens for each key/value head, (b * G + g) * W' + w'."""
+
     own_extra: Tensor
+    """[3, X']: the passage b, the key t and the row w of the extra tokens of query words."""
+
     usable: Tensor
+    """[B, W']: whether the word can be a query or a target."""
+
     sentence: Tensor
+    """[B, W']: the index of the word's sentence in its passage."""
+
     classes: Tensor
+    """[B, W', C]: 1 if the word is a usable member of the class, else 0. Classes belong to the
+    relations with ``every``."""
+
     punctuation: Tensor
+    """[B, W']: 1 if the word is usable punctuation, else 0."""
+
     one_sentence: bool
+    """Whether no passage has words of more than one sentence."""
+
     sampled: Tensor
+    """[S]: the rows b * W + w that are sampled (``Instances.sampled_words``)."""
+
     sampled_row: Tensor
+    """[S]: the index of each sampled row in ``Instances.sampled_words``."""
+
     sampled_pair: Tensor
+    """[P]: the pairs of the sampled rows with all their earlier words, row by row."""
+
     example: Tensor
+    """[S']: the rows b * W + w whose strongest attention is stored
+    (``Instances.example_words``)."""
+
     example_row: Tensor
+    """[S']: the index of each of these rows in ``Instances.example_words``."""
+
     instances: BatchInstances
+    """The instances whose query words are among those of the batch."""
+
     kinds: NDArray[np.int16]
+    """[2, B, W', W]: the two kinds of every pair, ``EMPTY`` for none (``layout.pair_kinds``)."""
 
     @property
     def words(self) -> int:
-        """W'."""
+        """W', the number of words of a passage up to the block's end."""
         return self.usable.shape[1]
 
     @property
     def queries(self) -> int:
-        """W."""
+        """W, the number of query words of a passage."""
         return self.words - self.first_word
 
     @cached_property
     def kernel_inputs(self) -> KernelInputs:
-        """The questions as arrays, where the batch is on the host and has query words."""
+        """The batch as arrays; only for a batch on the host with query words."""
         return build_kernel_inputs(self)
 
     @cached_property
     def later_rows(self) -> Tensor:
-        """[B, T]: how many rows of usable words come after a token that is not their own."""
+        """[B, T]: the number of query rows that come after each key and belong to another word."""
         rows, keys = self.tile.rows[:, : self.queries], self.tile.keys
         after = ((rows[:, None, :] > keys[:, :, None]) & (rows[:, None, :] >= 0)).sum(2)
+        # Each extra token of a query word precedes one row of its own word, its last token
         passage, key, row = self.own_extra
         own = torch.ones_like(row)
         return (after * (keys >= 0)).index_put((passage, key), -own, accumulate=True)
 
     @cached_property
     def pairs(self) -> tuple[Tensor, Tensor, Tensor]:
-        """``members`` [2 P], ``first_word`` [S] and ``kind`` [S] of
-        ``batching.layout.WordPairs``."""
+        """``members``, ``first`` and ``kind`` of ``layout.WordPairs`` on the batch's device."""
         by_kind, device = sort_pairs_by_kind(self.kinds), self.usable.device
         members, first = on_device(by_kind.members, device), on_device(by_kind.first, device)
         return members, first, on_device(by_kind.kind, device)
 
     @cached_property
     def same_sentence(self) -> Tensor:
-        """[B, 1, W', 1, W]: 1 where query and key stand in one sentence."""
+        """[B, 1, W', 1, W]: 1 where the query word and the earlier word share a sentence."""
         query = self.sentence[:, None, self.first_word :]
-        alike = (query == self.sentence[:, :, None]).float()
-        return alike[:, None, :, None, :]
+        same = (query == self.sentence[:, :, None]).float()
+        return same[:, None, :, None, :]
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Passages in one flat run of N tokens, and the blocks that cover their words once.
-
-    ``token_column`` [N] indexes the run's distinct token ids. ``word_token`` [Q] are the places of
-    all usable words' last tokens, ``word_passage`` [Q] and ``cell`` [P] their passages and these'
-    cells; ``sampled_word`` [S] the sampled among these words, in the order of the batches';
-    ``sampled_pair_word`` [P] which of these each of the batches' ``sampled_pair`` belongs to;
-    ``scored_tokens`` [M] the places of the texts' tokens.
-    """
+    """One forward pass: a flat run of N tokens, and the batches whose query words are all its
+    words, once each."""
 
     passages: NDArray[np.int64]
+    """[P]: the numbers of the passages, in the order of the run."""
+
     flat: Flat
+    """The tokens and the tiles."""
+
     batches: tuple[AlignedBatch, ...]
+    """One batch per tile."""
+
     token_column: Tensor
+    """[N]: each token id as an index into ``Batcher.distinct_tokens``."""
+
     word_token: Tensor
+    """[Q]: the index in the run of the last token of each usable word, by passage and word."""
+
     word_passage: Tensor
+    """[Q]: the index in ``passages`` of each usable word's passage."""
+
     cell: Tensor
+    """[P]: the cell of domain and fold of each passage (``Instances.cell``)."""
+
     sampled_word: Tensor
+    """[S]: the sampled rows of all batches, concatenated, as indices of usable words (in Q)."""
+
     sampled_pair_word: Tensor
+    """[P']: for each ``sampled_pair`` of all batches, concatenated, the index of its row (in S)."""
+
     scored_tokens: Tensor
+    """[M]: the indices in the run of all tokens but the start tokens."""
 
 
 class Batcher:
-    """Builds chunks of a corpus on a device, for ``groups`` key/value heads."""
+    """Builds the chunks of a corpus on a device, for a model with ``groups`` key/value heads."""
 
     def __init__(self, corpus: Corpus, device: torch.device, groups: int = 1) -> None:
         self._corpus, self._device, self._groups = corpus, device, groups
@@ -343,17 +296,18 @@ class Batcher:
 
     @property
     def distinct_tokens(self) -> NDArray[np.int32]:
-        """[K]: the different token ids of the corpus, ascending."""
+        """[K]: the distinct token ids of the corpus, ascending."""
         return self._distinct_tokens
 
     def token_columns(self) -> list[NDArray[np.int64]]:
-        """For each passage its tokens as places in ``distinct_tokens``."""
+        """For each passage its token ids as indices into ``distinct_tokens``."""
         return np.split(self._token_column, self._corpus.token_first[1:-1])
 
     def build(self, blocks: Sequence[Block]) -> Chunk:
-        """The chunk of these blocks (passage numbers of the run)."""
+        """Return the chunk of these blocks, whose passages are numbered as in the corpus."""
         corpus, instances = self._corpus, self._corpus.instances
         numbers = np.concatenate([block.passages for block in blocks])
+        # distinct, in the order of first occurrence: blocks of a long passage name it repeatedly
         numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
         tokens = {p: self._tokens(p) for p in numbers.tolist()}
         orders = [self._order_block(block) for block in blocks]
@@ -363,22 +317,25 @@ class Batcher:
             self._device,
             [(order.rows, order.keys) for order in orders],
         )
+        # The usable words of the chunk (word numbers), and the index of each one's passage
         starts = np.cumsum([0, *(rows.stop - rows.start for rows in tokens.values())])
         words = [np.arange(*instances.passage_first[p : p + 2]) for p in numbers]
         words = [inside[instances.usable[inside]] for inside in words]
         word, passage = np.concatenate(words), np.repeat(np.arange(len(words)), _lengths(words))
-        of_blocks = [
-            instances.sampled_words[low:high]
-            for block in blocks
-            for low, high in (
-                np.searchsorted(instances.sampled_words, [span.start, span.stop])
-                for span in self._query_words(block)
-            )
-        ]
-        order = np.argsort(word)
-        sampled = np.concatenate(of_blocks)
-        place = order[np.searchsorted(word[order], sampled)]
-        earlier = sampled - instances.passage_first[instances.passage[sampled]]
+        # The sampled words in the order of the batches, and where they are among the usable words
+        sampled = np.concatenate(
+            [
+                instances.sampled_words[low:high]
+                for block in blocks
+                for low, high in (
+                    np.searchsorted(instances.sampled_words, [span.start, span.stop])
+                    for span in self._query_words(block)
+                )
+            ]
+        )
+        ascending = np.argsort(word)
+        sampled_word = ascending[np.searchsorted(word[ascending], sampled)]
+        n_earlier = sampled - instances.passage_first[instances.passage[sampled]]
         return Chunk(
             passages=numbers,
             flat=flat,
@@ -392,8 +349,8 @@ class Batcher:
             word_token=self._tensor(corpus.last_token[word] + starts[passage]),
             word_passage=self._tensor(passage),
             cell=self._tensor(instances.cell[numbers]),
-            sampled_word=self._tensor(place),
-            sampled_pair_word=self._tensor(np.repeat(np.arange(len(place)), earlier)),
+            sampled_word=self._tensor(sampled_word),
+            sampled_pair_word=self._tensor(np.repeat(np.arange(len(sampled)), n_earlier)),
             scored_tokens=self._tensor(_text_token_places(starts, self.starts)),
         )
 
@@ -401,68 +358,75 @@ class Batcher:
         return on_device(array, self._device)
 
     def _tokens(self, passage: int, stop: int | None = None) -> slice:
+        """The tokens of a passage, or its first ``stop``, as a slice of the corpus's tokens."""
         first, end = self._corpus.token_first[passage : passage + 2].tolist()
         return slice(first, end if stop is None else min(end, first + stop))
 
     def _query_words(self, block: Block) -> list[slice]:
-        """The words (of the run) of each passage whose last tokens are rows of the block."""
+        """The words of each passage whose last tokens are rows of the block, as slices of the run's
+        words."""
         corpus, spans = self._corpus, []
         for passage in block.passages:
             start, stop = corpus.instances.passage_first[passage : passage + 2].tolist()
-            # unusable words go with the word before them
+            # Unusable words have no last token: they belong to the block of the word before them
             last = np.maximum.accumulate(corpus.last_token[start:stop])
             low, high = np.searchsorted(last, [block.first, block.stop])
             spans.append(slice(start + int(low) * (block.first > 0), start + int(high)))
         return spans
 
     def _order_block(self, block: Block) -> TokenOrder:
+        """The order of rows and keys in the block's tile."""
         corpus = self._corpus
-        earlier, first_word = self._earlier(block)
+        words, first_word = self._words(block)
         tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
-        last = stack([corpus.last_token[span] for span in earlier], EMPTY)
-        word = stack(tokens, EMPTY)
         return order_tokens(
-            word, last, np.array(_lengths(tokens)), first_word, block.first, self.starts
+            stack(tokens, EMPTY),
+            stack([corpus.last_token[span] for span in words], EMPTY),
+            np.array(_lengths(tokens)),
+            first_word,
+            block.first,
+            self.starts,
         )
 
-    def _earlier(self, block: Block) -> tuple[list[slice], int]:
-        """The words (of the run) of each passage up to the block's end, and the first of them (of
-        their passage) that is a query word."""
-        base = self._corpus.instances.passage_first[block.passages]
+    def _words(self, block: Block) -> tuple[list[slice], int]:
+        """The words of each passage up to the block's end, as slices of the run's words, and the
+        index in its passage of the first query word."""
+        first = self._corpus.instances.passage_first[block.passages]
         queries = self._query_words(block)
-        earlier = [slice(int(b), span.stop) for b, span in zip(base, queries, strict=True)]
-        return earlier, queries[0].start - int(base[0])
+        words = [slice(int(start), span.stop) for start, span in zip(first, queries, strict=True)]
+        return words, queries[0].start - int(first[0])
 
     def _batch(self, block: Block, tile: AttentionTile, order: TokenOrder) -> AlignedBatch:
+        """The batch of a block, on the device."""
         corpus, instances = self._corpus, self._corpus.instances
         queries = self._query_words(block)
-        earlier, first_word = self._earlier(block)
-        usable = stack([instances.usable[span] for span in earlier], False)
-        classes = self._classes(earlier, usable)
+        words, first_word = self._words(block)
+        usable = stack([instances.usable[span] for span in words], False)
+        classes = self._classes(words, usable)
         sampled, sampled_row = batch_rows(instances.sampled_words, queries)
         example, example_row = batch_rows(instances.example_words, queries)
-        sentence = stack([instances.sentence[span] for span in earlier], 0)
+        sentence = stack([instances.sentence[span] for span in words], 0)
         arrays = {
             **order.extra_indices(self._groups, usable.shape[1]),
             "usable": usable,
             "sentence": sentence,
             "classes": classes,
-            "punctuation": stack([self._punctuation[span] for span in earlier], 0),
+            "punctuation": stack([self._punctuation[span] for span in words], 0),
             "sampled": sampled,
             "sampled_row": sampled_row,
             "sampled_pair": pair_with_earlier(sampled, usable.shape[1], first_word),
             "example": example,
             "example_row": example_row,
         }
-        form = stack([instances.folded_form[span] for span in earlier], -1)
+        form = stack([instances.folded_form[span] for span in words], -1)
         batch_instances = self._indexer.index(
-            block.passages, earlier, first_word, classes, usable, form
+            block.passages, words, first_word, classes, usable, form
         )
         kinds = pair_kinds(
             usable,
-            stack([instances.upos_number[span] for span in earlier], 0),
-            stack([instances.deprel[span] for span in earlier], 0),
-            stack([instances.form_fold[span] for span in earlier], 0),
+            stack([instances.upos_number[span] for span in words], 0),
+            stack([instances.deprel[span] for span in words], 0),
+            stack([instances.form_fold[span] for span in words], 0),
             instances.document_fold[block.passages],
             first_word,
         )
@@ -479,6 +443,7 @@ class Batcher:
     def _classes(
         self, word_rows: Sequence[slice], usable: NDArray[np.bool_]
     ) -> NDArray[np.float32]:
+        """[B, W', C]: ``AlignedBatch.classes``, unpacked from one bit per class."""
         instances = self._corpus.instances
         bits = stack([instances.word_classes[rows] for rows in word_rows], 0)
         columns = np.arange(len(instances.every))
@@ -487,7 +452,8 @@ class Batcher:
 
 
 def _text_token_places(edges: NDArray[np.integer], starts: int) -> NDArray[np.int64]:
-    """[M]: the places of a flat run but the first ``starts`` of each passage."""
+    """[M]: the indices of a flat run without the first ``starts`` of each passage; ``edges``
+    [P + 1] are the indices at which passages start, and the run's length."""
     place = np.arange(edges[-1])
     return place[place - np.repeat(edges[:-1], np.diff(edges)) >= starts]
 
@@ -497,9 +463,9 @@ def _lengths(rows: Sequence[NDArray[Any]]) -> list[int]:
 
 
 def stack(rows: Sequence[NDArray[Any]], fill: object) -> NDArray[Any]:
-    """Rows of different length as one array, the rest filled."""
+    """Return rows of different lengths as one array, padded on the right with ``fill``."""
     length = max((len(row) for row in rows), default=0)
-    full = np.full((len(rows), length), fill, dtype=rows[0].dtype)
-    for place, row in enumerate(rows):
-        full[place, : len(row)] = row
-    return full
+    padded = np.full((len(rows), length), fill, dtype=rows[0].dtype)
+    for index, row in enumerate(rows):
+        padded[index, : len(row)] = row
+    return padded

@@ -1,4 +1,9 @@
-"""Alignment of words and tokens (docs/method.md), and the corpus of a run as flat arrays."""
+"""Alignment of words with tokens (docs/method.md), and the corpus of a run as flat arrays.
+
+``align`` reads passages one at a time, tokenizes them, maps their words to tokens, and keeps flat
+arrays only: ``Corpus`` holds what the model needs (token ids), and ``runs.instances.Instances``
+what the statistics and the later judging need (words and links). The text itself is not kept.
+"""
 
 from array import array
 from collections import Counter
@@ -15,27 +20,31 @@ from headprobe.runs.instances import Instances
 from headprobe.vocabulary import Relation, Skipped, number_deprels
 
 NO_CHARACTERS = "has no characters of its own"
+"""Reason for an unusable word: it is part of a contraction ("de" and "le" in French "du")."""
 
 NO_TOKEN = "has no token of its own"
+"""Reason for an unusable word: the tokenizer produced no token for its characters."""
 
 SHARES_TOKEN = "shares a token with another word"
+"""Reason for an unusable word: a token covers characters of several words."""
 
 
 @dataclass(frozen=True, slots=True)
 class WordTokens:
-    """The tokens of each word of a passage."""
+    """The tokens of each word of a passage (T tokens, W words)."""
 
     word_of_token: NDArray[np.int32]
-    """[T]: the usable word that each token belongs to, or -1."""
+    """[T]: the index of the usable word that each token belongs to, or -1."""
 
     last_token: NDArray[np.int32]
-    """[W]: the last token of each usable word, which is its query row, or -1."""
+    """[W]: the index of each usable word's last token, which is its query row; -1 for an unusable
+    word."""
 
     tokens: NDArray[np.int32]
     """[W]: the number of tokens of each word."""
 
     reasons: dict[int, str]
-    """Index of an unusable word -> why it is unusable."""
+    """The reason why a word is unusable, by the index of each unusable word."""
 
 
 def locate_words(
@@ -43,23 +52,24 @@ def locate_words(
 ) -> WordTokens:
     """Map words to tokens by character overlap.
 
-    ``starts`` and ``ends`` [W] are the words' characters, ascending and disjoint where they have
-    any; ``offsets`` [T, 2] those of the tokens. A word that shares a token with another, or has
-    none, is unusable and owns no token.
+    ``starts`` and ``ends`` [W] are the characters of the words: ascending and disjoint, except for
+    words without characters. ``offsets`` [T, 2] are those of the tokens. A word that shares a token
+    with another word, or that has no token, is unusable, and no token belongs to it.
     """
+    # Two binary searches give, for each token, the range [low, high) of words that it overlaps
     written = np.flatnonzero(ends > starts)
     token_start, token_end = offsets[:, 0], offsets[:, 1]
     low = np.searchsorted(ends[written], token_start, side="right")
     high = np.searchsorted(starts[written], token_end, side="left")
-    touched = np.where(token_end > token_start, high - low, 0)
+    n_overlapped = np.where(token_end > token_start, high - low, 0)
 
     reasons = {int(word): NO_CHARACTERS for word in np.flatnonzero(ends <= starts)}
     shared = np.zeros(len(written), dtype=bool)
-    for token in np.flatnonzero(touched > 1):
+    for token in np.flatnonzero(n_overlapped > 1):
         shared[low[token] : high[token]] = True
     reasons.update({int(word): SHARES_TOKEN for word in written[shared]})
 
-    owned = np.flatnonzero(touched == 1)
+    owned = np.flatnonzero(n_overlapped == 1)
     owned = owned[~shared[low[owned]]]
     word_of_token = np.full(len(offsets), -1, dtype=np.int32)
     word_of_token[owned] = written[low[owned]]
@@ -75,53 +85,68 @@ def locate_words(
 Number = TypeVar("Number", bound=np.generic)
 
 EXAMPLES_PER_RELATION = 24
-"""Seeded instances per relation whose strongest attention is stored as examples."""
+"""Maximum number of instances per relation, chosen with the seed, whose strongest attention is
+stored as examples."""
 
 SAMPLED_ROWS = 2048
-"""Rows of the run that are sampled to compare pairs of heads and to find where each head attends
-most."""
+"""Maximum number of query rows of the run that are sampled to compare pairs of heads, and to record
+where each head attends most."""
 
 MAX_SAMPLED_PER_PASSAGE = 32
-"""Largest number of sampled rows of a passage, unless ``SAMPLED_PAIRS`` allows more."""
+"""Maximum number of sampled rows of a passage, unless ``SAMPLED_PAIRS`` allows more."""
 
 SAMPLED_PAIRS = 1 << 14
-"""Largest number of sampled rows times words of a passage, for more than
-``MAX_SAMPLED_PER_PASSAGE`` rows. Rows are compared across layers, so those of all layers stay in
-memory until the last layer has attended."""
+"""A passage may have more than ``MAX_SAMPLED_PER_PASSAGE`` sampled rows as long as its rows times
+its words do not exceed this number. Rows are compared across layers, so the sampled rows of all
+layers stay in memory until the last layer has attended."""
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Tokens of all passages one after another, and the instances that refer to them.
+    """The tokens of all passages, concatenated, and the instances that refer to their words.
 
-    ``token_ids`` and ``word_of_token`` [T] (word index in its passage, or -1); ``token_first``
-    [P+1] where passages start; ``last_token`` [W] the query row of a word within its passage, -1
-    if unusable; ``characters`` [P] the length of each text; the first ``starts`` tokens of each
-    passage are the start tokens.
+    P passages, T tokens (start tokens included) and W words of the run.
     """
 
     instances: Instances
+    """The words and links of the run."""
+
     token_ids: NDArray[np.int32]
+    """[T]: the token ids."""
+
     word_of_token: NDArray[np.int32]
+    """[T]: the word that each token belongs to, as its index in the passage; -1 for none."""
+
     token_first: NDArray[np.int64]
+    """[P + 1]: the index of each passage's first token, and T."""
+
     last_token: NDArray[np.int32]
+    """[W]: the query row of each word, as the index of its last token in the passage; -1 for an
+    unusable word."""
+
     characters: NDArray[np.int64]
+    """[P]: the length of each text in characters."""
+
     starts: int
+    """The number of start tokens, with which every passage begins."""
 
     @property
     def lengths(self) -> NDArray[np.int64]:
-        """[P]: tokens of each passage, the start tokens included."""
+        """[P]: the number of tokens of each passage, start tokens included."""
         return np.diff(self.token_first)
 
 
-def _numbers_of_any_size() -> "array[int]":
+def _int64_array() -> "array[int]":
     return array("q")
 
 
 @dataclass
 class _CorpusBuilder:
-    """The corpus while passages arrive: what there is one of for each word or link lies in arrays,
-    for a list of numbers takes five times as much."""
+    """Collects the corpus while passages are read.
+
+    Values per word or link are collected in arrays, because a list of Python numbers takes five
+    times as much memory. The lists have one element per passage.
+    """
 
     ids: list[str] = field(default_factory=list)
     documents: list[str] = field(default_factory=list)
@@ -143,10 +168,10 @@ class _CorpusBuilder:
     relations: dict[Relation, int] = field(default_factory=dict)
     upos_numbers: dict[str, int] = field(default_factory=dict)
     form_numbers: dict[str, int] = field(default_factory=dict)
-    link_relation: "array[int]" = field(default_factory=_numbers_of_any_size)
-    link_query: "array[int]" = field(default_factory=_numbers_of_any_size)
-    link_counts: "array[int]" = field(default_factory=_numbers_of_any_size)
-    link_targets: "array[int]" = field(default_factory=_numbers_of_any_size)
+    link_relation: "array[int]" = field(default_factory=_int64_array)
+    link_query: "array[int]" = field(default_factory=_int64_array)
+    link_counts: "array[int]" = field(default_factory=_int64_array)
+    link_targets: "array[int]" = field(default_factory=_int64_array)
     classes: "dict[int, array[int]]" = field(default_factory=dict)
     words: int = 0
 
@@ -158,10 +183,11 @@ def align(
     *,
     seed: int,
 ) -> Corpus:
-    """Align passages with their tokens and keep the compact form only.
+    """Align the words of all passages with their tokens, and return the corpus as flat arrays.
 
-    Unusable words and what is lost with them (instances without a usable query or target) are
-    counted through ``note``, by source and reason.
+    ``note`` is called with the number of unusable words, and of instances dropped because their
+    query or all their targets are unusable, by source and reason. ``seed`` determines which rows
+    are stored as examples and which are sampled.
     """
     builder = _CorpusBuilder()
     for passage in passages:
@@ -177,7 +203,7 @@ def _add(
     ends = np.array([word.end for word in passage.words], dtype=np.int32)
     located = locate_words(starts, ends, encoded.offsets)
     usable = located.last_token >= 0
-    shift = len(encoder.start)
+    n_start = len(encoder.start)
 
     builder.ids.append(passage.id)
     builder.documents.append(passage.document)
@@ -185,16 +211,16 @@ def _add(
     builder.clusters.append(passage.cluster)
     builder.characters.append(len(passage.text))
     builder.word_counts.append(len(passage.words))
-    builder.token_counts.append(shift + len(encoded.ids))
+    builder.token_counts.append(n_start + len(encoded.ids))
     builder.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
     builder.word_of_token.append(
-        np.concatenate([np.full(shift, -1, np.int32), located.word_of_token])
+        np.concatenate([np.full(n_start, -1, np.int32), located.word_of_token])
     )
-    builder.last_token.append(np.where(usable, located.last_token + shift, -1).astype(np.int32))
+    builder.last_token.append(np.where(usable, located.last_token + n_start, -1).astype(np.int32))
     builder.tokens.append(located.tokens)
     builder.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
-    builder.upos.append(_numbers(builder.upos_numbers, [w.upos for w in passage.words], np.int16))
-    builder.form.append(_numbers(builder.form_numbers, [w.form for w in passage.words], np.int32))
+    builder.upos.append(_encode(builder.upos_numbers, [w.upos for w in passage.words], np.int16))
+    builder.form.append(_encode(builder.form_numbers, [w.form for w in passage.words], np.int32))
     builder.deprel.append(number_deprels([word.deprel for word in passage.words]))
     builder.mention_end.append(_mention_ends(passage, builder.words))
     previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
@@ -212,50 +238,53 @@ def _add_links(
     usable: NDArray[np.bool_],
     note: Callable[[Skipped], None],
 ) -> None:
-    lost = Counter({"its targets stand before the passage": passage.cut_off})
-    can_use: list[bool] = usable.tolist()
+    dropped = Counter({"its targets stand before the passage": passage.cut_off})
+    is_usable: list[bool] = usable.tolist()
     for relation, members in passage.classes.items():
         number = builder.relations.setdefault(relation, len(builder.relations))
-        of_class = builder.classes.setdefault(number, _numbers_of_any_size())
-        of_class.extend(builder.words + word for word in members)
+        class_words = builder.classes.setdefault(number, _int64_array())
+        class_words.extend(builder.words + word for word in members)
     for link in passage.links:
         number = builder.relations.setdefault(link.relation, len(builder.relations))
-        targets = [target for target in link.targets if can_use[target]]
-        if not can_use[link.query]:
-            lost["its query word is unusable"] += 1
+        targets = [target for target in link.targets if is_usable[target]]
+        if not is_usable[link.query]:
+            dropped["its query word is unusable"] += 1
         elif not targets:
-            lost["its target words are unusable"] += 1
+            dropped["its target words are unusable"] += 1
         else:
             builder.link_relation.append(number)
             builder.link_query.append(builder.words + link.query)
             builder.link_counts.append(len(targets))
             builder.link_targets.extend(builder.words + target for target in targets)
-    for reason, count in (+lost).items():
+    for reason, count in (+dropped).items():
         note(Skipped(passage.source, "instance", reason, count))
 
 
 def _mention_ends(passage: Passage, first: int) -> NDArray[np.int32]:
+    """``Instances.mention_end`` of a passage whose first word has the word number ``first``."""
     ends = np.full(len(passage.words), -1, dtype=np.int32)
     for head, end in passage.mention_ends.items():
         ends[head] = first + end
     return ends
 
 
-def _numbers(known: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
+def _encode(numbers: dict[str, int], names: list[str], dtype: type[Number]) -> NDArray[Number]:
+    """Return the number of each name; new names get the next number in ``numbers``."""
     for name in dict.fromkeys(names):
-        known.setdefault(name, len(known))
-    return np.array([known[name] for name in names], dtype=dtype)
+        numbers.setdefault(name, len(numbers))
+    return np.array([numbers[name] for name in names], dtype=dtype)
 
 
 def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
-    order = sorted(builder.relations, key=lambda relation: relation)
+    # Relations were numbered in the order of occurrence; from here on they are sorted
+    order = sorted(builder.relations)
     rank = np.zeros(len(order), dtype=np.int64)
     rank[[builder.relations[relation] for relation in order]] = np.arange(len(order))
     every = [builder.relations[relation] for relation in order if relation.every]
     word_classes = np.zeros(builder.words, dtype=np.int64)
     for bit, number in enumerate(every):
         word_classes[np.array(builder.classes.get(number, ()), dtype=np.int64)] |= 1 << bit
-    last_token = _joined(builder.last_token, np.int32)
+    last_token = _concatenate(builder.last_token, np.int32)
     instances = Instances(
         relations=tuple(order),
         passage_ids=np.array(builder.ids, dtype=np.str_),
@@ -263,28 +292,28 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         passage_domains=np.array(builder.domains, dtype=np.str_),
         passage_clusters=np.array(builder.clusters, dtype=np.str_),
         passage_first=_edges(builder.word_counts),
-        sentence=_joined(builder.sentence, np.int32),
-        upos=_joined(builder.upos, np.int16),
+        sentence=_concatenate(builder.sentence, np.int32),
+        upos=_concatenate(builder.upos, np.int16),
         upos_names=np.array(list(builder.upos_numbers), dtype=np.str_),
-        form=_joined(builder.form, np.int32),
+        form=_concatenate(builder.form, np.int32),
         forms=np.array(list(builder.form_numbers), dtype=np.str_),
-        tokens=_joined(builder.tokens, np.int32),
+        tokens=_concatenate(builder.tokens, np.int32),
         usable=last_token >= 0,
-        space=_joined(builder.space, np.bool_),
+        space=_concatenate(builder.space, np.bool_),
         word_classes=word_classes,
         link_relation=rank[np.array(builder.link_relation, dtype=np.int64)],
         link_query=np.array(builder.link_query, dtype=np.int64),
         link_first=_edges(builder.link_counts),
         link_targets=np.array(builder.link_targets, dtype=np.int64),
-        deprel=_joined(builder.deprel, np.int16),
-        mention_end=_joined(builder.mention_end, np.int32),
+        deprel=_concatenate(builder.deprel, np.int16),
+        mention_end=_concatenate(builder.mention_end, np.int32),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
     return Corpus(
         instances=with_sample(with_examples(instances, seed), seed),
-        token_ids=_joined(builder.token_ids, np.int32),
-        word_of_token=_joined(builder.word_of_token, np.int32),
+        token_ids=_concatenate(builder.token_ids, np.int32),
+        word_of_token=_concatenate(builder.word_of_token, np.int32),
         token_first=_edges(builder.token_counts),
         last_token=last_token,
         characters=np.array(builder.characters, dtype=np.int64),
@@ -293,7 +322,8 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
 
 
 def with_examples(instances: Instances, seed: int) -> Instances:
-    """Choose the queries whose attention is kept to be read: a seeded few of every relation."""
+    """Return the instances with ``example_words``: up to ``EXAMPLES_PER_RELATION`` query words of
+    every relation, chosen with ``seed``."""
     chosen: set[int] = set()
     for number in range(len(instances.relations)):
         queries = instances.of(number).query
@@ -304,10 +334,13 @@ def with_examples(instances: Instances, seed: int) -> Instances:
 
 
 def with_sample(instances: Instances, seed: int) -> Instances:
-    """Choose the rows that are looked at one by one: usable words but the first of a passage."""
+    """Return the instances with ``sampled_words``: up to ``SAMPLED_ROWS`` usable words, chosen with
+    ``seed``, without the first word of a passage, which has no earlier word."""
     rows = np.flatnonzero(instances.usable & (instances.place > 0))
     size = min(SAMPLED_ROWS, len(rows))
     chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
+    # The rank of each row among the chosen rows of its passage, in the order of choice, so that
+    # dropping the rows of high rank leaves a random sample
     passage = instances.passage[chosen]
     order = np.argsort(passage, kind="stable")
     rank = np.empty_like(order)
@@ -319,8 +352,9 @@ def with_sample(instances: Instances, seed: int) -> Instances:
 
 
 def _edges(counts: Sequence[int]) -> NDArray[np.int64]:
+    """[N + 1]: the index at which each of N consecutive groups starts, and the total."""
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 
 
-def _joined(parts: Sequence[NDArray[Any]], dtype: type[Number]) -> NDArray[Number]:
+def _concatenate(parts: Sequence[NDArray[Any]], dtype: type[Number]) -> NDArray[Number]:
     return np.concatenate([*parts, np.zeros(0, dtype=dtype)]).astype(dtype, copy=False)

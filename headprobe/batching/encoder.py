@@ -1,4 +1,7 @@
-"""Text to token ids and character offsets."""
+"""Tokenization: text to token ids and character offsets.
+
+Character offsets map tokens to words (``batching.corpus``), so a fast tokenizer is required.
+"""
 
 import json
 from collections import OrderedDict
@@ -14,29 +17,44 @@ from headprobe.errors import HeadprobeError
 from headprobe.format import clip
 
 _CACHE_SIZE = 4096
+"""Number of encoded texts that stay in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids [T] of a text without special tokens, and the characters [T, 2] of each."""
+    """The tokens of a text, without special tokens."""
 
     ids: NDArray[np.int32]
+    """[T]: the token ids."""
+
     offsets: NDArray[np.int32]
+    """[T, 2]: the first character of each token, and the character after its last."""
 
 
 class Encoder:
-    """A fast tokenizer, seen as: text to ids with character offsets, and what starts a sequence.
+    """Encodes texts with a fast tokenizer of transformers.
 
-    ``start`` are the ids that stand before the text: those that the tokenizer itself adds, or, with
-    ``prepended`` true, its bos (else eos) token, so that no real word sits on the attention sink.
-    Text that spells a special token is encoded as the plain text it is.
+    Text that spells a special token (``</s>``) is encoded as plain text. ``where`` names the model
+    in error messages. Raises HeadprobeError for a slow tokenizer, and for one without any token
+    that can start a sequence.
     """
+
+    start: tuple[int, ...]
+    """The ids of the start tokens, which precede every text: those that the tokenizer itself adds,
+    else its bos token, else its eos token. Without them the first word would be the attention
+    sink."""
+
+    prepended: bool
+    """Whether the tokenizer adds no start token by itself."""
+
+    name: str
+    """The class name of the tokenizer."""
 
     def __init__(self, tokenizer: Any, where: str) -> None:
         if not getattr(tokenizer, "is_fast", False):
             raise HeadprobeError(
                 where,
-                "its tokenizer is a slow one, which gives no character offsets",
+                "its tokenizer is a slow one, which reports no character offsets",
                 "Save a tokenizer.json beside the model (AutoTokenizer converts most)",
             )
         self._tokenizer, self._where = tokenizer, where
@@ -47,10 +65,11 @@ class Encoder:
         self.name = type(tokenizer).__name__
 
     def _find_start(self, where: str) -> tuple[tuple[int, ...], bool]:
+        """Return ``start`` and ``prepended``."""
         probe = "a"
-        full = self._tokenizer(probe)["input_ids"]
+        with_special = self._tokenizer(probe)["input_ids"]
         plain = self._tokenizer(probe, add_special_tokens=False)["input_ids"]
-        added = full[: _find(full, plain)]
+        added = with_special[: _index_of(with_special, plain)]
         if added:
             return tuple(added), False
         for token in (self._tokenizer.bos_token_id, self._tokenizer.eos_token_id):
@@ -68,7 +87,7 @@ class Encoder:
         return tuple(self.tokens(self.start))
 
     def tokens(self, ids: Sequence[int]) -> list[str]:
-        """The text of each of ``ids``, bytes that make no whole character as ``<0xE2>``."""
+        """Return the text of each of ``ids``; bytes of an incomplete character as ``<0xE2>``."""
         pieces: list[str] = self._tokenizer.convert_ids_to_tokens(list(ids))
         special = set(self._tokenizer.all_special_tokens)
         return [
@@ -86,28 +105,29 @@ class Encoder:
         return any(part.get("type") == "ByteLevel" for part in parts)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Encode texts, without start tokens; recent ones are remembered."""
+        """Encode texts, without start tokens. The most recent encodings are cached."""
         return [
             Encoded(
-                np.array(found.ids, dtype=np.int32),
-                np.array(found.offsets, dtype=np.int32).reshape(-1, 2),
+                np.array(encoding.ids, dtype=np.int32),
+                np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2),
             )
-            for found in self._encode(texts)
+            for encoding in self._encode(texts)
         ]
 
     def count(self, texts: Sequence[str]) -> list[int]:
-        """The number of tokens of each text, without start tokens."""
-        return [len(found) for found in self._encode(texts)]
+        """Return the number of tokens of each text, without start tokens."""
+        return [len(encoding) for encoding in self._encode(texts)]
 
     def _encode(self, texts: Sequence[str]) -> list[Any]:
         new = [text for text in dict.fromkeys(texts) if text not in self._cache]
         if new:
-            # not the tokenizer itself, which makes lists of all that we do not need
+            # The backend, because transformers' own tokenizer would convert every field of every
+            # encoding to Python lists
             backend = self._tokenizer.backend_tokenizer
-            backend.encode_special_tokens = True  # as text
+            backend.encode_special_tokens = True  # text that spells a special token stays text
             try:
                 encoded = backend.encode_batch(new, add_special_tokens=False)
-            except BaseException as error:  # Rust panics are BaseExceptions
+            except BaseException as error:  # a panic in Rust is a BaseException
                 if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                     raise
                 raise HeadprobeError(
@@ -123,14 +143,19 @@ class Encoder:
 
 
 def readable_piece(piece: str, byte_level: bool) -> str:
-    """A vocabulary entry as text. Byte-level vocabularies (GPT-2 and after) write each byte as one
-    printable character (``Ġ`` for a space), others write a space as ``▁``."""
+    """Return a vocabulary entry as text.
+
+    Byte-level vocabularies (GPT-2 and later models) write each byte as one printable character
+    (``Ġ`` for a space); others write a space as ``▁``. A byte of an incomplete character becomes
+    ``<0xE2>``.
+    """
     if not byte_level:
         return piece.replace("▁", " ")
-    numbers = _byte_of_character()
-    if not all(character in numbers for character in piece):
-        return piece  # an added token, which is kept as it is written
-    text = bytes(numbers[character] for character in piece).decode("utf-8", "surrogateescape")
+    byte_of = _byte_of_character()
+    if not all(character in byte_of for character in piece):
+        return piece  # an added token, which the vocabulary contains as plain text
+    text = bytes(byte_of[character] for character in piece).decode("utf-8", "surrogateescape")
+    # surrogateescape maps an undecodable byte b to the character 0xDC00 + b
     return "".join(
         f"<0x{ord(character) - 0xDC00:02X}>" if 0xDC80 <= ord(character) <= 0xDCFF else character
         for character in text
@@ -139,17 +164,20 @@ def readable_piece(piece: str, byte_level: bool) -> str:
 
 @cache
 def _byte_of_character() -> dict[str, int]:
-    """GPT-2's printable character -> byte: printable Latin-1 stands for itself, the others are
-    numbered from 256 on (Radford et al. 2019, ``bytes_to_unicode``)."""
-    plain = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in plain]
-    characters = [*plain, *(256 + place for place in range(len(others)))]
-    return {chr(code): byte for code, byte in zip(characters, [*plain, *others], strict=True)}
+    """Return the byte that each printable character of a byte-level vocabulary stands for.
+
+    Printable Latin-1 characters stand for themselves; the other bytes are numbered from 256 on
+    (``bytes_to_unicode`` of GPT-2, Radford et al. 2019).
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    codes = [*printable, *(256 + index for index in range(len(others)))]
+    return {chr(code): byte for code, byte in zip(codes, [*printable, *others], strict=True)}
 
 
-def _find(full: Sequence[int], part: Sequence[int]) -> int:
-    """Where ``part`` starts in ``full``; 0 where it does not occur."""
-    for start in range(len(full) - len(part) + 1):
-        if list(full[start : start + len(part)]) == list(part):
+def _index_of(sequence: Sequence[int], part: Sequence[int]) -> int:
+    """Return the index at which ``part`` starts in ``sequence``; 0 if it does not occur."""
+    for start in range(len(sequence) - len(part) + 1):
+        if list(sequence[start : start + len(part)]) == list(part):
             return start
     return 0

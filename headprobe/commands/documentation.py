@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import suggest_names
 from headprobe.resources import DOCS
 
 _COMMENT = re.compile(r"<!--.*?-->\n?", re.DOTALL)
@@ -38,8 +39,6 @@ def find_topic(name: str, folder: Path = DOCS) -> Topic:
     topics = {topic.name: topic for topic in list_topics(folder)}
     wanted = name.lower().removesuffix(".md")
     if wanted not in topics:
-        from headprobe.probes.file import suggest_names  # imports numpy
-
         raise HeadprobeError(f"docs {name}", "no such topic", suggest_names(wanted, topics))
     return topics[wanted]
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import suggest_names
 from headprobe.probes.conllu import read_conllu
 from headprobe.probes.document import Document
 from headprobe.probes.file import (
@@ -14,7 +15,6 @@ from headprobe.probes.file import (
     SkipCallback,
     friendly_read_errors,
     no_progress,
-    suggest_names,
 )
 from headprobe.probes.text import read_text
 from headprobe.probes.yaml import read_probe_set
@@ -100,10 +100,13 @@ def _files_by_name(name: str) -> Iterator[ProbeFile]:
         yield ProbeFile(path, path.name)
     else:
         siblings = _names_in(path.parent) if path.parent.is_dir() else []
+        in_folder = len(path.parts) > 1 and siblings
         raise HeadprobeError(
             f"probes {name!r}",
             "neither a built-in set nor a file or folder",
-            suggest_names(path.name, [*builtin, *siblings]),
+            suggest_names(path.name, siblings)
+            if in_folder
+            else suggest_names(path.name, builtin, siblings),
         )
 
 

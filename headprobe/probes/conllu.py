@@ -21,6 +21,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import NoReturn
 
+from headprobe.format import suggest_names
 from headprobe.probes.corefud import DEFAULT_ORDER, MentionReader, field_order
 from headprobe.probes.declared import Text, declared_relation
 from headprobe.probes.document import DeclaredLink, Document, Sentence, Surface, Word
@@ -29,7 +30,6 @@ from headprobe.probes.file import (
     ProbeFile,
     SkipCallback,
     no_progress,
-    suggest_names,
 )
 from headprobe.vocabulary import Relation, Skipped
 
@@ -201,7 +201,7 @@ class LinkReader:
             raise self._file.error(
                 name.line,
                 f"the relation {name.text[:40]!r} is not declared",
-                f"{suggest_names(name.text, self._settings)}; or declare it in # {_LINK_COMMENT}",
+                f"Declare it in # {_LINK_COMMENT}. {suggest_names(name.text, self._settings)}",
             )
         settings = {"family": Text("user", name.line), **self._settings.get(name.text, {})}
         return declared_relation(self._file, name, settings)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from headprobe.probes.file import ProbeFile, suggest_names
+from headprobe.format import suggest_names
+from headprobe.probes.file import ProbeFile
 from headprobe.probes.relations import ANAPHORS
 from headprobe.vocabulary import Relation, Scope
 

@@ -1,10 +1,9 @@
 """A probe file on disk (its name, hash and lines), and helpers for the readers' error messages."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
@@ -20,8 +19,6 @@ AdvanceCallback = Callable[[int], None]
 """Called with the number of bytes read since the last call."""
 
 _BYTES_PER_REPORT = 1 << 16
-
-_MAX_SUGGESTIONS = 12
 
 
 class Reader(Protocol):
@@ -100,16 +97,3 @@ def friendly_read_errors(path: Path) -> Iterator[None]:
             f"cannot be read ({error.strerror})",
             "Check the path and the file's permissions",
         ) from None
-
-
-def suggest_names(name: str, names: Iterable[str]) -> str:
-    """Return a remedy for a mistyped ``name``: the nearest of ``names``, or all if none is near."""
-    known = [each if each.isprintable() else repr(each) for each in dict.fromkeys(names)]
-    # Where names differ in case only, the first one is suggested.
-    lower = {candidate.lower(): candidate for candidate in reversed(known)}
-    close = [lower[match] for match in get_close_matches(name.lower(), lower, n=3, cutoff=0.5)]
-    if close:
-        return f"Nearest: {', '.join(close)}"
-    more = len(known) - _MAX_SUGGESTIONS
-    listed = ", ".join(known[:_MAX_SUGGESTIONS]) or "nothing"
-    return f"There is: {listed}{f' and {more} more' if more > 0 else ''}"

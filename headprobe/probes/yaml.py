@@ -32,6 +32,7 @@ from types import MappingProxyType
 import yaml
 from yaml.reader import Reader
 
+from headprobe.format import suggest_names
 from headprobe.probes.declared import Text, declared_relation
 from headprobe.probes.document import DeclaredLink, Document, Sentence
 from headprobe.probes.file import (
@@ -39,7 +40,6 @@ from headprobe.probes.file import (
     ProbeFile,
     SkipCallback,
     no_progress,
-    suggest_names,
 )
 from headprobe.probes.text import plain_sentence
 
@@ -190,6 +190,15 @@ def _find_word(file: ProbeFile, word: str, forms: Sequence[str], line: int) -> i
     return indices[number - 1]
 
 
+def _forward_link_remedy(forms: Sequence[str], query: int, target: int) -> str:
+    """Suggest the query word's next occurrence after the target, if there is one."""
+    form = forms[query]
+    if form in forms[target + 1 :]:
+        number = forms[: target + 1].count(form) + 1
+        return f"Write {form}#{number} if you mean the occurrence after {forms[target]!r}"
+    return "A decoder sees only earlier words; link the later word to the earlier one"
+
+
 _SHARED_KEYS = ("domain", "family", "looks_to", "scope", "relation")
 
 _HEADER_KEYS = ("name", "about", "items", *_SHARED_KEYS)
@@ -314,7 +323,7 @@ class _Item:
                         link.line,
                         f"the link looks forward: {forms[target]!r} does not come before "
                         f"{forms[query]!r}",
-                        "A decoder sees only earlier words; link the later word to the earlier one",
+                        _forward_link_remedy(forms, query, target),
                     )
                 if relation.scope == "sentence" and sentence_of[target] != sentence_of[query]:
                     raise self.file.error(

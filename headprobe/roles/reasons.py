@@ -1,4 +1,7 @@
-"""Why a head is called what it is called: one line each, the rule and its numbers."""
+"""The reason for each verdict: one line that names the rule and gives its numbers.
+
+The lines become the column ``reason`` of ``heads.csv``.
+"""
 
 from collections.abc import Sequence
 
@@ -7,6 +10,7 @@ from headprobe.analysis.evidence import BEATS, Evidence, HeadStatistics
 from headprobe.analysis.structure import Agreement
 from headprobe.format import (
     baseline_name,
+    deprel_words,
     fraction,
     p_value,
     relation_name,
@@ -19,7 +23,6 @@ from headprobe.roles.redundancy import HeadSimilarity
 from headprobe.roles.requirements import (
     RelationIndex,
     Requirement,
-    norm_requirement,
     role_applies,
     role_requirements,
 )
@@ -28,7 +31,7 @@ from headprobe.vocabulary import DEPRELS, head_name
 
 
 def describe(evidence: Evidence, at: RelationIndex) -> str:
-    """A head's evidence on one relation."""
+    """Describe the evidence of one head on one relation."""
     relation, n = evidence.relations[at[2]], evidence.n[at[2]]
     name = list(evidence.baselines)[evidence.baseline[at]]
     baseline = baseline_name(name, int(evidence.best_offset[at[2]]))
@@ -43,12 +46,22 @@ def describe(evidence: Evidence, at: RelationIndex) -> str:
 
 
 def why_earned(evidence: Evidence, at: RelationIndex, norm: bool) -> str:
-    """The evidence, what it beats, and what reaches the output where the role asks for it."""
+    """Explain a role that a relation earns.
+
+    ``norm`` says that the role also has a requirement on what reaches the output
+    (``RoleRule.norm_above_habit``).
+    """
     reason = f"{describe(evidence, at)}, beats {BEATS[evidence.beats[at]]}"
-    return f"{reason}, {norm_requirement(evidence).shortfall(at)}" if norm else reason
+    if not norm:
+        return reason
+    return (
+        f"{reason}, share_norm {fraction(evidence.share_norm[at])} "
+        f"against habit_share {fraction(evidence.habit_share[at])}"
+    )
 
 
 def why_positional(positional: Positional, at: tuple[int, int]) -> str:
+    """Explain ``positional`` for the head ``at`` (layer, head)."""
     return (
         f"its mean attention at each distance chooses the word it looks at most in "
         f"{fraction(positional.explained[at])} of {positional.rows[at]:,} rows "
@@ -57,6 +70,7 @@ def why_positional(positional: Positional, at: tuple[int, int]) -> str:
 
 
 def why_copying(copies: Copying, target: str, at: tuple[int, int]) -> str:
+    """Explain ``duplicate-token`` or ``induction``; ``target`` describes the token looked for."""
     return (
         f"repeated random tokens: {target} gets most in {fraction(copies.top1[at])} of "
         f"{copies.rows:,} rows against {fraction(copies.baseline)} at a fixed distance, "
@@ -65,24 +79,27 @@ def why_copying(copies: Copying, target: str, at: tuple[int, int]) -> str:
     )
 
 
-def why_unnamed(found: Agreement, at: tuple[int, int]) -> str:
-    turns = [
-        f"from {DEPRELS[pair // len(DEPRELS)] or 'others'} "
-        f"to {DEPRELS[pair % len(DEPRELS)] or 'others'} ({signed(amount)})"
+def why_unnamed(agreement: Agreement, at: tuple[int, int]) -> str:
+    """Explain ``unnamed``; names the pairs of dependency labels with the most attention."""
+    pairs = [
+        f"from {deprel_words(DEPRELS[pair // len(DEPRELS)])} "
+        f"to {deprel_words(DEPRELS[pair % len(DEPRELS)])} ({signed(amount)})"
         for pair, amount in zip(
-            found.top_pairs[at].tolist(), found.excess[at].tolist(), strict=True
+            agreement.top_pairs[at].tolist(), agreement.excess[at].tolist(), strict=True
         )
         if pair >= 0
     ]
-    turned = f"it turns {', '.join(turns)}; " if turns else ""
+    attends = f"it attends more {', '.join(pairs)}; " if pairs else ""
     return (
-        f"beyond distance and part of speech {turned}agreement {fraction(found.agreement[at])}, "
-        f"at least {fraction(found.agreement_low[at])}, across documents and forms, "
-        f"moves {fraction(found.moved[at])} of its attention"
+        f"beyond distance and part of speech {attends}"
+        f"agreement {fraction(agreement.agreement[at])}, "
+        f"at least {fraction(agreement.agreement_low[at])}, across documents and forms, "
+        f"moves {fraction(agreement.moved[at])} of its attention"
     )
 
 
 def why_idle(statistics: HeadStatistics, layer: int, head: int) -> str:
+    """Explain ``redundant`` for an idle head, by the domain with the largest output."""
     high = statistics.output_high[:, layer, head].max()
     share = statistics.residual_by_domain[:, layer, head].max()
     return (
@@ -92,7 +109,10 @@ def why_idle(statistics: HeadStatistics, layer: int, head: int) -> str:
 
 
 def why_repeater(similarity: HeadSimilarity, head: int, stronger: int, heads: int) -> str:
-    """Both as numbers ``layer * heads + head``."""
+    """Explain ``redundant`` for a head that repeats a ``stronger`` one.
+
+    Both are numbers ``layer * heads + head``, with ``heads`` heads per layer.
+    """
     pair = (head, stronger)
     return (
         f"repeats {head_name(*divmod(stronger, heads))}: "
@@ -104,19 +124,25 @@ def why_repeater(similarity: HeadSimilarity, head: int, stronger: int, heads: in
 def why_none(
     evidence: Evidence, rules: Rules, general: Sequence[Requirement], at: RelationIndex | None
 ) -> str:
-    """The best evidence of a head and the first thing that it lacks; None: there is no evidence."""
+    """Explain ``none``: the head's best evidence, and the first requirement that it misses.
+
+    Of several roles that the relation could earn, the one with the fewest missed requirements
+    counts. ``general`` are the requirements of every role. ``at`` is None where no relation has
+    evidence.
+    """
     if not evidence.relations:
-        return "the probes ask for no relation"
+        return "the probes have no relations"
     if at is None:
         return f"no relation has {rules.min_n} instances in more than one document"
-    earning = [
+    candidates = [
         [*general, *role_requirements(evidence, rule)]
         for rule in rules.roles.values()
         if role_applies(evidence.relations[at[2]], rule)
     ]
-    if not earning:
-        earning = [[*general]]
-    nearest = min(earning, key=lambda each: sum(not need.met[at] for need in each))
-    lacking = [need.shortfall(at) for need in nearest if not need.met[at]]
-    missing = lacking[0] if lacking else "earns no role by these rules"
-    return f"{describe(evidence, at)}: {missing}"
+    by_role = [
+        [requirement for requirement in requirements if not requirement.met[at]]
+        for requirements in candidates or [[*general]]
+    ]
+    missed = min(by_role, key=len)
+    what = missed[0].shortfall(at) if missed else "no rule gives a role for this relation"
+    return f"{describe(evidence, at)}: {what}"

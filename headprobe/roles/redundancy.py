@@ -1,4 +1,4 @@
-"""Heads that do nothing, and heads that do what another does (docs/method.md, Roles)."""
+"""Idle heads, and heads that repeat or oppose each other (docs/method.md, Roles)."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,10 @@ from headprobe.vocabulary import head_name
 
 
 def find_idle(statistics: HeadStatistics, rule: IdleRule) -> Bools:
-    """[L, H]: quiet in every domain, against the layer's median head and the residual stream."""
+    """Return which heads [L, H] are idle: their output is small in every domain.
+
+    It must be small both against the layer's median head and against the residual stream.
+    """
     if not statistics.domains:
         return np.zeros(statistics.output_norm.shape, dtype=np.bool_)
     against_layer = (statistics.output_high < rule.output_norm).all(0)
@@ -22,19 +25,25 @@ def find_idle(statistics: HeadStatistics, rule: IdleRule) -> Bools:
 
 @dataclass(frozen=True)
 class HeadSimilarity:
-    """All pairs of heads [N, N]: mean affinity and cosine over rows where both are active (NaN on
-    too few such rows), whether they share a key/value group, and the thresholds of each pair."""
+    """How similar each pair of heads is, over sampled rows on which both are active."""
 
     affinity: Floats
+    """[N, N]: mean Hellinger affinity of attention; NaN on too few common rows, and for idle
+    heads."""
     cosine: Floats
+    """[N, N]: mean cosine of outputs; NaN in the same places."""
     rows: Ints
+    """[N, N]: number of rows on which both heads are active."""
     same_group: Bools
+    """[N, N]: whether two different heads share a key/value head."""
     min_affinity: Floats
+    """[N, N]: the threshold of ``affinity``."""
     min_cosine: Floats
+    """[N, N]: the threshold of ``cosine``."""
 
     @property
     def surplus(self) -> Floats:
-        """[N, N]: how far a pair is above its thresholds in the space where it is worse."""
+        """[N, N]: the smaller distance of ``affinity`` and ``cosine`` above their thresholds."""
         above = np.minimum(self.affinity - self.min_affinity, self.cosine - self.min_cosine)
         return np.nan_to_num(above, nan=-np.inf)
 
@@ -42,13 +51,17 @@ class HeadSimilarity:
 def find_similarity(
     tallies: Tallies, idle: Bools, heads_per_group: int, rule: RepeaterRule
 ) -> HeadSimilarity:
-    """Pair means, without idle heads. Within a key/value group the thresholds rise to a quantile of
-    such pairs where there are enough groups of several heads, but not beyond what is certain: where
-    more pairs are exact repeaters than the quantile leaves, it would be a tie among them."""
+    """Return the similarity of all pairs of heads that are not idle.
+
+    Heads that share keys are alike by construction. Within a key/value group, the thresholds
+    therefore rise to a quantile of such pairs, if there are enough groups of several heads. They do
+    not rise above ``rule.certain``: if more pairs are exact repeaters than exceed the quantile, the
+    quantile would only break a tie among them.
+    """
     layers, heads = idle.shape
     rows = floats(tallies, "both_active")
-    left_out = idle.ravel()[:, None] | idle.ravel() | np.eye(layers * heads, dtype=np.bool_)
-    measured = (rows >= max(rule.min_rows, 1)) & ~left_out
+    excluded = idle.ravel()[:, None] | idle.ravel() | np.eye(layers * heads, dtype=np.bool_)
+    measured = (rows >= max(rule.min_rows, 1)) & ~excluded
     counted = np.where(measured, rows, 0)
     affinity = divide(floats(tallies, "affinity"), counted)
     cosine = divide(floats(tallies, "cosine"), counted)
@@ -56,29 +69,33 @@ def find_similarity(
     same_group = (group[:, None] == group) & ~np.eye(layers * heads, dtype=np.bool_)
     groups = len(np.unique(group)) if heads_per_group > 1 else 0
 
-    def threshold(plain: float, means: Floats) -> Floats:
-        built_in = means[np.triu(same_group & measured)]
-        raised = plain
-        if groups >= rule.min_groups and len(built_in):
-            usual = float(np.quantile(built_in, rule.within_group))
-            raised = max(plain, min(usual, rule.certain))
-        return np.where(same_group, raised, plain)
+    def thresholds(base: float, means: Floats) -> Floats:
+        within_groups = means[np.triu(same_group & measured)]
+        raised = base
+        if groups >= rule.min_groups and len(within_groups):
+            quantile = float(np.quantile(within_groups, rule.within_group))
+            raised = max(base, min(quantile, rule.certain))
+        return np.where(same_group, raised, base)
 
     return HeadSimilarity(
         affinity,
         cosine,
         rows.astype(np.int64),
         same_group,
-        threshold(rule.affinity, affinity),
-        threshold(rule.cosine, cosine),
+        thresholds(rule.affinity, affinity),
+        thresholds(rule.cosine, cosine),
     )
 
 
 def find_pairs(similarity: HeadSimilarity, heads: int, rule: RepeaterRule) -> list[Pair]:
-    """Pairs that repeat each other, and pairs whose outputs oppose each other, most alike first."""
+    """Return the pairs that repeat or oppose each other, by falling cosine.
+
+    ``heads`` is the number of heads of a layer. Two heads oppose each other if their outputs do,
+    whatever they attend to.
+    """
     repeats = similarity.surplus >= 0
     opposes = similarity.cosine <= -rule.cosine
-    found = [
+    pairs = [
         Pair(
             head_name(*divmod(int(a), heads)),
             head_name(*divmod(int(b), heads)),
@@ -89,16 +106,19 @@ def find_pairs(similarity: HeadSimilarity, heads: int, rule: RepeaterRule) -> li
         )
         for a, b in np.argwhere(np.triu(repeats | opposes, 1))
     ]
-    return sorted(found, key=lambda pair: (-pair.output_cosine, -pair.affinity))
+    return sorted(pairs, key=lambda pair: (-pair.output_cosine, -pair.affinity))
 
 
 def find_clusters(similarity: HeadSimilarity) -> list[tuple[int, ...]]:
-    """Complete-link clusters of repeaters, as head numbers: of the clusters in which all pairs are
-    above their thresholds, the two whose worst pair is best are joined first."""
+    """Return complete-link clusters of repeaters, as tuples of head numbers.
+
+    All pairs of a cluster exceed their thresholds. Each step joins the two clusters whose worst
+    pair has the largest surplus.
+    """
     surplus = similarity.surplus
-    alike = np.flatnonzero((surplus >= 0).any(0))
-    clusters: list[tuple[int, ...]] = [(int(head),) for head in alike]
-    linked = surplus[np.ix_(alike, alike)]
+    members = np.flatnonzero((surplus >= 0).any(0))
+    clusters: list[tuple[int, ...]] = [(int(head),) for head in members]
+    linked = surplus[np.ix_(members, members)]
     while linked.max(initial=-np.inf) >= 0:
         a, b = (int(index) for index in np.unravel_index(linked.argmax(), linked.shape))
         linked[a] = linked[:, a] = np.minimum(linked[a], linked[b])

@@ -1,4 +1,4 @@
-"""What a relation must show before a head may be named for it (docs/method.md)."""
+"""The requirements that a head must meet on a relation to earn a role (docs/method.md, Roles)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,16 @@ RelationIndex = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Requirement:
-    """``met`` [L, H, R], NaN never meeting it, and for one head and relation what is missing."""
+    """One requirement, evaluated for every head and relation."""
 
     met: Bools
+    """[L, H, R]: whether the requirement is met; False where its number is NaN."""
     shortfall: Callable[[RelationIndex], str]
+    """Says for one head and relation what is missing."""
 
 
-def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
-    """All that section 4 asks of a relation, whatever the role."""
+def general_requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
+    """Return the requirements of every role, in the order in which reasons name them."""
     few_forms = evidence.form_folds < rules.min_form_folds
     enough_forms = evidence.forms >= rules.min_forms
     shape = evidence.gain.shape
@@ -39,7 +41,8 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
         Requirement(
             (evidence.gain_a > 0) & (evidence.gain_b > 0),
             lambda at: (
-                f"halves {fraction(evidence.gain_a[at])} and {fraction(evidence.gain_b[at])}"
+                f"gains of the two halves of the documents ({fraction(evidence.gain_a[at])} and "
+                f"{fraction(evidence.gain_b[at])}) not both above 0"
             ),
         ),
         Requirement(evidence.q <= rules.max_q, lambda _: f"q above {small(rules.max_q)}"),
@@ -49,38 +52,43 @@ def requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
         ),
         Requirement(
             np.broadcast_to(~few_forms | enough_forms, shape),
-            lambda at: f"only {evidence.forms[at[2]]} target forms",
+            lambda at: f"only {evidence.forms[at[2]]} target forms of the {rules.min_forms} needed",
         ),
         Requirement(
             ~few_forms | (evidence.gain_without_form > rules.margin),
             lambda at: (
-                f"gain {fraction(evidence.gain_without_form[at])} with one form fold left out"
+                f"gain {fraction(evidence.gain_without_form[at])} with one form fold left out, "
+                f"not above {fraction(rules.margin)}"
             ),
         ),
     )
 
 
 def role_applies(relation: Relation, rule: RoleRule) -> bool:
-    """Whether a relation can earn a role."""
+    """Return whether a relation can earn a role."""
     named = rule.relation in ("", relation_name(relation))
     return relation.family == rule.family and named and (relation.strict or not rule.strict)
 
 
 def role_requirements(evidence: Evidence, rule: RoleRule) -> tuple[Requirement, ...]:
-    """What a role asks of its relations on top of section 4."""
+    """Return the requirements of one role beyond the general ones."""
     beaten = evidence.beats >= BEATS.index(rule.beats)
-    needed = [Requirement(beaten, lambda _: f"does not beat {rule.beats}")]
+    requirements = [Requirement(beaten, lambda _: f"does not beat {rule.beats}")]
     if rule.norm_above_habit:
-        needed.append(norm_requirement(evidence))
-    return tuple(needed)
+        requirements.append(_norm_requirement(evidence))
+    return tuple(requirements)
 
 
-def norm_requirement(evidence: Evidence) -> Requirement:
-    """What reaches the output, not the attention alone, favours the targets more than by habit."""
-    written, expected = evidence.share_norm, evidence.habit_share
+def _norm_requirement(evidence: Evidence) -> Requirement:
+    """The targets must get more norm-weighted attention than the head's habit by distance predicts.
+
+    Weights by norm say what reaches the output: attention to words with small value vectors does
+    little.
+    """
+    share, expected = evidence.share_norm, evidence.habit_share
     return Requirement(
-        written > expected,
+        share > expected,
         lambda at: (
-            f"share_norm {fraction(written[at])} against habit_share {fraction(expected[at])}"
+            f"share_norm {fraction(share[at])} not above habit_share {fraction(expected[at])}"
         ),
     )

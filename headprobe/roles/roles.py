@@ -1,6 +1,12 @@
-"""From evidence to names: which roles each head has earned, and why (docs/method.md, Roles).
+"""Verdicts: the roles that each head has earned, from the evidence and the rules.
 
-The roles that are no matter of a relation of the probes (docs/method.md, Roles).
+1. Roles earned by relations: ``find_claims``.
+2. Roles that need no relation: ``find_behaviour_claims`` (positional, duplicate-token, induction),
+   and ``find_unnamed`` for heads without any other role.
+3. Idle heads and repeaters become ``redundant`` and keep their claims; heads with several claims of
+   nearly equal strength become ``mixed`` (``judge``).
+
+docs/method.md, Roles, gives the rules.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +25,12 @@ from headprobe.roles.reasons import (
     why_unnamed,
 )
 from headprobe.roles.redundancy import find_clusters, find_idle, find_pairs, find_similarity
-from headprobe.roles.requirements import Requirement, requirements, role_applies, role_requirements
+from headprobe.roles.requirements import (
+    Requirement,
+    general_requirements,
+    role_applies,
+    role_requirements,
+)
 from headprobe.roles.rules import Rules
 from headprobe.roles.verdict import Claim, Pair, Verdict
 from headprobe.runs.sums import Tallies
@@ -41,10 +52,10 @@ HeadIndex = tuple[int, int]
 def find_behaviour_claims(
     behaviour: BehaviourEvidence, rules: Rules
 ) -> dict[HeadIndex, list[Claim]]:
-    """The heads that follow distance alone, and those that copy.
+    """Return the claims of positional heads and of heads that copy, by (layer, head).
 
-    Strength is ``gain / (1 - baseline)``, as of relations: for positional heads what length of
-    words leaves unexplained is the rest, for copying heads what the best fixed distance does.
+    Their strength is ``gain / (1 - baseline)``, as for relations. The baseline is what the length
+    of words explains for positional heads, and the best fixed distance for copying heads.
     """
     claims: dict[HeadIndex, list[Claim]] = {}
     positional, rule = behaviour.positional, rules.positional
@@ -67,12 +78,16 @@ def find_behaviour_claims(
 
 
 def find_unnamed(behaviour: BehaviourEvidence, rules: Rules) -> dict[HeadIndex, Claim]:
-    """Heads that repeat something beyond distance and part of speech, whatever else they are; their
-    strength is the share of attention that it moves."""
-    found, rule = behaviour.agreement, rules.unnamed
-    met = (found.agreement_low >= rule.agreement) & (found.moved >= rule.moved)
+    """Return the claims of heads with regular attention beyond distance and part of speech.
+
+    The result does not depend on the other roles of these heads. The strength of a claim is the
+    share of attention that dependency labels move.
+    """
+    agreement, rule = behaviour.agreement, rules.unnamed
+    met = (agreement.agreement_low >= rule.agreement) & (agreement.moved >= rule.moved)
     return {
-        at: _claim(UNNAMED, found.moved, why_unnamed(found, at), at) for at in _head_indices(met)
+        at: _claim(UNNAMED, agreement.moved, why_unnamed(agreement, at), at)
+        for at in _head_indices(met)
     }
 
 
@@ -92,14 +107,14 @@ def judge(
     kv_heads: int,
     rules: Rules,
 ) -> tuple[list[Verdict], list[Pair]]:
-    """A verdict for each head, by layer and head, and the pairs that are alike.
+    """Return the verdicts, ordered by layer and head, and the pairs that repeat or oppose.
 
     ``kv_heads`` is the number of key/value heads of a layer.
     """
     layers, heads = statistics.output_norm.shape
-    general = requirements(evidence, rules)
-    by_behaviour = find_behaviour_claims(behaviour, rules)
-    claims = _ordered(find_claims(evidence, rules, general), by_behaviour, heads)
+    general = general_requirements(evidence, rules)
+    behaviour_claims = find_behaviour_claims(behaviour, rules)
+    claims = _join_claims(find_claims(evidence, rules, general), behaviour_claims, heads)
     unnamed = find_unnamed(behaviour, rules)
     idle = find_idle(statistics, rules.idle)
     similarity = find_similarity(tallies, idle, heads // kv_heads, rules.repeater)
@@ -115,13 +130,13 @@ def judge(
         layer, head = divmod(number, heads)
         earned = claims[number]
         cluster, leader = leaders.get(number, (None, number))
-        repeats = leader != number
+        is_repeater = leader != number
         if idle[layer, head]:
             role, reason = REDUNDANT, why_idle(statistics, layer, head)
-        elif repeats:
+        elif is_repeater:
             role, reason = REDUNDANT, why_repeater(similarity, number, leader, heads)
         elif earned:
-            role, reason = _strongest(earned, rules.mixed)
+            role, reason = _choose_role(earned, rules.mixed)
         elif (layer, head) in unnamed:
             earned = (unnamed[layer, head],)
             role, reason = earned[0].role, earned[0].reason
@@ -129,7 +144,7 @@ def judge(
             relation = best[number]
             at = None if relation is None else (layer, head, relation)
             role, reason = NONE, why_none(evidence, rules, general, at)
-        named = [claim.relation for claim in earned if claim.relation is not None]
+        claimed = [claim.relation for claim in earned if claim.relation is not None]
         verdicts.append(
             Verdict(
                 layer=layer,
@@ -139,9 +154,9 @@ def judge(
                 strength=earned[0].strength if earned else None,
                 reason=reason,
                 idle=bool(idle[layer, head]),
-                repeater_of=head_name(*divmod(leader, heads)) if repeats else None,
+                repeater_of=head_name(*divmod(leader, heads)) if is_repeater else None,
                 cluster=cluster,
-                best_relation=named[0] if named else best[number],
+                best_relation=claimed[0] if claimed else best[number],
             )
         )
     return verdicts, find_pairs(similarity, heads, rules.repeater)
@@ -150,16 +165,19 @@ def judge(
 def find_claims(
     evidence: Evidence, rules: Rules, general: Sequence[Requirement]
 ) -> list[list[Claim]]:
-    """For each head [N] the roles it has earned by relations, each by the strongest one that meets
-    all that is ``general``; roles of one relation before those of a whole family."""
+    """Return the roles that each head [N] has earned by relations.
+
+    Each role rests on the strongest relation that meets the ``general`` requirements and those of
+    the role. Roles of a single relation come before roles of a whole family.
+    """
     layers, heads, _ = evidence.gain.shape
     claims: list[list[Claim]] = [[] for _ in range(layers * heads)]
     for role, rule in sorted(rules.roles.items(), key=lambda each: not each[1].relation):
-        earning = np.array(
+        applies = np.array(
             [role_applies(relation, rule) for relation in evidence.relations], dtype=bool
         )
-        needs = [requirement.met for requirement in (*general, *role_requirements(evidence, rule))]
-        met = np.logical_and.reduce(needs) & earning
+        requirements = (*general, *role_requirements(evidence, rule))
+        met = np.logical_and.reduce([requirement.met for requirement in requirements]) & applies
         strength = np.where(met, evidence.strength, -np.inf)
         for layer, head in np.argwhere(met.any(-1)).tolist():
             relation = int(strength[layer, head].argmax())
@@ -170,49 +188,61 @@ def find_claims(
     return claims
 
 
-def _ordered(
-    claims: list[list[Claim]], conduct: Mapping[tuple[int, int], list[Claim]], heads: int
+def _join_claims(
+    relation_claims: list[list[Claim]],
+    behaviour_claims: Mapping[HeadIndex, list[Claim]],
+    heads: int,
 ) -> list[tuple[Claim, ...]]:
-    """All claims of each head [N], strongest first; that it is positional comes last, for it says
-    how the head looks in most rows, and must not hide what it looks for in some."""
+    """All claims of each head [N], strongest first.
+
+    ``positional`` comes last: it describes most rows of a head, and must not hide what the head
+    looks for in the others.
+    """
     return [
         tuple(
             sorted(
-                [*found, *conduct.get(divmod(number, heads), [])],
+                [*claims, *behaviour_claims.get(divmod(number, heads), [])],
                 key=lambda claim: (claim.role == POSITIONAL, -claim.strength),
             )
         )
-        for number, found in enumerate(claims)
+        for number, claims in enumerate(relation_claims)
     ]
 
 
 def _best_relations(evidence: Evidence, rules: Rules) -> list[int | None]:
-    """For each head [N] the relation with the highest gain_low, if any has enough instances."""
+    """For each head [N], the relation with the highest ``gain_low``; None where all have too few
+    instances."""
     usable = (evidence.n >= rules.min_n) & ~np.isnan(evidence.gain_low)
     lows = np.where(usable, evidence.gain_low, -np.inf)
     return [
         int(row.argmax()) if row.max(initial=-np.inf) > -np.inf else None
-        for of_layer in lows
-        for row in of_layer
+        for layer in lows
+        for row in layer
     ]
 
 
 def _rank(
     number: int, claims: list[tuple[Claim, ...]], statistics: HeadStatistics
 ) -> tuple[float, float, int]:
-    """The stronger of repeaters: by its best role, then the louder one, then the earlier."""
+    """Sort key of repeaters: the strength of the best role, then the output norm, then the order.
+
+    The largest one keeps its role.
+    """
     strength = claims[number][0].strength if claims[number] else -1.0
     return strength, float(np.nan_to_num(statistics.output_norm).flat[number]), -number
 
 
-def _strongest(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:
-    """The role and its reason; claims near the strongest one, but for positional and for other
-    names of the same finding, make it mixed."""
-    first, line = claims[0], (1 - mixed) * claims[0].strength
+def _choose_role(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:
+    """The role of a head with ``claims``, and its reason.
+
+    The role is ``mixed`` if the strength of a further claim is within the share ``mixed`` of the
+    first. ``positional`` does not count, nor does another role by the same relation.
+    """
+    first, least = claims[0], (1 - mixed) * claims[0].strength
     near = [
         claim
         for claim in claims[1:]
-        if claim.strength >= line
+        if claim.strength >= least
         and claim.role != POSITIONAL
         and (claim.relation is None or claim.relation != first.relation)
     ]

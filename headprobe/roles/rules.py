@@ -1,41 +1,52 @@
-"""The rules by which evidence becomes roles: typed, from YAML, known by a hash."""
+"""The rules that turn evidence into roles: dataclasses that are read from YAML.
+
+``configs/roles.yaml`` holds every threshold, with its meaning; a rules file of the user overrides
+single values. The dataclasses mirror the file's structure, and a hash of the values identifies the
+rules in manifests.
+"""
 
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
 
 from headprobe.errors import HeadprobeError
+from headprobe.format import suggest_names
 from headprobe.resources import configs_folder
 from headprobe.vocabulary import DUPLICATE, INDUCTION, MIXED, NONE, POSITIONAL, REDUNDANT, UNNAMED
 
 RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
-"""Roles that are no matter of one relation; rules may not define them."""
+"""Roles that do not rest on one relation; rules files may not define them."""
 
-_ROLE_NAME = re.compile(r"[^\W\d_][\w.:+-]{0,39}")  # as of relations; ``roles`` divides by ;
+_ROLE_NAME = re.compile(r"[^\W\d_][\w.:+-]{0,39}")
+"""Names of relations follow the same pattern. No ``;``: the column ``roles`` separates with it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoleRule:
-    """A role is earned by relations of ``family``: of all, or of those named ``relation``, or with
-    ``strict`` of those without the query's own form. ``beats`` says what must be beaten; with
-    ``norm_above_habit`` share_norm must be above habit_share as well."""
+    """Which relations earn a role, and what they need beyond the general thresholds."""
 
     family: str
+    """The family of the relations."""
     relation: str = ""
+    """One relation of the family; empty for all of them."""
     strict: bool = False
+    """Only relations that leave out words with the query's own form count."""
     beats: Literal["distance", "category"] = "distance"
+    """Which control the head must beat."""
     norm_above_habit: bool = False
+    """Whether ``share_norm`` must be above ``habit_share``."""
 
 
 @dataclass(frozen=True, slots=True)
 class PositionalRule:
+    """Thresholds of ``positional``."""
+
     explained: float
     min_kept: float
     min_rows: int
@@ -43,12 +54,16 @@ class PositionalRule:
 
 @dataclass(frozen=True, slots=True)
 class CopyingRule:
+    """Thresholds of ``duplicate-token`` and ``induction``."""
+
     margin: float
     min_mass: float
 
 
 @dataclass(frozen=True, slots=True)
 class UnnamedRule:
+    """Thresholds of ``unnamed``."""
+
     agreement: float
     moved: float
     min_attention: float
@@ -56,12 +71,16 @@ class UnnamedRule:
 
 @dataclass(frozen=True, slots=True)
 class IdleRule:
+    """Thresholds of idle heads."""
+
     output_norm: float
     residual_share: float
 
 
 @dataclass(frozen=True, slots=True)
 class RepeaterRule:
+    """Thresholds of repeaters."""
+
     affinity: float
     cosine: float
     within_group: float
@@ -72,13 +91,15 @@ class RepeaterRule:
 
 @dataclass(frozen=True, slots=True)
 class SinkRule:
+    """Thresholds of sinks."""
+
     weight: float
     min_passages: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Every threshold of docs/method.md; ``configs/roles.yaml`` says what each means."""
+    """Every threshold of docs/method.md; ``configs/roles.yaml`` gives the meaning of each."""
 
     confidence: float
     margin: float
@@ -100,7 +121,7 @@ class Rules:
 
     @property
     def sha256(self) -> str:
-        """A hash of the values, so that comments and the order of keys do not matter."""
+        """Hash of the values; comments and the order of keys do not change it."""
         return hashlib.sha256(json.dumps(self._values, sort_keys=True).encode()).hexdigest()
 
     @property
@@ -109,17 +130,17 @@ class Rules:
         return {**asdict(self), "roles": roles}
 
     def changed(self, base: "Rules") -> list[str]:
-        """What is otherwise than in ``base``, as a rules file would say it: ``margin: 0.2``, or
-        ``roles.negation`` where a role is."""
-        mine, theirs = _flat(self._values), _flat(base._values)
-        names = [name for name in {**theirs, **mine} if mine.get(name) != theirs.get(name)]
+        """Return the differences from ``base``: ``margin: 0.2``, or ``roles.negation`` for a role
+        that is new, changed or missing."""
+        values, base_values = _flat(self._values), _flat(base._values)
         return [
-            f"{name}: {mine[name]:g}" if isinstance(mine.get(name), int | float) else name
-            for name in names
+            f"{name}: {values[name]:g}" if isinstance(values.get(name), int | float) else name
+            for name in {**base_values, **values}
+            if values.get(name) != base_values.get(name)
         ]
 
     def save(self, path: Path) -> None:
-        """Write all of them as YAML, from which ``load_rules`` makes the same rules again."""
+        """Write all rules as YAML, which ``load_rules`` reads back."""
         values = {**self._values, "roles": {}}
         for name, role in self._values["roles"].items():
             values["roles"][name] = {key: value for key, value in role.items() if value is not None}
@@ -127,7 +148,10 @@ class Rules:
 
 
 def load_rules(path: Path | None = None) -> Rules:
-    """The packaged rules, with what ``path`` changes. HeadprobeError for what is not a rule."""
+    """Return the packaged rules with the changes of the file ``path``.
+
+    Raises HeadprobeError where the file cannot be read or holds something that is not a rule.
+    """
     default = configs_folder() / "roles.yaml"
     values = _read(default)
     if path is not None:
@@ -141,7 +165,7 @@ class _DuplicateKey(Exception):  # noqa: N818
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """YAML as plain values; the library by itself takes the last of equal keys."""
+    """A YAML loader that refuses repeated keys; PyYAML itself keeps the last one silently."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
@@ -150,8 +174,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
                 if key.value in seen:
                     raise _DuplicateKey(key.value, key.start_mark.line + 1)
                 seen.add(key.value)
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -164,14 +188,14 @@ def _read(path: Path) -> dict[str, Any]:
         raise HeadprobeError(str(path), "not UTF-8 text", "Save it as UTF-8") from error
     except _DuplicateKey as error:
         where = f"{path}:{error.line}"
-        raise HeadprobeError(where, f"{error.key!r} stands twice", "Keep one of them") from error
+        raise HeadprobeError(where, f"{error.key!r} occurs twice", "Keep one of them") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         problem = getattr(error, "problem", None) or "malformed"
-        raise HeadprobeError(where, f"not YAML: {problem}", "Mend the line") from error
+        raise HeadprobeError(where, f"not YAML: {problem}", "Correct the line") from error
     if not isinstance(values, dict):
-        raise HeadprobeError(str(path), "holds no rules", "Write lines such as 'margin: 0.10'")
+        raise HeadprobeError(str(path), "has no rules", "Write lines such as 'margin: 0.10'")
     return values
 
 
@@ -183,9 +207,11 @@ _GROUPS: Mapping[str, type] = {
     "repeater": RepeaterRule,
     "sinks": SinkRule,
 }
+"""The groups of ``Rules``, by their keys in rules files."""
 
 
 def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """``base`` with the values of ``changes``; nested mappings are merged key by key."""
     merged = dict(base)
     for key, value in changes.items():
         nested = isinstance(value, dict) and isinstance(base.get(key), dict)
@@ -194,29 +220,29 @@ def _overlay(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rules(values: dict[str, Any], where: str) -> Rules:
-    given = dict(values)
-    parts: dict[str, Any] = {}
-    for name, kind in _GROUPS.items():
-        parts[name] = _typed(kind, _mapping(given, name, where), where, f"{name}.")
-    roles = _mapping(given, "roles", where)
+    groups: dict[str, Any] = {
+        name: _typed(kind, _mapping(values, name, where), where, f"{name}.")
+        for name, kind in _GROUPS.items()
+    }
+    roles = _mapping(values, "roles", where)
     for name in roles:
         if name in RESERVED or not isinstance(name, str):
             raise HeadprobeError(where, f"role {name!r} cannot be defined", "Choose another name")
         if not _ROLE_NAME.fullmatch(name):
             raise HeadprobeError(
                 where,
-                f"role {name[:40]!r} is no name",
-                "Use up to 40 letters, digits and - _ . : +, a letter first",
+                f"role {name[:40]!r} is not a valid name",
+                "Use up to 40 letters, digits and - _ . : +, beginning with a letter",
             )
-    parts["roles"] = {
+    groups["roles"] = {
         name: _typed(RoleRule, _mapping(roles, name, where), where, f"roles.{name}.")
         for name in roles
     }
-    return _typed(Rules, given | parts, where, "")
+    return _typed(Rules, values | groups, where, "")
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """``idle.output_norm`` and the like, a role staying whole."""
+    """Values by dotted names such as ``idle.output_norm``; a role stays one value."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, dict):
@@ -239,11 +265,15 @@ _Kind = TypeVar("_Kind")
 
 
 def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -> _Kind:
-    """A dataclass from a mapping that must fit it key by key."""
+    """Build a dataclass from a mapping; HeadprobeError where a key or a value does not fit.
+
+    ``where`` is the file, and ``prefix`` precedes the keys in messages.
+    """
     known = {field.name: field for field in fields(kind)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in known:
-            raise HeadprobeError(where, f"unknown rule '{prefix}{name}'", _nearest(name, known))
+            what = f"unknown rule '{prefix}{name}'"
+            raise HeadprobeError(where, what, suggest_names(str(name), known))
         _check(known[name].type, value, where, f"{prefix}{name}")
     exact = {
         name: float(value) if known[name].type is float else value for name, value in values.items()
@@ -252,28 +282,23 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         return kind(**exact)
     except TypeError as error:
         missing = [name for name in known if name not in values]
-        what = f"lacks '{prefix}{missing[0]}'"
+        what = f"'{prefix}{missing[0]}' is missing"
         raise HeadprobeError(where, what, "Give it a value") from error
 
 
 def _check(kind: Any, value: object, where: str, name: str) -> None:
-    """A value of the rule's kind; numbers are not negative, and counts are whole."""
+    """Raise HeadprobeError unless ``value`` has the type ``kind``; numbers must not be negative."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
-    wanted = {
+    checks = {
         bool: (isinstance(value, bool), "true or false"),
         str: (isinstance(value, str), "text"),
         int: (isinstance(value, int) and number and value >= 0, "a whole number, 0 or more"),
         float: (number and value >= 0, "a number, 0 or more"),  # type: ignore[operator]
     }
     if get_origin(kind) is Literal:
-        wanted[kind] = (value in get_args(kind), " or ".join(map(repr, get_args(kind))))
-    fits, remedy = wanted.get(kind, (True, ""))
+        checks[kind] = (value in get_args(kind), " or ".join(map(repr, get_args(kind))))
+    fits, remedy = checks.get(kind, (True, ""))
     if not fits:
         raise HeadprobeError(where, f"'{name}' is {value!r}", f"Give {remedy}")
     if name in ("confidence", "power") and not 0 < float(value) < 1:  # type: ignore[arg-type]
         raise HeadprobeError(where, f"'{name}' is {value!r}", "Give a number between 0 and 1")
-
-
-def _nearest(name: object, known: Iterable[str]) -> str:
-    close = get_close_matches(str(name), list(known))
-    return "Did you mean " + " or ".join(f"'{each}'" for each in close or known)

@@ -1,51 +1,65 @@
-"""What a head is called, and why."""
+"""The verdict on a head: which roles it has earned, and why."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A role that a head has earned: by which relation (index into Evidence.relations; None where
-    it is no matter of one), how strongly, and the reason in numbers."""
+    """A role that a head has earned."""
 
     role: str
+    """The role's name."""
     relation: int | None
+    """Index of the relation that earned it, in ``Evidence.relations``; None for roles that need no
+    relation."""
     strength: float
+    """``gain / (1 - baseline)``; for ``unnamed``, the share of attention that labels move."""
     reason: str
+    """One line with the rule and its numbers (``roles.reasons``)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One head. ``claims`` are strongest first, but positional last; ``role`` is ``redundant`` for
-    an idle head or a repeater, else ``mixed`` or the first claim's, else ``none``.
-    ``best_relation`` is the relation with the best evidence, earned or not; ``repeater_of``
-    names the stronger head."""
+    """The verdict on one head: a row of ``heads.csv``."""
 
     layer: int
     head: int
     role: str
+    """``redundant`` for an idle head or a repeater; else ``mixed`` or the role of the first claim;
+    else ``none``."""
     claims: tuple[Claim, ...]
+    """Strongest first, but ``positional`` last."""
     strength: float | None
+    """Strength of the first claim; None without claims."""
     reason: str
+    """Why the head has this role, or what it lacks for one."""
     idle: bool
     repeater_of: str | None
+    """Name of the stronger head that this one repeats."""
     cluster: int | None
+    """Number of the cluster of repeaters, from 1; None outside of clusters."""
     best_relation: int | None
+    """Index of the relation of the first claim that has one; without such a claim, of the relation
+    with the best evidence."""
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """All roles that hold: ``redundant`` first, then the claims', strongest first."""
+        """All roles of the head: ``redundant`` first, then those of the claims, in their order."""
         redundant = ("redundant",) if self.role == "redundant" else ()
         return (*redundant, *(claim.role for claim in self.claims))
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two heads that attend and write alike (or, with a cosine near -1, oppose each other)."""
+    """Two heads that repeat or oppose each other: a row of ``pairs.csv``."""
 
     name_a: str
     name_b: str
     affinity: float
+    """Mean Hellinger affinity of their attention, 0 to 1."""
     output_cosine: float
+    """Mean cosine of their outputs, near -1 for heads that oppose each other."""
     same_kv_group: bool
-    relation: str  # "repeats" or "opposes"
+    """Whether they share a key/value head."""
+    relation: str
+    """``repeats`` or ``opposes``."""

@@ -66,7 +66,7 @@ def test_an_unknown_topic_is_one_line_with_the_nearest_name() -> None:
     done = subprocess.run([*COMMAND, "metod\x1b[31m"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "no such topic. Nearest: method." in done.stderr
+    assert "no such topic. Did you mean method?" in done.stderr
     assert "\x1b" not in done.stderr
 
 

@@ -164,7 +164,7 @@ def test_bad_rules_stop_a_scan_before_anything_is_read(
     monkeypatch.setattr("headprobe.commands.prepare.load_config", touched)
     rules = tmp_path / "bad.yaml"
     rules.write_text("margn: 0.2\n")
-    with pytest.raises(HeadprobeError, match=r"unknown rule 'margn'. Did you mean 'margin'"):
+    with pytest.raises(HeadprobeError, match=r"unknown rule 'margn'. Did you mean margin"):
         scanned(rules=rules)
     assert not (tmp_path / "run").exists()
 

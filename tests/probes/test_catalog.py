@@ -50,22 +50,29 @@ def test_plain_text_counts_where_nothing_else_is(write, tmp_path):
     ]
 
 
-def test_what_is_no_probe_is_not_suggested(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("xyz", "Choose from pronouns."),
+        ("a.conlu", "Did you mean a.conllu?"),
+        ("bank/x", "Choose from b.conllu, deep."),
+    ],
+)
+def test_files_are_suggested_if_similar_or_in_the_named_folder(tmp_path, monkeypatch, name, remedy):
     monkeypatch.chdir(tmp_path)
-    for name in ("notes.md", "a.conllu"):
-        (tmp_path / name).touch()
-    (tmp_path / "bank").mkdir()
+    (tmp_path / "bank" / "deep").mkdir(parents=True)
+    for path in ("notes.md", "a.conllu", "bank/b.conllu", "bank/notes.md"):
+        (tmp_path / path).touch()
     with pytest.raises(HeadprobeError) as error:
-        find_probe_files(["xyz"])
-    assert "a.conllu, bank" in str(error.value)
-    assert "notes" not in str(error.value)
+        find_probe_files([name])
+    assert str(error.value).endswith(remedy)
 
 
 @pytest.mark.parametrize(
     ("name", "what", "remedy"),
     [
-        ("pronuons", "neither a built-in set nor a file", "Nearest: pronouns"),
-        ("{}/bank/a.conlu", "neither a built-in set nor a file", "Nearest: a.conllu"),
+        ("pronuons", "neither a built-in set nor a file", "Did you mean pronouns?"),
+        ("{}/bank/a.conlu", "neither a built-in set nor a file", "Did you mean a.conllu?"),
         ("", "neither a built-in set nor a file", "pronouns"),
         ("x" * 5000, "cannot be read", "Check the path"),
         ("{}/nowhere/a", "neither a built-in set nor a file", "pronouns"),

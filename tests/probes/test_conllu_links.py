@@ -98,7 +98,7 @@ def test_a_link_that_cannot_be_is_said_with_its_line(write, notes, misc, line, w
 @pytest.mark.parametrize(
     ("comment", "what"),
     [
-        ("global.Link = negation scop:sentence", "'scop' is unknown. Nearest: scope"),
+        ("global.Link = negation scop:sentence", "'scop' is unknown. Did you mean scope?"),
         ("global.Link = negation scope:document", "'document' is not a valid scope"),
         ("global.Link = negation looks_to:", "'' is not a valid name"),
         ("global.Link = negation;", "'' is not a valid name"),
@@ -120,7 +120,7 @@ def test_a_name_that_is_not_declared_where_others_are_is_refused(write, notes):
         next(documents)
     assert str(error.value).endswith(
         "set.conllu:7: the relation 'negaton' is not declared. "
-        "Nearest: negation; or declare it in # global.Link."
+        "Declare it in # global.Link. Did you mean negation?"
     )
 
 

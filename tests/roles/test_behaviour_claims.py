@@ -1,4 +1,4 @@
-"""Roles that are no matter of a relation: earned, just missed, beside others."""
+"""Roles that need no relation: their thresholds, and their order among other roles."""
 
 from dataclasses import replace
 
@@ -44,7 +44,9 @@ def verdict_of(
         (UNNAMED, "unnamed", 0.08),
     ],
 )
-def test_each_is_earned(rules: Rules, conduct: dict, role: str, strength: float) -> None:
+def test_a_head_above_the_thresholds_earns_the_role(
+    rules: Rules, conduct: dict, role: str, strength: float
+) -> None:
     found = verdict_of(rules, conduct)
     assert found.role == role and found.roles == (role,)
     assert found.claims[0].relation is None
@@ -52,7 +54,7 @@ def test_each_is_earned(rules: Rules, conduct: dict, role: str, strength: float)
     assert "\n" not in found.reason
 
 
-def test_reasons_are_numbers(rules: Rules) -> None:
+def test_the_reason_gives_the_numbers(rules: Rules) -> None:
     assert verdict_of(rules, POSITIONAL).reason == (
         "its mean attention at each distance chooses the word it looks at most in .95 of 2,048 "
         "rows (.05 by length alone)"
@@ -62,9 +64,9 @@ def test_reasons_are_numbers(rules: Rules) -> None:
         "fixed distance, gain +.54, at least +.50, mass .70"
     )
     assert verdict_of(rules, UNNAMED).reason == (
-        "beyond distance and part of speech it turns from obj to root (+.12), from nsubj to root "
-        "(+.05); agreement .60, at least .50, across documents and forms, moves .08 of its "
-        "attention"
+        "beyond distance and part of speech it attends more from object (obj) to root (+.12), "
+        "from subject (nsubj) to root (+.05); agreement .60, at least .50, across documents and "
+        "forms, moves .08 of its attention"
     )
 
 
@@ -83,12 +85,12 @@ def test_reasons_are_numbers(rules: Rules) -> None:
         {"agreement_low": np.nan, "moved": 0.08},
     ],
 )
-def test_a_head_that_just_misses(rules: Rules, conduct: dict) -> None:
+def test_a_number_at_its_threshold_prevents_the_role(rules: Rules, conduct: dict) -> None:
     assert verdict_of(rules, conduct).role == "none"
 
 
-def test_positional_does_not_hide_what_a_head_looks_for(rules: Rules) -> None:
-    """However strong: it comes last and makes nothing mixed."""
+def test_positional_comes_last_among_roles(rules: Rules) -> None:
+    """However strong, it does not make a head mixed."""
     found = verdict_of(rules, POSITIONAL, (OBJ,))
     assert found.role == "syntax" and found.roles == ("syntax", "positional")
     assert found.strength == pytest.approx(0.4 / 0.6)
@@ -96,7 +98,7 @@ def test_positional_does_not_hide_what_a_head_looks_for(rules: Rules) -> None:
     assert both.roles == ("duplicate-token", "positional") and both.role == "duplicate-token"
 
 
-def test_copying_counts_in_mixed(rules: Rules) -> None:
+def test_copying_can_make_a_head_mixed(rules: Rules) -> None:
     found = verdict_of(rules, {"duplicate_gain_low": 0.6}, (OBJ,))
     assert found.role == "mixed" and found.roles == ("duplicate-token", "syntax")
     assert (
@@ -116,7 +118,7 @@ def test_unnamed_is_for_heads_without_another_name(rules: Rules) -> None:
     assert missed.role == "unnamed" and missed.best_relation == RELATIONS.index(STRICT)
 
 
-def test_a_repeater_is_not_unnamed(rules: Rules) -> None:
+def test_a_repeater_is_redundant_rather_than_unnamed(rules: Rules) -> None:
     tallies = pairs_of(4, {(0, 2): (0.97, 0.95)})
     quiet = shape(norm=[[2.0, 1.0], [1.0, 1.0]])
     verdicts, _ = judge(evidence_for({}), quiet, conduct_of(**UNNAMED), tallies, 2, rules)
@@ -124,7 +126,7 @@ def test_a_repeater_is_not_unnamed(rules: Rules) -> None:
     assert not verdicts[2].claims
 
 
-def test_a_rules_file_moves_every_line(rules: Rules) -> None:
+def test_stricter_rules_remove_each_role(rules: Rules) -> None:
     strict = replace(
         rules,
         positional=replace(rules.positional, explained=0.96),

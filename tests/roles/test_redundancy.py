@@ -1,4 +1,4 @@
-"""Idle heads, alike pairs and their clusters."""
+"""Idle heads, pairs of similar heads, and clusters of repeaters."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,9 @@ def clusters(tallies: Tallies, idle: tuple[int, ...] = (), per_group: int = 1) -
         ([[0.29], [0.1]], [[[0.04]], [[0.06]]], False),
     ],
 )
-def test_idle_means_quiet_in_every_domain(high: list, residual: object, idle: bool) -> None:
+def test_an_idle_head_has_small_outputs_in_every_domain(
+    high: list, residual: object, idle: bool
+) -> None:
     bounds = np.ones((2, 2, 2))
     bounds[:, 0, :1] = high
     found = find_idle(shape_of(bounds, residual), load_rules().idle)
@@ -45,11 +47,11 @@ def test_idle_means_quiet_in_every_domain(high: list, residual: object, idle: bo
         ((0.99, -0.99), []),
     ],
 )
-def test_repeaters_agree_in_both_spaces(likeness: tuple, found: list) -> None:
+def test_repeaters_are_similar_in_attention_and_output(likeness: tuple, found: list) -> None:
     assert clusters(pairs_of(3, {(0, 1): likeness}, rows=128)) == found
 
 
-def test_few_common_rows_and_idle_heads_prove_nothing() -> None:
+def test_pairs_with_few_common_rows_or_idle_heads_do_not_count() -> None:
     assert clusters(pairs_of(3, {(0, 1): ALIKE}, rows=99)) == []
     assert clusters(pairs_of(3, {(0, 1): ALIKE}), idle=(1,)) == []
     unseen = pairs_of(2, {(0, 1): ALIKE}, rows=0)
@@ -80,7 +82,7 @@ def test_clusters_are_complete_link() -> None:
     assert clusters(tallies) == sorted(each for each in expected if len(each) > 1)
 
 
-def test_likeness_within_a_group_must_stand_out() -> None:
+def test_thresholds_rise_within_key_value_groups() -> None:
     """Twenty groups of two: all within-group pairs are somewhat alike by construction."""
     alike = {(head, head + 1): (0.93, 0.93) for head in range(0, 40, 2)}
     alike[6, 7] = (0.99, 0.99)
@@ -91,14 +93,14 @@ def test_likeness_within_a_group_must_stand_out() -> None:
     assert len(clusters(pairs_of(14, few), per_group=2)) == 7
 
 
-def test_exact_repeaters_within_groups_do_not_hide_one_another() -> None:
+def test_exact_repeaters_within_groups_all_count() -> None:
     """Each is a rounding error better in one space, so that none is above both quantiles."""
     exact = {(0, 1): (1.0, 1 - 1e-7), (2, 3): (1 - 1e-7, 1.0), (4, 5): (0.999, 0.999)}
     usual = {(head, head + 1): (0.93, 0.5) for head in range(6, 16, 2)}
     assert clusters(pairs_of(16, exact | usual), per_group=2) == [(0, 1), (2, 3), (4, 5)]
 
 
-def test_opposing_outputs_are_reported_whatever_the_attention() -> None:
+def test_heads_with_opposing_outputs_are_reported() -> None:
     tallies = pairs_of(4, {(0, 1): (0.4, -0.93), (1, 3): ALIKE})
     similarity = find_similarity(tallies, np.zeros((2, 2), dtype=bool), 2, RULE)
     first, second = find_pairs(similarity, 2, RULE)

@@ -1,4 +1,4 @@
-"""Every rule with a head that just earns it and heads that just miss."""
+"""Roles by relations: heads at the edge of each threshold, and conflicts between roles."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -42,14 +42,16 @@ def verdict_of(rules: Rules, relations: list, **changes: object) -> Verdict:
 @pytest.mark.parametrize(
     ("relation", "role"), [(OBJ, "syntax"), (STRICT, "coreference"), (MARKS, "punctuation")]
 )
-def test_each_role_is_earned(rules: Rules, relation: object, role: str) -> None:
+def test_a_head_that_meets_all_requirements_earns_the_role(
+    rules: Rules, relation: object, role: str
+) -> None:
     found = verdict_of(rules, [relation])
     assert found.role == role and found.roles == (role,)
     assert found.best_relation == RELATIONS.index(relation)
     assert found.strength == pytest.approx(0.4 / 0.6)
 
 
-def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
+def test_the_reason_gives_the_evidence_on_one_line(rules: Rules) -> None:
     assert verdict_of(rules, [OBJ]).reason == (
         "object → its verb (obj): top1 .80 against .40 habit, gain +.40 [+.34 +.46], n 400, "
         "q <.001, beats category"
@@ -67,18 +69,26 @@ def test_the_reason_is_one_line_of_numbers(rules: Rules) -> None:
     [
         ({"n": 49}, "no relation has 50 instances"),
         ({"gain_low": 0.10}, "lower end not above .10"),
-        ({"gain_a": 0.0}, "halves .00 and .39"),
-        ({"gain_b": -0.01}, "halves .41 and -.01"),
-        ({"gain_b": np.nan}, "halves .41 and nan"),
+        ({"gain_a": 0.0}, "halves of the documents (.00 and .39)"),
+        ({"gain_b": -0.01}, "halves of the documents (.41 and -.01)"),
+        ({"gain_b": np.nan}, "halves of the documents (.41 and nan)"),
         ({"q": 0.051}, "q above .05"),
         ({"q": np.nan}, "q above .05"),
         ({"mass": 0.049}, "mass .049 below .05"),
-        ({"form_folds": 9.9, "forms": 2, "gain_without_form": 0.3}, "only 2 target forms"),
-        ({"form_folds": 9.9, "gain_without_form": 0.1}, "gain .10 with one form fold left out"),
+        (
+            {"form_folds": 9.9, "forms": 2, "gain_without_form": 0.3},
+            "only 2 target forms of the 3 needed",
+        ),
+        (
+            {"form_folds": 9.9, "gain_without_form": 0.1},
+            "gain .10 with one form fold left out, not above .10",
+        ),
         ({"form_folds": 9.9}, "gain nan with one form fold left out"),
     ],
 )
-def test_a_head_that_just_misses(rules: Rules, changes: dict, missing: str) -> None:
+def test_a_number_beyond_its_threshold_prevents_the_role(
+    rules: Rules, changes: dict, missing: str
+) -> None:
     found = verdict_of(rules, [OBJ], **changes)
     assert found.role == "none" and found.strength is None and missing in found.reason
 
@@ -94,18 +104,18 @@ def test_a_head_that_just_misses(rules: Rules, changes: dict, missing: str) -> N
         {"form_folds": 9.9, "forms": 3, "gain_without_form": 0.11},
     ],
 )
-def test_a_head_that_just_passes(rules: Rules, changes: dict) -> None:
+def test_a_number_within_its_threshold_earns_the_role(rules: Rules, changes: dict) -> None:
     assert verdict_of(rules, [OBJ], **changes).role == "syntax"
 
 
-def test_coreference_needs_a_relation_without_the_own_form(rules: Rules) -> None:
+def test_coreference_needs_a_strict_relation(rules: Rules) -> None:
     found = verdict_of(rules, [PRONOUN])
-    assert found.role == "none" and "earns no role" in found.reason
+    assert found.role == "none" and "no rule gives a role" in found.reason
     both = verdict_of(rules, [PRONOUN, STRICT])
     assert both.claims[0].relation == RELATIONS.index(STRICT)
 
 
-def test_coreference_must_beat_parts_of_speech_too(rules: Rules) -> None:
+def test_coreference_must_beat_the_category_control(rules: Rules) -> None:
     found = verdict_of(rules, [STRICT], beats=1)
     assert found.role == "none" and found.reason.endswith("does not beat category")
     assert verdict_of(rules, [OBJ], beats=1).role == "syntax"
@@ -114,13 +124,13 @@ def test_coreference_must_beat_parts_of_speech_too(rules: Rules) -> None:
     assert verdict_of(lax, [STRICT], beats=1).reason.endswith("beats distance")
 
 
-def test_punctuation_must_reach_the_output(rules: Rules) -> None:
+def test_punctuation_needs_share_norm_above_habit_share(rules: Rules) -> None:
     found = verdict_of(rules, [MARKS], share_norm=0.30, habit_share=0.30)
-    assert found.role == "none" and "share_norm .30 against habit_share .30" in found.reason
+    assert found.role == "none" and "share_norm .30 not above habit_share .30" in found.reason
     assert verdict_of(rules, [OBJ], share_norm=0.0).role == "syntax"
 
 
-def test_the_strongest_relation_speaks_for_its_role(rules: Rules) -> None:
+def test_a_role_rests_on_its_strongest_relation(rules: Rules) -> None:
     top1 = np.full(len(RELATIONS), 0.7)
     top1[RELATIONS.index(NSUBJ)] = 0.9
     found = verdict_of(rules, [OBJ, NSUBJ], top1=top1)
@@ -130,7 +140,7 @@ def test_the_strongest_relation_speaks_for_its_role(rules: Rules) -> None:
 
 
 @pytest.mark.parametrize(("weaker", "role"), [(0.79, "mixed"), (0.70, "syntax")])
-def test_mixed(rules: Rules, weaker: float, role: str) -> None:
+def test_roles_of_nearly_equal_strength_are_mixed(rules: Rules, weaker: float, role: str) -> None:
     """Strengths are gain / 0.6: 0.5 / 0.6 against 0.39 / 0.6 is not within 20 %, 0.48 is."""
     top1 = np.full(len(RELATIONS), 0.9)
     top1[RELATIONS.index(STRICT)] = weaker + 0.03
@@ -141,21 +151,21 @@ def test_mixed(rules: Rules, weaker: float, role: str) -> None:
     )
 
 
-def test_other_families_need_a_rule_of_their_own(rules: Rules) -> None:
+def test_a_family_without_a_rule_earns_no_role(rules: Rules) -> None:
     assert verdict_of(rules, [CUE]).role == "none"
     named = replace(rules, roles={**rules.roles, "denier": RoleRule("negation")})
     assert verdict_of(named, [CUE]).role == "denier"
 
 
-def test_a_rule_may_name_its_relation(rules: Rules) -> None:
-    for relation, role in (("cue", "denier"), ("not asked in this run", "none")):
+def test_a_rule_can_name_a_single_relation(rules: Rules) -> None:
+    for relation, role in (("cue", "denier"), ("not in this run", "none")):
         denier = RoleRule("negation", relation)
         named = replace(rules, roles={**rules.roles, "denier": denier})
         assert verdict_of(named, [CUE]).role == role
 
 
-def test_two_names_of_one_finding_are_not_mixed(rules: Rules) -> None:
-    """The name for one relation goes before that of its family."""
+def test_two_roles_by_the_same_relation_are_not_mixed(rules: Rules) -> None:
+    """The role of a single relation precedes that of its family."""
     mine = {**rules.roles, "verb-seeker": RoleRule("syntax", "obj")}
     found = verdict_of(replace(rules, roles=mine), [OBJ])
     assert found.role == "verb-seeker" and found.roles == ("verb-seeker", "syntax")
@@ -163,7 +173,7 @@ def test_two_names_of_one_finding_are_not_mixed(rules: Rules) -> None:
     assert verdict_of(replace(rules, roles=mine), [NSUBJ]).roles == ("syntax",)
 
 
-def test_nothing_found_shows_the_best_evidence(rules: Rules) -> None:
+def test_a_head_without_a_role_shows_its_best_evidence(rules: Rules) -> None:
     low = np.full(len(RELATIONS), 0.02)
     low[RELATIONS.index(NSUBJ)] = 0.08
     found = verdict_of(rules, list(RELATIONS), gain_low=low)
@@ -193,14 +203,14 @@ def test_idle_and_repeating_heads_are_redundant_and_keep_their_roles(rules: Rule
     ]
 
 
-def test_the_repeater_with_the_stronger_role_keeps_it(rules: Rules) -> None:
+def test_the_strongest_repeater_keeps_its_role(rules: Rules) -> None:
     evidence = evidence_for({(1, 1): [OBJ]})
     tallies = pairs_of(4, {(0, 3): (0.97, 0.95)})
     verdicts, _ = judge(evidence, shape(norm=[[9.0, 1], [1, 1]]), conduct_of(), tallies, 2, rules)
     assert verdicts[3].role == "syntax" and verdicts[0].repeater_of == "L1H1"
 
 
-def test_text_without_relations(rules: Rules) -> None:
+def test_probes_without_relations_earn_no_role(rules: Rules) -> None:
     evidence = evidence_for({})
     empty = {
         name: value[..., :0]
@@ -210,10 +220,10 @@ def test_text_without_relations(rules: Rules) -> None:
     bare = replace(evidence, relations=(), baselines={}, best_start=(), **empty)
     verdicts, _ = judge(bare, shape(), conduct_of(), pairs_of(4, {}), 2, rules)
     assert {each.role for each in verdicts} == {"none"}
-    assert verdicts[0].reason == "the probes ask for no relation"
+    assert verdicts[0].reason == "the probes have no relations"
 
 
-def test_a_stricter_file_takes_a_role_away(rules: Rules, tmp_path: Path) -> None:
+def test_stricter_rules_remove_a_role(rules: Rules, tmp_path: Path) -> None:
     mine = tmp_path / "mine.yaml"
     mine.write_text("margin: 0.35\n")
     assert verdict_of(load_rules(mine), [OBJ]).role == "none"

@@ -1,4 +1,4 @@
-"""Rules files, good and bad."""
+"""Rules files: what they override, and the errors of malformed ones."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def write(tmp_path: Path):
     return written
 
 
-def test_the_packaged_rules_are_those_of_the_method() -> None:
+def test_the_packaged_rules_have_the_documented_thresholds() -> None:
     rules = load_rules()
     assert (rules.margin, rules.min_n, rules.min_mass, rules.max_q) == (0.10, 50, 0.05, 0.05)
     assert (rules.min_forms, rules.min_form_folds, rules.mixed) == (3, 10, 0.20)
@@ -32,20 +32,20 @@ def test_the_packaged_rules_are_those_of_the_method() -> None:
     assert (configs_folder() / "roles.yaml").is_file()
 
 
-def test_a_file_names_only_what_it_changes(write) -> None:
+def test_a_rules_file_overrides_single_values(write) -> None:
     mine = load_rules(write("margin: 0.2\nidle:\n  output_norm: 0.1\n"))
     assert (mine.margin, mine.idle.output_norm, mine.min_n) == (0.2, 0.1, 50)
     assert mine.idle.residual_share == load_rules().idle.residual_share
 
 
-def test_a_role_of_ones_own(write) -> None:
+def test_a_rules_file_can_define_a_role(write) -> None:
     mine = load_rules(write("roles: {denier: {family: negation}}"))
     assert mine.roles["denier"] == RoleRule("negation") and "syntax" in mine.roles
     mine = load_rules(write("roles: {negation: {family: user, relation: negation}}"))
     assert mine.roles["negation"] == RoleRule("user", "negation")
 
 
-def test_what_a_file_changes(write) -> None:
+def test_changed_lists_the_differences_from_other_rules(write) -> None:
     base = load_rules()
     assert load_rules(write("margin: 0.1")).changed(base) == []
     mine = load_rules(write("margin: 0.2\nidle: {output_norm: 1}\nroles: {me: {family: user}}"))
@@ -53,7 +53,7 @@ def test_what_a_file_changes(write) -> None:
     assert "roles.me" in base.changed(mine)
 
 
-def test_the_hash_is_of_the_values(write) -> None:
+def test_the_hash_depends_on_values_only(write) -> None:
     default = load_rules().sha256
     assert load_rules(write("# nothing new\nmargin: 0.10\n")).sha256 == default
     assert load_rules(write("min_form_folds: 10.0")).sha256 == default
@@ -64,10 +64,10 @@ def test_the_hash_is_of_the_values(write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean 'margin'\.$"),
-        ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean 'output_norm'"),
-        ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean 'family'"),
-        ("roles: {denier: {strict: true}}", "lacks 'roles.denier.family'"),
+        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean margin\?$"),
+        ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean output_norm"),
+        ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean family"),
+        ("roles: {denier: {strict: true}}", "'roles.denier.family' is missing"),
         ("roles: {mixed: {family: x}}", "role 'mixed' cannot be defined"),
         ("roles: {positional: {family: x}}", "role 'positional' cannot be defined"),
         ("roles: {induction: {family: x}}", "role 'induction' cannot be defined"),
@@ -79,12 +79,12 @@ def test_the_hash_is_of_the_values(write) -> None:
         ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is \[\]. Give 'distance' or"),
         ("roles: {syntax: {relation: 3}}", "'roles.syntax.relation' is 3. Give text"),
         ("positional: {min_rows: 0.5}", "'positional.min_rows' is 0.5. Give a whole number"),
-        ("copying: {marign: 1}", r"'copying.marign'\. Did you mean 'margin'"),
+        ("copying: {marign: 1}", r"'copying.marign'\. Did you mean margin"),
         ("unnamed: 1", "'unnamed' is not a group of rules"),
         ("roles: {3: {family: x}}", "role 3 cannot be defined"),
-        ("roles: {'a;b': {family: x}}", "role 'a;b' is no name. Use up to 40 letters"),
-        ("roles: {'': {family: x}}", "role '' is no name"),
-        ("roles: {'=cmd(1)': {family: x}}", "is no name"),
+        ("roles: {'a;b': {family: x}}", "role 'a;b' is not a valid name. Use up to 40 letters"),
+        ("roles: {'': {family: x}}", "role '' is not a valid name"),
+        ("roles: {'=cmd(1)': {family: x}}", "is not a valid name"),
         ("roles: {denier: negation}", "'denier' is not a group of rules"),
         ("idle: 0.3", "'idle' is not a group of rules"),
         ("min_n: 2.5", "'min_n' is 2.5. Give a whole number"),
@@ -96,19 +96,19 @@ def test_the_hash_is_of_the_values(write) -> None:
         ("power: 1", "'power' is 1. Give a number between 0 and 1"),
         ("confidence: 95", "'confidence' is 95. Give a number between 0 and 1"),
         ("roles: {syntax: {strict: 1}}", "'roles.syntax.strict' is 1. Give true or false"),
-        ("- 1", "holds no rules"),
-        ("", "holds no rules"),
+        ("- 1", "has no rules"),
+        ("", "has no rules"),
         ("a: [1", r"mine.yaml:1: not YAML"),
         (b"\xff\xfe\x00", "not UTF-8"),
     ],
 )
-def test_mistakes_are_one_line(write, text: str | bytes, message: str) -> None:
+def test_a_malformed_rules_file_is_a_one_line_error(write, text: str | bytes, message: str) -> None:
     with pytest.raises(HeadprobeError, match=message) as raised:
         load_rules(write(text))
     assert "\n" not in str(raised.value) and "mine.yaml" in str(raised.value)
 
 
-def test_a_missing_file(tmp_path: Path) -> None:
+def test_a_missing_rules_file_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
         load_rules(tmp_path / "nowhere.yaml")
 
@@ -122,8 +122,8 @@ def test_a_missing_file(tmp_path: Path) -> None:
         ("idle:\n  output_norm: 0.1\nroles: {}\nidle: {}\n", 4, "idle"),
     ],
 )
-def test_a_rule_that_stands_twice_is_refused(write, text, line, key) -> None:
+def test_a_repeated_rule_is_an_error(write, text, line, key) -> None:
     path = write(text)
     with pytest.raises(HeadprobeError) as caught:
         load_rules(path)
-    assert str(caught.value) == f"{path}:{line}: '{key}' stands twice. Keep one of them."
+    assert str(caught.value) == f"{path}:{line}: '{key}' occurs twice. Keep one of them."
