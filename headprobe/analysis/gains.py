@@ -23,7 +23,16 @@ from headprobe.analysis.candidates import (
     group,
 )
 from headprobe.analysis.distance_control import distance_control
-from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints, divide, floats, mean_profile
+from headprobe.analysis.evidence import (
+    BEATS,
+    Bools,
+    Evidence,
+    Floats,
+    Ints,
+    divide,
+    floats,
+    mean_profile,
+)
 from headprobe.analysis.intervals import (
     EvidenceThresholds,
     Interval,
@@ -35,6 +44,7 @@ from headprobe.analysis.intervals import (
 from headprobe.analysis.pos_control import PosPreferences, category_hits
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import WORD_CLASS
 
 
 @dataclass(frozen=True)
@@ -357,7 +367,7 @@ def evidence_from_sums(
         ),
         best_start=baseline_sums.choices["start"],
         baseline=spread(stack("baseline")).astype(np.int64),
-        beats=spread(stack("beats")).astype(np.int64),
+        beats=np.minimum(spread(stack("beats")).astype(np.int64), _most_beaten(instances)),
         **{name: spread(stack(name)) for name in _GAIN_COLUMNS},
         q=spread(q),
         strength=spread(divide(stack("gain"), 1 - stack("baseline_top1"))),
@@ -388,6 +398,20 @@ def _gains(
         baseline_sums.category[:, index],
         sizes,
         thresholds,
+    )
+
+
+def _most_beaten(instances: Instances) -> Ints:
+    """[R]: the largest index into ``BEATS`` that a relation can have.
+
+    The category control knows parts of speech, and a word-class relation asks for nothing else.
+    """
+    return np.array(
+        [
+            BEATS.index("distance" if relation.family == WORD_CLASS else "category")
+            for relation in instances.relations
+        ],
+        dtype=np.int64,
     )
 
 

@@ -41,6 +41,8 @@ class RoleRule:
     """Which control the head must beat."""
     norm_above_habit: bool = False
     """Whether ``share_norm`` must be above ``habit_share``."""
+    secondary: bool = False
+    """Whether the role comes after all others, and never makes a head ``mixed``."""
 
 
 @dataclass(frozen=True, slots=True)
