@@ -3,6 +3,7 @@
 Reasons, tables and pages all format through this module, so that a value reads the same everywhere.
 """
 
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -174,6 +175,13 @@ def small(value: float | None) -> str:
     if value is None:
         return MISSING
     return "<.001" if 0 < value < 0.001 else _without_zero(f"{value:.3f}".removesuffix("0"))
+
+
+def ratio(value: float | None) -> str:
+    """Format a ratio: ``1.32``, ``12.4``; NaN, which a ratio of zeros gives, as missing."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:.3g}" if value >= 10 else f"{value:.2f}"
 
 
 def signed(value: float | None) -> str:

@@ -76,6 +76,19 @@ Scope = Literal["sentence", "passage"]
 """Where the candidates of a relation come from."""
 
 
+ANAPHORS = ("pronoun", "nominal", "proper")
+"""The coreference relations, named after the kind of anaphor."""
+
+POOLED = "anaphor"
+"""The name of the union of the coreference relations ``ANAPHORS``."""
+
+ANY_MARK = "any"
+"""Name of the punctuation relation to marks of all classes."""
+
+STRICT_SUFFIX = "-strict"
+"""Suffix of the names of relations that exclude words of the query's own form."""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Relation:
     """A relation from a query word to its target words, which all come earlier."""

@@ -22,7 +22,8 @@ from scipy.special import stdtrit
 from headprobe.analysis.candidates import Candidates
 from headprobe.analysis.distance_control import DISTANCE_RULES, distance_choices
 from headprobe.analysis.evidence import Floats, HeadStatistics, Ints, divide, floats, mean_profile
-from headprobe.analysis.intervals import effective_folds, interval
+from headprobe.analysis.groups import Cells, effective_folds
+from headprobe.analysis.intervals import interval
 from headprobe.analysis.pos_control import PosPreferences
 from headprobe.analysis.structure import Agreement, label_agreement
 from headprobe.runs.instances import Instances
@@ -137,16 +138,11 @@ def copying_evidence(
     )
     if not total:
         return Copying(0, np.nan, top1, mass, top1, top1)
-    by_sequence = hits.reshape(len(sizes), -1)
+    sequences, none = np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64)
+    cells = Cells(sizes, sequences, none, none, 1, form_folds=1.0, few_forms=True)
+    sums = cells.sums(hits.reshape(len(sizes), -1))
     lows = [
-        interval(
-            by_sequence - fixed[:, None],
-            sizes,
-            by_sequence,
-            sizes,
-            confidence=confidence,
-            min_form_folds=np.inf,
-        ).low
+        interval(sums - cells.sums(fixed[:, None]), cells, confidence).low
         for fixed in np.diag(sizes)
     ]
     baseline = float(sizes.max()) / total

@@ -1,11 +1,7 @@
-"""Which words compete with the targets of a query, and sums over instances by fold and domain.
+"""Which words compete with the targets of a query.
 
 ``Candidates`` is the only place that decides which words are candidates (``docs/method.md``,
 "Relations"). Baselines, controls and examples all ask it.
-
-``GroupedInstances`` sums values over the instances of a relation in three groupings at once: by
-document fold, by form fold and by domain. The groupings lie one after another on one axis S, which
-``DOCUMENTS``, ``FORMS`` and ``DOMAINS`` slice.
 
 ``shared_rows`` goes through the query words of all relations in blocks of bounded size. Relations
 with the same candidates (scope and strictness) share the work on a query word.
@@ -18,23 +14,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headprobe.analysis.evidence import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
-from headprobe.vocabulary import FOLDS, LONGEST, Scope
-
-DOCUMENTS = slice(0, FOLDS)
-"""Document folds on the axis S."""
-
-FORMS = slice(FOLDS, 2 * FOLDS)
-"""Form folds on the axis S."""
-
-DOMAINS = slice(2 * FOLDS, None)
-"""Domains on the axis S."""
-
-HALVES = (slice(0, FOLDS, 2), slice(1, FOLDS, 2))
-"""The two halves of the documents on the axis S: even and odd document folds."""
+from headprobe.vocabulary import LONGEST, Scope
 
 MAX_ENTRIES = 1_000_000
 """Entries of the largest temporary array (query rows by distances, or query rows by heads)."""
@@ -123,6 +106,24 @@ class Candidates:
         table = counts.astype(np.float64)
         if width == LONGEST:
             table[:, -1] = self.count() - table[:, :-1].sum(1)
+        return table
+
+    def tokens_by_distance(self) -> Floats:
+        """Return the number of tokens of the candidates at each word distance, [Q, D'].
+
+        Columns are those of ``by_distance``; the last of ``LONGEST`` columns adds up the tokens of
+        all candidates at that distance or farther.
+        """
+        width = int(min(self.words_before.max(initial=1), LONGEST))
+        words = self.query[:, None] - np.arange(1, width + 1)
+        counted = self.contain(np.maximum(words, 0)) & (words >= 0)
+        table = np.where(counted, self.instances.tokens[np.maximum(words, 0)], 0.0)
+        far = np.flatnonzero(self.words_before >= LONGEST)
+        if len(far):
+            rows = Candidates(self.instances, self.query[far], self.scope, self.strict)
+            index, word = rows.pairs()
+            tokens = np.bincount(index, weights=self.instances.tokens[word], minlength=len(far))
+            table[far, -1] = tokens - table[far, :-1].sum(1)
         return table
 
     def longest(self) -> tuple[Ints, Ints]:
@@ -223,54 +224,12 @@ def target_table(links: RelationInstances, chosen: Ints, width: int) -> Bools:
     return table
 
 
-@dataclass(frozen=True)
-class GroupedInstances:
-    """The instances of a relation and the groups that they belong to."""
-
-    links: RelationInstances
-    """The instances."""
-    groups: NDArray[np.unsignedinteger]
-    """[3, I]: indices on the axis S of each instance's document fold, of the form fold of its
-    nearest target, and of its domain."""
-    n_groups: int
-    """Length of the axis S."""
-
-    def sums(self, values: Floats | None = None) -> Floats:
-        """Return the sums [S] of ``values`` [I], or the number of instances if not given."""
-        total = np.zeros(self.n_groups)
-        for places in self.groups:
-            total += np.bincount(places, weights=values, minlength=self.n_groups)
-        return total
-
-    def sums_of_some(self, chosen: Ints, hits: Bools) -> Floats:
-        """Return the sums [S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""
-        members = np.zeros((self.n_groups, len(chosen)), dtype=np.float32)
-        members[self.groups[:, chosen], np.arange(len(chosen))] = 1
-        return np.asarray(members @ hits.astype(np.float32), dtype=np.float64)
-
-
-def count_groups(instances: Instances) -> int:
-    """Return the length of the axis S: document folds, form folds and domains."""
-    return 2 * FOLDS + len(instances.domains)
-
-
-def group(instances: Instances, relation: int) -> GroupedInstances:
-    """Return all instances of ``instances.relations[relation]`` with their groups."""
-    links = instances.of(relation)
-    passage, n_groups = instances.passage[links.query], count_groups(instances)
-    groups = np.empty((3, len(links)), np.min_scalar_type(n_groups))
-    groups[0] = instances.document_fold[passage]
-    groups[1] = FOLDS + instances.form_fold[links.nearest]
-    groups[2] = 2 * FOLDS + instances.domain[passage]
-    return GroupedInstances(links, groups, n_groups)
-
-
 class RelationRows(NamedTuple):
     """The instances of one relation whose queries are in a block of query rows."""
 
     number: int
     """Index of the relation."""
-    relation: GroupedInstances
+    links: RelationInstances
     """All instances of the relation."""
     chosen: Ints
     """[I']: the instances whose query is in the block."""
@@ -286,7 +245,7 @@ def slices(count: int, width: int) -> Iterator[slice]:
 
 
 def shared_rows(
-    instances: Instances, relations: Sequence[GroupedInstances], heads: int
+    instances: Instances, relations: Sequence[RelationInstances], heads: int
 ) -> Iterator[tuple[Candidates, list[RelationRows]]]:
     """Yield the query words of all relations in blocks, with the instances that use each block.
 
@@ -295,14 +254,14 @@ def shared_rows(
     ``heads`` exceed ``MAX_ENTRIES`` in a block.
     """
     same_candidates = defaultdict(list)
-    for index, relation in enumerate(relations):
-        if len(relation.links):
-            rule = relation.links.relation.scope, relation.links.relation.strict
+    for index, links in enumerate(relations):
+        if len(links):
+            rule = links.relation.scope, links.relation.strict
             same_candidates[rule].append(index)
     for (scope, strict), members in same_candidates.items():
         is_query = np.zeros(len(instances.form), dtype=np.bool_)
         for index in members:
-            is_query[relations[index].links.query] = True
+            is_query[relations[index].query] = True
         every = Candidates(instances, np.flatnonzero(is_query), scope, strict)
         by_length = np.argsort(every.words_before, kind="stable")
         every = Candidates(instances, every.query[by_length], scope, strict)
@@ -311,7 +270,7 @@ def shared_rows(
         # Instances of each relation, sorted by the row of their query.
         sorted_instances = []
         for index in members:
-            row = rank[relations[index].links.query]
+            row = rank[relations[index].query]
             order = np.argsort(row, kind="stable").astype(rank.dtype)
             sorted_instances.append((index, order, row[order]))
         widest = max(int(every.words_before.max(initial=1)), LONGEST)

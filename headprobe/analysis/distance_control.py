@@ -16,42 +16,52 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
     RelationRows,
-    count_groups,
     shared_rows,
     target_table,
 )
 from headprobe.analysis.evidence import Floats, Ints
 from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
 from headprobe.compiled import in_threads
-from headprobe.runs.instances import Instances
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import pack_heads, packed_bytes
+from headprobe.vocabulary import FOLDS
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
 
+SHARE_RULES = ("profile", "profile times tokens")
+"""The two profiles whose share on the targets a head's ``share`` is compared with (axis of
+``DistanceControl.share_by_document``)."""
+
 
 @dataclass(frozen=True)
 class DistanceControl:
-    """What each head's distance profile predicts on each relation.
+    """What each head's distance profile predicts on the relations of a run.
 
-    NaN where a relation has no instance.
+    All but the hits are sums over instances.
     """
 
-    sums: Mapping[str, Floats]
-    """For each of ``DISTANCE_RULES`` its hits, [R, S, N] (axis S: ``analysis.candidates``)."""
+    hits: Mapping[str, NDArray[np.uint8]]
+    """For each of ``DISTANCE_RULES`` its hits, one packed row per instance of the run, [I, Z]."""
     expected: Floats
-    """[R, N]: mean share of the targets in the profile over the candidates."""
-    share: Floats
-    """[R, N]: mean share of the targets in the norm-weighted profile over all usable earlier words
-    of the passage."""
+    """[R, N]: share of the targets in the profile over the candidates."""
+    share_norm: Floats
+    """[R, N]: share of the targets in the norm-weighted profile over all usable earlier words of
+    the passage."""
+    share_by_document: Floats
+    """[2, R, F, N]: the same share in the unweighted profile by document fold; first in the profile
+    as it is, then in the profile times each word's number of tokens."""
+    share_by_form: Floats
+    """[2, R, F, N]: the same by form fold of the nearest target."""
 
 
 def distance_control(
-    instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
+    instances: Instances, relations: Sequence[RelationInstances], profile: Floats, norm: Floats
 ) -> DistanceControl:
     """Return what every head would score by its mean attention per distance alone.
 
@@ -59,19 +69,21 @@ def distance_control(
     attention at each distance. The chosen candidate depends on the head, the query word and the
     candidates only, so relations with the same candidates share the work.
     """
-    heads = len(profile)
-    grouped = (len(relations), count_groups(instances), heads)
-    plain = (len(relations), heads)
-    sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
-    result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
+    heads, count = len(profile), int(instances.first_instance[-1])
+    by_fold = (len(SHARE_RULES), len(relations), FOLDS, heads)
+    result = DistanceControl(
+        hits={rule: np.zeros((count, packed_bytes(heads)), np.uint8) for rule in DISTANCE_RULES},
+        expected=np.zeros((len(relations), heads)),
+        share_norm=np.zeros((len(relations), heads)),
+        share_by_document=np.zeros(by_fold),
+        share_by_form=np.zeros(by_fold),
+    )
     profiles = _in_blocks(profile, norm)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
-            _add(result, some, scored)
-    sizes = np.array([len(relation.links) for relation in relations], dtype=np.float64)[:, None]
-    sizes[sizes == 0] = np.nan
-    return DistanceControl(sums, result.expected / sizes, result.share / sizes)
+            _add(result, instances, some, scored)
+    return result
 
 
 class _Block(NamedTuple):
@@ -98,24 +110,33 @@ class _ScoredRows:
     per_mass: Floats
     """[Q, N]: 1 / (sum of ``mass`` over the candidates); 0 where the sum is 0."""
     per_norm: Floats
-    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
+    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words of the passage), or 0."""
+    per_share: tuple[Floats, Floats]
+    """[Q, N] each: the same of ``mass``, and of ``mass`` times each word's number of tokens."""
 
 
 def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
-    distance = _choices(rows, profiles)
-    everything = counts
+    passage, everything = rows, counts
     if rows.strict or rows.scope == "sentence":
-        everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
-    per_mass, per_norm = np.empty((2, len(counts), _count_heads(profiles)))
+        passage = Candidates(rows.instances, rows.query, "passage", strict=False)
+        everything = passage.by_distance()
+    tokens = passage.tokens_by_distance()
+    shape = len(rows.query), _count_heads(profiles)
+    per_mass, per_norm, per_word, per_token = (np.empty(shape) for _ in range(4))
 
     def sum_rows(block: _Block) -> None:
         per_mass[:, block.heads] = _per_mass(counts, block.profile)
         per_norm[:, block.heads] = _per_mass(everything, block.norm)
+        same = everything is counts
+        words = per_mass[:, block.heads] if same else _per_mass(everything, block.profile)
+        per_word[:, block.heads] = words
+        per_token[:, block.heads] = _per_mass(tokens, block.profile)
 
     in_threads(profiles, sum_rows)
-    return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
+    distance = _choices(rows, profiles)
+    return _ScoredRows(rows, profiles, distance, per_mass, per_norm, (per_word, per_token))
 
 
 def _count_heads(profiles: Sequence[_Block]) -> int:
@@ -128,29 +149,47 @@ def _per_mass(counts: Floats, profile: Floats) -> Floats:
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
+def _add(
+    result: DistanceControl, instances: Instances, some: RelationRows, scored: _ScoredRows
+) -> None:
     """Add the hits and shares of a relation's instances in a block of rows to ``result``."""
-    number, relation, chosen, row = some
+    number, links, chosen, row = some
     width = int(scored.rows.words_before.max(initial=1))
-    targets = target_table(relation.links, chosen, width)
+    targets = target_table(links, chosen, width)
+    first = instances.first_instance[number]
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
-        result.sums[rule][number] += relation.sums_of_some(chosen, hits)
-    links, profiles = relation.links, scored.profiles
+        result.hits[rule][first + chosen] = pack_heads(hits)
+    query, nearest = links.query[chosen], links.nearest[chosen]
     ends = (each[chosen].astype(np.int64) for each in (links.query, links.first, links.stop))
-    instances = *ends, links.targets.astype(np.int64, copy=False), row
+    words = *ends, links.targets.astype(np.int64, copy=False)
+    once, tokens = np.ones(len(instances.tokens)), instances.tokens.astype(np.float64)
+    folds = instances.document_fold[instances.passage[query]], instances.form_fold[nearest]
 
     def add_shares(block: _Block) -> None:
-        for per_mass, profile, sums in (
-            (scored.per_mass, block.profile, result.expected),
-            (scored.per_norm, block.norm, result.share),
-        ):
-            inverse, heads = np.ascontiguousarray(per_mass[:, block.heads]), profile.shape[1]
-            total = np.zeros(heads)
-            add_target_shares(*instances, profile.reshape(-1), inverse.reshape(-1), heads, total)
-            sums[number, block.heads] += total
+        heads = block.profile.shape[1]
 
-    in_threads(profiles, add_shares)
+        def sums(weights: Floats, profile: Floats, inverse: Floats) -> Floats:
+            """[2, F, B]: shares of the targets by document fold and by form fold."""
+            total = np.zeros((2, FOLDS, heads))
+            values = np.ascontiguousarray(inverse[:, block.heads]).reshape(-1)
+            by_fold = total.reshape(2, -1)
+            rows = weights, row, *folds
+            add_target_shares(*words, *rows, profile.reshape(-1), values, heads, *by_fold)
+            return total
+
+        expected = sums(once, block.profile, scored.per_mass)[0].sum(0)
+        share_norm = sums(once, block.norm, scored.per_norm)[0].sum(0)
+        result.expected[number, block.heads] += expected
+        result.share_norm[number, block.heads] += share_norm
+        for form, (weights, inverse) in enumerate(
+            zip((once, tokens), scored.per_share, strict=True)
+        ):
+            by_document, by_form = sums(weights, block.profile, inverse)
+            result.share_by_document[form, number, :, block.heads] += by_document
+            result.share_by_form[form, number, :, block.heads] += by_form
+
+    in_threads(scored.profiles, add_shares)
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:

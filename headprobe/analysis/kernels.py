@@ -421,16 +421,21 @@ def add_target_shares(
     first: Ints,
     stop: Ints,
     targets: Ints,
+    weights: Floats,
     row: Ints,
+    document: Ints,
+    form: Ints,
     profile: Floats,
     inverse: Floats,
     heads: int,
-    total: Floats,
+    by_document: Floats,
+    by_form: Floats,
 ) -> None:
-    """Add to ``total`` [B] the share of the targets in ``profile`` [D * B], over instances.
+    """Add the share of the targets in ``profile`` [D * B] to two sums by fold [F * B].
 
-    Instance i has the ``targets`` from ``first[i]`` to ``stop[i]``, and ``inverse`` [Q * B] is 1
-    divided by the sum of the profile in its ``row``.
+    Instance i has the ``targets`` from ``first[i]`` to ``stop[i]``, each of which counts
+    ``weights`` [W] times. ``inverse`` [Q * B] is 1 divided by the sum of the profile in its
+    ``row``; ``document`` and ``form`` are its folds.
     """
     wide = U(heads)
     sums = np.empty(heads)
@@ -439,8 +444,11 @@ def add_target_shares(
             sums[h] = 0
         for t in range(first[i], stop[i]):
             at = U(min(query[i] - targets[t], LONGEST) - 1) * wide
+            weight = weights[targets[t]]
             for h in range(wide):
-                sums[h] += profile[at + h]
-        at = U(row[i]) * wide
+                sums[h] += weight * profile[at + h]
+        at, to, also = U(row[i]) * wide, U(document[i]) * wide, U(form[i]) * wide
         for h in range(wide):
-            total[h] += sums[h] * inverse[at + h]
+            share = sums[h] * inverse[at + h]
+            by_document[to + h] += share
+            by_form[also + h] += share

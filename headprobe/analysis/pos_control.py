@@ -43,8 +43,6 @@ from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
-    count_groups,
     shared_rows,
     target_table,
 )
@@ -61,8 +59,8 @@ from headprobe.analysis.kernels import (
     head_blocks,
 )
 from headprobe.compiled import in_threads
-from headprobe.runs.instances import Instances
-from headprobe.runs.sums import Tallies
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -332,24 +330,26 @@ def _by_quadrant(by_cell: Floats) -> Floats:
 
 
 def category_hits(
-    instances: Instances, relations: Sequence[GroupedInstances], preferences: PosPreferences
-) -> Floats:
-    """Return the hits of the two rules, mean and preference, for each head, [2, R, S, N].
+    instances: Instances, relations: Sequence[RelationInstances], preferences: PosPreferences
+) -> NDArray[np.uint8]:
+    """Return the hits of the two rules, mean and preference, [2, I, Z]: one packed row per instance
+    of the run.
 
     They are exact and need no second pass of the model.
     """
     pairs = preferences.pairs[:, None].astype(np.float64)
     means = np.nan_to_num(divide(preferences.sums, pairs))
-    heads = means.shape[1]
+    heads, count = means.shape[1], int(instances.first_instance[-1])
     rules = _in_blocks(means), _in_blocks(preferences.preferences)
-    hits = np.zeros((len(rules), len(relations), count_groups(instances), heads))
+    hits = np.zeros((len(rules), count, packed_bytes(heads)), np.uint8)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         chosen = [_choose(rows, blocks) for blocks in rules]
-        for number, relation, some, row in relation_rows:
-            targets = target_table(relation.links, some, int(rows.words_before.max(initial=1)))
+        for number, links, some, row in relation_rows:
+            targets = target_table(links, some, int(rows.words_before.max(initial=1)))
+            places = instances.first_instance[number] + some
             for rule_hits, distance in zip(hits, chosen, strict=True):
                 is_hit = np.take_along_axis(targets, distance[row] - 1, axis=1)
-                rule_hits[number] += relation.sums_of_some(some, is_hit)
+                rule_hits[places] = pack_heads(is_hit)
     return hits
 
 

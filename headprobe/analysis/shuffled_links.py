@@ -45,7 +45,9 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
                 words = _draw(candidates, counts[rows], bits)
                 places = np.repeat(first, counts[rows]) + position_in_run(counts[rows])
                 targets[places] = words
-    return replace(instances, link_targets=targets, word_classes=_shuffle_classes(instances, bits))
+    classes = _shuffle_classes(instances, bits)
+    shuffled = replace(instances, link_targets=targets, word_classes=classes)
+    return shuffled.choose_class_queries(seed)
 
 
 def _draw(candidates: Candidates, counts: Ints, bits: np.random.PCG64) -> Ints:

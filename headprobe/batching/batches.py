@@ -69,8 +69,14 @@ class KernelInputs(NamedTuple):
     """[2, B, W', W]: ``AlignedBatch.kinds``."""
 
     passage_edges: Ints
-    """[5, B + 1]: the index at which each passage starts in ``extra``, ``target_pair``,
-    ``sampled_pair``, ``link_row`` and ``example``, in this order."""
+    """[5, B + 1]: the index at which each passage starts in ``extra``, ``link_row``,
+    ``sampled_pair``, ``class_row`` and ``example``, in this order."""
+
+    target_edges: Ints
+    """[J + 1]: the index at which each link starts in ``target`` and ``target_pair``."""
+
+    target: Ints
+    """[K]: ``BatchInstances.target``."""
 
     target_pair: Ints
     """[K]: ``BatchInstances.target_pair``."""
@@ -80,6 +86,15 @@ class KernelInputs(NamedTuple):
 
     link_row: Ints
     """[J]: the row b * W + w of each link's query word."""
+
+    classes: NDArray[np.float32]
+    """[B, W', C]: ``AlignedBatch.classes``."""
+
+    class_row: Ints
+    """[I - J]: the row b * W + w of each further instance's query word."""
+
+    class_column: Ints
+    """[I - J]: ``BatchInstances.class_column``."""
 
     sentence_scope: NDArray[np.bool_]
     """[J]: whether only words of the query's sentence are candidates. False for all links if no
@@ -107,16 +122,16 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
     passages, pairs = np.arange(len(batch.usable) + 1), batch.words * batch.queries
     lists = {
         "extra": batch.extra.numpy(),
-        "target_pair": instances.target_pair.numpy(),
         "sampled_pair": batch.sampled_pair.numpy(),
         "link_row": instances.row[:links].numpy(),
+        "class_row": instances.row[links:].numpy(),
         "example": batch.example.numpy(),
     }
     passage_of_items = (
         lists["extra"][0],
-        lists["target_pair"] // pairs,
-        lists["sampled_pair"] // pairs,
         lists["link_row"] // batch.queries,
+        lists["sampled_pair"] // pairs,
+        lists["class_row"] // batch.queries,
         lists["example"] // batch.queries,
     )
     return KernelInputs(
@@ -125,6 +140,11 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         rows=batch.tile.rows.numpy(),
         kinds=batch.kinds,
         passage_edges=np.stack([np.searchsorted(each, passages) for each in passage_of_items]),
+        target_edges=np.searchsorted(instances.instance_of_target.numpy(), np.arange(links + 1)),
+        target=instances.target.numpy(),
+        target_pair=instances.target_pair.numpy(),
+        classes=batch.classes.numpy(),
+        class_column=instances.class_column.numpy(),
         sentence_scope=instances.sentence_scope.numpy() & (not batch.one_sentence),
         strict_row=strict_row,
         other_form=instances.other_form.numpy(),
@@ -419,9 +439,7 @@ class Batcher:
             "example_row": example_row,
         }
         form = stack([instances.folded_form[span] for span in words], -1)
-        batch_instances = self._indexer.index(
-            block.passages, words, first_word, classes, usable, form
-        )
+        batch_instances = self._indexer.index(block.passages, words, first_word, form)
         kinds = pair_kinds(
             usable,
             stack([instances.upos_number[span] for span in words], 0),

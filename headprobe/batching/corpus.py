@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from headprobe.batching.encoder import Encoder
 from headprobe.probes.document import Passage
-from headprobe.runs.instances import Instances
+from headprobe.runs.instances import (
+    MAX_INSTANCES,
+    Instances,
+    hash_text,
+    mix_keys,
+    smallest_keys,
+)
 from headprobe.vocabulary import Relation, Skipped, number_deprels
 
 NO_CHARACTERS = "has no characters of its own"
@@ -140,6 +146,10 @@ def _int64_array() -> "array[int]":
     return array("q")
 
 
+def _unsigned_numbers() -> "array[int]":
+    return array("Q")
+
+
 @dataclass
 class _CorpusBuilder:
     """Collects the corpus while passages are read.
@@ -152,6 +162,7 @@ class _CorpusBuilder:
     documents: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
+    first_sentences: list[int] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
     word_counts: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
@@ -172,6 +183,7 @@ class _CorpusBuilder:
     link_query: "array[int]" = field(default_factory=_int64_array)
     link_counts: "array[int]" = field(default_factory=_int64_array)
     link_targets: "array[int]" = field(default_factory=_int64_array)
+    link_entity: "array[int]" = field(default_factory=_unsigned_numbers)
     classes: "dict[int, array[int]]" = field(default_factory=dict)
     words: int = 0
 
@@ -209,6 +221,7 @@ def _add(
     builder.documents.append(passage.document)
     builder.domains.append(passage.domain)
     builder.clusters.append(passage.cluster)
+    builder.first_sentences.append(passage.first_sentence)
     builder.characters.append(len(passage.text))
     builder.word_counts.append(len(passage.words))
     builder.token_counts.append(n_start + len(encoded.ids))
@@ -256,6 +269,7 @@ def _add_links(
             builder.link_query.append(builder.words + link.query)
             builder.link_counts.append(len(targets))
             builder.link_targets.extend(builder.words + target for target in targets)
+            builder.link_entity.append(hash_text(link.entity) if link.entity else 0)
     for reason, count in (+dropped).items():
         note(Skipped(passage.source, "instance", reason, count))
 
@@ -291,6 +305,7 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         passage_documents=np.array(builder.documents, dtype=np.str_),
         passage_domains=np.array(builder.domains, dtype=np.str_),
         passage_clusters=np.array(builder.clusters, dtype=np.str_),
+        passage_sentence=np.array(builder.first_sentences, dtype=np.int64),
         passage_first=_edges(builder.word_counts),
         sentence=_concatenate(builder.sentence, np.int32),
         upos=_concatenate(builder.upos, np.int16),
@@ -301,6 +316,8 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         usable=last_token >= 0,
         space=_concatenate(builder.space, np.bool_),
         word_classes=word_classes,
+        class_queries=np.zeros(builder.words, dtype=np.int64),
+        n_all=np.zeros(len(order), dtype=np.int64),
         link_relation=rank[np.array(builder.link_relation, dtype=np.int64)],
         link_query=np.array(builder.link_query, dtype=np.int64),
         link_first=_edges(builder.link_counts),
@@ -310,6 +327,8 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
+    entity = np.array(builder.link_entity, dtype=np.uint64)
+    instances = _thin_links(instances, entity, seed).choose_class_queries(seed)
     return Corpus(
         instances=with_sample(with_examples(instances, seed), seed),
         token_ids=_concatenate(builder.token_ids, np.int32),
@@ -318,6 +337,32 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         last_token=last_token,
         characters=np.array(builder.characters, dtype=np.int64),
         starts=len(encoder.start),
+    )
+
+
+def _thin_links(instances: Instances, entity: NDArray[np.uint64], seed: int) -> Instances:
+    """Choose at most ``MAX_INSTANCES`` links of each relation: those with the smallest hash of
+    (document id, sentence, query word, entity). ``entity`` [J] are hashes of names.
+
+    Every document stays, because precision is bounded by the number of documents, and neither the
+    order of passages nor shards and ranks matter.
+    """
+    n_all = np.bincount(instances.link_relation, minlength=len(instances.relations))
+    kept = np.ones(len(entity), dtype=np.bool_)
+    if n_all.max(initial=0) > MAX_INSTANCES:
+        keys = mix_keys(instances.word_keys(seed)[instances.link_query], entity)
+        for relation in np.flatnonzero(n_all > MAX_INSTANCES):
+            links = np.flatnonzero(instances.link_relation == relation)
+            kept[links] = False
+            kept[links[smallest_keys(keys[links])]] = True
+    counts = np.diff(instances.link_first)
+    return replace(
+        instances,
+        n_all=n_all,
+        link_relation=instances.link_relation[kept],
+        link_query=instances.link_query[kept],
+        link_first=_edges(counts[kept]),
+        link_targets=instances.link_targets[np.repeat(kept, counts)],
     )
 
 
@@ -351,7 +396,7 @@ def with_sample(instances: Instances, seed: int) -> Instances:
     return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
 
 
-def _edges(counts: Sequence[int]) -> NDArray[np.int64]:
+def _edges(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """[N + 1]: the index at which each of N consecutive groups starts, and the total."""
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 

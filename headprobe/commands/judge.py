@@ -116,7 +116,7 @@ def _warnings(run: Run, rules: Rules) -> list[str]:
     ]
     bits = run.manifest.bits_per_character
     warning = None if bits is None else text_warning(bits.value, rules)
-    warnings += role_warnings(run.instances.relations, rules)
+    warnings += role_warnings(run.instances.judged_relations, rules)
     return warnings + ([] if warning is None else [warning])
 
 

@@ -248,7 +248,7 @@ def write_run(
                 manifest,
                 controls=controls,
                 sinks_flagged=_describe_sinks(sums, rules),
-                used=int(judged.evidence.n.sum()),
+                used=int(sums.instances.first_instance[-1]),
                 bits_per_character=BitsNote(
                     sums.bits_per_character,
                     0 if scored is None else scored.passages,

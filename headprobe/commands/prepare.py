@@ -253,7 +253,7 @@ def prepare_scan(
         progress=progress,
     )
     check_tokens(source.name, model_config, probes.corpus.token_ids)
-    for warning in role_warnings(probes.corpus.instances.relations, rules):
+    for warning in role_warnings(probes.corpus.instances.judged_relations, rules):
         progress.warn(warning)
     partitions = [partition for partition in (config.shard, rank) if partition is not None]
     pass_plan = PassPlan.whole_run(probes.corpus, config.seed).partition(probes.corpus, partitions)

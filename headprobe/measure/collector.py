@@ -61,7 +61,7 @@ class StatisticsCollector(PassObserver):
         self._pairs = PairStatistic(layers, heads, device)
         self._statistics: tuple[Statistic, ...] = (
             RelationStatistic(
-                len(instances.relations), len(instances.domains), layers, heads, device
+                int(instances.first_instance[-1]), len(instances.relations), layers, heads, device
             ),
             ShapeStatistic(layers, heads, device),
             self._pairs,
@@ -164,7 +164,7 @@ class StatisticsCollector(PassObserver):
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
-                keep = array.dtype.kind == "i" or name in _NARROW
+                keep = array.dtype.kind in "iu" or name in _NARROW
                 arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 

@@ -44,13 +44,13 @@ class LayerView(Protocol):
         """[B, W, H]: the earlier word of the passage that alone gets the most, or -1."""
 
     @property
-    def link_winner(self) -> Tensor:
-        """[I, H]: the winner in the rows of instances with targets of their own, among those that
-        their relations admit."""
+    def instance_hits(self) -> Tensor:
+        """[H, I], uint8: 1 where a target of the instance gets strictly the most attention of all
+        candidates that the relation admits."""
 
     @property
-    def targets(self) -> Tensor:
-        """[2, K, H]: ``share`` and ``share_norm`` of these instances' targets."""
+    def instance_shares(self) -> Tensor:
+        """[2, H, I]: ``share`` and ``share_norm`` of each instance's targets together."""
 
     @property
     def columns(self) -> Tensor:

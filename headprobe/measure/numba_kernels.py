@@ -237,6 +237,26 @@ def add_by_kind(
 
 
 @numba_kernel
+def sum_classes(
+    shares: Floats, classes: Floats, words: int, first: int, queries: int, sums: Floats
+) -> None:
+    """Set ``sums`` [2, C, W] to the attention of each row, plain and norm-weighted, to all earlier
+    words of each class; ``classes`` [W', C] is 1 for members. Few words are members, so their rows
+    are added one after another."""
+    rows = U(queries)
+    for k in range(2):
+        for c in range(classes.shape[1]):
+            total = sums[k, c]
+            for r in range(U(0), rows):
+                total[r] = 0
+            for t in range(words):
+                if classes[t, c] > 0:
+                    to = U(k * words + t) * rows
+                    for r in range(U(max(t - first + 1, 0)), rows):
+                        total[r] += shares[to + r]
+
+
+@numba_kernel
 def gather_pairs(share: Floats, pair: Ints, base: int, shares: Floats) -> None:
     """Put ``share`` of each ``pair`` [P] in ``found`` [P]."""
     for i in range(len(pair)):

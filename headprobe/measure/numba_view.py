@@ -20,6 +20,7 @@ from headprobe.measure.numba_kernels import (
     gather_pairs,
     renormalise,
     strip_rows,
+    sum_classes,
     sum_entropy,
 )
 from headprobe.model.attention import TilePart
@@ -30,9 +31,9 @@ MIN_PARALLEL_WEIGHTS = 1 << 15
 
 
 class ViewArrays(NamedTuple):
-    """What is found, as ``LayerView`` has it but for the order of axes: ``by_distance``
-    [B, H, 2, W'] and ``over_rows`` [5, B, H] by passage and head, ``drawn`` [H, B, T - 1],
-    ``targets`` [2, H, K], ``strongest`` and ``strongest_word`` [H, I, M] by head."""
+    """The results, as in ``LayerView`` but for the order of axes: ``by_distance`` [B, H, 2, W'] and
+    ``over_rows`` [5, B, H] by passage and head, ``attention_received`` [H, B, T - 1],
+    ``strongest`` and ``strongest_word`` [H, I, M] by head."""
 
     by_kind: NDArray[np.float64]
     kept: Floats
@@ -41,8 +42,8 @@ class ViewArrays(NamedTuple):
     by_distance: Floats
     attention_received: Floats
     over_rows: NDArray[np.float64]
-    targets: Floats
-    link_winner: NDArray[np.int32]
+    instance_hits: NDArray[np.uint8]
+    instance_shares: Floats
     sampled: Floats
     strongest: Floats
     strongest_word: NDArray[np.int64]
@@ -61,7 +62,7 @@ class NumbaView:
         self.batch, self.layer = batch, layer
         passages, keys = batch.tile.keys.shape
         heads, words, queries = value_norm.shape[1], batch.words, batch.queries
-        instances, links = batch.instances, batch.instances.n_links
+        count = len(batch.instances.row)
         examples = heads, len(batch.example), min(N_STRONGEST, words)
         self._value_norm = value_norm.T.index_select(1, batch.tile.key_places.flatten())
         self._tensors = {
@@ -72,8 +73,8 @@ class NumbaView:
             "by_distance": torch.zeros(passages, heads, 2, words),
             "attention_received": torch.empty(heads, passages, keys - 1),
             "over_rows": torch.empty(5, passages, heads, dtype=torch.float64),
-            "targets": torch.empty(2, heads, len(instances.target_pair)),
-            "link_winner": torch.empty(links, heads, dtype=torch.int32),
+            "instance_hits": torch.empty(heads, count, dtype=torch.uint8),
+            "instance_shares": torch.empty(2, heads, count),
             "sampled": torch.empty(heads, len(batch.sampled_pair)),
             "strongest": torch.empty(examples),
             "strongest_word": torch.empty(examples, dtype=torch.int64),
@@ -115,12 +116,12 @@ class NumbaView:
         return self._tensors["winner"]
 
     @property
-    def link_winner(self) -> Tensor:
-        return self._tensors["link_winner"]
+    def instance_hits(self) -> Tensor:
+        return self._tensors["instance_hits"]
 
     @property
-    def targets(self) -> Tensor:
-        return self._tensors["targets"].transpose(1, 2)
+    def instance_shares(self) -> Tensor:
+        return self._tensors["instance_shares"]
 
     @property
     def columns(self) -> Tensor:
@@ -160,10 +161,11 @@ def fill_view(
     weight, score = weights.reshape(weights.size), scores.reshape(scores.size)
     kinds = inputs.kinds.reshape((2, len(inputs.rows), pairs))
     shares = np.empty(2 * pairs, np.float32)
-    share, none = shares[:pairs], shares[:0]
+    share = shares[:pairs]
     columns, left = np.empty((3, words), np.float32), np.empty((2, queries), np.float32)
     spread, best = np.empty((4, queries), np.float32), np.empty(queries, np.float32)
     place = np.empty(queries, np.int32)
+    by_class = np.empty((2, inputs.classes.shape[2], queries), np.float32)
     for item in range((high - low) * len(weights)):
         p, i = item % len(weights), low + item // len(weights)
         b, h, base, first = passage + p, head + i, (passage + p) * pairs, inputs.first_word
@@ -205,9 +207,6 @@ def fill_view(
             for k in range(3):
                 arrays.columns[k, b, t, h] = columns[k, t]
         add_by_kind(share, kinds[0, b], kinds[1, b], words, first, queries, arrays.by_kind[h])
-        some = slice(edge[1, 0], edge[1, 1])
-        gather_pairs(share, inputs.target_pair[some], base, arrays.targets[0, h, some])
-        gather_pairs(shares[pairs:], inputs.target_pair[some], base, arrays.targets[1, h, some])
         some = slice(edge[2, 0], edge[2, 1])
         gather_pairs(share, inputs.sampled_pair[some], base, arrays.sampled[h, some])
         some = slice(edge[4, 0], edge[4, 1])
@@ -215,15 +214,49 @@ def fill_view(
         find_strongest(
             share, inputs.example[some], b * queries, first, queries, words_of, shares_of
         )
-        for j in range(edge[3, 0], edge[3, 1]):
-            r, line, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
-            if inputs.sentence_scope[j]:
-                lowest = first + r
-                while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
-                    lowest -= 1
-            if lowest or line >= 0:
-                admitted = inputs.other_form[line] if line >= 0 else none
-                winner = find_winner(share, r, first, queries, lowest, admitted)
-                arrays.link_winner[j, h] = winner
-            else:
-                arrays.link_winner[j, h] = place[r]
+        _fill_instances(shares, place, inputs, arrays, b, h, by_class)
+
+
+@numba_kernel
+def _fill_instances(
+    shares: Floats,
+    place: NDArray[np.int32],
+    inputs: KernelInputs,
+    arrays: ViewArrays,
+    b: int,
+    h: int,
+    by_class: Floats,
+) -> None:
+    """Fill in hits and shares of the instances of passage ``b`` for head ``h``: ``place`` [W] is
+    the winner of each row, ``by_class`` [2, C, W] is overwritten."""
+    words, queries = inputs.kinds.shape[2:]
+    pairs, first, edge = words * queries, inputs.first_word, inputs.passage_edges[:, b : b + 2]
+    share, none = shares[:pairs], shares[:0]
+    for j in range(edge[1, 0], edge[1, 1]):
+        r, line, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
+        if inputs.sentence_scope[j]:
+            lowest = first + r
+            while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
+                lowest -= 1
+        winner = place[r]
+        if lowest or line >= 0:
+            admitted = inputs.other_form[line] if line >= 0 else none
+            winner = find_winner(share, r, first, queries, lowest, admitted)
+        hit, plain, norm = False, np.float32(0), np.float32(0)
+        for k in range(inputs.target_edges[j], inputs.target_edges[j + 1]):
+            pair = inputs.target_pair[k] - b * pairs
+            hit |= inputs.target[k] == winner
+            plain += share[pair]
+            norm += shares[pairs + pair]
+        arrays.instance_hits[h, j] = hit
+        arrays.instance_shares[0, h, j] = plain
+        arrays.instance_shares[1, h, j] = norm
+    if edge[3, 0] < edge[3, 1]:
+        sum_classes(shares, inputs.classes[b], words, first, queries, by_class)
+    links = len(inputs.link_row)
+    for j in range(edge[3, 0], edge[3, 1]):
+        r, c = inputs.class_row[j] - b * queries, inputs.class_column[j]
+        hit = place[r] >= 0 and inputs.classes[b, place[r], c] > 0
+        arrays.instance_hits[h, links + j] = hit
+        arrays.instance_shares[0, h, links + j] = by_class[0, c, r]
+        arrays.instance_shares[1, h, links + j] = by_class[1, c, r]

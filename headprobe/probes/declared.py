@@ -7,8 +7,7 @@ from typing import cast
 
 from headprobe.format import suggest_names
 from headprobe.probes.file import ProbeFile
-from headprobe.probes.relations import ANAPHORS
-from headprobe.vocabulary import Relation, Scope
+from headprobe.vocabulary import ANAPHORS, Relation, Scope
 
 
 @dataclass(slots=True)

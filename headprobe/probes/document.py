@@ -108,6 +108,9 @@ class Link(NamedTuple):
     query: int
     targets: tuple[int, ...]
 
+    entity: str = ""
+    """The entity that query and targets refer to; empty where the relation has none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -135,3 +138,6 @@ class Passage:
 
     source: str = ""
     """Where the passage starts (file:line)."""
+
+    first_sentence: int = 0
+    """Index of the passage's first sentence in the document."""

@@ -43,7 +43,8 @@ def cut_passages(
             )
             continue
         number += 1
-        yield _passage(document, excerpts.take(first, last), texts[first:last], number)
+        excerpt = excerpts.take(first, last)
+        yield _passage(document, excerpt, texts[first:last], number, first)
 
 
 def sentence_text(sentence: Sentence) -> str:
@@ -74,7 +75,9 @@ def _runs(
         first = last
 
 
-def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number: int) -> Passage:
+def _passage(
+    document: Document, excerpt: Excerpt, texts: Sequence[str], number: int, first: int
+) -> Passage:
     words: list[PassageWord] = []
     start = 0
     for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
@@ -93,6 +96,7 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
         mention_ends=_mention_ends(excerpt),
         cut_off=cut_off(excerpt) if document.annotated else 0,
         source=excerpt.sentences[0].source,
+        first_sentence=first,
     )
 
 

@@ -275,7 +275,7 @@ def _left_out(instances: Instances, relation: Relation, query: Integers) -> Inte
     name = relation.name.removesuffix("-strict")
     numbers = [
         number
-        for number, other in enumerate(instances.relations)
+        for number, other in enumerate(instances.judged_relations)
         if relation.strict and not other.strict and other.family == relation.family
         if other.name == name and other.looks_to == relation.looks_to
     ]

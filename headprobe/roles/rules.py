@@ -108,6 +108,8 @@ class Rules:
     min_n: int
     min_mass: float
     max_q: float
+    min_lift: float
+    min_share_gain: float
     min_forms: int
     min_form_folds: float
     power: float

@@ -7,8 +7,8 @@ number* is an index into this sequence.
 
 import hashlib
 import itertools
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -17,12 +17,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.runs.files import open_arrays
-from headprobe.vocabulary import FOLDS, OUTPUT_FOLDS, Relation, number_upos
+from headprobe.vocabulary import (
+    ANAPHORS,
+    FOLDS,
+    OUTPUT_FOLDS,
+    POOLED,
+    STRICT_SUFFIX,
+    Relation,
+    number_upos,
+)
 
 Integers = NDArray[np.integer]
 
+Keys = NDArray[np.uint64]
+
 PAIRS = 1 << 18
 """The number of word pairs that are in memory at a time."""
+
+MAX_INSTANCES = 20_000
+"""The largest number of instances of a relation that is measured (``smallest_keys``)."""
 
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 """The description of ``fold_of`` in the manifest."""
@@ -30,8 +43,33 @@ FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 
 def fold_of(text: str) -> int:
     """The fold of a document id or of a word form, by a stable hash (``FOLD_HASH``)."""
+    return hash_text(text) % FOLDS
+
+
+def hash_text(text: str) -> int:
+    """A stable 64-bit hash (blake2b-8 of the UTF-8 text, little endian)."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % FOLDS
+    return int.from_bytes(digest, "little")
+
+
+def mix_keys(keys: Keys, values: Integers | Keys) -> Keys:
+    """Combine 64-bit hashes with further values; arrays broadcast.
+
+    The finalizer of splitmix64 (Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number
+    Generators), whose output bits all depend on all input bits.
+    """
+    mixed = keys + (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
+def smallest_keys(keys: Keys, most: int | None = None) -> NDArray[np.intp]:
+    """The places of the ``most`` smallest keys (default ``MAX_INSTANCES``), ascending."""
+    most = MAX_INSTANCES if most is None else most
+    if len(keys) <= most:
+        return np.arange(len(keys))
+    return np.sort(np.argsort(keys, kind="stable")[:most])
 
 
 def split_by_count(counts: Integers, most: int) -> Iterator[slice]:
@@ -108,6 +146,18 @@ class RelationInstances:
             yield instance + some.start, words
 
 
+def _join_instances(relation: Relation, members: Sequence[RelationInstances]) -> RelationInstances:
+    """The instances of all members, one relation after another, as those of ``relation``."""
+    shifts = np.cumsum([0, *(len(links.targets) for links in members)])
+    return RelationInstances(
+        relation,
+        np.concatenate([links.query for links in members]),
+        np.concatenate([links.first + at for links, at in zip(members, shifts, strict=False)]),
+        np.concatenate([links.stop + at for links, at in zip(members, shifts, strict=False)]),
+        np.concatenate([links.targets for links in members]),
+    )
+
+
 @dataclass(frozen=True)
 class Instances:
     """Passages [P], words [W] and links [J] of a run. Links are sorted by passage, and unusable
@@ -127,6 +177,9 @@ class Instances:
 
     passage_clusters: NDArray[np.str_]
     """[P]: the document or template whose passages always share a fold."""
+
+    passage_sentence: Integers
+    """[P]: the index of each passage's first sentence in its document."""
 
     passage_first: Integers
     """[P + 1]: the word number at which each passage starts, and W."""
@@ -157,6 +210,12 @@ class Instances:
 
     word_classes: Integers
     """[W]: bit c is set if the word is of the class of ``relations[every[c]]``."""
+
+    class_queries: Integers
+    """[W]: bit c is set if the word is a query of ``relations[every[c]]``."""
+
+    n_all: Integers
+    """[R]: the number of instances of each relation before ``MAX_INSTANCES`` were chosen."""
 
     link_relation: Integers
     """[J]: the relation as an index into ``relations``."""
@@ -270,7 +329,11 @@ class Instances:
         return tuple(i for i, relation in enumerate(self.relations) if relation.every)
 
     def of(self, relation: int) -> RelationInstances:
-        """The instances of one relation: usable queries with at least one usable target."""
+        """The instances of one of ``judged_relations``: usable queries with at least one usable
+        target."""
+        if relation >= len(self.relations):
+            members = [self.of(member) for member in self.members(relation)]
+            return _join_instances(self.judged_relations[relation], members)
         spec = self.relations[relation]
         if spec.every:
             return self._of_class(relation)
@@ -282,11 +345,11 @@ class Instances:
         return RelationInstances(spec, self.link_query[chosen], edges[:-1], edges[1:], targets)
 
     def _of_class(self, relation: int) -> RelationInstances:
-        """The instances of a relation in which every usable word is a query, and the targets are
-        the earlier words of a class in its passage."""
+        """The instances of a relation whose targets are the earlier words of a class in the
+        query's passage."""
         bit = self.every.index(relation)
         members = np.flatnonzero(self.usable & ((self.word_classes >> bit) & 1).astype(bool))
-        queries = np.flatnonzero(self.usable)
+        queries = np.flatnonzero(self.usable & ((self.class_queries >> bit) & 1).astype(bool))
         low = np.searchsorted(members, self.passage_first[self.passage[queries]])
         high = np.searchsorted(members, queries)
         # There is almost one instance per word and class, so 32 bits are used where they suffice.
@@ -300,6 +363,68 @@ class Instances:
             stop.astype(kind, copy=False),
             members,
         )
+
+    @cached_property
+    def pooled(self) -> Mapping[Relation, tuple[int, ...]]:
+        """Unions of coreference relations that are judged beside them, and their members.
+
+        ``anaphor`` joins the relations ``ANAPHORS``, and ``anaphor-strict`` their strict forms, if
+        there are at least two of them. Pooled relations store nothing of their own.
+        """
+        unions: dict[Relation, list[int]] = {}
+        for number, relation in enumerate(self.relations):
+            kind = relation.name.removesuffix(STRICT_SUFFIX)
+            if relation.family == "coreference" and kind in ANAPHORS:
+                union = replace(relation, name=relation.name.replace(kind, POOLED, 1))
+                unions.setdefault(union, []).append(number)
+        return {union: tuple(members) for union, members in unions.items() if len(members) > 1}
+
+    @cached_property
+    def judged_relations(self) -> tuple[Relation, ...]:
+        """The relations that are measured, then the pooled ones."""
+        return (*self.relations, *self.pooled)
+
+    def members(self, relation: int) -> tuple[int, ...]:
+        """The measured relations that make up one of ``judged_relations``."""
+        pooled = relation - len(self.relations)
+        return (relation,) if pooled < 0 else tuple(self.pooled.values())[pooled]
+
+    def numbers(self, relation: int) -> Integers:
+        """The numbers of the instances of one of ``judged_relations`` (``first_instance``)."""
+        edges = [self.first_instance[member : member + 2] for member in self.members(relation)]
+        return np.concatenate([np.arange(*edge) for edge in edges])
+
+    @cached_property
+    def first_instance(self) -> Integers:
+        """[R + 1]: the number of instances of all relations before each one, and in total.
+
+        Instances of a run are numbered in this order: by relation, then as in ``of``.
+        """
+        counts = [len(self.of(index)) for index in range(len(self.relations))]
+        return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))])
+
+    def word_keys(self, seed: int) -> Keys:
+        """[W]: a seeded hash of (document id, sentence, word), the numbers counted in the document
+        and in the sentence. It does not depend on the tokenizer or on how passages are cut."""
+        names = [f"{seed} {document}" for document in self.passage_documents.tolist()]
+        documents = {name: hash_text(name) for name in names}
+        keys = np.array([documents[name] for name in names], dtype=np.uint64)
+        sentence = self.passage_sentence[self.passage] + self.sentence
+        place = np.arange(len(self.form)) - self.sentence_first
+        return mix_keys(mix_keys(keys[self.passage], sentence), place)
+
+    def choose_class_queries(self, seed: int) -> "Instances":
+        """These instances with ``class_queries`` and ``n_all`` set for the relations with
+        ``every``: the usable words that have a target, thinned to ``MAX_INSTANCES``."""
+        every_word = replace(self, class_queries=np.full(len(self.form), -1, dtype=np.int64))
+        chosen, n_all = np.zeros(len(self.form), dtype=np.int64), self.n_all.copy()
+        keys = self.word_keys(seed) if self.every else None
+        for bit, relation in enumerate(self.every):
+            queries = every_word.of(relation).query
+            n_all[relation] = len(queries)
+            if keys is not None:
+                chosen[queries[smallest_keys(keys[queries])]] |= 1 << bit
+        return replace(self, class_queries=chosen, n_all=n_all)
 
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file, without pickles."""

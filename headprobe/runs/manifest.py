@@ -13,7 +13,7 @@ from headprobe.vocabulary import build_value
 SCHEMA_VERSION = 1
 """Rises when a file or a column changes its name or its meaning (docs/output.md)."""
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """Rises when any number could change."""
 
 STAGES = ("read", "load", "measure", "controls", "judge")

@@ -17,14 +17,15 @@ from headprobe.runs.files import open_arrays
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
-        # Relations: sums over instances (docs/method.md, Relations), and hits by fold (section 4).
+        # Relations: one bit per instance and flattened head, eight heads to a byte, in the order of
+        # Instances.first_instance; and sums over instances (docs/method.md, Relations), of `share`
+        # by document fold and by form fold of the nearest target.
+        "hits": "IZ",
         "mass": "RLH",
         "kept": "RLH",
-        "share": "RLH",
         "share_norm": "RLH",
-        "hits_by_document": "RFLH",
-        "hits_by_form": "RFLH",
-        "hits_by_domain": "RGLH",
+        "share_by_document": "RFLH",
+        "share_by_form": "RFLH",
         # Distance profiles: sums of stripped attention over usable pairs; index is distance - 1.
         "profile": "LHD",
         "profile_norm": "LHD",
@@ -82,20 +83,25 @@ AXES: Mapping[str, str] = MappingProxyType(
         "example_weight": "XLHS",
     }
 )
-"""The axes of every array: the letters of ``headprobe.vocabulary``, and P for the position in the
-passage and S for the rank of a word by its attention."""
+"""The axes of every array: the letters of ``headprobe.vocabulary``, P for the position in the
+passage, Z for bytes of packed heads and S for the rank of a word by its attention."""
 
 
-KINDS = ("category", "deprel_pairs")
-"""Arrays [..., L, H] over all possible kinds of word pairs, of which a text has few."""
+SPARSE = ("category", "deprel_pairs", "share_by_document", "share_by_form")
+"""Arrays [..., L, H] whose rows [L, H] are mostly zero: a text has few of the possible kinds of
+word pairs, and most relations few of the folds."""
+
+BITS = ("hits",)
+"""Arrays of packed bits: every row is filled once, so that they too can be added."""
 
 _PRESENT = ".met"
-"""Suffix of the array, in the file, that marks which kinds of ``KINDS`` the text has."""
+"""Suffix of the array, in the file, that marks which rows of a ``SPARSE`` array are stored."""
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """Sums by name (``AXES``), float64 and int64. ``a + b`` are the sums over both texts."""
+    """Sums by name (``AXES``), float64 and int64, and bits, uint8. ``a + b`` are the sums over both
+    texts."""
 
     arrays: Mapping[str, NDArray[Any]]
 
@@ -119,11 +125,11 @@ class Tallies:
         """Write all arrays to one uncompressed ``.npz`` file, without pickles.
 
         The digits of sums are nearly random, so compression takes long and saves little. Instead,
-        the kinds of word pairs that the text does not have are left out (``KINDS``).
+        rows of zeros are left out (``SPARSE``).
         """
         arrays: dict[str, NDArray[Any]] = {}
         for name, array in self.arrays.items():
-            if name in KINDS:
+            if name in SPARSE:
                 present = np.asarray(array.any(axis=(-2, -1)))
                 arrays |= {name + _PRESENT: present, name: array[present]}
             else:
@@ -137,6 +143,21 @@ class Tallies:
         with open_arrays(path) as archive:
             names = [name for name in archive.files if not name.endswith(_PRESENT)]
             return cls({name: _read_array(archive, name) for name in names})
+
+
+def pack_heads(hits: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pack the hits [I, N] of all heads into bytes [I, Z], as in the array ``hits``."""
+    return np.packbits(np.asarray(hits, dtype=np.bool_), axis=1)
+
+
+def packed_bytes(heads: int) -> int:
+    """The number of bytes Z of a packed row of hits."""
+    return -(-heads // 8)
+
+
+def unpack_heads(packed: NDArray[np.uint8], heads: int) -> NDArray[np.uint8]:
+    """The hits [I, N], zeros and ones, of the ``heads`` N in packed rows [I, Z]."""
+    return np.unpackbits(packed, axis=1, count=heads)
 
 
 def load_array(path: Path, name: str) -> NDArray[Any]:
@@ -158,7 +179,7 @@ def _read_array(archive: NpzFile, name: str) -> NDArray[Any]:
     array: NDArray[Any] = archive[name]
     if not np.isfinite(array).all():
         raise ValueError(f"{name} holds NaN or infinity")
-    if array.dtype.kind == "u":
+    if array.dtype.kind == "u" and name not in BITS:
         array = array.astype(np.int64)
     if name + _PRESENT in archive.files:
         present = archive[name + _PRESENT]

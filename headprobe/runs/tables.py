@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COUNTS = (
-    *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms"),
+    *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "n_all"),
     "positional_rows",
 )
 """Columns of integers, in any table."""

@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from headprobe.analysis import distance_control as habit
 from headprobe.analysis import pos_control as category_null
 from headprobe.analysis import shuffled_links
 from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, baseline_input
-from headprobe.analysis.gains import BaselineSums, sum_baselines
+from headprobe.analysis.gains import BaselineHits, compute_baselines
 from headprobe.analysis.pos_control import expected_attention, fit_preferences, surface_shifts
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.runs import instances as module
@@ -54,23 +53,24 @@ def test_pieces_add_up_to_the_whole(text: tuple[int, list[int]], size: int) -> N
     preferences = fit_preferences(instances, tallies)
     chosen = np.array([2, 0])
 
-    def found() -> tuple[BaselineSums, list[np.ndarray]]:
+    def found() -> tuple[BaselineHits, list[np.ndarray]]:
         shifts = surface_shifts(preferences, chosen), expected_attention(preferences)
-        return sum_baselines(instances, tallies, preferences), [*shifts]
+        return compute_baselines(instances, tallies, preferences), [*shifts]
 
     whole, of_whole = found()
     with cut_to(size):
         cut, of_cut = found()
         shuffled = shuffle_links(instances, 7)
-    for field in (each.name for each in fields(BaselineSums)):
-        one, other = getattr(whole, field), getattr(cut, field)
-        if field == "baselines":
-            for name, sums in one.items():
-                np.testing.assert_array_equal(sums, other[name], name)
-        elif field.startswith("habit"):
-            np.testing.assert_allclose(one, other, rtol=1e-12)
-        else:
-            np.testing.assert_array_equal(one, other, field)
+    for one, other in zip(whole.rules, cut.rules, strict=True):
+        for name, baseline in one.baselines.items():
+            np.testing.assert_array_equal(baseline.hits, other.baselines[name].hits, name)
+            assert baseline.choice == other.baselines[name].choice
+    for name, hits in whole.by_head.items():
+        np.testing.assert_array_equal(hits, cut.by_head[name], name)
+    np.testing.assert_array_equal(whole.category, cut.category)
+    for name in ("expected", "share_norm", "share_by_document", "share_by_form"):
+        one, other = (getattr(each.distance, name) for each in (whole, cut))
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
     for one, other in zip(of_whole, of_cut, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     assert np.array_equal(shuffled.link_targets, shuffle_links(instances, 7).link_targets)

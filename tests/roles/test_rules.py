@@ -23,6 +23,7 @@ def test_the_packaged_rules_have_the_documented_thresholds() -> None:
     rules = load_rules()
     assert (rules.margin, rules.min_n, rules.min_mass, rules.max_q) == (0.10, 50, 0.05, 0.05)
     assert (rules.min_forms, rules.min_form_folds, rules.mixed) == (3, 10, 0.20)
+    assert (rules.min_lift, rules.min_share_gain) == (1.25, 0.05)
     assert rules.idle.output_norm == 0.30
     assert (rules.repeater.within_group, rules.repeater.min_groups) == (0.95, 8)
     assert rules.sinks.weight == 0.30
@@ -64,7 +65,7 @@ def test_the_hash_depends_on_values_only(write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean margin\?$"),
+        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean margin or min_share_gain\?$"),
         ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean output_norm"),
         ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean family"),
         ("roles: {denier: {strict: true}}", "'roles.denier.family' is missing"),
