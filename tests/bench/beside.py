@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
-from headprobe.analysis.gains import BaselineSums, evidence_from_sums, sum_baselines
+from headprobe.analysis.gains import BaselineHits, compare_with_baselines, compute_baselines
 from headprobe.analysis.intervals import find_power
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.commands.prepare import read_corpus
@@ -95,7 +95,7 @@ def judging(run: Path) -> Measured:
     yield "MB of all sums", sum(array.nbytes for array in sums.arrays.values()) / 1e6, None
     few = some_heads(sums, 1)
     preferences = fit_preferences(asked, few)
-    footing = repeated(sum_baselines(asked, few, preferences))
+    footing = repeated(compute_baselines(asked, few, preferences))
     conducted = repeated(
         behaviour_evidence(
             asked,
@@ -109,7 +109,7 @@ def judging(run: Path) -> Measured:
     )
 
     def decide() -> tuple[Any, ...]:
-        evidence = evidence_from_sums(footing, asked, sums, rules)
+        evidence = compare_with_baselines(asked, sums, footing, rules)
         statistics = head_statistics(asked, sums, rules.confidence)
         return (
             evidence,
@@ -185,19 +185,24 @@ def _judged_apart(
 
 def repeated(found: Any) -> Any:
     """What was worked out for one layer, for all of them: the axes of layers and heads grow."""
-    if is_dataclass(found) and not isinstance(found, BaselineSums):
-        return replace(
-            found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
-        )
-    if isinstance(found, BaselineSums):
-        by_head = ("category", "habit_expected", "habit_share")
+    if isinstance(found, BaselineHits):
+
+        def tiled(array: np.ndarray) -> np.ndarray:
+            """The last axis, of heads or of their packed hits, as often as there are layers."""
+            return np.tile(array, LAYERS)
+
+        shares = ("expected", "share_norm", "share_by_document", "share_by_form")
+        distance = {name: tiled(getattr(found.distance, name)) for name in shares}
+        by_head = {name: tiled(hits) for name, hits in found.by_head.items()}
         return replace(
             found,
-            baselines={
-                name: sums if sums.shape[-1] == 1 else np.tile(sums, LAYERS)
-                for name, sums in found.baselines.items()
-            },
-            **{name: np.tile(getattr(found, name), LAYERS) for name in by_head},
+            by_head=by_head,
+            category=tiled(found.category),
+            distance=replace(found.distance, hits=by_head, **distance),
+        )
+    if is_dataclass(found):
+        return replace(
+            found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
         )
     if isinstance(found, np.ndarray) and found.shape[:2] == (1, HEADS):
         return np.repeat(found, LAYERS, axis=0)

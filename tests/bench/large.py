@@ -49,12 +49,13 @@ def with_relations(instances: Instances, count: int) -> Instances:
         half = np.flatnonzero(relation == largest)[1::2]
         relation[half] = len(relations)
         relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
-    return replace(
+    cut = replace(
         instances,
         relations=tuple(relations),
         n_all=np.bincount(relation, minlength=len(relations)),
         link_relation=relation,
     )
+    return cut.choose_class_queries(0)
 
 
 def many_words(count: int) -> Instances:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
-from headprobe.analysis.gains import evidence_from_sums, sum_baselines
+from headprobe.analysis.gains import compare_with_baselines, compute_baselines
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.results.examples import write_examples
 from headprobe.roles.roles import judge
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     asked, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
     heads, before = sums["sink"].shape[1], peak()
     fitting, fitted = timed(lambda: fit_preferences(asked, sums))
-    basing, footing = timed(lambda: sum_baselines(asked, sums, fitted))
+    basing, footing = timed(lambda: compute_baselines(asked, sums, fitted))
     watching, conducted = timed(
         lambda: behaviour_evidence(
             asked,
@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     )
 
     def decide() -> None:
-        evidence = evidence_from_sums(footing, asked, sums, rules)
+        evidence = compare_with_baselines(asked, sums, footing, rules)
         statistics = head_statistics(asked, sums, rules.confidence)
         verdicts, _ = judge(evidence, statistics, conducted, sums, heads, rules)
         write_examples(folder / "examples.jsonl", asked, sums, conducted, verdicts)
