@@ -38,6 +38,7 @@ _MARKS = {
     "coreference": Mark("C", "bold magenta"),
     "syntax": Mark("S", "bold cyan"),
     "punctuation": Mark("P", "bold yellow"),
+    "word-class": Mark("W", "yellow"),
     "positional": Mark("O", "green"),
     "duplicate-token": Mark("D", "blue"),
     "induction": Mark("I", "bold blue"),
