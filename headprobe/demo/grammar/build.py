@@ -10,7 +10,7 @@ from headprobe.demo.grammar.pairs import pair_files
 from headprobe.demo.grammar.plans import Passage, Writer, all_plans
 
 SEED = 20_261
-PASSAGES = {"story": 142, "news": 142, "dialogue": 142}
+PASSAGES = {"story": 126, "news": 126, "dialogue": 126}
 
 
 def write_passages(seed: int = SEED) -> Iterator[Passage]:

@@ -16,6 +16,7 @@ PRONOUNS = {
     "it": {"nom": "it", "acc": "it", "poss": "its", "refl": "itself"},
     "they": {"nom": "they", "acc": "them", "poss": "their", "refl": "themselves"},
 }
+FIRST_AND_SECOND = words("I me my you your we us our myself yourself")
 PLURAL_VERBS = {"was": "were", "is": "are", "has": "have", "does": "do", "'s": "'re"}
 DOCTORS = words(
     "doctor surgeon dentist biologist chemist geologist historian economist psychologist "
@@ -68,6 +69,8 @@ class Entity:
     modifier: str = ""
     told: set[str] = field(default_factory=set)
     last_head: str = ""
+    last_pronoun: str = ""
+    last_sentence: int = -1
 
     @property
     def plural(self) -> bool:
@@ -81,6 +84,8 @@ class Speaker:
     def __init__(self, lexicon: Lexicon, decks: Decks, rng: Random, domain: str) -> None:
         self.lexicon, self.decks, self.rng, self.domain = lexicon, decks, rng, domain
         self.cast: dict[str, Entity] = {}
+        self.sentence = 0
+        self._latest: dict[str, str] = {}
 
     def cast_entity(self, key: str, kind: str, pronoun: str | None) -> None:
         """Draw an entity of this kind; persons get a name and the gender asked for."""
@@ -140,9 +145,36 @@ class Speaker:
     def mention(self, key: str, way: str) -> str:
         """The words of one mention, in notation. Raises HeadprobeError for an unknown way."""
         entity = self.cast[key]
+        words = self._word(entity, way)
+        entity.last_pronoun = words if way in PRONOUNS["it"] else ""
+        entity.last_sentence = self.sentence
+        if way not in FIRST_AND_SECOND:
+            self._latest[entity.pronoun] = key
+        return words
+
+    def free(self, key: str, relation: str, case: str) -> str:
+        """The way to mention somebody where a pronoun and a noun would both do."""
+        entity = self.cast[key]
+        if not entity.told:
+            return "intro"
+        subject = relation.startswith("nsubj")
+        way = "poss" if case == "gen" else "nom" if subject else "acc"
+        ago = self.sentence - entity.last_sentence
+        alone = all(o is entity or o.pronoun != entity.pronoun for o in self.cast.values())
+        if not alone and self._latest.get(entity.pronoun) != key:
+            return "alt"
+        if ago == 0:
+            return way
+        if ago > (2 if alone else 1):
+            return "alt"
+        repeated = entity.last_pronoun and entity.last_pronoun != PRONOUNS[entity.pronoun][way]
+        chance = 0.35 if repeated else 0.65 if entity.last_pronoun else 0.9
+        return way if self.rng.random() < chance / ago else "alt"
+
+    def _word(self, entity: Entity, way: str) -> str:
         if way in PRONOUNS["it"]:
             return PRONOUNS[entity.pronoun][way]
-        if way in ("I", "me", "my", "you", "your", "we", "us", "our", "myself", "yourself"):
+        if way in FIRST_AND_SECOND:
             entity.told.add("pronoun")
             return way
         if way in ("first", "last", "full", "name"):
@@ -159,7 +191,7 @@ class Speaker:
         elif way in ("def", "wider", "name", "bare", "last", "first", "full"):
             words = self._told(entity, way)
         else:
-            raise HeadprobeError(f"${key}.{way}", "no such way to mention", "See cast.py")
+            raise HeadprobeError(f"${entity.key}.{way}", "no such way to mention", "See cast.py")
         entity.last_head = words
         return words
 

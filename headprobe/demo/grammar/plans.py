@@ -138,6 +138,7 @@ class Writer:
         sentences = []
         marks = self._decks.draw("quotation marks", QUOTATION_MARKS)
         for at, wordings in enumerate(plan.sentences):
+            speaker.sentence = at
             numbered = [str(i) for i in range(len(wordings))]
             chosen = int(self._decks.draw(f"{plan.name}.{at}", numbered))
             line = self._fill(self._order(wordings[chosen]), speaker, f"{plan.name}.{at}.{chosen}")
@@ -190,6 +191,9 @@ class Writer:
     def _slot(self, match: re.Match[str], speaker: Speaker) -> str:
         name, way, rel, case = match.groups()
         if name in speaker.cast:
+            if way == "p":
+                way = speaker.free(name, rel or "", case or "")
+                rel, case = (None, None) if way == "poss" else (rel, case)
             if rel == "iobj" and way == "acc" and self._rng.random() < 0.75:
                 way = "def" if "noun" in speaker.cast[name].told else way
             if way == "mine" and self._rng.random() < KIN_CHANCE:
