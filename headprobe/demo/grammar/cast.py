@@ -85,7 +85,7 @@ class Speaker:
         self.lexicon, self.decks, self.rng, self.domain = lexicon, decks, rng, domain
         self.cast: dict[str, Entity] = {}
         self.sentence = 0
-        self._latest: dict[str, str] = {}
+        self.quoting = False
 
     def cast_entity(self, key: str, kind: str, pronoun: str | None) -> None:
         """Draw an entity of this kind; persons get a name and the gender asked for."""
@@ -148,8 +148,6 @@ class Speaker:
         words = self._word(entity, way)
         entity.last_pronoun = words if way in PRONOUNS["it"] else ""
         entity.last_sentence = self.sentence
-        if way not in FIRST_AND_SECOND:
-            self._latest[entity.pronoun] = key
         return words
 
     def free(self, key: str, relation: str, case: str) -> str:
@@ -160,16 +158,33 @@ class Speaker:
         subject = relation.startswith("nsubj")
         way = "poss" if case == "gen" else "nom" if subject else "acc"
         ago = self.sentence - entity.last_sentence
-        alone = all(o is entity or o.pronoun != entity.pronoun for o in self.cast.values())
-        if not alone and self._latest.get(entity.pronoun) != key:
+        if any(self._may_be_meant(other, entity) for other in self.cast.values()):
             return "alt"
         if ago == 0:
             return way
-        if ago > (2 if alone else 1):
+        if ago > 2:
+            return "alt"
+        if relation == "iobj" and self.rng.random() < 0.6:
+            return "alt"
+        if relation == "obj" and not entity.last_pronoun and self.rng.random() < 0.3:
             return "alt"
         repeated = entity.last_pronoun and entity.last_pronoun != PRONOUNS[entity.pronoun][way]
-        chance = 0.35 if repeated else 0.65 if entity.last_pronoun else 0.9
-        return way if self.rng.random() < chance / ago else "alt"
+        chance = 0.3 if repeated else 0.85 if entity.last_pronoun else 0.85
+        return way if self.rng.random() < chance * (1.0, 0.75)[ago - 1] else "alt"
+
+    def _may_be_meant(self, other: Entity, entity: Entity) -> bool:
+        """Whether a reader could take a pronoun for another participant.
+
+        Not for one that takes another pronoun, for one last mentioned before the previous
+        sentence, nor, in a quotation, for the two who speak.
+        """
+        if other is entity or other.pronoun != entity.pronoun:
+            return False
+        if self.quoting and self.domain == "dialogue" and other.key in "AB":
+            return False
+        if entity.last_sentence == self.sentence:
+            return other.last_sentence == self.sentence
+        return other.last_sentence >= max(self.sentence - 1, 0)
 
     def _word(self, entity: Entity, way: str) -> str:
         if way in PRONOUNS["it"]:
@@ -199,7 +214,8 @@ class Speaker:
         settings = self.lexicon.kinds[entity.kind.partition("(")[0]]
         article = "the" if way in ("the", "thelone") or entity.plural else "a"
         if entity.plural and way == "intro" and self.rng.random() < 0.4:
-            article = self.rng.choice(["two", "three", "four", "some"])
+            numbers = ["two"] if entity.noun == "twins" else ["two", "three", "four", "some"]
+            article = self.rng.choice(numbers)
         phrase = f"{article} {entity.modifier} {entity.noun}"
         after = self.decks.draw(settings["after"], self.lexicon.lists[settings["after"]])
         chance = {"intro": 0.45, "the": 0.25 * (self.domain != "dialogue")}.get(way, 0.0)
@@ -249,7 +265,7 @@ class Speaker:
         if "noun" in entity.told or entity.kind == "child":
             options += ["def"] * (3 if way == "ref" else 2)
         if entity.wider and not self._clashes(entity, entity.wider):
-            options += ["wider"] * (2 if way == "ref" else 4)
+            options += ["wider"] * (1 if way == "ref" else 2)
         if way == "alt":
             fresh = [o for o in options if self._told(entity, o, 0) != entity.last_head]
             heads = [o for o in fresh if not self._same_head(entity, o)]
@@ -263,7 +279,7 @@ class Speaker:
         head = word.split()[-1]
         return f" {head} " in f" {entity.last_head} " or entity.last_head.endswith(head)
 
-    def _told(self, entity: Entity, way: str, keep: float = 0.5) -> str:
+    def _told(self, entity: Entity, way: str, keep: float = 0.62) -> str:
         if way == "full":
             return f"{entity.first} {entity.last}_PROPN^flat"
         if way == "first":
@@ -282,7 +298,7 @@ class Speaker:
         wider_clashes = self._clashes(entity, entity.wider) if entity.wider else True
         if (way == "wider" and not wider_clashes) or (not known and not wider_clashes):
             single = "" if "[conj" in entity.modifier else entity.modifier
-            return f"the {single if self.rng.random() < 0.35 * bool(keep) else ''} {entity.wider}"
+            return f"the {single if self.rng.random() < 0.5 * bool(keep) else ''} {entity.wider}"
         if not known:
             return entity.last if self.domain == "news" else entity.first
         if "[conj" in entity.modifier:

@@ -162,15 +162,15 @@ def rules_table(found: Sequence[RuleRates]) -> str:
 
 
 def rivals(document: Document) -> int:
-    """How many entities compete for the last third-person pronoun of a document.
+    """How many entities compete for the last pronoun of a document that has an antecedent.
 
-    These are the entities with a mention that ends before it. Zero if it holds no such pronoun
-    with an antecedent.
+    These are the entities with a mention that ends before it. Zero if there is no such pronoun.
     """
     competing = 0
-    for mention in _anaphors(document):
+    for mention in document.mentions:
         before = {m.entity for m in document.mentions if m.end < mention.head}
-        competing = max(competing, len(before))
+        if document.words[mention.head].upos == "PRON" and mention.entity in before:
+            competing = max(competing, len(before))
     return competing
 
 
