@@ -169,7 +169,7 @@ class Speaker:
         if relation == "obj" and not entity.last_pronoun and self.rng.random() < 0.3:
             return "alt"
         repeated = entity.last_pronoun and entity.last_pronoun != PRONOUNS[entity.pronoun][way]
-        chance = 0.3 if repeated else 0.85 if entity.last_pronoun else 0.85
+        chance = 0.3 if repeated else 0.85
         return way if self.rng.random() < chance * (1.0, 0.75)[ago - 1] else "alt"
 
     def _may_be_meant(self, other: Entity, entity: Entity) -> bool:
@@ -194,6 +194,8 @@ class Speaker:
             return way
         if way in ("first", "last", "full", "name"):
             entity.told.add("name")
+        if way in ("ref", "alt") and not entity.told:
+            way = "intro"
         if way in ("intro", "the", "lone", "thelone") and entity.told & {"noun", "name"}:
             way = "ref"
         if way in ("noun", "plain"):
@@ -213,7 +215,8 @@ class Speaker:
     def _enter(self, entity: Entity, way: str) -> str:
         settings = self.lexicon.kinds[entity.kind.partition("(")[0]]
         article = "the" if way in ("the", "thelone") or entity.plural else "a"
-        if entity.plural and way == "intro" and self.rng.random() < 0.4:
+        countable = entity.plural and entity.etype in ("person", "animal")
+        if countable and way == "intro" and self.rng.random() < 0.4:
             numbers = ["two"] if entity.noun == "twins" else ["two", "three", "four", "some"]
             article = self.rng.choice(numbers)
         phrase = f"{article} {entity.modifier} {entity.noun}"

@@ -90,7 +90,8 @@ sting stung|hang hung|light lit|blow blew blown|seek sought|creep crept|tie tyin
 deal dealt|overtake overtook overtaken|withdraw withdrew withdrawn|mistake mistook mistaken
 weave wove woven|spill spilt|spin spun|wind wound|leap leapt|knit|weep wept|burn burnt|lean
 slide slid|dye dyeing|quit|bet|sink sank sunk|split|shoot shot|beat beaten|undo undid undone
-rebuild rebuilt|lay laid|sew sewed sewn|oversleep overslept|strike struck|forbid forbade forbidden|spread|overhear overheard|upset|flee fled|swim
+rebuild rebuilt|spread|overhear overheard|upset|flee fled|swim
+lay laid|sew sewed sewn|oversleep overslept|strike struck|forbid forbade forbidden
 """
 
 

@@ -8,9 +8,12 @@
 
 `##` opens a plan (domain, name); the next line casts it (`!H` another pronoun than H, `=H` the
 same one, neither: half and half); `-` is a sentence, `/` another wording of it. `{a|b}` chooses.
-`$H.way^relation` mentions a participant (`^obl/from` with a preposition, ways in cast.py),
+`$H.way^relation` mentions a participant (`^obl/from` with a preposition, ways in cast.py; the way
+`p` is a pronoun where no other participant could be meant and the last mention is near, else a
+noun, and introduces who has not been mentioned),
 `$list` deals from lexicon.yaml, `$the.kind` and `$a.kind` make phrases outside the cast,
-`was~H` agrees with H. All of it is text until `notation.py` reads it.
+`was~H` agrees with H. All of it is text until `notation.py` reads it. Things outside the cast that
+`singletons` in lexicon.yaml lists become mentions, too.
 """
 
 from __future__ import annotations

@@ -11,14 +11,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.baselines import BaselineInput, baseline_input, offset, start
 from headprobe.batching.corpus import align
-from headprobe.batching.encoder import Encoded
+from headprobe.batching.encoder import Encoded, Encoder
 from headprobe.demo.grammar.reading import Document, Mention
 from headprobe.demo.grammar.report import PERSONAL, entity_pronouns
 from headprobe.errors import HeadprobeError
@@ -78,7 +78,8 @@ def load_instances(paths: Sequence[Path]) -> Instances:
         for document in read_documents(files, _refuse)
         for passage in cut_passages(document, encoder.count, 10**9, _refuse)
     ]
-    return align(passages, encoder, _refuse, seed=0).instances
+    # Alignment calls nothing but these two methods; a real Encoder would need a tokenizer.
+    return align(passages, cast("Encoder", encoder), _refuse, seed=0).instances
 
 
 def _refuse(skipped: Skipped) -> NoReturn:
@@ -98,9 +99,7 @@ def _strict_links(instances: Instances) -> Iterator[tuple[str, RelationInstances
     pooled = len(instances.relations)
     relation = Relation("coreference", POOLED, "antecedent", strict=True)
     merged = np.where(np.isin(instances.link_relation, parts), pooled, instances.link_relation)
-    together = replace(
-        instances, relations=(*instances.relations, relation), link_relation=merged
-    )
+    together = replace(instances, relations=(*instances.relations, relation), link_relation=merged)
     yield POOLED, together.of(pooled)
 
 
@@ -156,8 +155,10 @@ def rules_table(found: Sequence[RuleRates]) -> str:
     lines.append(f"{'n':16}" + "".join(f"{row.n:17}" for row in found))
     lines.append(f"{'document folds':16}" + "".join(f"{r.document_folds:17.1f}" for r in found))
     lines.append(f"{'form folds':16}" + "".join(f"{r.form_folds:17.1f}" for r in found))
-    for rule in found[0].rates:
-        lines.append(f"{rule:16}" + "".join(f"{row.rates[rule]:17.3f}" for row in found))
+    lines += [
+        f"{rule:16}" + "".join(f"{row.rates[rule]:17.3f}" for row in found)
+        for rule in found[0].rates
+    ]
     return "\n".join(lines)
 
 
@@ -207,9 +208,7 @@ def balance(documents: Sequence[Document]) -> dict[str, dict[str, float]]:
                 key=lambda m: m.end,
             )
             head, words = document.words[nearest.head], document.words
-            sentences = len(
-                {w.sentence_start for w in words[nearest.head : mention.head + 1]}
-            )
+            sentences = len({w.sentence_start for w in words[nearest.head : mention.head + 1]})
             values = {
                 "pronoun": taken[mention.entity],
                 "gender": taken[mention.entity] if taken[mention.entity] in ("she", "he") else "",
@@ -231,7 +230,7 @@ def balance(documents: Sequence[Document]) -> dict[str, dict[str, float]]:
 
 
 def _role(deprel: str) -> str:
-    relation = deprel.split(":")[0]
+    relation = deprel.partition(":")[0]
     return {"nsubj": "subject", "obj": "object", "iobj": "object"}.get(relation, "other")
 
 
