@@ -21,14 +21,16 @@ from headprobe.demo.grammar.tree import Node
 from headprobe.demo.grammar.wordlists import words
 
 QUOTES = frozenset('"“‘')
-DATED = words("end yesterday ago week year Monday Tuesday Friday Saturday Sunday spring evening")
+DATED = words(
+    "end yesterday days dawn ago week year Monday Tuesday Friday Saturday Sunday spring evening"
+)
 NO_BY_THEN = words("while when if until noon so")
 NO_THEN = words("after before than although until")
 PAST = re.compile("ed$|^(gave|brought|sent|took|found|threw|sold|told|left|bought|built|hid)$")
 STATES = words(
     "liked loved hated feared trusted needed wanted owned belonged hoped asked answered replied "
     "contained need feed stayed remained lived added whispered complained groaned shouted promised "
-    "wondered explained admitted sighed smoked worked slept"
+    "wondered explained admitted sighed smoked worked slept waited"
 )
 EVENT_CHANCE = 0.6
 BY_THEN_CHANCE = 0.33
