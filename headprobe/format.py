@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from headprobe.vocabulary import Relation
+from headprobe.vocabulary import WORD_CLASS, Relation
 
 MISSING = "–"
 """Printed for a value that does not exist."""
@@ -150,6 +150,8 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
         return f"word → its {relation}"
     if family == "punctuation":
         return f"{relation} mark"
+    if family == WORD_CLASS:
+        return f"any {relation}"
     if family == "syntax" and relation in _EDGE_ENDS and looks_to in ("head", "dependent"):
         head, dependent = _EDGE_ENDS[relation]
         later, earlier = (head, dependent) if looks_to == "dependent" else (dependent, head)

@@ -98,8 +98,8 @@ class Relation:
     """A relation from a query word to its target words, which all come earlier."""
 
     family: str
-    """``syntax``, ``coreference``, ``punctuation``, ``semantic``, or ``user`` for a relation of a
-    probe file."""
+    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, or ``user`` for a
+    relation of a probe file."""
 
     name: str
     """The relation within its family, for example ``nsubj`` or ``pronoun``."""
@@ -237,6 +237,9 @@ class Skipped:
     count: int = 1
     """How many of this kind share the source and the reason."""
 
+
+WORD_CLASS = "word-class"
+"""Family of the relations to all earlier words of a part of speech."""
 
 POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
 """Roles that need no relation."""

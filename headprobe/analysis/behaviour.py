@@ -28,6 +28,7 @@ from headprobe.analysis.pos_control import PosPreferences
 from headprobe.analysis.structure import Agreement, label_agreement
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import UPOS
 
 ROWS = 512
 """Sampled rows in one block."""
@@ -225,6 +226,9 @@ def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -
         entropy=divide(floats(tallies, "entropy"), rows),
         distance=divide(floats(tallies, "distance"), stripped),
         punctuation=divide(floats(tallies, "punctuation"), stripped),
+        nouns=divide(_by_upos(tallies, "NOUN", "PROPN"), stripped),
+        verbs=divide(_by_upos(tallies, "VERB"), stripped),
+        adjectives=divide(_by_upos(tallies, "ADJ"), stripped),
         output_norm=_relative(overall),
         output_high=_upper_ends(outputs, members, by_domain, confidence),
         domains=domains,
@@ -232,6 +236,13 @@ def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -
         residual_by_domain=by_domain / _residual(outputs, members),
         profile=mean_profile(tallies, "profile").reshape(layers, heads, -1),
     )
+
+
+def _by_upos(tallies: Tallies, *tags: str) -> Floats:
+    """[L, H]: sum of stripped attention to words with these parts of speech."""
+    category = tallies["category"]
+    by_word = category.reshape(-1, len(UPOS), *category.shape[1:])
+    return np.asarray(by_word[:, [UPOS.index(tag) for tag in tags]].sum((0, 1), np.float64))
 
 
 class _Outputs(NamedTuple):

@@ -61,9 +61,8 @@ class Candidates:
         allowed = self.instances.usable[words] & (words >= self.scope_first[row])
         if self.rule != "any":
             required, excluded = self.instances.candidate_keys(self.rule)
+            allowed &= required[words] == required[self.query][row]
             allowed &= excluded[words] != excluded[self.query][row]
-            if required is not None:
-                allowed &= required[words] == required[self.query][row]
         return np.asarray(allowed & (words < self.query[row]))
 
     def pairs(self) -> tuple[Ints, Ints]:
@@ -80,9 +79,12 @@ class Candidates:
     def count(self, among: Bools | None = None) -> Ints:
         """Return the number of candidates of each query [Q]; only words ``among`` [W] if given."""
         if self.rule == "same-upos":
-            of_upos = self._count_key(self.instances.upos, self.instances.usable_by_upos, among)
-            lemma = self.instances.lemma_and_upos
-            return of_upos - self._count_key(lemma, self.instances.usable_by_lemma, among)
+            keys = self.instances.candidate_keys(self.rule)
+            by_key = self.instances.usable_by_upos
+            of_upos, of_lemma = (
+                self._count_key(*each, among) for each in zip(keys, by_key, strict=True)
+            )
+            return of_upos - of_lemma
         if among is None:
             counted = self.instances.usable_before
         else:

@@ -17,19 +17,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from headprobe.analysis.candidates import (
     Candidates,
     RelationRows,
     shared_rows,
-    slices,
     target_table,
 )
-from headprobe.analysis.evidence import Bools, Floats, Ints
+from headprobe.analysis.evidence import Floats, Ints
+from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
+from headprobe.compiled import in_threads
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import pack_heads, packed_bytes
-from headprobe.vocabulary import FOLDS, MAX_DISTANCE
+from headprobe.vocabulary import FOLDS
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
@@ -37,9 +37,6 @@ DISTANCE_RULES = ("habit", "habit_length")
 SHARE_RULES = ("profile", "profile times tokens")
 """The two profiles whose share on the targets a head's ``share`` is compared with (axis of
 ``DistanceControl.share_by_document``)."""
-
-CACHED = 1 << 15
-"""Entries of a block of rows by words; blocks of this size stay in the processor's cache."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +78,7 @@ def distance_control(
         share_by_document=np.zeros(by_fold),
         share_by_form=np.zeros(by_fold),
     )
-    profiles = _Profiles(profile, norm, _leaders(profile))
+    profiles = _in_blocks(profile, norm)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
@@ -89,15 +86,15 @@ def distance_control(
     return result
 
 
-class _Profiles(NamedTuple):
-    """The distance profiles of all heads."""
+class _Block(NamedTuple):
+    """The profiles of a block of heads."""
 
-    mass: Floats
-    """[N, D]: mean stripped attention."""
+    heads: slice
+    """The heads."""
+    profile: Floats
+    """[D, B]: mean stripped attention."""
     norm: Floats
-    """[N, D]: mean norm-weighted attention."""
-    leaders: NDArray[np.intp]
-    """[D, N]: ``_leaders(mass)``."""
+    """[D, B]: mean norm-weighted attention."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class _ScoredRows:
 
     rows: Candidates
     """The query words [Q] and their candidates."""
-    profiles: _Profiles
+    profiles: Sequence[_Block]
     """The profiles of all heads."""
     distance: Mapping[str, Ints]
     """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
@@ -118,89 +115,37 @@ class _ScoredRows:
     """[Q, N] each: the same of ``mass``, and of ``mass`` times each word's number of tokens."""
 
 
-def _leaders(profile: Floats) -> NDArray[np.intp]:
-    """[D, N]: index of the largest value among the first d + 1; the nearest of equal ones."""
-    highest = np.maximum.accumulate(profile, axis=1)
-    rises = profile[:, 1:] > highest[:, :-1]
-    indices = np.where(rises, np.arange(1, profile.shape[1]), 0)
-    padded = np.pad(indices, ((0, 0), (1, 0)))
-    return np.ascontiguousarray(np.maximum.accumulate(padded, axis=1).T)
-
-
-def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
+def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
     passage, everything = rows, counts
     if rows.rule != "any" or rows.scope == "sentence":
         passage = Candidates(rows.instances, rows.query, "passage", "any")
         everything = passage.by_distance()
-    per_mass = _per_mass(counts, profiles.mass)
-    per_word = per_mass if everything is counts else _per_mass(everything, profiles.mass)
-    return _ScoredRows(
-        rows,
-        profiles,
-        _choices(rows, counts, profiles),
-        per_mass,
-        _per_mass(everything, profiles.norm),
-        (per_word, _per_mass(passage.tokens_by_distance(), profiles.mass)),
-    )
+    tokens = passage.tokens_by_distance()
+    shape = len(rows.query), _count_heads(profiles)
+    per_mass, per_norm, per_word, per_token = (np.empty(shape) for _ in range(4))
+
+    def sum_rows(block: _Block) -> None:
+        per_mass[:, block.heads] = _per_mass(counts, block.profile)
+        per_norm[:, block.heads] = _per_mass(everything, block.norm)
+        same = everything is counts
+        words = per_mass[:, block.heads] if same else _per_mass(everything, block.profile)
+        per_word[:, block.heads] = words
+        per_token[:, block.heads] = _per_mass(tokens, block.profile)
+
+    in_threads(profiles, sum_rows)
+    distance = _choices(rows, profiles)
+    return _ScoredRows(rows, profiles, distance, per_mass, per_norm, (per_word, per_token))
 
 
-def _choose(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest value of each head's profile.
-
-    For most rows, the largest value over all distances in the scope belongs to a candidate and is
-    known in advance (``leaders``). Only the other (row, head) pairs are searched one by one.
-    """
-    width = counts.shape[1]
-    bins = profiles.leaders[np.clip(rows.words_before, 1, width) - 1]
-    wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
-    for some in slices(len(wrong_row), width):
-        row, head = wrong_row[some], wrong_head[some]
-        values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
-        bins[row, head] = values.argmax(1)
-    return _distances(rows, bins, width)
-
-
-def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest profile value times tokens.
-
-    If all of a head's values are zero in a row, the nearest candidate counts.
-    """
-    width = counts.shape[1]
-    distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
-    if width == MAX_DISTANCE:
-        distance = distance.copy()
-        distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
-    words = np.maximum(rows.query[:, None] - distance, 0)
-    tokens = np.where(counts > 0, rows.instances.tokens[words], 0.0)
-    nearest = (tokens > 0).argmax(1)
-    bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
-    # A block of rows at a time, so that tokens and products stay in the cache for all heads.
-    size = max(1, CACHED // width)
-    for low in range(0, len(words), size):
-        some = slice(low, low + size)
-        values = np.empty_like(tokens[some])
-        for head, profile in enumerate(profiles.mass[:, :width]):
-            best = np.multiply(tokens[some], profile, out=values).argmax(1)
-            if not profile.all():
-                best = np.where(values.any(1), best, nearest[some])
-            bins[some, head] = best
-    return _distances(rows, bins, width)
-
-
-def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
-    """Profile bins [Q, N] as distances; the last bin means the nearest candidate from there on."""
-    distance = bins.astype(np.int64) + 1
-    if width == MAX_DISTANCE:
-        beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
-        distance = np.where(distance == MAX_DISTANCE, beyond, distance)
-    return distance
+def _count_heads(profiles: Sequence[_Block]) -> int:
+    return profiles[-1].heads.stop if profiles else 0
 
 
 def _per_mass(counts: Floats, profile: Floats) -> Floats:
-    """[Q, N]: 1 / (sum of the profile over the counted words [Q, D']); 0 where the sum is 0."""
-    mass = counts @ profile[:, : counts.shape[1]].T
+    """[Q, B]: 1 / (sum of the profile [D, B] over the counted words [Q, D']); 0 if the sum is 0."""
+    mass = counts @ profile[: counts.shape[1]]
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
@@ -215,45 +160,36 @@ def _add(
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
         result.hits[rule][first + chosen] = pack_heads(hits)
-    binned, profiles = _binned(targets), scored.profiles
-    for per_mass, values, sums in (
-        (scored.per_mass, profiles.mass, result.expected),
-        (scored.per_norm, profiles.norm, result.share_norm),
-    ):
-        by_distance = binned.T @ per_mass[row]
-        sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
     query, nearest = links.query[chosen], links.nearest[chosen]
-    folds = (
-        (instances.document_fold[instances.passage[query]], result.share_by_document),
-        (instances.form_fold[nearest], result.share_by_form),
-    )
-    tokens = _binned(_target_tokens(instances, links, chosen, width))
-    for form, weights in enumerate((binned, tokens)):
-        share = weights @ profiles.mass[:, : weights.shape[1]].T
-        share *= scored.per_share[form][row]
-        for fold, by_fold in folds:
-            places = (fold, np.arange(len(fold)))
-            members = sparse.csr_array((np.ones(len(fold)), places), shape=(FOLDS, len(fold)))
-            by_fold[form, number] += np.asarray(members @ share)
+    ends = (each[chosen].astype(np.int64) for each in (links.query, links.first, links.stop))
+    words = *ends, links.targets.astype(np.int64, copy=False)
+    once, tokens = np.ones(len(instances.tokens)), instances.tokens.astype(np.float64)
+    folds = instances.document_fold[instances.passage[query]], instances.form_fold[nearest]
 
+    def add_shares(block: _Block) -> None:
+        heads = block.profile.shape[1]
 
-def _target_tokens(
-    instances: Instances, links: RelationInstances, chosen: Ints, width: int
-) -> Floats:
-    """[I', width]: the number of tokens of the target at each distance, 0 where there is none."""
-    index, targets = links.targets_of(chosen)
-    table = np.zeros((len(chosen), width))
-    table[index, links.query[chosen][index] - targets - 1] = instances.tokens[targets]
-    return table
+        def sums(weights: Floats, profile: Floats, inverse: Floats) -> Floats:
+            """[2, F, B]: shares of the targets by document fold and by form fold."""
+            total = np.zeros((2, FOLDS, heads))
+            values = np.ascontiguousarray(inverse[:, block.heads]).reshape(-1)
+            by_fold = total.reshape(2, -1)
+            rows = weights, row, *folds
+            add_target_shares(*words, *rows, profile.reshape(-1), values, heads, *by_fold)
+            return total
 
+        expected = sums(once, block.profile, scored.per_mass)[0].sum(0)
+        share_norm = sums(once, block.norm, scored.per_norm)[0].sum(0)
+        result.expected[number, block.heads] += expected
+        result.share_norm[number, block.heads] += share_norm
+        for form, (weights, inverse) in enumerate(
+            zip((once, tokens), scored.per_share, strict=True)
+        ):
+            by_document, by_form = sums(weights, block.profile, inverse)
+            result.share_by_document[form, number, :, block.heads] += by_document
+            result.share_by_form[form, number, :, block.heads] += by_form
 
-def _binned(values: Bools | Floats) -> Floats:
-    """[I', D']: sums of ``values`` [I', width] in each profile bin; the last one
-    takes all longer distances."""
-    binned = values[:, :MAX_DISTANCE].astype(np.float64)
-    if values.shape[1] > MAX_DISTANCE:
-        binned[:, -1] += values[:, MAX_DISTANCE:].sum(1)
-    return binned
+    in_threads(scored.profiles, add_shares)
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
@@ -262,11 +198,32 @@ def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
     ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
     meaning in rows without a candidate.
     """
-    return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))
+    return _choices(rows, _in_blocks(profile, profile))
 
 
-def _choices(rows: Candidates, counts: Floats, profiles: _Profiles) -> Mapping[str, Ints]:
-    return {
-        "habit": _choose(rows, counts, profiles),
-        "habit_length": _choose_by_length(rows, counts, profiles),
-    }
+def _in_blocks(profile: Floats, norm: Floats) -> list[_Block]:
+    """``profile`` and ``norm`` [N, D], cut into blocks of heads."""
+    return [
+        _Block(some, *(np.ascontiguousarray(each[some].T) for each in (profile, norm)))
+        for some in head_blocks(len(profile), HEADS)
+    ]
+
+
+def _choices(rows: Candidates, profiles: Sequence[_Block]) -> Mapping[str, Ints]:
+    """``distance_choices`` for profiles in blocks."""
+    instances, query = rows.instances, rows.query
+    tokens, keys = instances.tokens.astype(np.int64), instances.candidate_keys(rows.rule)
+    shape = len(query), _count_heads(profiles)
+    distance = {rule: np.empty(shape, dtype=np.int64) for rule in DISTANCE_RULES}
+
+    def choose(block: _Block) -> None:
+        heads = block.profile.shape[1]
+        chosen = np.empty((len(DISTANCE_RULES), len(query), heads), dtype=np.int64)
+        words = query, rows.scope_first, instances.usable, tokens, *keys
+        into = chosen.reshape(len(chosen), -1)
+        choose_by_distance(*words, block.profile.reshape(-1), heads, *into)
+        for rule, of_rule in zip(DISTANCE_RULES, chosen, strict=True):
+            distance[rule][:, block.heads] = of_rule
+
+    in_threads(profiles, choose)
+    return distance

@@ -160,6 +160,12 @@ class HeadStatistics:
     """Mean distance of stripped attention, in words."""
     punctuation: Floats
     """Share of stripped attention on punctuation marks."""
+    nouns: Floats
+    """The same on nouns and names."""
+    verbs: Floats
+    """The same on verbs."""
+    adjectives: Floats
+    """The same on adjectives."""
     output_norm: Floats
     """Root mean square norm of the head's output through W_O, its mean over rows removed, relative
     to the layer's median head."""

@@ -25,10 +25,12 @@ from headprobe.analysis.baselines import (
 )
 from headprobe.analysis.distance_control import DistanceControl, distance_control
 from headprobe.analysis.evidence import (
+    BEATS,
     Bools,
     Evidence,
     Floats,
     FormRule,
+    Ints,
     divide,
     floats,
     mean_profile,
@@ -39,7 +41,7 @@ from headprobe.analysis.lift import Lift, ShareSums, lift_of
 from headprobe.analysis.pos_control import PosPreferences, category_hits
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import ANY_MARK, FOLDS, Relation
+from headprobe.vocabulary import ANY_MARK, FOLDS, WORD_CLASS, Relation
 
 
 @dataclass(frozen=True)
@@ -375,7 +377,7 @@ def compare_with_baselines(
         ),
         best_start=tuple(rules.choice("start") for rules in baselines.rules),
         baseline=spread(stack("baseline")).astype(np.int64),
-        beats=spread(stack("beats")).astype(np.int64),
+        beats=np.minimum(spread(stack("beats")).astype(np.int64), _most_beaten(relations)),
         **{name: spread(stack(name)) for name in _GAIN_COLUMNS},
         q=spread(q),
         strength=spread(divide(stack("gain"), 1 - stack("baseline_top1"))),
@@ -537,6 +539,20 @@ def _lift(
     if form_rule != "leave one out":
         lift = replace(lift, without_form=np.full_like(lift.lift, np.nan))
     return lift
+
+
+def _most_beaten(relations: Sequence[Relation]) -> Ints:
+    """[R]: the largest index into ``BEATS`` that a relation can have.
+
+    The category control knows parts of speech, and a word-class relation asks for nothing else.
+    """
+    return np.array(
+        [
+            BEATS.index("distance" if relation.family == WORD_CLASS else "category")
+            for relation in relations
+        ],
+        dtype=np.int64,
+    )
 
 
 def _correlations(a: Floats, b: Floats) -> Floats:

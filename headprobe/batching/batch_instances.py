@@ -64,8 +64,8 @@ class BatchInstances:
 class CandidateKeys(NamedTuple):
     """Numbers [B, W'] of the words of a batch (``Instances.candidate_keys``)."""
 
-    required: NDArray[np.integer] | None
-    """A candidate's number equals the query's; None where any will do."""
+    required: NDArray[np.integer]
+    """A candidate's number equals the query's."""
 
     excluded: NDArray[np.integer]
     """A candidate's number differs from the query's."""
@@ -74,9 +74,8 @@ class CandidateKeys(NamedTuple):
         self, passage: NDArray[np.integer], query: NDArray[np.integer]
     ) -> NDArray[np.bool_]:
         """Return which words of its passage each query admits, [J', W']."""
-        admitted = self.excluded[passage] != self.excluded[passage, query][:, None]
-        if self.required is not None:
-            admitted &= self.required[passage] == self.required[passage, query][:, None]
+        admitted = self.required[passage] == self.required[passage, query][:, None]
+        admitted &= self.excluded[passage] != self.excluded[passage, query][:, None]
         return np.asarray(admitted)
 
 

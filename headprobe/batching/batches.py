@@ -427,11 +427,9 @@ class Batcher:
         keys: dict[CandidateRule, CandidateKeys] = {}
         for rule in dict.fromkeys(relation.candidates for relation in instances.relations):
             if rule != "any":
-                required, excluded = instances.candidate_keys(rule)
-                keys[rule] = CandidateKeys(
-                    None if required is None else stack([required[s] for s in words], -1),
-                    stack([excluded[span] for span in words], -1),
-                )
+                of_run = instances.candidate_keys(rule)
+                of_batch = (stack([key[span] for span in words], -1) for key in of_run)
+                keys[rule] = CandidateKeys(*of_batch)
         return keys
 
     def _batch(self, block: Block, tile: AttentionTile, order: TokenOrder) -> AlignedBatch:

@@ -63,9 +63,8 @@ def _candidates(
     words = np.arange(first, stop)
     required, excluded = instances.candidate_keys(links.relation.candidates)
     candidates = instances.usable[words] & (words < queries[:, None])
+    candidates &= required[words] == required[queries][:, None]
     candidates &= excluded[words] != excluded[queries][:, None]
-    if required is not None:
-        candidates &= required[words] == required[queries][:, None]
     return np.asarray(candidates)
 
 

@@ -15,40 +15,17 @@ Inner loops use few arrays, each with one axis, because the compiler makes vecto
 of such loops.
 """
 
-from collections.abc import Callable
-from typing import Any
-
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.measure.kernel_cache import KernelCache, find_folder
+from headprobe.compiled import numba_kernel
 
 Floats = NDArray[np.float32]
 
 Ints = NDArray[np.int64]
 
 U = np.uintp
-"""The type of counters in inner loops (``numba_kernel``)."""
-
-
-def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function at its first call, and cache the machine code on disk if possible.
-
-    The compiled function releases the interpreter's lock, so that threads run in parallel. For
-    loops to become vector instructions their counters must be unsigned (``U``), because numba
-    counts negative indices from the end, and they must not call ``max`` or ``min``.
-    """
-
-    # Sums may be reordered, which vector instructions need. Infinities and NaN keep their meaning,
-    # and division by zero is no error.
-    fast = {"reassoc", "nsz", "contract"}
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
-    folder = find_folder()
-    if folder is not None:
-        dispatcher._cache = KernelCache(function, folder)
-    compiled: Callable[..., Any] = dispatcher
-    return compiled
+"""The type of counters in inner loops (``compiled.numba_kernel``)."""
 
 
 @numba_kernel

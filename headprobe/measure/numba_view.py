@@ -6,10 +6,7 @@ everything that statistics read while that head's attention is still in the cach
 time. The heads are divided among the threads.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch, KernelInputs
+from headprobe.compiled import numba_kernel, split_over_threads
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.measure.numba_kernels import (
     Floats,
@@ -25,7 +23,6 @@ from headprobe.measure.numba_kernels import (
     find_strongest,
     find_winner,
     gather_pairs,
-    numba_kernel,
     renormalise,
     strip_rows,
     sum_classes,
@@ -130,7 +127,7 @@ class NumbaView:
         threads = (
             1 if weights.numel() < MIN_PARALLEL_WEIGHTS else min(torch.get_num_threads(), heads)
         )
-        _split_over_threads(heads, threads, work)
+        split_over_threads(heads, threads, work)
 
     @property
     def over_rows(self) -> Tensor:
@@ -313,20 +310,3 @@ def _fill_instances(
         arrays.instance_hits[h, links + j] = hit
         arrays.instance_shares[0, h, links + j] = by_class[0, c, r]
         arrays.instance_shares[1, h, links + j] = by_class[1, c, r]
-
-
-def _split_over_threads(count: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(low, high)`` once per thread, so that the ranges cover 0 to ``count``.
-
-    The calling thread takes the first range itself.
-    """
-    edges = [piece * count // threads for piece in range(threads + 1)]
-    others = [_pool(threads).submit(work, *piece) for piece in pairwise(edges[1:])]
-    work(0, edges[1])
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="numba_view")

@@ -19,7 +19,7 @@ from headprobe.model.load_errors import quote
 if TYPE_CHECKING:
     from headprobe.model.load import CheckpointSource
 
-LARGEST_TEXT = 1 << 28
+LARGEST_TEXT = 1 << 27
 """The largest accepted size of a configuration, vocabulary or index, in bytes. They are read as a
 whole; the largest published one has 33 MB."""
 

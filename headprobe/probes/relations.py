@@ -11,7 +11,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from headprobe.probes.document import DeclaredLink, Document, Link, Mention, Sentence, Word
-from headprobe.vocabulary import ANY_MARK, STRICT_SUFFIX, Relation
+from headprobe.vocabulary import ANY_MARK, STRICT_SUFFIX, WORD_CLASS, Relation
 
 
 @dataclass(frozen=True)
@@ -196,6 +196,31 @@ def punctuation(excerpt: Excerpt) -> RelationLinks:
     )
 
 
+WORD_CLASSES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "noun": frozenset({"NOUN", "PROPN"}),
+        "verb": frozenset({"VERB"}),
+        "adjective": frozenset({"ADJ"}),
+    }
+)
+"""Word-class relation -> UPOS of its words."""
+
+
+def word_classes(excerpt: Excerpt) -> RelationLinks:
+    """Collect the nouns, verbs and adjectives; all words are queries, as for marks."""
+    members = {
+        name: tuple(index for index, word in enumerate(excerpt.words) if word.upos in tags)
+        for name, tags in WORD_CLASSES.items()
+    }
+    return RelationLinks(
+        classes={
+            Relation(WORD_CLASS, name, "word", every=True): indices
+            for name, indices in members.items()
+            if indices
+        }
+    )
+
+
 def declared(excerpt: Excerpt) -> RelationLinks:
     """Make the links that the probe file declares; for coreference, also those that are strict."""
     links: list[UncheckedLink] = []
@@ -213,6 +238,7 @@ MAKERS: dict[str, Maker] = {
     "syntax": syntax,
     "coreference": coreference,
     "punctuation": punctuation,
+    WORD_CLASS: word_classes,
     "declared": declared,
 }
 """Extension point: the makers that run on each passage, by family or origin."""

@@ -39,6 +39,7 @@ _MARKS = {
     "syntax": Mark("S", "bold cyan"),
     "punctuation": Mark("P", "bold yellow"),
     "semantic": Mark("E", "bold green"),
+    "word-class": Mark("W", "yellow"),
     "positional": Mark("O", "green"),
     "duplicate-token": Mark("D", "blue"),
     "induction": Mark("I", "bold blue"),

@@ -42,6 +42,8 @@ class RoleRule:
     """Which control the head must beat."""
     norm_above_habit: bool = False
     """Whether ``share_norm`` must be above ``habit_share``."""
+    secondary: bool = False
+    """Whether the role comes after all others, and never makes a head ``mixed``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,7 +333,7 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         if name not in known:
             shown = f"{prefix}{name}" if isinstance(name, str) else _shown(name)
             what = f"unknown rule '{clip(shown, 60)}'"
-            raise HeadprobeError(where, what, suggest_names(shown[:60], known))
+            raise HeadprobeError(where, what, suggest_names(str(name)[:60], known))
         _check(known[name].type, value, where, f"{prefix}{name}")
     exact = {
         name: float(value) if known[name].type is float else value for name, value in values.items()

@@ -34,6 +34,8 @@ from headprobe.vocabulary import (
 
 Integers = NDArray[np.integer]
 
+Ints = NDArray[np.int64]
+
 Keys = NDArray[np.uint64]
 
 PAIRS = 1 << 18
@@ -311,21 +313,17 @@ class Instances:
         _, folded = np.unique([form.lower() for form in self.forms], return_inverse=True)
         return folded[self.form] if len(self.forms) else self.form
 
-    @cached_property
-    def lemma_and_upos(self) -> Integers:
-        """[W]: a number for each word's lemma and part of speech, equal for equal ones."""
-        return self.lemma.astype(np.int64) * max(len(self.upos_names), 1) + self.upos
-
-    def candidate_keys(self, rule: CandidateRule) -> tuple[Integers | None, Integers]:
+    def candidate_keys(self, rule: CandidateRule) -> tuple[Ints, Ints]:
         """Return two numbers of each word, [W] each, that say which candidates a rule admits.
 
-        A candidate's first number (None: any) equals the query's, and its second number differs
-        from the query's. ``rule`` is not ``any``. Words that share the second number share the
-        first as well.
+        A candidate's first number equals the query's, and its second number differs from the
+        query's.
         """
         if rule == "same-upos":
-            return self.upos.astype(np.int64), self.lemma_and_upos
-        return None, self.folded_form
+            upos = self.upos.astype(np.int64)
+            return upos, self.lemma * (upos.max(initial=0) + 1) + upos
+        every = np.arange(len(self.form))
+        return np.zeros_like(every), every if rule == "any" else self.folded_form.astype(np.int64)
 
     @cached_property
     def usable_by_form(self) -> Integers:
@@ -333,14 +331,10 @@ class Instances:
         return self._usable_by(self.folded_form)
 
     @cached_property
-    def usable_by_upos(self) -> Integers:
-        """The usable words sorted by part of speech, then place, like ``usable_by_form``."""
-        return self._usable_by(self.upos)
-
-    @cached_property
-    def usable_by_lemma(self) -> Integers:
-        """The usable words sorted by ``lemma_and_upos``, then place, like ``usable_by_form``."""
-        return self._usable_by(self.lemma_and_upos)
+    def usable_by_upos(self) -> tuple[Integers, Integers]:
+        """The same by part of speech, and by part of speech and lemma (``candidate_keys``)."""
+        upos, lemma = self.candidate_keys("same-upos")
+        return self._usable_by(upos), self._usable_by(lemma)
 
     def _usable_by(self, key: Integers) -> Integers:
         words = np.flatnonzero(self.usable)

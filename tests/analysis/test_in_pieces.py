@@ -20,7 +20,7 @@ from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.runs import instances as module
 from headprobe.runs.instances import Instances, split_by_count
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, MAX_DISTANCE, UPOS
+from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, MAX_DISTANCE, UPOS, distance_bins
 from tests.helpers.evidence import MARKS, RELATIONS, STOPS, random_instances, tallies_of
 
 made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1, max_size=8))
@@ -30,10 +30,10 @@ made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1
 def cut_to(size: int) -> Iterator[None]:
     """Every array of pairs or rows at most about so long."""
     with pytest.MonkeyPatch.context() as patch:
-        for where in (module, category_null, shuffled_links):
+        for where in (module, shuffled_links):
             patch.setattr(where, "PAIRS", size)
         for where in (category_null, habit):
-            patch.setattr(where, "CACHED", max(1, size // 40))
+            patch.setattr(where, "HEADS", max(1, size // 300))
         patch.setattr(rows, "MAX_ENTRIES", max(1, size))
         yield
 
@@ -117,17 +117,20 @@ def test_pieces_cover_an_axis(counts: list[int], most: int) -> None:
 
 def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
     instances = random_instances(np.random.default_rng(2), [3, 700, 0, 40])
-    found = category_null._rows(instances)
-    chosen = np.random.default_rng(3).choice(len(found.word), 60, replace=False)
-    expected = np.zeros((len(chosen), DISTANCE_BINS, len(UPOS)))
-    for place, query in enumerate(found.word[chosen].tolist()):
+    rows = category_null._rows(instances)
+    entries = category_null._count_entries(rows)
+    for row in np.random.default_rng(3).choice(len(rows.word), 60, replace=False).tolist():
+        query = int(rows.word[row])
+        expected = np.zeros(DISTANCE_BINS * len(UPOS), dtype=int)
         for word in range(int(instances.passage_first[instances.passage[query]]), query):
             if instances.usable[word]:
-                bin_ = category_null._BINS[min(query - word, MAX_DISTANCE)]
-                expected[place, bin_, instances.upos_number[word]] += 1
-    with cut_to(200):
-        counted = found.counts(chosen)
-    np.testing.assert_array_equal(counted, expected.reshape(counted.shape))
+                bin_ = distance_bins()[min(query - word, MAX_DISTANCE)]
+                expected[bin_ * len(UPOS) + instances.upos_number[word]] += 1
+        of_row = slice(entries.edges[row], entries.edges[row + 1])
+        assert dict(enumerate(expected)) == {
+            **dict.fromkeys(range(len(expected)), 0),
+            **dict(zip(entries.columns[of_row].tolist(), entries.counts[of_row], strict=True)),
+        }
 
 
 def test_pairs_of_words_and_earlier_marks_are_never_stored_together() -> None:

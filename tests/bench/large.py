@@ -31,23 +31,31 @@ TOKENS = 4096
 
 def instances() -> Instances:
     """Those of the bundled sets, cut into 80 relations and dealt to 5 domains."""
-    instances = corpus("all", 0).instances
-    relations, relation = list(instances.relations), instances.link_relation.copy()
-    while len(relations) < RELATIONS:
-        largest = int(np.bincount(relation).argmax())
-        half = np.flatnonzero(relation == largest)[1::2]
-        relation[half] = len(relations)
-        relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
+    instances = with_relations(corpus("all", 0).instances, RELATIONS)
     domains = [f"domain {number % DOMAINS_ASKED}" for number in range(len(instances.passage_ids))]
     instances = replace(
         instances,
-        relations=tuple(relations),
-        n_all=np.bincount(relation, minlength=len(relations)),
-        link_relation=relation,
         passage_domains=np.array(domains),
         passage_clusters=instances.passage_ids,
     )
     return with_sample(with_examples(instances, 0), 0)
+
+
+def with_relations(instances: Instances, count: int) -> Instances:
+    """Halves the largest relations until there are ``count``."""
+    relations, relation = list(instances.relations), instances.link_relation.copy()
+    while len(relations) < count:
+        largest = int(np.bincount(relation).argmax())
+        half = np.flatnonzero(relation == largest)[1::2]
+        relation[half] = len(relations)
+        relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
+    cut = replace(
+        instances,
+        relations=tuple(relations),
+        n_all=np.bincount(relation, minlength=len(relations)),
+        link_relation=relation,
+    )
+    return cut.choose_class_queries(0)
 
 
 def many_words(count: int) -> Instances:

@@ -62,7 +62,7 @@ EVERY: dict[str, Breaker] = {
     "settings that are not UTF-8": content(SETTINGS, b'{"a": "\xff"}'),
     "settings that are a pipe": in_place_of(SETTINGS, fifo),
     "settings without an end": in_place_of(SETTINGS, lambda path: path.symlink_to("/dev/zero")),
-    "settings of 300 MB": in_place_of(SETTINGS, sparse(300 << 20)),
+    "settings that are too large": in_place_of(SETTINGS, sparse((1 << 27) + 1)),
     "an unknown kind": settings(peft_type="ZORK"),
     "a kind of a list": settings(peft_type=[1]),
     "a kind with control characters": settings(peft_type="z\x1b[31m\n\u202e"),

@@ -157,7 +157,7 @@ KINDS: dict[str, Breaker] = {
     "a configuration without an end": in_place_of(
         "config.json", lambda path: path.symlink_to("/dev/zero")
     ),
-    "a configuration of 300 MB": in_place_of("config.json", sparse(300 << 20)),
+    "a configuration that is too large": in_place_of("config.json", sparse((1 << 27) + 1)),
 }
 
 QUANTISATION: dict[str, Breaker] = {
@@ -309,7 +309,7 @@ SHARDS: dict[str, Breaker] = {
     "an index that is not UTF-8": both(index({}), content(INDEX, b'{"weight_map": "\xff"}')),
     "an index without a map": both(index({}), content(INDEX, b'{"metadata": {}}')),
     "an index that is a pipe": both(index({}), in_place_of(INDEX, fifo)),
-    "an index of 300 MB": both(index({}), in_place_of(INDEX, sparse(300 << 20))),
+    "an index that is too large": both(index({}), in_place_of(INDEX, sparse((1 << 27) + 1))),
     "pickled shards that are missing": both(
         remove(WEIGHTS),
         content(

@@ -204,7 +204,7 @@ FILES: dict[str, Breaker] = {
     "a tokenizer that is a pipe": in_place_of(FILE, fifo),
     "a tokenizer that links to itself": in_place_of(FILE, lambda path: path.symlink_to(path.name)),
     "a tokenizer without an end": in_place_of(FILE, lambda path: path.symlink_to("/dev/zero")),
-    "a tokenizer of 300 MB": in_place_of(FILE, sparse(300 << 20)),
+    "a tokenizer that is too large": in_place_of(FILE, sparse((1 << 27) + 1)),
     "no tokenizer": remove(FILE, "tokenizer_config.json"),
     "settings without a tokenizer": remove(FILE),
     "a tokenizer of sentencepiece that is damaged": both(

@@ -26,7 +26,7 @@ RELATED = (
 CASES = [
     Case(CheckpointShape(3, 8, 8, 32), True, 0),
     Case(CheckpointShape(4, 8, 4, 24), True, 1),
-    Case(CheckpointShape(11, 4, 1, 40), True, 2),
+    Case(CheckpointShape(10, 4, 1, 40), True, 2),
 ]
 
 

@@ -11,6 +11,7 @@ from headprobe.probes.relations import (
     make_relations,
     punctuation,
     syntax,
+    word_classes,
 )
 from headprobe.vocabulary import Relation
 
@@ -130,6 +131,20 @@ def test_marks_by_class():
         "other": (7,),
     }
     assert all(relation.every and relation.scope == "passage" for relation in classes)
+
+
+def test_words_by_class():
+    words = upos("Ann/PROPN saw/VERB a/DET small/ADJ dog/NOUN and/CCONJ was/AUX happy/ADJ ./PUNCT")
+    classes = word_classes(Excerpt((words,))).classes
+    assert {relation.name: places for relation, places in classes.items()} == {
+        "noun": (0, 4),
+        "verb": (1,),
+        "adjective": (3, 7),
+    }
+    assert {(each.family, each.looks_to, each.every, each.scope) for each in classes} == {
+        ("word-class", "word", True, "passage")
+    }
+    assert not word_classes(Excerpt((upos("Yes/INTJ"),))).classes
 
 
 def test_declared_coreference_gets_its_strict_version():

@@ -65,8 +65,8 @@ def test_the_reason_gives_the_evidence_on_one_line(rules: Rules) -> None:
 
 
 FEW = {
-    "form_rule": ("leave one out",) * 6,
-    "few_forms": (("the", "a", "my"),) * 6,
+    "form_rule": ("leave one out",) * len(RELATIONS),
+    "few_forms": (("the", "a", "my"),) * len(RELATIONS),
     "gain_without_form": 0.11,
     "lift_without_form": 1.25,
 }
@@ -76,7 +76,7 @@ FEW = {
 def test_a_claim_about_few_forms_lists_them(rules: Rules) -> None:
     assert verdict_of(rules, [OBJ], **FEW).reason.endswith("of “the” “a” “my” only")
     many = tuple(f"form{number}" for number in range(11))
-    reason = verdict_of(rules, [OBJ], **{**FEW, "few_forms": (many,) * 6}).reason
+    reason = verdict_of(rules, [OBJ], **{**FEW, "few_forms": (many,) * len(RELATIONS)}).reason
     assert reason.endswith("“form7” and 3 other forms only")
 
 
@@ -101,7 +101,10 @@ def test_a_claim_about_few_forms_lists_them(rules: Rules) -> None:
         ),
         ({**FEW, "gain_without_form": np.nan}, "gain nan with one form left out"),
         ({**FEW, "lift_without_form": 1.2}, "lift 1.20 with one form left out, below 1.25"),
-        ({"form_rule": ("barred",) * 6, "form_folds": 9.4}, "only 9.40 effective form folds"),
+        (
+            {"form_rule": ("barred",) * len(RELATIONS), "form_folds": 9.4},
+            "only 9.40 effective form folds",
+        ),
         ({"lift_low": 1.24}, "lift 4.00, at least 1.24, not surely 1.25"),
         ({"lift": np.nan, "lift_low": np.nan}, "lift –, at least –, not surely 1.25"),
         ({"distance_share": 0.46}, "share .50 against .46 by distance, not .05 more"),
@@ -123,7 +126,7 @@ def test_a_number_beyond_its_threshold_prevents_the_role(
         {"mass": 0.05},
         {"lift_low": 1.25, "distance_share": 0.449},
         {**FEW, "forms": 3},
-        {"form_rule": ("definition",) * 6, "forms": 1},
+        {"form_rule": ("definition",) * len(RELATIONS), "forms": 1},
     ],
 )
 def test_a_number_within_its_threshold_earns_the_role(rules: Rules, changes: dict) -> None:

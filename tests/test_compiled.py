@@ -10,9 +10,9 @@ from pathlib import Path
 import numba
 import pytest
 
-from headprobe.measure import kernel_cache
-from headprobe.measure.kernel_cache import find_folder
-from headprobe.measure.numba_kernels import numba_kernel
+from headprobe import kernel_cache
+from headprobe.compiled import in_threads, numba_kernel
+from headprobe.kernel_cache import find_folder
 
 
 def doubled(number: int) -> int:
@@ -43,21 +43,21 @@ def file_in(folder: Path) -> Path:
     return file
 
 
-def test_it_is_compiled_once(folder: Path) -> None:
+def test_compiled_code_is_loaded_from_the_cache(folder: Path) -> None:
     assert not call()
     assert call()
     assert file_in(folder).stat().st_mode & 0o077 == 0
     assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
 
 
-def test_it_is_compiled_again_when_a_source_changes(
+def test_code_is_compiled_again_if_a_file_of_the_folder_changed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: Path
 ) -> None:
     """Machine code contains that of what it calls, which numba does not look at."""
     sources = tmp_path / "sources"
     sources.mkdir()
     (sources / "called.py").write_text("one = 1\n")
-    monkeypatch.setattr(kernel_cache, "SOURCES", sources)
+    monkeypatch.setattr(kernel_cache, "_source_folder", lambda function: sources)
     assert not call()
     (sources / "called.py").write_text("one = 100\n")
     assert not call()
@@ -66,7 +66,7 @@ def test_it_is_compiled_again_when_a_source_changes(
 
 
 @pytest.mark.parametrize("size", [0, 20, 32, 150])
-def test_a_file_cut_short_is_written_again(folder: Path, size: int) -> None:
+def test_truncated_cache_files_are_rewritten(folder: Path, size: int) -> None:
     assert not call()
     file = file_in(folder)
     file.write_bytes(file.read_bytes()[:size])
@@ -74,7 +74,7 @@ def test_a_file_cut_short_is_written_again(folder: Path, size: int) -> None:
     assert call()
 
 
-def test_flipped_bits_are_noticed(folder: Path) -> None:
+def test_cache_files_with_flipped_bits_are_not_used(folder: Path) -> None:
     assert not call()
     intact = file_in(folder).read_bytes()
     chance = random.Random(0)  # noqa: S311
@@ -145,7 +145,9 @@ class TestRights:
 
 
 @pytest.mark.parametrize("kind", [errno.ENOSPC, errno.EDQUOT, errno.EACCES])
-def test_a_full_disk_is_no_error(monkeypatch: pytest.MonkeyPatch, folder: Path, kind: int) -> None:
+def test_kernels_run_without_a_cache_if_the_disk_is_full(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, kind: int
+) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(kind, os.strerror(kind))
 
@@ -154,7 +156,7 @@ def test_a_full_disk_is_no_error(monkeypatch: pytest.MonkeyPatch, folder: Path, 
     assert not call()
 
 
-def test_no_folder_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_kernels_run_without_a_cache_if_there_is_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kernel_cache, "_candidates", list)
     assert find_folder() is None
     assert not call()
@@ -165,6 +167,20 @@ def test_the_user_s_cache_is_the_last_choice(
 ) -> None:
     monkeypatch.undo()
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
-    monkeypatch.setattr(kernel_cache, "SOURCES", Path("/proc/nowhere"))
+    monkeypatch.setattr(kernel_cache, "PACKAGE", Path("/proc/nowhere"))
     monkeypatch.setenv("HEADPROBE_CACHE", str(tmp_path / "cache"))
     assert find_folder() == tmp_path / "cache" / "kernels"
+
+
+@pytest.mark.parametrize("threads", ["1", "3", "many"])
+def test_every_item_is_worked_on_once(monkeypatch: pytest.MonkeyPatch, threads: str) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    done: list[int] = []
+    in_threads(range(10), done.append)
+    assert sorted(done) == [*range(10)]
+
+
+def test_errors_in_threads_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    with pytest.raises(ZeroDivisionError):
+        in_threads([1, 0], lambda item: 1 // item)

@@ -30,9 +30,8 @@ from numba.core.compiler import CompileResult
 from headprobe.errors import HeadprobeError
 from headprobe.resources import cache_folder
 
-SOURCES = Path(__file__).parent
-"""The folder of the loops' source. A loop contains the code of those that it calls, so it is stale
-when any file here changes."""
+PACKAGE = Path(__file__).parent
+"""The folder of this package."""
 
 SUFFIX = ".nbc"
 
@@ -55,7 +54,8 @@ class KernelCache:
         self._folder = folder
         self._name = f"{function.__module__}.{function.__qualname__}".replace("<locals>.", "")
         versions = [numba.__version__, sys.implementation.cache_tag]
-        self._stamp = _hash([_sources(), function.__code__.co_code, *versions])
+        sources = _stamps(_source_folder(function))
+        self._stamp = _hash([sources, function.__code__.co_code, *versions])
 
     @property
     def cache_path(self) -> str:
@@ -112,8 +112,8 @@ def find_folder() -> Path | None:
 
 def _candidates() -> Iterator[Path]:
     if named := _CONFIG.CACHE_DIR:
-        yield Path(named).absolute() / f"headprobe-{_hash([str(SOURCES)])}"
-    yield SOURCES / "__pycache__"
+        yield Path(named).absolute() / f"headprobe-{_hash([str(PACKAGE)])}"
+    yield PACKAGE / "__pycache__"
     with suppress(HeadprobeError):
         yield cache_folder().absolute() / "kernels"
 
@@ -182,8 +182,15 @@ def _write(path: Path, content: bytes) -> None:
         raise
 
 
-def _sources() -> list[tuple[str, float, int]]:
-    statuses = ((path.name, path.stat()) for path in sorted(SOURCES.glob("*.py")))
+def _source_folder(function: Callable[..., Any]) -> Path:
+    """The folder of a loop's source. A loop contains the code of those that it calls, so it is
+    stale when any file in this folder changes."""
+    return Path(function.__code__.co_filename).parent
+
+
+def _stamps(folder: Path) -> list[tuple[str, float, int]]:
+    paths = [PACKAGE / "compiled.py", *sorted(folder.glob("*.py"))]
+    statuses = ((path.name, path.stat()) for path in paths)
     return [(name, status.st_mtime, status.st_size) for name, status in statuses]
 
 
