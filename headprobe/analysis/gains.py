@@ -10,7 +10,7 @@ relations. See ``docs/method.md``, "Baselines" and "Intervals and multiple testi
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -169,12 +169,12 @@ class BaselineHits:
     """[R]: the rules that need no model, on each of ``Instances.judged_relations``."""
     by_head: Mapping[str, NDArray[np.uint8]]
     """Packed hits of the baselines computed from the head itself."""
-    swap: Mapping[int, NDArray[np.uint8]]
-    """Packed hits in twins, by relation (``twins.TextSums``)."""
     category: NDArray[np.uint8]
     """[2, I, Z]: packed hits of the two rules of the control by distance and parts of speech."""
     distance: DistanceControl
     """Sums of shares that the distance profiles predict."""
+    swap: Mapping[int, NDArray[np.uint8]] = field(default_factory=dict)
+    """Packed hits in twins, by relation (``twins.TextSums``)."""
 
 
 def compute_baselines(
