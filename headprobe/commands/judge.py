@@ -126,5 +126,5 @@ def _control(run: Run, note: ControlNote) -> ControlSums:
     instances = run.instances
     if note.control == "shuffled":
         instances = shuffle_links(instances, note.seed)
-    sums = run.sums(CONTROL_SUMS[note.control])
+    sums = run.sums(CONTROL_SUMS[note.control], instances)
     return ControlSums(note.control, note.seed, note.key, note.taken_from, instances, sums)

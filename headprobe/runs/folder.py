@@ -214,13 +214,18 @@ class Run:
         """The sums over the whole run."""
         return self.sums(TALLIES)
 
-    def sums(self, name: str) -> "Tallies":
-        """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
+    def sums(self, name: str, instances: "Instances | None" = None) -> "Tallies":
+        """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``).
+
+        ``instances`` are those that were measured where they are not the run's own: shuffled links
+        have other words as targets, and so another number of instances of each class of words.
+        """
         from headprobe.runs.sums import read_sums
 
-        model, instances = self.manifest.model, self.instances
+        model = self.manifest.model
+        measured = self.instances if instances is None else instances
         with read_or_fail(self.path / name) as path:
-            return read_sums(path, model.n_layers, model.n_heads, instances)
+            return read_sums(path, model.n_layers, model.n_heads, measured)
 
     def tally(self, name: str) -> "NDArray[Any]":
         """One array of the tallies; the others, and the instances, are not read."""
