@@ -26,6 +26,7 @@ from tests.helpers.progress import PROBES, Remembering
 Scan = Callable[..., Run]
 
 FILES = {
+    "claims.csv",
     "heads.csv",
     "relations.csv",
     "domains.csv",
@@ -44,7 +45,7 @@ def test_a_run_folder_has_all_files(scanned: Scan) -> None:
     run = scanned()
     assert {path.name for path in run.path.iterdir()} == FILES
     assert len(run.heads) == 12
-    assert len(run.relations) == 12 * len(run.instances.relations)
+    assert len(run.relations) == 12 * len(run.instances.judged_relations)
     manifest = run.manifest
     assert manifest.sampled_from is None
     assert (manifest.model.n_layers, manifest.model.n_heads) == (3, 4)
