@@ -78,9 +78,10 @@ def scan(
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Measure every attention head of a model and report what each one is for."""
+    """Measure every attention head and report what each one is for."""
     from headprobe.commands.export import CSV_FILES, check_export, export, table_writers
     from headprobe.runs.folder import MANIFEST, Run
+    from headprobe.runs.recent import remember_run
 
     config = ScanConfig.from_options(options)
     if csv is not None:
@@ -109,6 +110,7 @@ def scan(
         print_shard(folder, quiet, as_json)
         return
     run = Run.load(folder)
+    remember_run(folder)
     if csv is not None:
         export(run, csv, table_writers(run, "csv"), config.overwrite)
     print_run(run, quiet, as_json)
