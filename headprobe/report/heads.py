@@ -8,7 +8,7 @@ from rich.text import Text
 from headprobe import format as numbers
 from headprobe.format import clip
 from headprobe.report.best_heads import NAME_WIDTH, baseline_words, relation_words
-from headprobe.report.layout import LABEL, Column, fitting_table, marks
+from headprobe.report.layout import LABEL, Column, draw_columns, marks
 from headprobe.results.views import HeadList, kind_of, roles_of
 from headprobe.runs.tables import COUNTS, GAPPED_COUNTS, Row
 from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL
@@ -33,7 +33,7 @@ def draw_heads(listed: HeadList, console: Console) -> None:
         amount = f"{shown:,} of {amount}"
     more = f"; all: --top {listed.total}" if shown < listed.total else ""
     console.print(Text(f"{amount}{which}, by {listed.sort}{more}", style=LABEL))
-    console.print(fitting_table(_columns(listed), console.width))
+    draw_columns(_columns(listed), console)
 
 
 def _columns(listed: HeadList) -> list[Column]:

@@ -203,10 +203,14 @@ COMFORTABLE = 22
 """Width in characters at which text that folds needs few lines."""
 
 
-def fitting_table(columns: Sequence[Column], width: int) -> Table:
-    """Return a table of as many of ``columns`` as fit, the lowest ranks first, in their order."""
+def draw_columns(columns: Sequence[Column], console: Console) -> None:
+    """Print a table of as many of ``columns`` as fit the console, the lowest ranks first.
+
+    Columns of rank 0 that are too wide make longer lines, which a terminal wraps: what is copied
+    from them stays whole.
+    """
     chosen: list[Column] = []
-    room = width + GAP
+    room = console.width + GAP
     for column in sorted(columns, key=lambda column: column.rank):
         if column.rank == 0 or column.least_width + GAP <= room:
             chosen.append(column)
@@ -219,15 +223,20 @@ def fitting_table(columns: Sequence[Column], width: int) -> Table:
             justify="right" if column.is_number else "left",
             no_wrap=not column.folds,
             overflow="fold",
-            min_width=column.least_width if room >= 0 else None,
+            min_width=column.least_width,
         )
     for cells in zip(*(column.cells for column in shown), strict=True):
         table.add_row(*cells)
-    return table
+    console.print(table, width=console.width + max(0, -room), crop=False)
 
 
 GAP = 2
 """Characters between the columns of a table."""
+
+
+def draw_line(console: Console, *parts: str | Text | tuple[str, str]) -> None:
+    """Print one line that is never wrapped, because a part of a path or command is useless."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
 
 
 def listed(names: Sequence[str], most: int = LISTED) -> str:

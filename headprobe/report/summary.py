@@ -18,7 +18,15 @@ from headprobe import format as numbers
 from headprobe.format import clip, clip_start, safe_text, small
 from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
-from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, title
+from headprobe.report.layout import (
+    LABEL,
+    LISTED,
+    draw_line,
+    filled,
+    listed,
+    pairs_table,
+    title,
+)
 from headprobe.results.views import NONE, kind_of, roles_of
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
@@ -233,7 +241,10 @@ def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
-    console.print(_end(run, heads, relations))
+    console.print()
+    draw_line(console, ("run   ", LABEL), (safe_text(str(run.path)), "bold"))
+    for place, step in enumerate(next_steps(run, heads, relations)):
+        draw_line(console, ("      " if place else "next  ", LABEL), safe_text(step))
 
 
 def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
@@ -415,14 +426,3 @@ def next_steps(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> list
 def _strongest_first(head: Row) -> tuple[bool, float]:
     """Sort key: heads with a role before redundant heads without one, the strongest first."""
     return not roles_of(head), -(head.number("strength") or 0.0)
-
-
-def _end(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> RenderableType:
-    table = pairs_table()
-    table.add_row("run", Text(safe_text(str(run.path)), style="bold"))
-    for place, step in enumerate(next_steps(run, heads, relations)):
-        table.add_row("" if place else "next", safe_text(step))
-    framed = Table.grid()
-    framed.add_row("")
-    framed.add_row(table)
-    return framed

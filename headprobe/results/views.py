@@ -31,11 +31,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a scan will take, approximately."""
+
+    seconds: Mapping[str, float]
+    """Seconds by stage."""
+    memory_mib: float
+    """Peak memory of the process."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a scan would measure and write.
 
     The shape of the model comes from its configuration, without its weights. ``relations`` has the
-    description and the number of instances of each relation.
+    description and the number of instances of each relation. ``estimate`` is None for a model of
+    which no small copy could be timed.
     """
 
     model: str
@@ -55,6 +66,7 @@ class Plan:
     relations: tuple[tuple[str, int], ...]
     quantization: str | None = None
     adapter: str | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)

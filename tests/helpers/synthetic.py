@@ -159,11 +159,15 @@ class Size:
 
 
 def write_run(
-    target: Path, size: Size | None = None, hostile: bool = False, overwrite: bool = False
+    target: Path,
+    size: Size | None = None,
+    hostile: bool = False,
+    overwrite: bool = False,
+    relations: tuple[Relation, ...] = RELATIONS,
+    domains: tuple[str, ...] = ("fiction", "talk"),
 ) -> Run:
     """A whole run folder, through the same functions that a scan uses."""
     size = size or Size()
-    relations = RELATIONS
     skipped = SKIPPED
     made = manifest(size.n_layers, size.n_heads, size.n_kv_heads)
     if hostile:
@@ -173,7 +177,7 @@ def write_run(
         made = replace(made, tokenizer=replace(made.tokenizer, start_token=HOSTILE))
     asked = instances(relations, hostile)
     sums = tallies(size.n_layers, size.n_heads, asked)
-    found = evidence(size.n_layers, size.n_heads, relations)
+    found = evidence(size.n_layers, size.n_heads, relations, domains=domains)
     with new_run(target, overwrite) as folder:
         write_sums(folder, asked, sums)
         write_results(
