@@ -18,7 +18,7 @@ from headprobe.cli.printing import (
     print_json,
     stdout,
 )
-from headprobe.config import MAX_NUMBER, check_path
+from headprobe.config import check_path
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -47,9 +47,7 @@ def heads(
         ),
     ] = "gain",
     reverse: Annotated[bool, typer.Option("--reverse", help="Smallest numbers first.")] = False,
-    top: Annotated[
-        int, typer.Option(metavar="N", min=1, max=MAX_NUMBER, help="Number of heads to print.")
-    ] = 20,
+    top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of heads to print.")] = 20,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:

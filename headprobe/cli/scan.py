@@ -66,7 +66,10 @@ def scan(
         Path | None, typer.Option(metavar="DIR", help="Also write the tables as CSV files to DIR.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be measured, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be measured, with an estimate of time and memory."
+        ),
     ] = False,
     resume: Annotated[
         Path | None,

@@ -72,7 +72,7 @@ def test_roles_of_the_user_are_found(hostile_run: Run) -> None:
     ("role", "sort", "message"),
     [
         ("corefrence", "gain", "--role corefrence: not a role. Did you mean coreference?"),
-        (None, "gian", "--sort gian: not a column of heads.csv. Did you mean gain?"),
+        (None, "gian", "--sort gian: not a column of heads.csv. Did you mean gain or sink"),
         (None, "reason", "--sort reason: not a column of numbers. Choose from layer, head,"),
     ],
 )
@@ -105,4 +105,4 @@ def test_json_has_lists_and_counts_by_role(run: Run) -> None:
     whole = run_values(run)
     assert whole["kinds"] == run.heads["role"].value_counts().to_dict()
     assert whole["roles"]["syntax"] == len(names(run, "syntax"))
-    assert [head["roles"] for head in whole["heads"] if head["role"] == "none"][0] == []
+    assert next(head["roles"] for head in whole["heads"] if head["role"] == "none") == []

@@ -11,8 +11,8 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaModel
 
 import headprobe
-from headprobe.cli import main as command_line
 import headprobe.commands.show_text as show_text_module
+from headprobe.cli import main as command_line
 from headprobe.commands.scan import plan
 from headprobe.commands.show_text import show_text
 from headprobe.config import ScanConfig

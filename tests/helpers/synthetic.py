@@ -60,7 +60,7 @@ def manifest(n_layers: int = 4, n_heads: int = 8, n_kv_heads: int = 4, name: str
             name="LlamaTokenizerFast", start_token="<s>", start_prepended=False
         ),
         sinks_removed=("<s>", "position 0"),
-        sinks_flagged=("token '\\n': 0.41 of the attention in layer 2",),
+        sinks_flagged=("token '\\n': .41 of the attention in layer 2",),
         probes=(
             ProbeNote(name or "en_gum-ud-dev.conllu", "dev.conllu", "cd" * 32, 30, 76, 1341, 24005),
         ),

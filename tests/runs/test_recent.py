@@ -23,7 +23,7 @@ from tests.helpers.synthetic import write_run
 def test_nothing_is_known_at_first(here: Path) -> None:
     assert last_run() is None
     assert not is_default_run(here)
-    with pytest.raises(HeadprobeError, match="no run here. Make one with headprobe scan"):
+    with pytest.raises(HeadprobeError, match="no run here"):
         default_run()
 
 
