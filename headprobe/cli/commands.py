@@ -66,6 +66,14 @@ def judge(
 
     done = judge_run(find_run(run, run_option, quiet or as_json), rules, out, overwrite, warn)
     remember_run(done.run.path)
+    if rules is not None and out is None and not (quiet or as_json):
+        path = done.run.path
+        print(
+            safe_text(
+                f"verdicts of {path} replaced; for the packaged rules: headprobe judge {path}"
+            ),
+            file=sys.stderr,
+        )
     if as_json:
         from dataclasses import asdict
 

@@ -68,7 +68,7 @@ def scan(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Print what would be measured, with an estimate of time and memory."
+            "--dry-run", help="Print what would be measured, and about how long it takes."
         ),
     ] = False,
     resume: Annotated[

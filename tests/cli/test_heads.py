@@ -145,7 +145,8 @@ def test_commands_that_write_a_run_remember_it(
     with pytest.warns(UserWarning, match="bits per character"):
         written = headprobe.scan(checkpoint, probes, device="cpu", out=tmp_path / "four")
     assert last_run() == written.path
-    headprobe.judge(tmp_path / "one")
+    with pytest.warns(UserWarning, match="bits per character"):
+        headprobe.judge(tmp_path / "one")
     assert last_run() == tmp_path / "one"
     monkeypatch.setenv("HEADPROBE_STATE", os.devnull)
     assert command_line([*words, "-o", str(tmp_path / "five")]) == 0
