@@ -35,8 +35,8 @@ def heads(
         str | None,
         typer.Option(
             metavar="ROLE",
-            help="Only heads with this role, or of this kind: coreference, syntax, ..., redundant, "
-            "idle, repeater, none.",
+            help="Only heads with this role, or of this kind: coreference, syntax, punctuation, "
+            "..., redundant, idle, repeater, none.",
             autocompletion=complete_roles,
         ),
     ] = None,
@@ -71,7 +71,8 @@ def show_head(
         list[str],
         typer.Argument(
             metavar="HEAD",
-            help="Heads, counted from 0: L12H5, 12.5 or 12-5; any other word is the RUN.",
+            help="Heads, counted from 0: L12H5, 12.5 or 12-5. Any other word names RUN "
+            "[default: the run written last].",
             autocompletion=complete_heads_and_runs,
         ),
     ],

@@ -47,7 +47,7 @@ RunOption = Annotated[
         "--run",
         "-r",
         metavar="RUN",
-        help="Run folder, as RUN is [default: the run written last].",
+        help="Another way to name RUN.",
         autocompletion=complete_runs,
     ),
 ]
