@@ -41,11 +41,12 @@ def heads(
         ),
     ] = None,
     sort: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="COLUMN", help="Column of heads.csv with numbers; the largest come first."
+            metavar="COLUMN",
+            help="Column of heads.csv with numbers; the largest come first [default: gain].",
         ),
-    ] = "gain",
+    ] = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="Smallest numbers first.")] = False,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Number of heads to print.")] = 20,
     quiet: Quiet = False,

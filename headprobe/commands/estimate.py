@@ -53,6 +53,9 @@ WEIGHT_SECONDS = 1 / 300e6
 JUDGE_SECONDS, JUDGE_WORD_SECONDS = 0.8, 9e-7
 """Seconds to judge and write a run: always, and for each word and head (docs/performance.md)."""
 
+LEAST_SECONDS = 0.05
+"""Shorter stages are left out of the estimate."""
+
 _REPEATED_TOKENS = 2 * sum(LAGS)
 """Number of repeated random tokens, which every scan measures."""
 
@@ -93,7 +96,8 @@ def estimate_scan(
     }
     resident = psutil.Process().memory_info().rss
     memory = resident + weights + working
-    return Estimate({name: value for name, value in seconds.items() if value}, memory / 2**20)
+    shown = {name: value for name, value in seconds.items() if value >= LEAST_SECONDS}
+    return Estimate(shown, memory / 2**20)
 
 
 def _reduced(config: Any, layers: int) -> Any:

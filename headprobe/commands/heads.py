@@ -14,8 +14,6 @@ from headprobe.vocabulary import DUPLICATE, INDUCTION, MIXED, POSITIONAL, REDUND
 _KINDS = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, IDLE, REPEATER, MIXED, NONE)
 """What ``--role`` accepts in every run, besides the roles of its rules."""
 
-_WITHOUT_RELATION = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED)
-
 _OF_RELATION = ("n", "held_out")
 """Columns of the list that ``heads.csv`` does not have."""
 
@@ -29,7 +27,11 @@ _OF_CLAIM = (
 
 
 def list_heads(
-    run: Run, role: str | None, sort: str, most: int | None, smallest_first: bool = False
+    run: Run,
+    role: str | None = None,
+    sort: str | None = None,
+    most: int | None = None,
+    smallest_first: bool = False,
 ) -> HeadList:
     """Return the heads of a run that hold ``role``, or all heads, sorted by the column ``sort``.
 
@@ -37,27 +39,30 @@ def list_heads(
     ``none``. The numbers of a head are those of the relation by which it earned ``role``; without
     ``role``, those of its strongest role, or else of its best relation. ``sort`` is a numeric
     column of ``heads.csv``, ``n`` or ``held_out``: the largest first, heads without the number
-    last. At most ``most`` heads are returned. Raises HeadprobeError for a role or a column that
-    the run cannot have.
+    last. By default it is ``gain``, or ``strength`` where no head has a gain. At most ``most``
+    heads are returned. Raises HeadprobeError for a role or a column that the run cannot have.
     """
     heads = run.rows(run_folder.HEADS)
     if role is not None:
         _check_role(run, role, heads)
-    _check_column(sort, heads)
+    if sort is not None:
+        _check_column(sort, heads)
     claims, relations = _claims(run), _relations(run)
     rows = [
         _row(head, claims, relations, role)
         for head in heads
         if role is None or role in {*roles_of(head), head.text("role"), kind_of(head)}
     ]
+    has_gain = any(row.number("gain") is not None for row in rows)
+    column = sort or ("gain" if has_gain or not rows else "strength")
     sign = 1 if smallest_first else -1
 
     def key(row: Row) -> tuple[bool, float, float]:
-        value = row.number(sort)
+        value = row.number(column)
         return value is None, sign * (value or 0.0), -(row.number("strength") or 0.0)
 
     rows.sort(key=key)  # stable: heads that do not differ stay in the order of the model
-    return HeadList(run.path, role, sort, tuple(rows[:most]), len(rows))
+    return HeadList(run.path, role, column, tuple(rows[:most]), len(rows))
 
 
 def role_names() -> list[str]:
@@ -123,7 +128,7 @@ def _row(
     at = head.text("best_relation"), head.text("best_looks_to")
     if named not in ("", REDUNDANT, MIXED, NONE):
         claim = claims.get((head.text("name"), named), Row({}))
-        if not strongest or named in _WITHOUT_RELATION:
+        if not strongest or not claim.text("relation"):
             # What the claim lacks is empty: heads.csv has the numbers of another relation.
             kept = ("strength", "reason") if strongest else ()
             cells |= {name: "" for name in _OF_CLAIM if name not in kept}

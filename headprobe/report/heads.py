@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from headprobe import format as numbers
-from headprobe.format import clip
+from headprobe.format import clip, safe_text
 from headprobe.report.best_heads import NAME_WIDTH, baseline_words, relation_words
 from headprobe.report.layout import LABEL, Column, draw_columns, marks
 from headprobe.results.views import HeadList, kind_of, roles_of
@@ -54,6 +54,9 @@ def _columns(listed: HeadList) -> list[Column]:
         Column("95 %", [_span(head) for head in heads], rank=6),
         _numbers("strength", heads, _fraction("strength"), rank=8),
     ]
+    if any(head.text("repeater_of") for head in heads):
+        repeated = [safe_text(head.text("repeater_of")) or numbers.MISSING for head in heads]
+        columns.append(Column("repeats", repeated, rank=3))
     if set(strongest) != {listed.role}:
         name = "role" if listed.role is None else "strongest"
         columns.insert(1, Column(name, roles, rank=rank_of_role))
@@ -62,7 +65,7 @@ def _columns(listed: HeadList) -> list[Column]:
         columns.append(_numbers(listed.sort, heads, _format(listed.sort)))
     else:
         sorted_by.rank = 0
-    return columns
+    return [column for column in columns if any(str(x) != numbers.MISSING for x in column.cells)]
 
 
 def _numbers(
@@ -107,10 +110,11 @@ def _baseline(head: Row) -> str:
 
 
 def _looks_for(head: Row, role: str | None) -> Text:
-    """The relation of the role, in grey where it earned none; a copying head's own words."""
+    """The relation of the numbers, in grey where it earned no role, or else the role's words."""
     held = roles_of(head)
     shown = role if role in held else (held[0] if held else "")
-    if shown in _LOOKS_FOR:
-        return Text(_LOOKS_FOR[shown], style=marks([shown])[shown].style)
-    words = relation_words(head) if head.text("relation") else numbers.MISSING
+    if head.text("relation"):
+        words = relation_words(head)
+    else:
+        words = _LOOKS_FOR.get(shown, numbers.MISSING)
     return Text(words, style=marks([shown])[shown].style if shown else LABEL)

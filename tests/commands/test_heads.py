@@ -5,7 +5,8 @@ import pytest
 from headprobe.commands.heads import list_heads
 from headprobe.errors import HeadprobeError
 from headprobe.results.views import list_values, run_values
-from headprobe.runs.folder import CLAIMS, Run
+from headprobe.runs.folder import CLAIMS, HEADS, Run
+from headprobe.runs.tables import Row
 from tests.helpers.synthetic import HOSTILE
 
 
@@ -106,3 +107,35 @@ def test_json_has_lists_and_counts_by_role(run: Run) -> None:
     assert whole["kinds"] == run.heads["role"].value_counts().to_dict()
     assert whole["roles"]["syntax"] == len(names(run, "syntax"))
     assert next(head["roles"] for head in whole["heads"] if head["role"] == "none") == []
+
+
+def test_without_gains_the_default_order_is_by_strength(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list_heads(run, "syntax").sort == "gain"
+    rows = Run.rows
+
+    def without_gains(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+        cells = {"gain": "", "role": "unnamed", "roles": "unnamed"}
+        return [Row({**row.cells, **cells}) for row in rows(self, table, head)]
+
+    monkeypatch.setattr(Run, "rows", without_gains)
+    listed = list_heads(run, "unnamed")
+    assert listed.sort == "strength"
+    strengths = [head.number("strength") or 0.0 for head in listed.heads]
+    assert strengths == sorted(strengths, reverse=True)
+
+
+def test_numbers_of_a_role_without_relation_are_not_those_of_the_best_relation(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of positional heads: the best relation of ``heads.csv`` earned them nothing."""
+    rows = Run.rows
+
+    def positional(self: Run, table: str, head: tuple[int, int] | None = None) -> list[Row]:
+        cells = {"role": "positional", "roles": "positional"} if table == HEADS else {}
+        return [Row({**row.cells, **cells}) for row in rows(self, table, head)]
+
+    monkeypatch.setattr(Run, "rows", positional)
+    for head in list_heads(run, "positional").heads:
+        assert head.text("relation") == head.text("gain") == head.text("n") == ""

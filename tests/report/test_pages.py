@@ -15,7 +15,7 @@ from headprobe.report.head import draw_head
 from headprobe.report.layout import console
 from headprobe.report.lists import draw_plan, draw_probe_sets, draw_runs, draw_samples
 from headprobe.report.summary import draw_summary
-from headprobe.results.views import ProbeSet, Sample, SampleSentence
+from headprobe.results.views import Estimate, ProbeSet, Sample, SampleSentence
 from headprobe.runs.folder import Run
 from headprobe.runs.tables import Row
 from tests.helpers.synthetic import HOSTILE, PLAN, Size, write_run
@@ -148,6 +148,14 @@ def test_a_plan_lists_model_probes_and_relations() -> None:
     assert re.search(r"1,000  \[red\]own\[/\] → \\x1b\[31m +109  obj → head", text)
     assert "dry run" in text.splitlines()[-1]
     assert "controls  random twin, shuffled links\n" in text
+    assert "estimate  none: no small model of this shape could be timed here\n" in text
+    estimate = Estimate({"read": 1.234, "measure": 312.4, "judge": 8.55}, 1312.6)
+    stream = io.StringIO()
+    draw_plan(replace(plan, estimate=estimate), console(stream, 80))
+    assert (
+        "estimate  about 5 min 20 s: read 1.2 s, measure 5 min 10 s, judge 8.6 s\n"
+        "          about 1,300 MiB of memory\n"
+    ) in stream.getvalue()
     stream = io.StringIO()
     draw_plan(replace(plan, relations=()), console(stream, 80))
     assert "no annotated relations" in stream.getvalue()
