@@ -10,8 +10,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from headprobe.commands.heads import list_heads
 from headprobe.commands.show import show_head
 from headprobe.report.head import draw_head
+from headprobe.report.heads import draw_heads
 from headprobe.report.layout import console
 from headprobe.report.lists import draw_plan, draw_probe_sets, draw_runs, draw_samples
 from headprobe.report.summary import draw_summary
@@ -37,6 +39,10 @@ def runs(run: Run, on: Console) -> None:
     draw_runs([run], on)
 
 
+def list_of_heads(run: Run, on: Console) -> None:
+    draw_heads(list_heads(run), on)
+
+
 PAGES = (summary, every_head, runs)
 
 
@@ -46,7 +52,7 @@ def printed(draw: Draw, run: Run, width: int = 80) -> str:
     return stream.getvalue()
 
 
-@pytest.mark.parametrize("draw", PAGES)
+@pytest.mark.parametrize("draw", (*PAGES, list_of_heads))
 @pytest.mark.parametrize("width", [80, 100, 160])
 def test_pages_fit_without_control_codes_and_trailing_blanks(
     run: Run, hostile_run: Run, draw: Draw, width: int
