@@ -31,9 +31,13 @@ test: $(VENV)/tested
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 GOMP_SPINCOUNT=0 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
 
-# Times against a plain forward pass (tests/bench). Run it on an otherwise idle machine.
+# Times against a plain forward pass, and of judging (tests/bench). Run it on an otherwise idle
+# machine. `make bench RUN=FOLDER` also judges a saved run, beside the time that its measuring took.
+BENCH = GOMP_SPINCOUNT=0 $(BIN)/python -m tests.bench
 bench: $(VENV)/tested
-	GOMP_SPINCOUNT=0 $(BIN)/python -m tests.bench $(ARGS)
+	$(BENCH) $(ARGS)
+	$(BENCH) --dtype bfloat16 --shapes 135M --texts all
+	$(BENCH).beside --only-judging --words 200000 --heads 1024 $(if $(RUN),--run $(RUN))
 
 format: $(VENV)/tested
 	$(BIN)/ruff check --fix .

@@ -3,12 +3,13 @@
 Reasons, tables and pages all format through this module, so that a value reads the same everywhere.
 """
 
+import math
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from headprobe.vocabulary import Relation
+from headprobe.vocabulary import WORD_CLASS, Relation
 
 MISSING = "–"
 """Printed for a value that does not exist."""
@@ -119,7 +120,12 @@ _ANAPHORS: Mapping[str, str] = MappingProxyType(
 """Coreference relation -> the kind of word that refers back."""
 
 _BASELINES: Mapping[str, str] = MappingProxyType(
-    {"habit_length": "habit and length", "start": "text start"}
+    {
+        "habit_length": "habit and length",
+        "start": "text start",
+        "embedding": "input embeddings",
+        "swap": "unrelated words",
+    }
 )
 """Baseline -> its wording, where that is not the name with spaces for underscores."""
 
@@ -140,8 +146,12 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
     if family == "coreference":
         anaphor = _ANAPHORS.get(relation.removesuffix("-strict"))
         return f"{anaphor} → its antecedent ({relation})" if anaphor else relation
+    if family == "semantic":
+        return f"word → its {relation}"
     if family == "punctuation":
         return f"{relation} mark"
+    if family == WORD_CLASS:
+        return f"any {relation}"
     if family == "syntax" and relation in _EDGE_ENDS and looks_to in ("head", "dependent"):
         head, dependent = _EDGE_ENDS[relation]
         later, earlier = (head, dependent) if looks_to == "dependent" else (dependent, head)
@@ -172,6 +182,13 @@ def small(value: float | None) -> str:
     if value is None:
         return MISSING
     return "<.001" if 0 < value < 0.001 else _without_zero(f"{value:.3f}".removesuffix("0"))
+
+
+def ratio(value: float | None) -> str:
+    """Format a ratio: ``1.32``, ``12.4``; NaN, which a ratio of zeros gives, as missing."""
+    if value is None or math.isnan(value):
+        return MISSING
+    return f"{value:.3g}" if value >= 10 else f"{value:.2f}"
 
 
 def signed(value: float | None) -> str:

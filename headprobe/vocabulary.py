@@ -81,12 +81,30 @@ Scope = Literal["sentence", "passage"]
 """Where the candidates of a relation come from."""
 
 
+CandidateRule = Literal["any", "other-form", "same-upos"]
+"""Which words of the scope are candidates: any; those of another lower-cased form than the query's;
+or those with the query's part of speech and another lemma."""
+
+ANAPHORS = ("pronoun", "nominal", "proper")
+"""The coreference relations, named after the kind of anaphor."""
+
+POOLED = "anaphor"
+"""The name of the union of the coreference relations ``ANAPHORS``."""
+
+ANY_MARK = "any"
+"""Name of the punctuation relation to marks of all classes."""
+
+STRICT_SUFFIX = "-strict"
+"""Suffix of the names of relations that exclude words of the query's own form."""
+
+
 @dataclass(frozen=True, order=True, slots=True)
 class Relation:
     """A relation from a query word to its target words, which all come earlier."""
 
     family: str
-    """``syntax``, ``coreference``, ``punctuation``, or ``user`` for a relation of a probe file."""
+    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, or ``user`` for a
+    relation of a probe file."""
 
     name: str
     """The relation within its family, for example ``nsubj`` or ``pronoun``."""
@@ -103,6 +121,20 @@ class Relation:
     every: bool = False
     """Every usable word of a passage is a query, and its targets are all earlier words of the class
     ``name`` (docs/method.md, Relations). Otherwise each instance is an explicit link."""
+
+    same_upos: bool = False
+    """Only words with the query's part of speech and another lemma are targets or candidates."""
+
+    twin: bool = False
+    """The instances are those of the twins of passages (docs/method.md, Baselines). They serve one
+    baseline of the relation that is equal otherwise, and nothing else."""
+
+    @property
+    def candidates(self) -> CandidateRule:
+        """Which words of the scope are candidates."""
+        if self.same_upos:
+            return "same-upos"
+        return "other-form" if self.strict else "any"
 
 
 UPOS = (
@@ -202,7 +234,7 @@ class Skipped:
     """Where the input stands, for example ``file:line``."""
 
     what: str
-    """Its kind: ``sentence``, ``mention``, ``word`` or ``instance``."""
+    """Its kind: ``sentence``, ``mention``, ``word``, ``instance`` or ``twin``."""
 
     reason: str
     """Why it is left out."""
@@ -210,6 +242,9 @@ class Skipped:
     count: int = 1
     """How many of this kind share the source and the reason."""
 
+
+WORD_CLASS = "word-class"
+"""Family of the relations to all earlier words of a part of speech."""
 
 POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
 """Roles that need no relation."""

@@ -22,11 +22,13 @@ from scipy.special import stdtrit
 from headprobe.analysis.candidates import Candidates
 from headprobe.analysis.distance_control import DISTANCE_RULES, distance_choices
 from headprobe.analysis.evidence import Floats, HeadStatistics, Ints, divide, floats, mean_profile
-from headprobe.analysis.intervals import effective_folds, interval
+from headprobe.analysis.groups import Cells, effective_folds
+from headprobe.analysis.intervals import interval
 from headprobe.analysis.pos_control import PosPreferences
 from headprobe.analysis.structure import Agreement, label_agreement
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
+from headprobe.vocabulary import UPOS
 
 ROWS = 512
 """Sampled rows in one block."""
@@ -73,10 +75,10 @@ def positional_evidence(instances: Instances, tallies: Tallies, min_kept: float)
     profile = mean_profile(tallies, "profile")
     hits = {rule: np.zeros(layers * heads) for rule in DISTANCE_RULES}
     by_length = np.zeros(layers * heads)
-    most, tied = Candidates(instances, query, "passage", strict=False).longest()
+    most, tied = Candidates(instances, query, "passage", "any").longest()
     for first in range(0, len(query), ROWS):
         some = slice(first, first + ROWS)
-        rows, strongest = Candidates(instances, query[some], "passage", strict=False), place[some]
+        rows, strongest = Candidates(instances, query[some], "passage", "any"), place[some]
         distance = instances.place[rows.query][:, None] - strongest
         for rule, chosen in distance_choices(rows, profile).items():
             hits[rule] += ((chosen == distance) & (strongest >= 0)).sum(0)
@@ -136,16 +138,11 @@ def copying_evidence(
     )
     if not total:
         return Copying(0, np.nan, top1, mass, top1, top1)
-    by_sequence = hits.reshape(len(sizes), -1)
+    sequences, none = np.arange(len(sizes)), np.zeros(len(sizes), dtype=np.int64)
+    cells = Cells(sizes, sequences, none, none, 1, form_folds=1.0, few_forms=True)
+    sums = cells.sums(hits.reshape(len(sizes), -1))
     lows = [
-        interval(
-            by_sequence - fixed[:, None],
-            sizes,
-            by_sequence,
-            sizes,
-            confidence=confidence,
-            min_form_folds=np.inf,
-        ).low
+        interval(sums - cells.sums(fixed[:, None]), cells, confidence).low
         for fixed in np.diag(sizes)
     ]
     baseline = float(sizes.max()) / total
@@ -229,6 +226,9 @@ def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -
         entropy=divide(floats(tallies, "entropy"), rows),
         distance=divide(floats(tallies, "distance"), stripped),
         punctuation=divide(floats(tallies, "punctuation"), stripped),
+        nouns=divide(_by_upos(tallies, "NOUN", "PROPN"), stripped),
+        verbs=divide(_by_upos(tallies, "VERB"), stripped),
+        adjectives=divide(_by_upos(tallies, "ADJ"), stripped),
         output_norm=_relative(overall),
         output_high=_upper_ends(outputs, members, by_domain, confidence),
         domains=domains,
@@ -236,6 +236,13 @@ def head_statistics(instances: Instances, tallies: Tallies, confidence: float) -
         residual_by_domain=by_domain / _residual(outputs, members),
         profile=mean_profile(tallies, "profile").reshape(layers, heads, -1),
     )
+
+
+def _by_upos(tallies: Tallies, *tags: str) -> Floats:
+    """[L, H]: sum of stripped attention to words with these parts of speech."""
+    category = tallies["category"]
+    by_word = category.reshape(-1, len(UPOS), *category.shape[1:])
+    return np.asarray(by_word[:, [UPOS.index(tag) for tag in tags]].sum((0, 1), np.float64))
 
 
 class _Outputs(NamedTuple):

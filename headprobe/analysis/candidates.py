@@ -1,14 +1,10 @@
-"""Which words compete with the targets of a query, and sums over instances by fold and domain.
+"""Which words compete with the targets of a query.
 
 ``Candidates`` is the only place that decides which words are candidates (``docs/method.md``,
 "Relations"). Baselines, controls and examples all ask it.
 
-``GroupedInstances`` sums values over the instances of a relation in three groupings at once: by
-document fold, by form fold and by domain. The groupings lie one after another on one axis S, which
-``DOCUMENTS``, ``FORMS`` and ``DOMAINS`` slice.
-
 ``shared_rows`` goes through the query words of all relations in blocks of bounded size. Relations
-with the same candidates (scope and strictness) share the work on a query word.
+with the same candidates (scope and rule) share the work on a query word.
 """
 
 from collections import defaultdict
@@ -18,23 +14,10 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headprobe.analysis.evidence import Bools, Floats, Ints
-from headprobe.runs.instances import Instances, RelationInstances
-from headprobe.vocabulary import FOLDS, MAX_DISTANCE, Scope
-
-DOCUMENTS = slice(0, FOLDS)
-"""Document folds on the axis S."""
-
-FORMS = slice(FOLDS, 2 * FOLDS)
-"""Form folds on the axis S."""
-
-DOMAINS = slice(2 * FOLDS, None)
-"""Domains on the axis S."""
-
-HALVES = (slice(0, FOLDS, 2), slice(1, FOLDS, 2))
-"""The two halves of the documents on the axis S: even and odd document folds."""
+from headprobe.runs.instances import Instances, Integers, RelationInstances
+from headprobe.vocabulary import MAX_DISTANCE, CandidateRule, Scope
 
 MAX_ENTRIES = 1_000_000
 """Entries of the largest temporary array (query rows by distances, or query rows by heads)."""
@@ -44,7 +27,7 @@ MAX_ENTRIES = 1_000_000
 class Candidates:
     """The candidates of each query word: the usable earlier words of its sentence or passage.
 
-    With ``strict``, words that have the query's lower-cased form are not candidates.
+    ``rule`` says which of these compete (``vocabulary.CandidateRule``).
     """
 
     instances: Instances
@@ -53,8 +36,8 @@ class Candidates:
     """[Q]: word numbers of the queries."""
     scope: Scope
     """Whether candidates come from the query's sentence or from its passage."""
-    strict: bool
-    """Whether words of the query's own lower-cased form are excluded."""
+    rule: CandidateRule
+    """Which words of the scope compete."""
 
     @cached_property
     def scope_first(self) -> Ints:
@@ -76,9 +59,10 @@ class Candidates:
         """
         row = (slice(None), *[None] * (words.ndim - 1))
         allowed = self.instances.usable[words] & (words >= self.scope_first[row])
-        if self.strict:
-            form = self.instances.folded_form
-            allowed &= form[words] != form[self.query][row]
+        if self.rule != "any":
+            required, excluded = self.instances.candidate_keys(self.rule)
+            allowed &= required[words] == required[self.query][row]
+            allowed &= excluded[words] != excluded[self.query][row]
         return np.asarray(allowed & (words < self.query[row]))
 
     def pairs(self) -> tuple[Ints, Ints]:
@@ -89,25 +73,35 @@ class Candidates:
         """
         index = np.repeat(np.arange(len(self.query)), self.words_before)
         word = np.repeat(self.scope_first, self.words_before) + position_in_run(self.words_before)
-        allowed = Candidates(self.instances, self.query[index], self.scope, self.strict).contain(
-            word
-        )
+        allowed = Candidates(self.instances, self.query[index], self.scope, self.rule).contain(word)
         return index[allowed], word[allowed]
 
     def count(self, among: Bools | None = None) -> Ints:
         """Return the number of candidates of each query [Q]; only words ``among`` [W] if given."""
+        if self.rule == "same-upos":
+            keys = self.instances.candidate_keys(self.rule)
+            by_key = self.instances.usable_by_upos
+            of_upos, of_lemma = (
+                self._count_key(*each, among) for each in zip(keys, by_key, strict=True)
+            )
+            return of_upos - of_lemma
         if among is None:
             counted = self.instances.usable_before
         else:
             counted = np.concatenate([[0], np.cumsum(among & self.instances.usable)])
-        total = counted[self.query] - counted[self.scope_first]
-        return np.asarray(total - self._count_same_form(among) if self.strict else total)
+        total = np.asarray(counted[self.query] - counted[self.scope_first])
+        if self.rule == "any":
+            return total
+        form = self.instances.folded_form
+        return total - self._count_key(form, self.instances.usable_by_form, among)
 
-    def _count_same_form(self, among: Bools | None) -> Ints:
-        """[Q]: number of usable words in the scope, before the query, with the query's form."""
-        form, by_form = self.instances.folded_form, self.instances.usable_by_form
-        keys = by_form if among is None else by_form[among[by_form % len(form)]]
-        base = form[self.query] * len(form)
+    def _count_key(self, key: Integers, by_key: Integers, among: Bools | None) -> Ints:
+        """[Q]: number of usable words in the scope, before the query, with the query's ``key`` [W].
+
+        ``by_key`` are the usable words sorted by ``key * W + word number``.
+        """
+        keys = by_key if among is None else by_key[among[by_key % len(key)]]
+        base = key[self.query].astype(np.int64) * len(key)
         after = np.searchsorted(keys, base + self.query)
         return after - np.searchsorted(keys, base + self.scope_first)
 
@@ -125,12 +119,30 @@ class Candidates:
             table[:, -1] = self.count() - table[:, :-1].sum(1)
         return table
 
+    def tokens_by_distance(self) -> Floats:
+        """Return the number of tokens of the candidates at each word distance, [Q, D'].
+
+        Columns are those of ``by_distance``; column ``MAX_DISTANCE`` adds up the tokens of
+        all candidates at that distance or farther.
+        """
+        width = int(min(self.words_before.max(initial=1), MAX_DISTANCE))
+        words = self.query[:, None] - np.arange(1, width + 1)
+        counted = self.contain(np.maximum(words, 0)) & (words >= 0)
+        table = np.where(counted, self.instances.tokens[np.maximum(words, 0)], 0.0)
+        far = np.flatnonzero(self.words_before >= MAX_DISTANCE)
+        if len(far):
+            rows = Candidates(self.instances, self.query[far], self.scope, self.rule)
+            index, word = rows.pairs()
+            tokens = np.bincount(index, weights=self.instances.tokens[word], minlength=len(far))
+            table[far, -1] = tokens - table[far, :-1].sum(1)
+        return table
+
     def longest(self) -> tuple[Ints, Ints]:
         """Return the tokens of each query's longest candidate, and how many are as long, [Q] each.
 
         Evenly spread attention prefers these. They have no meaning for a query without candidates.
         """
-        return self._longest_by_trial() if self.strict else self._longest_by_scan()
+        return self._longest_by_scan() if self.rule == "any" else self._longest_by_trial()
 
     def _longest_by_scan(self) -> tuple[Ints, Ints]:
         """``longest`` where all usable words of the scope are candidates.
@@ -140,7 +152,7 @@ class Candidates:
         lets one ``maximum.accumulate`` serve all scopes.
         """
         words = np.arange(len(self.instances.form))
-        every = Candidates(self.instances, words, self.scope, strict=False)
+        every = Candidates(self.instances, words, self.scope, "any")
         tokens = np.where(self.instances.usable, self.instances.tokens, 0).astype(np.int64)
         base = every.scope_first * (tokens.max(initial=0) + 1)
         most = np.maximum.accumulate(base + tokens)
@@ -151,7 +163,7 @@ class Candidates:
         return (most - base)[last], (counted - before)[last]
 
     def _longest_by_trial(self) -> tuple[Ints, Ints]:
-        """``longest`` without words of the query's form: try each length, longest first."""
+        """``longest`` where not all words are candidates: try each length, longest first."""
         tokens = self.instances.tokens
         tied, most = np.zeros((2, len(self.query)), dtype=np.int64)
         for length in np.unique(tokens)[::-1]:
@@ -177,7 +189,7 @@ class Candidates:
             word = members[place[pending]]
             within = word >= self.scope_first[pending]
             pending, word = pending[within], word[within]
-            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
             suits = rows.contain(word)
             if ended is not None:
                 suits &= ended[word] < rows.query
@@ -192,7 +204,7 @@ class Candidates:
         pending = np.flatnonzero(self.words_before >= MAX_DISTANCE)
         step = MAX_DISTANCE
         while len(pending):
-            rows = Candidates(self.instances, self.query[pending], self.scope, self.strict)
+            rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
             is_candidate = rows.contain(rows.query - step)
             distance[pending[is_candidate]] = step
             step += 1
@@ -203,7 +215,7 @@ class Candidates:
 def candidates_of(instances: Instances, links: RelationInstances) -> Candidates:
     """Return the candidates of every instance of a relation (Q = I)."""
     query = np.asarray(links.query, dtype=np.int64)
-    return Candidates(instances, query, links.relation.scope, links.relation.strict)
+    return Candidates(instances, query, links.relation.scope, links.relation.candidates)
 
 
 def position_in_run(counts: Ints) -> Ints:
@@ -223,54 +235,12 @@ def target_table(links: RelationInstances, chosen: Ints, width: int) -> Bools:
     return table
 
 
-@dataclass(frozen=True)
-class GroupedInstances:
-    """The instances of a relation and the groups that they belong to."""
-
-    links: RelationInstances
-    """The instances."""
-    groups: NDArray[np.unsignedinteger]
-    """[3, I]: indices on the axis S of each instance's document fold, of the form fold of its
-    nearest target, and of its domain."""
-    n_groups: int
-    """Length of the axis S."""
-
-    def sums(self, values: Floats | None = None) -> Floats:
-        """Return the sums [S] of ``values`` [I], or the number of instances if not given."""
-        total = np.zeros(self.n_groups)
-        for places in self.groups:
-            total += np.bincount(places, weights=values, minlength=self.n_groups)
-        return total
-
-    def sums_of_some(self, chosen: Ints, hits: Bools) -> Floats:
-        """Return the sums [S, N] of the ``hits`` [I', N] of the instances ``chosen`` [I']."""
-        members = np.zeros((self.n_groups, len(chosen)), dtype=np.float32)
-        members[self.groups[:, chosen], np.arange(len(chosen))] = 1
-        return np.asarray(members @ hits.astype(np.float32), dtype=np.float64)
-
-
-def count_groups(instances: Instances) -> int:
-    """Return the length of the axis S: document folds, form folds and domains."""
-    return 2 * FOLDS + len(instances.domains)
-
-
-def group(instances: Instances, relation: int) -> GroupedInstances:
-    """Return all instances of ``instances.relations[relation]`` with their groups."""
-    links = instances.of(relation)
-    passage, n_groups = instances.passage[links.query], count_groups(instances)
-    groups = np.empty((3, len(links)), np.min_scalar_type(n_groups))
-    groups[0] = instances.document_fold[passage]
-    groups[1] = FOLDS + instances.form_fold[links.nearest]
-    groups[2] = 2 * FOLDS + instances.domain[passage]
-    return GroupedInstances(links, groups, n_groups)
-
-
 class RelationRows(NamedTuple):
     """The instances of one relation whose queries are in a block of query rows."""
 
     number: int
     """Index of the relation."""
-    relation: GroupedInstances
+    links: RelationInstances
     """All instances of the relation."""
     chosen: Ints
     """[I']: the instances whose query is in the block."""
@@ -286,32 +256,31 @@ def slices(count: int, width: int) -> Iterator[slice]:
 
 
 def shared_rows(
-    instances: Instances, relations: Sequence[GroupedInstances], heads: int
+    instances: Instances, relations: Sequence[RelationInstances], heads: int
 ) -> Iterator[tuple[Candidates, list[RelationRows]]]:
     """Yield the query words of all relations in blocks, with the instances that use each block.
 
-    A query word occurs once for each combination of scope and strictness, so that relations with
+    A query word occurs once for each combination of scope and rule, so that relations with
     the same candidates share its row. Short rows come first. Neither rows by words nor rows by
     ``heads`` exceed ``MAX_ENTRIES`` in a block.
     """
     same_candidates = defaultdict(list)
-    for index, relation in enumerate(relations):
-        if len(relation.links):
-            rule = relation.links.relation.scope, relation.links.relation.strict
-            same_candidates[rule].append(index)
-    for (scope, strict), members in same_candidates.items():
+    for index, links in enumerate(relations):
+        if len(links):
+            same_candidates[links.relation.scope, links.relation.candidates].append(index)
+    for (scope, rule), members in same_candidates.items():
         is_query = np.zeros(len(instances.form), dtype=np.bool_)
         for index in members:
-            is_query[relations[index].links.query] = True
-        every = Candidates(instances, np.flatnonzero(is_query), scope, strict)
+            is_query[relations[index].query] = True
+        every = Candidates(instances, np.flatnonzero(is_query), scope, rule)
         by_length = np.argsort(every.words_before, kind="stable")
-        every = Candidates(instances, every.query[by_length], scope, strict)
+        every = Candidates(instances, every.query[by_length], scope, rule)
         rank = np.zeros(len(is_query), dtype=np.min_scalar_type(len(is_query)))
         rank[every.query] = np.arange(len(by_length))
         # Instances of each relation, sorted by the row of their query.
         sorted_instances = []
         for index in members:
-            row = rank[relations[index].links.query]
+            row = rank[relations[index].query]
             order = np.argsort(row, kind="stable").astype(rank.dtype)
             sorted_instances.append((index, order, row[order]))
         widest = max(int(every.words_before.max(initial=1)), MAX_DISTANCE)
@@ -323,4 +292,4 @@ def shared_rows(
                 if high > low:
                     some = order[low:high], row[low:high].astype(np.int64) - part.start
                     block.append(RelationRows(index, relations[index], *some))
-            yield Candidates(instances, every.query[part], scope, strict), block
+            yield Candidates(instances, every.query[part], scope, rule), block

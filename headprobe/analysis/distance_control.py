@@ -20,42 +20,48 @@ from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
     RelationRows,
-    count_groups,
     shared_rows,
-    slices,
     target_table,
 )
-from headprobe.analysis.evidence import Bools, Floats, Ints
-from headprobe.runs.instances import Instances
-from headprobe.vocabulary import MAX_DISTANCE
+from headprobe.analysis.evidence import Floats, Ints
+from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
+from headprobe.compiled import in_threads, map_in_threads
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import pack_heads, packed_bytes
+from headprobe.vocabulary import FOLDS
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
 
-CACHED = 1 << 15
-"""Entries of a block of rows by words; blocks of this size stay in the processor's cache."""
+SHARE_RULES = ("profile", "profile times tokens")
+"""The two profiles whose share on the targets a head's ``share`` is compared with (axis of
+``DistanceControl.share_by_document``)."""
 
 
 @dataclass(frozen=True)
 class DistanceControl:
-    """What each head's distance profile predicts on each relation.
+    """What each head's distance profile predicts on the relations of a run.
 
-    NaN where a relation has no instance.
+    All but the hits are sums over instances.
     """
 
-    sums: Mapping[str, Floats]
-    """For each of ``DISTANCE_RULES`` its hits, [R, S, N] (axis S: ``analysis.candidates``)."""
+    hits: Mapping[str, NDArray[np.uint8]]
+    """For each of ``DISTANCE_RULES`` its hits, one packed row per instance of the run, [I, Z]."""
     expected: Floats
-    """[R, N]: mean share of the targets in the profile over the candidates."""
-    share: Floats
-    """[R, N]: mean share of the targets in the norm-weighted profile over all usable earlier words
-    of the passage."""
+    """[R, N]: share of the targets in the profile over the candidates."""
+    share_norm: Floats
+    """[R, N]: share of the targets in the norm-weighted profile over all usable earlier words of
+    the passage."""
+    share_by_document: Floats
+    """[2, R, F, N]: the same share in the unweighted profile by document fold; first in the profile
+    as it is, then in the profile times each word's number of tokens."""
+    share_by_form: Floats
+    """[2, R, F, N]: the same by form fold of the nearest target."""
 
 
 def distance_control(
-    instances: Instances, relations: Sequence[GroupedInstances], profile: Floats, norm: Floats
+    instances: Instances, relations: Sequence[RelationInstances], profile: Floats, norm: Floats
 ) -> DistanceControl:
     """Return what every head would score by its mean attention per distance alone.
 
@@ -63,30 +69,32 @@ def distance_control(
     attention at each distance. The chosen candidate depends on the head, the query word and the
     candidates only, so relations with the same candidates share the work.
     """
-    heads = len(profile)
-    grouped = (len(relations), count_groups(instances), heads)
-    plain = (len(relations), heads)
-    sums = {rule: np.zeros(grouped) for rule in DISTANCE_RULES}
-    result = DistanceControl(sums, np.zeros(plain), np.zeros(plain))
-    profiles = _Profiles(profile, norm, _leaders(profile))
+    heads, count = len(profile), int(instances.first_instance[-1])
+    by_fold = (len(SHARE_RULES), len(relations), FOLDS, heads)
+    result = DistanceControl(
+        hits={rule: np.zeros((count, packed_bytes(heads)), np.uint8) for rule in DISTANCE_RULES},
+        expected=np.zeros((len(relations), heads)),
+        share_norm=np.zeros((len(relations), heads)),
+        share_by_document=np.zeros(by_fold),
+        share_by_form=np.zeros(by_fold),
+    )
+    profiles = _in_blocks(profile, norm)
     for rows, relation_rows in shared_rows(instances, relations, heads):
         scored = _score_rows(rows, profiles)
         for some in relation_rows:
-            _add(result, some, scored)
-    sizes = np.array([len(relation.links) for relation in relations], dtype=np.float64)[:, None]
-    sizes[sizes == 0] = np.nan
-    return DistanceControl(sums, result.expected / sizes, result.share / sizes)
+            _add(result, instances, some, scored)
+    return result
 
 
-class _Profiles(NamedTuple):
-    """The distance profiles of all heads."""
+class _Block(NamedTuple):
+    """The profiles of a block of heads."""
 
-    mass: Floats
-    """[N, D]: mean stripped attention."""
+    heads: slice
+    """The heads."""
+    profile: Floats
+    """[D, B]: mean stripped attention."""
     norm: Floats
-    """[N, D]: mean norm-weighted attention."""
-    leaders: NDArray[np.intp]
-    """[D, N]: ``_leaders(mass)``."""
+    """[D, B]: mean norm-weighted attention."""
 
 
 @dataclass(frozen=True)
@@ -95,117 +103,98 @@ class _ScoredRows:
 
     rows: Candidates
     """The query words [Q] and their candidates."""
-    profiles: _Profiles
+    profiles: Sequence[_Block]
     """The profiles of all heads."""
     distance: Mapping[str, Ints]
     """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
-    per_mass: Floats
-    """[Q, N]: 1 / (sum of ``mass`` over the candidates); 0 where the sum is 0."""
-    per_norm: Floats
-    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words); 0 where the sum is 0."""
+    inverses: Sequence["_Inverses"]
+    """The inverse sums of each block of heads."""
 
 
-def _leaders(profile: Floats) -> NDArray[np.intp]:
-    """[D, N]: index of the largest value among the first d + 1; the nearest of equal ones."""
-    highest = np.maximum.accumulate(profile, axis=1)
-    rises = profile[:, 1:] > highest[:, :-1]
-    indices = np.where(rises, np.arange(1, profile.shape[1]), 0)
-    padded = np.pad(indices, ((0, 0), (1, 0)))
-    return np.ascontiguousarray(np.maximum.accumulate(padded, axis=1).T)
+class _Inverses(NamedTuple):
+    """``1 / (sum of a profile over the earlier words of each row)``, 0 where the sum is 0.
+
+    Each is [Q * B] for the heads of one block, contiguous, because every relation reads it.
+    """
+
+    mass: Floats
+    """Of the mean stripped attention, over the candidates."""
+    norm: Floats
+    """Of the norm-weighted profile, over all usable earlier words of the passage."""
+    share: tuple[Floats, Floats]
+    """Of the mean stripped attention over the same words, and of this times their tokens."""
 
 
-def _score_rows(rows: Candidates, profiles: _Profiles) -> _ScoredRows:
+def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
     """Apply the two rules to a block of rows and sum the profiles over each row."""
     counts = rows.by_distance()
-    distance = _choices(rows, counts, profiles)
-    everything = counts
-    if rows.strict or rows.scope == "sentence":
-        everything = Candidates(rows.instances, rows.query, "passage", strict=False).by_distance()
-    per_mass, per_norm = _per_mass(counts, profiles.mass), _per_mass(everything, profiles.norm)
-    return _ScoredRows(rows, profiles, distance, per_mass, per_norm)
+    passage, everything = rows, counts
+    if rows.rule != "any" or rows.scope == "sentence":
+        passage = Candidates(rows.instances, rows.query, "passage", "any")
+        everything = passage.by_distance()
+    tokens = passage.tokens_by_distance()
+
+    def sum_rows(block: _Block) -> _Inverses:
+        mass = _per_mass(counts, block.profile)
+        words = mass if everything is counts else _per_mass(everything, block.profile)
+        norm, by_tokens = _per_mass(everything, block.norm), _per_mass(tokens, block.profile)
+        return _Inverses(
+            mass.reshape(-1), norm.reshape(-1), (words.reshape(-1), by_tokens.reshape(-1))
+        )
+
+    inverses = map_in_threads(profiles, sum_rows)
+    return _ScoredRows(rows, profiles, _choices(rows, profiles), inverses)
 
 
-def _choose(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest value of each head's profile.
-
-    For most rows, the largest value over all distances in the scope belongs to a candidate and is
-    known in advance (``leaders``). Only the other (row, head) pairs are searched one by one.
-    """
-    width = counts.shape[1]
-    bins = profiles.leaders[np.clip(rows.words_before, 1, width) - 1]
-    wrong_row, wrong_head = np.nonzero(np.take_along_axis(counts, bins, axis=1) == 0)
-    for some in slices(len(wrong_row), width):
-        row, head = wrong_row[some], wrong_head[some]
-        values = np.where(counts[row] > 0, profiles.mass[head, :width], -np.inf)
-        bins[row, head] = values.argmax(1)
-    return _distances(rows, bins, width)
-
-
-def _choose_by_length(rows: Candidates, counts: Floats, profiles: _Profiles) -> Ints:
-    """[Q, N]: distance of the candidate with the largest profile value times tokens.
-
-    If all of a head's values are zero in a row, the nearest candidate counts.
-    """
-    width = counts.shape[1]
-    distance = np.broadcast_to(np.arange(1, width + 1), counts.shape)
-    if width == MAX_DISTANCE:
-        distance = distance.copy()
-        distance[:, -1] = np.maximum(rows.nearest_beyond(), 1)
-    words = np.maximum(rows.query[:, None] - distance, 0)
-    tokens = np.where(counts > 0, rows.instances.tokens[words], 0.0)
-    nearest = (tokens > 0).argmax(1)
-    bins = np.empty((len(words), len(profiles.mass)), dtype=np.intp)
-    # A block of rows at a time, so that tokens and products stay in the cache for all heads.
-    size = max(1, CACHED // width)
-    for low in range(0, len(words), size):
-        some = slice(low, low + size)
-        values = np.empty_like(tokens[some])
-        for head, profile in enumerate(profiles.mass[:, :width]):
-            best = np.multiply(tokens[some], profile, out=values).argmax(1)
-            if not profile.all():
-                best = np.where(values.any(1), best, nearest[some])
-            bins[some, head] = best
-    return _distances(rows, bins, width)
-
-
-def _distances(rows: Candidates, bins: NDArray[np.intp], width: int) -> Ints:
-    """Profile bins [Q, N] as distances; the last bin means the nearest candidate from there on."""
-    distance = bins.astype(np.int64) + 1
-    if width == MAX_DISTANCE:
-        beyond = np.maximum(rows.nearest_beyond(), 1)[:, None]
-        distance = np.where(distance == MAX_DISTANCE, beyond, distance)
-    return distance
+def _count_heads(profiles: Sequence[_Block]) -> int:
+    return profiles[-1].heads.stop if profiles else 0
 
 
 def _per_mass(counts: Floats, profile: Floats) -> Floats:
-    """[Q, N]: 1 / (sum of the profile over the counted words [Q, D']); 0 where the sum is 0."""
-    mass = counts @ profile[:, : counts.shape[1]].T
+    """[Q, B]: 1 / (sum of the profile [D, B] over the counted words [Q, D']); 0 if the sum is 0."""
+    mass = counts @ profile[: counts.shape[1]]
     return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
 
 
-def _add(result: DistanceControl, some: RelationRows, scored: _ScoredRows) -> None:
+def _add(
+    result: DistanceControl, instances: Instances, some: RelationRows, scored: _ScoredRows
+) -> None:
     """Add the hits and shares of a relation's instances in a block of rows to ``result``."""
-    number, relation, chosen, row = some
+    number, links, chosen, row = some
     width = int(scored.rows.words_before.max(initial=1))
-    targets = target_table(relation.links, chosen, width)
+    targets = target_table(links, chosen, width)
+    first = instances.first_instance[number]
     for rule, distance in scored.distance.items():
         hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
-        result.sums[rule][number] += relation.sums_of_some(chosen, hits)
-    binned = _binned(targets)
-    for per_mass, values, sums in (
-        (scored.per_mass, scored.profiles.mass, result.expected),
-        (scored.per_norm, scored.profiles.norm, result.share),
-    ):
-        by_distance = binned.T @ per_mass[row]
-        sums[number] += (by_distance * values[:, : len(by_distance)].T).sum(0)
+        result.hits[rule][first + chosen] = pack_heads(hits)
+    query, nearest = links.query[chosen], links.nearest[chosen]
+    ends = (each[chosen].astype(np.int64) for each in (links.query, links.first, links.stop))
+    words = *ends, links.targets.astype(np.int64, copy=False)
+    once, tokens = np.ones(len(instances.tokens)), instances.tokens.astype(np.float64)
+    folds = instances.document_fold[instances.passage[query]], instances.form_fold[nearest]
 
+    def add_shares(place: int) -> None:
+        block, inverses = scored.profiles[place], scored.inverses[place]
+        heads = block.profile.shape[1]
 
-def _binned(targets: Bools) -> Floats:
-    """[I', D']: targets in each profile bin; the last of ``MAX_DISTANCE`` bins counts the rest."""
-    binned = targets[:, :MAX_DISTANCE].astype(np.float64)
-    if targets.shape[1] > MAX_DISTANCE:
-        binned[:, -1] += targets[:, MAX_DISTANCE:].sum(1)
-    return binned
+        def sums(weights: Floats, profile: Floats, inverse: Floats) -> Floats:
+            """[2, F, B]: shares of the targets by document fold and by form fold."""
+            total = np.zeros((2, FOLDS, heads))
+            by_fold = total.reshape(2, -1)
+            rows = weights, row, *folds
+            add_target_shares(*words, *rows, profile.reshape(-1), inverse, heads, *by_fold)
+            return total
+
+        expected = sums(once, block.profile, inverses.mass)[0].sum(0)
+        share_norm = sums(once, block.norm, inverses.norm)[0].sum(0)
+        result.expected[number, block.heads] += expected
+        result.share_norm[number, block.heads] += share_norm
+        for form, (weights, inverse) in enumerate(zip((once, tokens), inverses.share, strict=True)):
+            by_document, by_form = sums(weights, block.profile, inverse)
+            result.share_by_document[form, number, :, block.heads] += by_document
+            result.share_by_form[form, number, :, block.heads] += by_form
+
+    in_threads(range(len(scored.profiles)), add_shares)
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
@@ -214,11 +203,32 @@ def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
     ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
     meaning in rows without a candidate.
     """
-    return _choices(rows, rows.by_distance(), _Profiles(profile, profile, _leaders(profile)))
+    return _choices(rows, _in_blocks(profile, profile))
 
 
-def _choices(rows: Candidates, counts: Floats, profiles: _Profiles) -> Mapping[str, Ints]:
-    return {
-        "habit": _choose(rows, counts, profiles),
-        "habit_length": _choose_by_length(rows, counts, profiles),
-    }
+def _in_blocks(profile: Floats, norm: Floats) -> list[_Block]:
+    """``profile`` and ``norm`` [N, D], cut into blocks of heads."""
+    return [
+        _Block(some, *(np.ascontiguousarray(each[some].T) for each in (profile, norm)))
+        for some in head_blocks(len(profile), HEADS)
+    ]
+
+
+def _choices(rows: Candidates, profiles: Sequence[_Block]) -> Mapping[str, Ints]:
+    """``distance_choices`` for profiles in blocks."""
+    instances, query = rows.instances, rows.query
+    tokens, keys = instances.tokens.astype(np.int64), instances.candidate_keys(rows.rule)
+    shape = len(query), _count_heads(profiles)
+    distance = {rule: np.empty(shape, dtype=np.int64) for rule in DISTANCE_RULES}
+
+    def choose(block: _Block) -> None:
+        heads = block.profile.shape[1]
+        chosen = np.empty((len(DISTANCE_RULES), len(query), heads), dtype=np.int64)
+        words = query, rows.scope_first, instances.usable, tokens, *keys
+        into = chosen.reshape(len(chosen), -1)
+        choose_by_distance(*words, block.profile.reshape(-1), heads, *into)
+        for rule, of_rule in zip(DISTANCE_RULES, chosen, strict=True):
+            distance[rule][:, block.heads] = of_rule
+
+    in_threads(profiles, choose)
+    return distance

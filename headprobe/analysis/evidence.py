@@ -6,6 +6,7 @@ whatever the relation. The functions below read sums (``Tallies``) as float64 ar
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +26,16 @@ BEATS = ("", "distance", "category")
 baseline and the control by distance and parts of speech."""
 
 
+FormRule = Literal["variance", "leave one out", "definition", "barred"]
+"""How the variety of target forms enters a claim about a relation (``docs/method.md``):
+
+- ``variance``: there are many, and the interval includes them;
+- ``leave one out``: there are few; the gain must stay with any one of them left out;
+- ``definition``: a single class of marks, whose one or two forms are its definition;
+- ``barred``: there are few, and the family's claims are not about single forms.
+"""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """Measures of every head on every relation (``docs/method.md``).
@@ -33,14 +44,18 @@ class Evidence:
     """
 
     relations: tuple[Relation, ...]
-    """The relations of the run, in the order of the axis R."""
+    """The relations of the run, in the order of the axis R: those measured, then the pooled ones
+    (``Instances.judged_relations``)."""
     n: Ints
     """[R]: number of instances."""
+    n_all: Ints
+    """[R]: number of instances in the text, of which ``n`` were measured."""
     forms: Ints
     """[R]: number of different lower-cased forms among the nearest targets."""
-    shared_forms: Ints
-    """[R]: how many of ``forms`` share their form fold with another form. Sums are kept by fold,
-    so forms in one fold can only be left out together."""
+    few_forms: tuple[tuple[str, ...], ...]
+    """[R]: these forms, the most frequent first, where they are few; else empty."""
+    form_rule: tuple[FormRule, ...]
+    """[R]: how the variety of forms enters a claim about the relation."""
     document_folds: Floats
     """[R]: effective number of document folds."""
     form_folds: Floats
@@ -51,6 +66,16 @@ class Evidence:
     """Mean share of the attention that remains after stripping."""
     share: Floats
     """Mean stripped attention to the targets."""
+    distance_share: Floats
+    """Share of the targets in the head's distance profile, over all usable earlier words of the
+    passage; the larger of two, the profile as it is and times each word's number of tokens."""
+    lift: Floats
+    """``odds(share) / odds(distance_share)``; see ``analysis.lift``."""
+    lift_low: Floats
+    """Lower end of ``lift``."""
+    lift_without_form: Floats
+    """The smallest lift with any one form fold left out; NaN unless forms are left out one by
+    one."""
     share_norm: Floats
     """Mean stripped attention to the targets, norm-weighted (Kobayashi et al. 2020)."""
     habit_share: Floats
@@ -85,8 +110,8 @@ class Evidence:
     gain_b: Floats
     """``gain`` on the odd document folds."""
     gain_without_form: Floats
-    """The smallest gain with any one form fold left out, over all baselines; NaN where there are
-    enough forms for the interval to include them."""
+    """The smallest gain with any one form left out, over all baselines; NaN unless forms are left
+    out one by one."""
     p: Floats
     """The largest one-sided p over all baselines."""
     q: Floats
@@ -135,6 +160,12 @@ class HeadStatistics:
     """Mean distance of stripped attention, in words."""
     punctuation: Floats
     """Share of stripped attention on punctuation marks."""
+    nouns: Floats
+    """The same on nouns and names."""
+    verbs: Floats
+    """The same on verbs."""
+    adjectives: Floats
+    """The same on adjectives."""
     output_norm: Floats
     """Root mean square norm of the head's output through W_O, its mean over rows removed, relative
     to the layer's median head."""

@@ -1,7 +1,7 @@
 """Intervals of a gain, clustered by folds, and the power of a relation.
 
-See ``docs/method.md``, "Intervals and multiple testing". The interval comes from a closed-form
-jackknife over folds, so nothing is resampled. ``find_power`` says how large a head's gain must be
+See ``docs/method.md``, "Intervals and multiple testing". The interval comes from closed-form
+jackknives over folds, so nothing is resampled. ``find_power`` says how large a head's gain must be
 to be detected on the instances of a relation.
 """
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy.special import stdtr, stdtrit
 
 from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints
+from headprobe.analysis.groups import Cells, GroupSums
 
 
 @dataclass(frozen=True)
@@ -32,8 +33,8 @@ class Interval:
     high: Floats
     """[N]: upper end."""
     without_form: Floats
-    """[N]: the smallest mean with any one form fold left out; NaN where there are enough forms for
-    the interval to include them."""
+    """[N]: the smallest mean with any one form left out; NaN where there are enough forms for the
+    interval to include them."""
 
     @property
     def p(self) -> Floats:
@@ -51,40 +52,29 @@ def quantile(degrees: float | Floats, level: float) -> Floats:
     return np.asarray(stdtrit(degrees, level))
 
 
-def effective_folds(sizes: Floats) -> float:
-    """Return the effective number of folds, ``1 / sum_j w_j^2``; 0 without instances.
+def delete_one_variance(sums: Floats, sizes: Floats) -> Floats:
+    """Return the variance [N] of a mean by the delete-one-group jackknife.
 
-    ``sizes`` [F] are the instances of each fold, w_j is the share of fold j.
+    ``(g-1)/g * sum_j (w_j (theta_j - theta) / (1 - w_j))^2`` with theta_j the mean of group j, w_j
+    its share of the instances and g the number of groups that have any. The terms are exact: they
+    are the changes of the mean when group j is left out. (Linearised terms, without the division,
+    are too small where a few groups hold most instances.)
+
+    ``sums`` is [J, N], ``sizes`` [J]. NaN for fewer than two groups with instances.
     """
-    total = sizes.sum()
-    return float(total**2 / (sizes**2).sum()) if total else 0.0
-
-
-def few_forms(form_sizes: Floats, min_form_folds: float) -> bool:
-    """Return whether there are too few form folds for the interval to include them."""
-    return effective_folds(form_sizes) < min_form_folds
-
-
-def fold_variance(sums: Floats, sizes: Floats) -> Floats:
-    """Return the variance [N] of a mean by the linearised delete-one-fold jackknife.
-
-    ``g/(g-1) * sum_j w_j^2 (theta_j - theta)^2`` with theta_j the mean of fold j, w_j its share of
-    the instances and g the number of folds that have any. ``sums`` is [F, N], ``sizes`` [F]. NaN
-    for fewer than two folds with instances.
-    """
-    filled = int((sizes > 0).sum())
-    if filled < 2:
+    filled = sizes > 0
+    count, total = int(filled.sum()), sizes.sum()
+    if count < 2:
         return np.full(sums.shape[1], np.nan)
-    total = sizes.sum()
-    deviations = sums - sizes[:, None] * (sums.sum(0) / total)
-    scatter = np.einsum("fn,fn->n", deviations, deviations)
-    return np.asarray(scatter * filled / (filled - 1) / total**2)
+    sizes, sums = sizes[filled], sums[filled]
+    changes = (sums - sizes[:, None] * (sums.sum(0) / total)) / (total - sizes)[:, None]
+    return np.asarray(np.einsum("jn,jn->n", changes, changes) * (count - 1) / count)
 
 
 def leave_one_out(sums: Floats, sizes: Floats) -> Floats:
-    """Return the smallest mean [N] with any one fold left out.
+    """Return the smallest mean [N] with any one group left out.
 
-    ``sums`` is [F, N], ``sizes`` [F]. NaN for fewer than two folds with instances.
+    ``sums`` is [J, N], ``sizes`` [J]. NaN for fewer than two groups with instances.
     """
     filled = sizes > 0
     if filled.sum() < 2:
@@ -93,42 +83,36 @@ def leave_one_out(sums: Floats, sizes: Floats) -> Floats:
     return np.asarray(rest.min(0))
 
 
-def interval(
-    by_document: Floats,
-    document_sizes: Floats,
-    by_form: Floats,
-    form_sizes: Floats,
-    *,
-    confidence: float,
-    min_form_folds: float,
-) -> Interval:
-    """Return the interval of mean differences from their sums by document and by form fold [F, N].
+def interval(gains: GroupSums, cells: Cells, confidence: float) -> Interval:
+    """Return the interval of mean differences, given their sums by group.
 
-    The variances of the two groupings are added. (Two-way clustering by Cameron, Gelbach and Miller
-    2011 also subtracts the variance over pairs of folds; without that term the interval is wider.)
-    The degrees of freedom are the smaller effective number of folds, minus 1. If there are fewer
-    than ``min_form_folds`` effective form folds, the form part is left out and ``without_form`` is
-    computed instead.
+    The variance is clustered in two ways, by documents and by forms (Cameron, Gelbach and Miller
+    2011, Journal of Business & Economic Statistics 29(2)): ``V_documents + V_forms - V_both``,
+    where the groups of ``V_both`` are the pairs of a document fold and a form fold. Without the
+    third term the noise of the instances counts twice. The difference of estimates can be too
+    small, even
+    negative, so neither single variance is undercut.
+
+    Where forms are few, only documents enter the variance, and ``without_form`` is computed.
 
     No standard error is below one instance's weight, 1/n: folds that agree to the last instance
     prove no certainty. With fewer than two effective document folds the ends are NaN.
     """
-    total = document_sizes.sum()
-    mean = by_document.sum(0) / total
-    degrees = effective_folds(document_sizes) - 1
-    variance = fold_variance(by_document, document_sizes)
-    if few_forms(form_sizes, min_form_folds):
-        without_form = leave_one_out(by_form, form_sizes)
+    mean = gains.total / cells.total
+    variance = delete_one_variance(gains.documents, cells.documents.sizes)
+    without_form = np.full_like(mean, np.nan)
+    if cells.few_forms:
+        without_form = leave_one_out(gains.forms, cells.forms.sizes)
     else:
-        degrees = min(degrees, effective_folds(form_sizes) - 1)
-        variance = variance + fold_variance(by_form, form_sizes)
-        without_form = np.full_like(mean, np.nan)
-    if degrees < 1:
+        by_form = delete_one_variance(gains.forms, cells.forms.sizes)
+        both = delete_one_variance(gains.pairs, cells.pairs.sizes)
+        variance = np.max([variance, by_form, variance + by_form - both], axis=0)
+    if cells.degrees < 1:
         nothing = np.full_like(mean, np.nan)
-        return Interval(mean, nothing, degrees, nothing, nothing, without_form)
-    error = np.sqrt(np.maximum(variance, 1 / total**2))
-    reach = quantile(degrees, (1 + confidence) / 2) * error
-    return Interval(mean, error, degrees, mean - reach, mean + reach, without_form)
+        return Interval(mean, nothing, cells.degrees, nothing, nothing, without_form)
+    error = np.sqrt(np.maximum(variance, 1 / cells.total**2))
+    reach = quantile(cells.degrees, (1 + confidence) / 2) * error
+    return Interval(mean, error, cells.degrees, mean - reach, mean + reach, without_form)
 
 
 class EvidenceThresholds(Protocol):
@@ -146,6 +130,10 @@ class EvidenceThresholds(Protocol):
     def min_form_folds(self) -> float:
         """Effective form folds from which on the interval includes forms."""
 
+    @property
+    def min_forms(self) -> int:
+        """Different target forms that a relation needs."""
+
 
 class PowerThresholds(EvidenceThresholds, Protocol):
     """The thresholds of the rules file that the power of a relation depends on."""
@@ -153,10 +141,6 @@ class PowerThresholds(EvidenceThresholds, Protocol):
     @property
     def margin(self) -> float:
         """Value that ``gain_low`` must exceed."""
-
-    @property
-    def min_forms(self) -> int:
-        """Different target forms that a relation needs."""
 
     @property
     def power(self) -> float:
@@ -196,9 +180,13 @@ def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
     the minimum detectable effect of Bloom 1995 (Evaluation Review 19(5)), shifted by the margin. It
     considers ``gain_low`` only; q, the halves and ``mass`` can require more.
     """
-    few = evidence.form_folds < thresholds.min_form_folds
+    in_variance = np.array([rule == "variance" for rule in evidence.form_rule], dtype=np.bool_)
+    one_by_one = np.array([rule == "leave one out" for rule in evidence.form_rule], dtype=np.bool_)
+    barred = np.array([rule == "barred" for rule in evidence.form_rule], dtype=np.bool_)
     folds = np.where(
-        few, evidence.document_folds, np.minimum(evidence.document_folds, evidence.form_folds)
+        in_variance,
+        np.minimum(evidence.document_folds, evidence.form_folds),
+        evidence.document_folds,
     )
     error = _median_over_heads(evidence.gain_error)
     degrees = np.where(folds >= 2, folds - 1, np.nan)
@@ -209,8 +197,8 @@ def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
     lacks = [
         (evidence.n < thresholds.min_n, "too few instances"),
         (evidence.document_folds < 2, "fewer than two effective document folds"),
-        (few & (evidence.forms < thresholds.min_forms), "too few target forms"),
-        (few & ~(evidence.form_folds > 1), "its target forms share one fold"),
+        (barred, "too few target forms"),
+        (one_by_one & (evidence.forms < max(thresholds.min_forms, 2)), "too few target forms"),
     ]
     why = [
         next(

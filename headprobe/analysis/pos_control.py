@@ -33,37 +33,42 @@ sentences, function words are short and frequent), so a preference for one of th
 preference for labels that agrees over any split.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from headprobe.analysis.candidates import (
     Candidates,
-    GroupedInstances,
-    count_groups,
-    position_in_run,
     shared_rows,
     target_table,
 )
 from headprobe.analysis.evidence import Floats, Ints, divide, floats
-from headprobe.runs.instances import PAIRS, Instances, split_by_count
-from headprobe.runs.sums import Tallies
+from headprobe.analysis.kernels import (
+    CELLS,
+    HEADS,
+    add_expected,
+    add_offered,
+    add_shifts,
+    choose_by_category,
+    count_columns,
+    count_pairs,
+    head_blocks,
+)
+from headprobe.compiled import in_threads
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
+    DEPRELS,
     DISTANCE_BINS,
-    MAX_DISTANCE,
     QUADRANTS,
     UPOS,
-    category,
-    deprel_pair,
     distance_bins,
-    quadrant,
 )
 
 PLACES = (0, 1, 2, 4, 8, 16)
@@ -82,11 +87,16 @@ class SurfaceFeatures:
     COUNT = 2 + 2 * (len(PLACES) - 1) + 3
 
     def __init__(self, instances: Instances) -> None:
-        self._sentence = instances.sentence.astype(np.int64)
-        self._place = np.arange(len(instances.form)) - instances.sentence_first
+        place = np.arange(len(instances.form)) - instances.sentence_first
         form = instances.folded_form
         capital = np.array([str(each)[:1].isupper() for each in instances.forms], dtype=np.bool_)
-        self._written = np.array(
+        self.sentence = instances.sentence.astype(np.int64)
+        """[W]: index of each word's sentence in its passage."""
+        self.group = np.full(len(place), -1, dtype=np.int64)
+        """[W]: group of each word's place in its sentence, or -1."""
+        for number, (low, high) in enumerate(pairwise(PLACES)):
+            self.group[(place >= low) & (place < high)] = number
+        self.written = np.array(
             [
                 np.log(np.maximum(instances.tokens, 1)),
                 np.log(np.bincount(form)[form]) if len(form) else form,
@@ -94,20 +104,7 @@ class SurfaceFeatures:
             ],
             dtype=np.float32,
         )
-
-    def of(self, query: Ints, earlier: Ints) -> NDArray[np.float32]:
-        """Return the features [P, COUNT] of pairs of word numbers [P] in one passage."""
-        sentences_apart = self._sentence[query] - self._sentence[earlier]
-        place = self._place[earlier]
-        same = sentences_apart == 0
-        in_group = [(place >= low) & (place < high) for low, high in pairwise(PLACES)]
-        places = [
-            same,
-            sentences_apart == 1,
-            *(group & same for group in in_group),
-            *(group & ~same for group in in_group),
-        ]
-        return np.array([*places, *self._written[:, earlier]], dtype=np.float32).T
+        """[3, W]: the last three features."""
 
 
 ITERATIONS = 12
@@ -116,56 +113,32 @@ ITERATIONS = 12
 MIN_PREFERENCE = np.float32(1e-20)
 """Smallest preference that is not zero; the largest is 1."""
 
-ROWS, HEADS = 4096, 128
-"""Rows and heads in one block of an array with both axes."""
-
-CACHED = 256
-"""Rows counted in one block, whose counts stay in the processor's cache (four times as fast)."""
+SHIFTED_HEADS = 64
+"""Heads in one block of ``surface_shifts``, whose tables are larger than others."""
 
 _COLUMNS = DISTANCE_BINS * len(UPOS)
 """Categories that one query word can meet: distance bins times parts of speech (axis K)."""
 
-_SMALL = np.min_scalar_type(max(CATEGORIES, QUADRANTS * DEPREL_PAIRS))
-"""Type of sort keys. 16-bit integers are sorted in a tenth of the time of 64-bit ones."""
-
 _BINS = distance_bins()
 """[MAX_DISTANCE + 1]: the bin of each word distance."""
 
-_NEAREST = np.searchsorted(_BINS[1:], np.arange(DISTANCE_BINS + 1)) + 1
-"""The nearest distance of each bin; the entry after the last bin is not used."""
-
 Singles = NDArray[np.float32]
+
+Array = TypeVar("Array", Floats, Singles)
 
 
 class _Rows(NamedTuple):
-    """The usable words of a run, each of which is a query row."""
+    """The usable words of a run, each of which is a query row. All arrays are of one type, because
+    compiled loops exist once for each combination of types."""
 
     word: Ints
     """[R]: word number."""
-    first: NDArray[np.integer]
-    """[R]: word number of the first word of the passage."""
-    upos: NDArray[np.integer]
+    upos: Ints
     """[R]: part of speech."""
     earlier: Ints
     """[R]: number of usable words before the word in its passage."""
-    before: NDArray[np.int32]
-    """[W + 1, U]: number of usable words of each part of speech before each word of the run."""
-
-    def counts(self, some: slice | Ints) -> Singles:
-        """Return how many earlier words each row has in each distance bin and UPOS, [R', K].
-
-        Counts of all rows would take gigabytes, so only those of ``some`` rows are made.
-        """
-        word, first = self.word[some], self.first[some]
-        counts = np.empty((len(word), DISTANCE_BINS, len(UPOS)), dtype=np.float32)
-        for low in range(0, len(word), CACHED):
-            part = slice(low, low + CACHED)
-            # Differences of running counts at the edges of the distance bins.
-            edges = np.maximum(word[part, None] - _NEAREST + 1, first[part, None])
-            edges[:, -1] = first[part]
-            before = self.before[edges]
-            counts[part] = before[:, :-1] - before[:, 1:]
-        return counts.reshape(len(word), _COLUMNS)
+    by_upos: tuple[Ints, ...]
+    """For each part of speech its rows."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +149,8 @@ class PosPreferences:
     """The words of the run."""
     sums: Floats
     """[Y, N]: stripped attention of each head to each category."""
+    pairs: Ints
+    """[Y]: number of pairs of each category."""
     preferences: Singles
     """[Y, N]: fitted weights; the largest is 1 for each head and part of speech of the query."""
     rows: _Rows
@@ -189,34 +164,27 @@ def fit_preferences(instances: Instances, tallies: Tallies) -> PosPreferences:
     """
     sums = floats(tallies, "category").reshape(CATEGORIES, -1)
     rows = _rows(instances)
-    return PosPreferences(instances, sums, _fit(sums.astype(np.float32), rows), rows)
+    pairs = _pair_counts(rows)
+    return PosPreferences(instances, sums, pairs, _fit(sums, pairs, rows), rows)
 
 
 def expected_attention(preferences: PosPreferences) -> Floats:
     """Return the attention that the preferences imply, by quadrant and deprel pair, [O, M, N]."""
-    rows, flat, heads = preferences.rows, preferences.preferences, preferences.preferences.shape[1]
-    expected = np.zeros((QUADRANTS * DEPREL_PAIRS, heads))
-    for pairs in _pairs(rows.word, rows.earlier):
-        per_row = _inverse_row_sums(rows, pairs.rows, flat)
-        cell, kind = _cells_and_categories(preferences.instances, pairs)
-        # Sum 1 / (row sum) over the pairs of each (cell, category) with one sparse product, then
-        # multiply by the preference for the category and add up the categories of each cell.
-        order = np.lexsort((kind.astype(_SMALL), cell.astype(_SMALL)))
-        cell, kind = cell[order], kind[order]
-        edges = np.flatnonzero(np.diff(cell * CATEGORIES + kind, prepend=-1, append=-1))
-        cell, kind = cell[edges[:-1]], kind[edges[:-1]]
-        row = (pairs.row - pairs.rows.start)[order]
-        members = sparse.csr_array(
-            (np.ones(len(row), np.float32), row, edges), shape=(len(kind), len(per_row))
+    rows, weights = preferences.rows, preferences.preferences
+    cells = _cells(preferences.instances, rows)
+    order = _by_query(rows, cells.query)
+    expected = np.empty((CELLS, CELLS, weights.shape[1]))
+
+    def add(some: slice) -> None:
+        block = _by_query_upos(weights[:, some])
+        total = np.zeros((CELLS, CELLS, block.shape[-1]))
+        add_expected(
+            order, *rows[:3], *cells, _BINS, block.ravel(), block.shape[-1], total.reshape(-1)
         )
-        members.sum_duplicates()
-        starts = np.flatnonzero(np.diff(cell, prepend=-1))
-        cells = cell[starts]
-        for first in range(0, heads, HEADS):
-            some = slice(first, first + HEADS)
-            attention = (members @ per_row[:, some]) * flat[kind, some]
-            expected[cells, some] += np.add.reduceat(attention, starts, axis=0)
-    return expected.reshape(QUADRANTS, DEPREL_PAIRS, heads)
+        expected[..., some] = total
+
+    in_threads(head_blocks(weights.shape[1], HEADS), add)
+    return _by_quadrant(expected)
 
 
 def surface_shifts(preferences: PosPreferences, chosen: Ints) -> Floats:
@@ -227,48 +195,31 @@ def surface_shifts(preferences: PosPreferences, chosen: Ints) -> Floats:
     amount by which the word's feature exceeds its mean over the row.
     """
     rows, weights = preferences.rows, preferences.preferences[:, chosen]
-    cells = QUADRANTS * DEPREL_PAIRS
-    features, by_head = SurfaceFeatures(preferences.instances), np.ascontiguousarray(weights.T)
-    shifts = np.zeros((len(chosen), cells, SurfaceFeatures.COUNT))
-    for pairs in _pairs(rows.word, rows.earlier):
-        per_row = _inverse_row_sums(rows, pairs.rows, weights).T
-        cell, kind = _cells_and_categories(preferences.instances, pairs)
-        row, in_order = pairs.row - pairs.rows.start, np.arange(len(pairs.row))
-        order = np.argsort(cell.astype(_SMALL), kind="stable")
-        row_edges = np.searchsorted(row, np.arange(per_row.shape[1] + 1))
-        cell_edges = np.searchsorted(cell[order], np.arange(cells + 1))
-        row_by_cell = row[order]
-        values = np.array(features.of(pairs.query, pairs.key), dtype=np.float64, order="C")
-        for head, preference in enumerate(by_head):
-            attention = (preference[kind] * per_row[head][row]).astype(np.float64)
-            means = _weighted_sums(attention, in_order, row_edges, values)
-            attention = attention[order]
-            shifts[head] += _weighted_sums(attention, order, cell_edges, values)
-            shifts[head] -= _weighted_sums(attention, row_by_cell, cell_edges, means)
-    by_feature = np.moveaxis(shifts, (2, 0), (0, 2))
-    return by_feature.reshape(SurfaceFeatures.COUNT, QUADRANTS, DEPREL_PAIRS, len(chosen))
+    cells, features = _cells(preferences.instances, rows), SurfaceFeatures(preferences.instances)
+    order = _by_query(rows, cells.query)
+    of_rows = features.sentence[rows.word], features.group[rows.word]
+    written = np.ascontiguousarray(features.written[:, rows.word])
+    shifts = np.empty((CELLS, CELLS, SurfaceFeatures.COUNT, len(chosen)))
 
+    def add(some: slice) -> None:
+        block = _by_query_upos(weights[:, some])
+        total = np.zeros((CELLS, CELLS, SurfaceFeatures.COUNT, block.shape[-1]))
+        add_shifts(
+            order,
+            *rows[:3],
+            *cells,
+            _BINS,
+            *of_rows,
+            len(PLACES) - 1,
+            written,
+            block.ravel(),
+            block.shape[-1],
+            total.reshape(-1),
+        )
+        shifts[..., some] = total
 
-def _weighted_sums(weights: Floats, places: Ints, edges: Ints, values: Floats) -> Floats:
-    """[E, J]: sums of ``weights[i] * values[places[i]]`` over i between each two ``edges`` [E + 1].
-
-    ``weights`` and ``places`` are [P], ``values`` is [V, J].
-    """
-    members = sparse.csr_array((weights, places, edges), shape=(len(edges) - 1, len(values)))
-    return np.asarray(members @ values)
-
-
-class _Pairs(NamedTuple):
-    """Pairs of a query word and a usable earlier word, for a block of rows."""
-
-    rows: slice
-    """The rows of the block."""
-    row: Ints
-    """[P]: index of the row among all rows."""
-    query: Ints
-    """[P]: word number of the query."""
-    key: Ints
-    """[P]: word number of the earlier word."""
+    in_threads(head_blocks(len(chosen), SHIFTED_HEADS), add)
+    return _by_quadrant(np.moveaxis(shifts, 2, 0))
 
 
 def _rows(instances: Instances) -> _Rows:
@@ -276,42 +227,54 @@ def _rows(instances: Instances) -> _Rows:
     word = np.flatnonzero(instances.usable)
     passage = instances.passage[word]
     earlier = np.arange(len(word)) - np.searchsorted(passage, passage)
-    upos = instances.upos_number
-    before = np.zeros((len(upos) + 1, len(UPOS)), dtype=np.int32)
-    before[word + 1, upos[word]] = 1
-    np.cumsum(before, axis=0, out=before)
-    return _Rows(word, instances.passage_first[passage], upos[word], earlier, before)
+    upos = instances.upos_number[word].astype(np.int64)
+    by_upos = tuple(np.flatnonzero(upos == number) for number in range(len(UPOS)))
+    return _Rows(word, upos, earlier, by_upos)
 
 
-def _pairs(word: Ints, earlier: Ints) -> Iterator[_Pairs]:
-    """All pairs of a usable word and a usable earlier word of its passage, in blocks of rows."""
-    for some in split_by_count(earlier, PAIRS):
-        counts = earlier[some]
-        row = np.repeat(np.arange(some.start, some.stop), counts)
-        key = word[row - earlier[row] + position_in_run(counts)]
-        if len(row):
-            yield _Pairs(some, row, word[row], key)
+class _Entries(NamedTuple):
+    """How many earlier words each row has in each distance bin and part of speech, without zeros.
+    All counts of all rows would take gigabytes."""
+
+    edges: Ints
+    """[R + 1]: row r has the entries from ``edges[r]`` to ``edges[r + 1]``."""
+    columns: NDArray[np.int16]
+    """Distance bin times the number of parts of speech, plus the part of speech."""
+    counts: NDArray[np.int32]
+    """Number of such words."""
 
 
-def _fit(sums: Singles, rows: _Rows) -> Singles:
+def _count_entries(rows: _Rows) -> _Entries:
+    edges = np.empty(len(rows.word) + 1, dtype=np.int64)
+    entries = _Entries(edges, np.empty(0, dtype=np.int16), np.empty(0, dtype=np.int32))
+    total = count_columns(*rows[:3], _BINS, *entries)
+    entries = _Entries(edges, np.empty(total, dtype=np.int16), np.empty(total, dtype=np.int32))
+    count_columns(*rows[:3], _BINS, *entries)
+    return entries
+
+
+def _fit(sums: Floats, pairs: Ints, rows: _Rows) -> Singles:
     """[Y, N]: preferences of each head, by Hunter's iteration; the largest per query UPOS is 1."""
-    parts = len(UPOS)
-    by_query = sums.reshape(DISTANCE_BINS, parts, parts, -1)
-    preferences = np.zeros_like(by_query)
-    # Rows whose queries differ in part of speech share no category, so each is fitted by itself.
-    for query in np.unique(rows.upos).tolist():
-        chosen = np.flatnonzero(rows.upos == query)
-        blocks = [chosen[first : first + ROWS] for first in range(0, len(chosen), ROWS)]
-        got = by_query[:, query].reshape(_COLUMNS, -1)
-        met = np.sum([rows.counts(block).sum(0, np.float64) for block in blocks], axis=0)
-        fitted = _scaled(_ratio(got, met.astype(np.float32)[:, None]))
-        for _ in range(ITERATIONS):
-            offered = np.zeros_like(fitted)
-            for block in blocks:
-                counts = rows.counts(block)
-                offered += counts.T @ _ratio(np.float32(1), counts @ fitted)
-            fitted = _scaled(_ratio(got, offered))
-        preferences[:, query] = fitted.reshape(DISTANCE_BINS, parts, -1)
+    entries = _count_entries(rows)
+    preferences = np.zeros((DISTANCE_BINS, len(UPOS), len(UPOS), sums.shape[1]), dtype=np.float32)
+    by_query = sums.reshape(preferences.shape)
+    met = pairs.reshape(preferences.shape[:3]).astype(np.float32)
+
+    def offered(query: int, weights: Singles) -> Singles:
+        total = np.zeros(weights.size)
+        add_offered(rows.by_upos[query], *entries, weights.reshape(-1), weights.shape[1], total)
+        return total.reshape(weights.shape).astype(np.float32)
+
+    def fit(some: slice) -> None:
+        # Rows whose queries differ in part of speech share no category: each is fitted by itself.
+        for query in np.unique(rows.upos).tolist():
+            got = by_query[:, query, :, some].reshape(_COLUMNS, -1).astype(np.float32)
+            fitted = _scaled(_ratio(got, met[:, query].reshape(-1, 1)))
+            for _ in range(ITERATIONS):
+                fitted = _scaled(_ratio(got, offered(query, fitted)))
+            preferences[:, query, :, some] = fitted.reshape(DISTANCE_BINS, len(UPOS), -1)
+
+    in_threads(head_blocks(sums.shape[1], HEADS), fit)
     return preferences.reshape(CATEGORIES, -1)
 
 
@@ -321,140 +284,119 @@ def _scaled(preferences: Singles) -> Singles:
     return np.where(preferences > 0, np.maximum(scaled, MIN_PREFERENCE), 0)
 
 
-def _inverse_row_sums(rows: _Rows, some: slice, preferences: Singles) -> Singles:
-    """[R', N]: 1 / (sum of ``preferences`` [Y, N] over the earlier words) for ``some`` rows."""
-    counts, upos = rows.counts(some), rows.upos[some]
-    by_query = preferences.reshape(DISTANCE_BINS, len(UPOS), len(UPOS), -1)
-    inverse = np.zeros((len(counts), by_query.shape[-1]), np.float32)
-    for query in np.unique(upos).tolist():
-        chosen = upos == query
-        weights = by_query[:, query].reshape(_COLUMNS, -1)
-        inverse[chosen] = _ratio(np.float32(1), counts[chosen] @ weights)
-    return inverse
-
-
-def _cells_and_categories(instances: Instances, pairs: _Pairs) -> tuple[Ints, Ints]:
-    """[P] each: the cell (quadrant and deprel pair) and the category of each pair."""
-
-    def ends(of_words: NDArray[np.integer]) -> tuple[Ints, Ints]:
-        """A property of words [W], for the query and for the earlier word of each pair."""
-        return of_words[pairs.query].astype(np.int64), of_words[pairs.key].astype(np.int64)
-
-    document = instances.document_fold[instances.passage[pairs.query]].astype(np.int64)
-    quarter = quadrant(document, instances.form_fold[pairs.key].astype(np.int64))
-    cell = quarter * DEPREL_PAIRS + deprel_pair(*ends(instances.deprel))
-    distance = _BINS[np.minimum(pairs.query - pairs.key, MAX_DISTANCE)]
-    return cell, category(distance, *ends(instances.upos_number))
-
-
-def _ratio(values: Singles | np.float32, by: Singles) -> Singles:
+def _ratio(values: Singles, by: Singles) -> Singles:
     """``values / by``, 0 where ``by`` is 0."""
-    shape = np.broadcast_shapes(np.shape(values), by.shape)
-    by = np.broadcast_to(by, shape)
-    return np.asarray(np.divide(values, by, out=np.zeros(shape, np.float32), where=by > 0))
+    by = np.broadcast_to(by, values.shape)
+    return np.asarray(np.divide(values, by, out=np.zeros_like(values), where=by > 0))
+
+
+def _by_query_upos(values: Array) -> Array:
+    """[Y, N] as [U, K, N]: by part of speech of the query, as kernels expect it."""
+    parts = len(UPOS)
+    by_query = values.reshape(DISTANCE_BINS, parts, parts, -1).swapaxes(0, 1)
+    return np.ascontiguousarray(by_query).reshape(parts, _COLUMNS, -1)
+
+
+class _Cells(NamedTuple):
+    """Halves of documents or forms, and labels, as one number: the parity of the fold times the
+    number of labels, plus the label."""
+
+    earlier: Ints
+    """[R]: of each word as an earlier word."""
+    query: Ints
+    """[R]: of each word as a query word."""
+
+
+def _cells(instances: Instances, rows: _Rows) -> _Cells:
+    word = rows.word
+    deprel = instances.deprel[word].astype(np.int64)
+    document = instances.document_fold[instances.passage[word]] % 2
+    return _Cells(
+        instances.form_fold[word] % 2 * len(DEPRELS) + deprel, document * len(DEPRELS) + deprel
+    )
+
+
+def _by_query(rows: _Rows, query_cell: Ints) -> Ints:
+    """[R]: the rows sorted by part of speech and cell of the query, whose tables are then in the
+    processor's cache."""
+    return np.lexsort((query_cell, rows.upos))
+
+
+def _by_quadrant(by_cell: Floats) -> Floats:
+    """[..., Z, Z, N] by cell of the query and of the earlier word as [..., O, M, N]."""
+    *before, _, _, heads = by_cell.shape
+    halves = by_cell.reshape(*before, 2, len(DEPRELS), 2, len(DEPRELS), heads)
+    return halves.swapaxes(-4, -3).reshape(*before, QUADRANTS, DEPREL_PAIRS, heads)
 
 
 def category_hits(
-    instances: Instances, relations: Sequence[GroupedInstances], preferences: PosPreferences
-) -> Floats:
-    """Return the hits of the two rules, mean and preference, for each head, [2, R, S, N].
+    instances: Instances, relations: Sequence[RelationInstances], preferences: PosPreferences
+) -> NDArray[np.uint8]:
+    """Return the hits of the two rules, mean and preference, [2, I, Z]: one packed row per instance
+    of the run.
 
-    They are exact and need no second pass of the model. For each query word only the nearest
-    candidate of each category can be chosen, so no other candidate is examined.
+    They are exact and need no second pass of the model.
     """
-    pairs = pair_counts(instances)
-    met = np.flatnonzero(pairs)
-    means = divide(preferences.sums[met], pairs[met, None].astype(np.float64))
-    values = (means, preferences.preferences[met])
-    both_ranks = [_ranks(of_rule) for of_rule in values]
-    rank_of = np.full(CATEGORIES, len(met), dtype=np.int64)
-    rank_of[met] = np.arange(len(met))
-    heads = preferences.sums.shape[1]
-    hits = np.zeros((len(both_ranks), len(relations), count_groups(instances), heads))
+    pairs = preferences.pairs[:, None].astype(np.float64)
+    means = np.nan_to_num(divide(preferences.sums, pairs))
+    heads, count = means.shape[1], int(instances.first_instance[-1])
+    rules = _in_blocks(means), _in_blocks(preferences.preferences)
+    hits = np.zeros((len(rules), count, packed_bytes(heads)), np.uint8)
     for rows, relation_rows in shared_rows(instances, relations, heads):
-        rivals = _nearest_by_category(rows)
-        numbers = np.where(rivals.exists, rank_of[rivals.category], len(met))
-        chosen = [_choose(numbers, ranks) for ranks in both_ranks]
-        for number, relation, some, row in relation_rows:
-            targets = target_table(relation.links, some, int(rows.words_before.max(initial=1)))
-            is_target = np.take_along_axis(targets, rivals.distance[row] - 1, axis=1)
-            for rule_hits, choices in zip(hits, chosen, strict=True):
-                is_hit = np.take_along_axis(is_target, choices[row], axis=1)
-                rule_hits[number] += relation.sums_of_some(some, is_hit)
+        chosen = [_choose(rows, blocks) for blocks in rules]
+        for number, links, some, row in relation_rows:
+            targets = target_table(links, some, int(rows.words_before.max(initial=1)))
+            places = instances.first_instance[number] + some
+            for rule_hits, distance in zip(hits, chosen, strict=True):
+                is_hit = np.take_along_axis(targets, distance[row] - 1, axis=1)
+                rule_hits[places] = pack_heads(is_hit)
     return hits
 
 
 def pair_counts(instances: Instances) -> Ints:
     """Return the number of pairs of usable words of one passage in each category, [Y]."""
+    return _pair_counts(_rows(instances))
+
+
+def _pair_counts(rows: _Rows) -> Ints:
     counts = np.zeros(CATEGORIES, dtype=np.int64)
-    longest = int(np.diff(instances.passage_first).max(initial=0))
-    bins, upos = distance_bins(longest), instances.upos_number.astype(np.int64)
-    for distance in range(1, longest):
-        pair = instances.usable[distance:] & instances.usable[:-distance]
-        pair &= instances.passage[distance:] == instances.passage[:-distance]
-        kinds = category(bins[distance], upos[distance:][pair], upos[:-distance][pair])
-        counts += np.bincount(kinds, minlength=CATEGORIES)
+    count_pairs(*rows[:3], _BINS, counts)
     return counts
 
 
-class _Rivals(NamedTuple):
-    """The nearest candidate of each category in each row, nearest first."""
+class _Block(NamedTuple):
+    """Values of each category, for a block of heads."""
 
-    exists: NDArray[np.bool_]
-    """[Q, C]: False in the places after a row's last candidate."""
-    distance: Ints
-    """[Q, C]: word distance; 1 where there is no candidate."""
-    category: Ints
-    """[Q, C]: category of the pair."""
+    heads: slice
+    """The heads."""
+    values: Floats | Singles
+    """[U, K, B]: by part of speech of the query."""
 
 
-def _nearest_by_category(rows: Candidates) -> _Rivals:
-    """The nearest candidate of each category in each row."""
-    widest = int(rows.words_before.max(initial=1))
-    bins = distance_bins(widest)
-
-    def upos(of_words: Ints) -> Ints:
-        return rows.instances.upos_number[of_words].astype(np.int64)
-
-    words = rows.query[:, None] - np.arange(1, widest + 1)
-    row, column = np.nonzero(rows.contain(np.maximum(words, 0)) & (words >= 0))
-    kind = bins[column + 1] * len(UPOS) + upos(words[row, column])
-    nearest = np.full(len(words) * _COLUMNS, widest + 1, dtype=np.int32)
-    # Assign in order of decreasing distance: the last assignment, the nearest word, stays.
-    nearest[(row * _COLUMNS + kind)[::-1]] = (column + 1)[::-1]
-    ordered = np.sort(nearest.reshape(-1, _COLUMNS), axis=1)
-    most = int((ordered <= widest).sum(1).max(initial=1))
-    exists = ordered[:, :most] <= widest
-    distance = np.where(exists, ordered[:, :most], 1).astype(np.int64)
-    query = rows.query[:, None]
-    return _Rivals(exists, distance, category(bins[distance], upos(query), upos(query - distance)))
+def _in_blocks(values: Array) -> list[_Block]:
+    """``values`` [Y, N], cut into blocks of heads."""
+    return [
+        _Block(some, _by_query_upos(values[:, some]))
+        for some in head_blocks(values.shape[1], HEADS)
+    ]
 
 
-def _ranks(values: NDArray[np.floating]) -> NDArray[np.int32]:
-    """[Y' + 1, N]: the rank of each of ``values`` [Y', N] within its head, times ``_COLUMNS``.
+def _choose(rows: Candidates, blocks: Sequence[_Block]) -> Ints:
+    """[Q, N]: distance of the candidate with the largest value of its category for each head.
 
-    Equal values have equal ranks. The last row, for "no candidate", is below all others.
+    They have no meaning in rows without a candidate.
     """
-    by_head = np.ascontiguousarray(values.T)
-    order = by_head.argsort(axis=1)
-    ascending = np.take_along_axis(by_head, order, axis=1)
-    rises = np.diff(ascending, axis=1, prepend=ascending[:, :1]) > 0
-    ranks = np.empty(by_head.shape, dtype=np.int32)
-    np.put_along_axis(ranks, order, np.cumsum(rises, axis=1, dtype=np.int32), axis=1)
-    padded = np.pad(ranks, ((0, 0), (0, 1)), constant_values=-1)
-    return np.ascontiguousarray(padded.T) * np.int32(_COLUMNS)
+    instances, query = rows.instances, rows.query
+    upos, keys = instances.upos_number.astype(np.int64), instances.candidate_keys(rows.rule)
+    distance = np.empty((len(query), blocks[-1].heads.stop), dtype=np.int64)
 
+    def choose(block: _Block) -> None:
+        heads = block.values.shape[-1]
+        chosen = np.empty((len(query), heads), dtype=np.int64)
+        words = query, rows.scope_first, instances.usable, upos, *keys
+        values, into = block.values.reshape(-1), chosen.reshape(-1)
+        choose_by_category(*words, _BINS, values, heads, into)
+        distance[:, block.heads] = chosen
 
-def _choose(rivals: Ints, ranks: NDArray[np.int32]) -> NDArray[np.intp]:
-    """[Q, N]: index of the rival that each head prefers, the first of the highest rank.
-
-    ``rivals`` [Q, C] are rows of ``ranks``. Rank and place are combined in one number, so one
-    maximum gives both.
-    """
-    best = np.full((len(rivals), ranks.shape[1]), -1, dtype=np.int32)
-    value = np.empty_like(best)
-    for place in range(rivals.shape[1]):
-        np.take(ranks, rivals[:, place], axis=0, out=value, mode="clip")
-        value += np.int32(_COLUMNS - 1 - place)
-        np.maximum(best, value, out=best)
-    return _COLUMNS - 1 - best.astype(np.intp) % _COLUMNS
+    in_threads(blocks, choose)
+    return distance

@@ -32,20 +32,22 @@ def shuffle_links(instances: Instances, seed: int) -> Instances:
         chosen = np.flatnonzero(instances.link_relation == number)
         counts = np.diff(instances.link_first)[chosen]
         query = np.asarray(instances.link_query[chosen], dtype=np.int64)
-        near = Candidates(instances, query, "sentence", relation.strict)
+        near = Candidates(instances, query, "sentence", relation.candidates)
         has_choice = near.count() > counts
         scopes: tuple[Scope, Scope] = ("sentence", relation.scope)
         for in_scope, scope in zip((has_choice, ~has_choice), scopes, strict=True):
             links = np.flatnonzero(in_scope)
-            every = Candidates(instances, query[links], scope, relation.strict)
+            every = Candidates(instances, query[links], scope, relation.candidates)
             for some in split_by_count(every.words_before, PAIRS):
                 rows = links[some]
                 first = np.asarray(instances.link_first[chosen[rows]], dtype=np.int64)
-                candidates = Candidates(instances, query[rows], scope, relation.strict)
+                candidates = Candidates(instances, query[rows], scope, relation.candidates)
                 words = _draw(candidates, counts[rows], bits)
                 places = np.repeat(first, counts[rows]) + position_in_run(counts[rows])
                 targets[places] = words
-    return replace(instances, link_targets=targets, word_classes=_shuffle_classes(instances, bits))
+    classes = _shuffle_classes(instances, bits)
+    shuffled = replace(instances, link_targets=targets, word_classes=classes)
+    return shuffled.choose_class_queries(seed)
 
 
 def _draw(candidates: Candidates, counts: Ints, bits: np.random.PCG64) -> Ints:

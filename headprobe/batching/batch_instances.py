@@ -5,16 +5,16 @@ of which the first J are explicit links; K targets of these links; C classes of 
 (``batching.batches``).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import FOLDS
+from headprobe.vocabulary import FOLDS, CandidateRule
 
 
 @dataclass(frozen=True)
@@ -25,25 +25,26 @@ class BatchInstances:
     row: Tensor
     """[I]: the row b * W + w of each query word."""
 
+    number: Tensor
+    """[I]: the number of each instance in the run (``Instances.first_instance``)."""
+
     relation: Tensor
     """[I]: the index of each relation."""
 
     bins: Tensor
-    """[3 I]: the bins in which the hits of each instance are counted. Bins of relation and document
-    fold are numbered first, then those of relation and form fold, then those of relation and
-    domain; so are the thirds of this vector."""
+    """[2, I]: relation * FOLDS + document fold, and relation * FOLDS + form fold."""
 
     sentence_scope: Tensor
     """[J]: whether only words of the query's sentence are candidates, by link."""
 
     strict: Tensor
-    """[J']: the indices of the links whose candidates do not include words of the query's form."""
+    """[J']: the indices of the links whose candidates are not all words of the scope."""
 
     other_form: Tensor
-    """[J', W']: 1 for words whose form is not that of the query, by strict link; else 0."""
+    """[J', W']: 1 for words that the candidate rule of each such link admits; else 0."""
 
     instance_of_target: Tensor
-    """[K]: the index of the link that each target belongs to."""
+    """[K]: the index of the link that each target belongs to, ascending."""
 
     target: Tensor
     """[K]: the index of each target word in its passage."""
@@ -51,20 +52,31 @@ class BatchInstances:
     target_pair: Tensor
     """[K]: the pair (b * W' + target) * W + w of each target and its query."""
 
-    target_relation: Tensor
-    """[K]: the index of the relation of each target's link."""
-
-    class_start: Tensor
-    """[I - J]: the index, in the flattened ``AlignedBatch.classes``, at which the instance's
-    passage and class start; the membership of word w' is w' * C further."""
-
-    class_relation: Tensor
-    """[C]: the index of the relation of each class."""
+    class_column: Tensor
+    """[I - J]: the class of each further instance, as a column of ``AlignedBatch.classes``."""
 
     @property
     def n_links(self) -> int:
         """J, the number of explicit links."""
-        return len(self.row) - len(self.class_start)
+        return len(self.sentence_scope)
+
+
+class CandidateKeys(NamedTuple):
+    """Numbers [B, W'] of the words of a batch (``Instances.candidate_keys``)."""
+
+    required: NDArray[np.integer]
+    """A candidate's number equals the query's."""
+
+    excluded: NDArray[np.integer]
+    """A candidate's number differs from the query's."""
+
+    def admitted(
+        self, passage: NDArray[np.integer], query: NDArray[np.integer]
+    ) -> NDArray[np.bool_]:
+        """Return which words of its passage each query admits, [J', W']."""
+        admitted = self.required[passage] == self.required[passage, query][:, None]
+        admitted &= self.excluded[passage] != self.excluded[passage, query][:, None]
+        return np.asarray(admitted)
 
 
 class InstanceIndexer:
@@ -72,38 +84,60 @@ class InstanceIndexer:
 
     def __init__(self, instances: Instances) -> None:
         self._instances = instances
-        relations = instances.relations
+        relations, every = instances.relations, instances.every
         self._sentence_scope = np.array([r.scope == "sentence" for r in relations], dtype=bool)
-        self._strict = np.array([r.strict for r in relations], dtype=bool)
-        nearest = instances.link_targets[instances.link_first[1:] - 1]
-        self._link_form_fold = instances.form_fold[nearest]
+        self._rule = np.array([r.candidates for r in relations], dtype=np.str_)
         self._link_passage = instances.passage[instances.link_query]
+        # What does not depend on the batch is computed once: relation [I] and bins [2, I] by
+        # instance number, and the instance numbers of links [J] and of each word as a query of
+        # each class [C, W] (-1 if it is none).
+        edges = instances.first_instance
+        self._relation = np.repeat(np.arange(len(relations)), np.diff(edges))
+        self._bins = np.empty((2, edges[-1]), dtype=np.int64)
+        self._link_number = np.empty(len(instances.link_query), dtype=np.int64)
+        self._class_number = np.full((len(every), len(instances.form)), -1)
+        for index, first in enumerate(edges[:-1]):
+            links = instances.of(index)
+            numbers = first + np.arange(len(links))
+            if index in every:
+                self._class_number[every.index(index), links.query] = numbers
+            else:
+                self._link_number[instances.link_relation == index] = numbers
+            self._bins[0, numbers] = instances.document_fold[instances.passage[links.query]]
+            self._bins[1, numbers] = instances.form_fold[links.nearest]
+        self._bins += self._relation * FOLDS
 
     def index(
         self,
         passages: NDArray[np.int64],
         word_rows: Sequence[slice],
         first_word: int,
-        classes: NDArray[np.float32],
-        usable: NDArray[np.bool_],
-        form: NDArray[np.integer],
+        words: int,
+        keys: Mapping[CandidateRule, CandidateKeys],
     ) -> dict[str, NDArray[Any]]:
         """Return the fields of ``BatchInstances`` for the passages of a batch.
 
         ``passages`` [B] are passage numbers, and ``word_rows`` their words up to the block's end,
-        as slices of the run's words. Query words are those from ``first_word`` on. ``classes``
-        [B, W', C] is the membership of words in classes, ``usable`` [B, W'] whether they can be
-        queries or targets, and ``form`` [B, W'] a number for each lower-cased form.
+        as slices of the run's words. Query words are those from ``first_word`` on. ``words`` is W',
+        and ``keys`` are the numbers by which each candidate rule admits words.
         """
         instances = self._instances
-        # The links whose query word is a query word of the batch; links are sorted by passage
+        queries = words - first_word
+        # The links whose query word is a query word of the batch (links are sorted by passage), and
+        # the instances of classes with such a query word
         links, rows = [], []
+        class_numbers, class_rows, class_columns = [], [], []
         for place, (number, span) in enumerate(zip(passages, word_rows, strict=True)):
             low, high = np.searchsorted(self._link_passage, [number, number + 1])
             query = instances.link_query[low:high]
             inside = (query >= span.start + first_word) & (query < span.stop)
             links.append(low + np.flatnonzero(inside))
             rows.append(np.full(len(links[-1]), place))
+            of_words = self._class_number[:, span.start + first_word : span.stop]
+            column, query_index = np.nonzero(of_words >= 0)
+            class_numbers.append(of_words[column, query_index])
+            class_rows.append(place * queries + query_index)
+            class_columns.append(column)
         link, link_passage = np.concatenate(links), np.concatenate(rows).astype(np.int64)
         first_of_passage = np.array([span.start for span in word_rows])
         # The targets of these links, concatenated
@@ -113,64 +147,28 @@ class InstanceIndexer:
         target = instances.link_targets[np.repeat(instances.link_first[link], counts) + offsets]
         target_word = target - first_of_passage[link_passage[link_of_target]]
 
-        # Append the instances of classes
-        by_class = self._index_classes(first_of_passage, first_word, classes, usable)
-        relation = np.concatenate([instances.link_relation[link], by_class["relation"]])
-        passage = np.concatenate([link_passage, by_class["passage"]])
-        form_fold = np.concatenate([self._link_form_fold[link], by_class["form_fold"]])
         link_query = instances.link_query[link] - first_of_passage[link_passage]
-        query = np.concatenate([link_query, by_class["query"]])
-
-        number = passages[passage]  # of each instance's passage in the run
-        n_fold_bins = len(instances.relations) * FOLDS
-        bins = [
-            relation * FOLDS + instances.document_fold[number],
-            n_fold_bins + relation * FOLDS + form_fold,
-            2 * n_fold_bins + relation * len(instances.domains) + instances.domain[number],
-        ]
-        words, queries = usable.shape[1], usable.shape[1] - first_word
-        query_index = query - first_word
+        query_index = link_query - first_word
         target_base = (link_passage[link_of_target] * words + target_word) * queries
-        strict = np.flatnonzero(self._strict[instances.link_relation[link]])
-        own_form = form[passage[strict], query[strict]]
+        rule = self._rule[instances.link_relation[link]]
+        strict = np.flatnonzero(rule != "any")
+        other_form = np.ones((len(strict), words), dtype=np.float32)
+        for name, candidate_keys in keys.items():
+            rows_of_rule = np.flatnonzero(rule[strict] == name)
+            chosen = strict[rows_of_rule]
+            admitted = candidate_keys.admitted(link_passage[chosen], link_query[chosen])
+            other_form[rows_of_rule] = admitted
+        numbers = np.concatenate([self._link_number[link], *class_numbers])
         return {
-            "row": passage * queries + query_index,
-            "relation": relation,
-            "bins": np.concatenate(bins),
+            "row": np.concatenate([link_passage * queries + query_index, *class_rows]),
+            "number": numbers,
+            "relation": self._relation[numbers],
+            "bins": self._bins[:, numbers],
             "sentence_scope": self._sentence_scope[instances.link_relation[link]],
             "strict": strict,
-            "other_form": (form[passage[strict]] != own_form[:, None]).astype(np.float32),
+            "other_form": other_form,
             "instance_of_target": link_of_target,
             "target": target_word,
             "target_pair": target_base + query_index[link_of_target],
-            "target_relation": relation[link_of_target],
-            "class_start": by_class["passage"] * words * classes.shape[2] + by_class["column"],
-            "class_relation": np.array(instances.every, dtype=np.int64),
-        }
-
-    def _index_classes(
-        self,
-        first_of_passage: NDArray[np.int64],
-        first_word: int,
-        classes: NDArray[np.float32],
-        usable: NDArray[np.bool_],
-    ) -> dict[str, NDArray[np.integer]]:
-        """Return the instances of classes: for each class every usable query word that has an
-        earlier word of the class in its passage."""
-        instances = self._instances
-        member = classes > 0
-        # The last member before each word is a running maximum of members' indices, moved by one
-        places = np.where(member, np.arange(classes.shape[1])[None, :, None], -1)
-        nearest = np.full_like(places, -1)
-        nearest[:, 1:] = np.maximum.accumulate(places, axis=1)[:, :-1]
-        passage, query, column = np.nonzero(((nearest >= 0) & usable[:, :, None])[:, first_word:])
-        query += first_word
-        return {
-            "passage": passage,
-            "query": query,
-            "column": column,
-            "relation": np.array(instances.every, dtype=np.int64)[column],
-            "form_fold": instances.form_fold[
-                first_of_passage[passage] + nearest[passage, query, column]
-            ],
+            "class_column": np.concatenate(class_columns),
         }

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from headprobe.batching.batch_instances import BatchInstances, InstanceIndexer
+from headprobe.batching.batch_instances import BatchInstances, CandidateKeys, InstanceIndexer
 from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import (
     EMPTY,
@@ -41,6 +41,7 @@ from headprobe.batching.layout import (
     pair_with_earlier,
     sort_pairs_by_kind,
 )
+from headprobe.vocabulary import CandidateRule
 
 Ints = NDArray[np.int64]
 
@@ -69,8 +70,14 @@ class KernelInputs(NamedTuple):
     """[2, B, W', W]: ``AlignedBatch.kinds``."""
 
     passage_edges: Ints
-    """[5, B + 1]: the index at which each passage starts in ``extra``, ``target_pair``,
-    ``sampled_pair``, ``link_row`` and ``example``, in this order."""
+    """[5, B + 1]: the index at which each passage starts in ``extra``, ``link_row``,
+    ``sampled_pair``, ``class_row`` and ``example``, in this order."""
+
+    target_edges: Ints
+    """[J + 1]: the index at which each link starts in ``target`` and ``target_pair``."""
+
+    target: Ints
+    """[K]: ``BatchInstances.target``."""
 
     target_pair: Ints
     """[K]: ``BatchInstances.target_pair``."""
@@ -80,6 +87,15 @@ class KernelInputs(NamedTuple):
 
     link_row: Ints
     """[J]: the row b * W + w of each link's query word."""
+
+    classes: NDArray[np.float32]
+    """[B, W', C]: ``AlignedBatch.classes``."""
+
+    class_row: Ints
+    """[I - J]: the row b * W + w of each further instance's query word."""
+
+    class_column: Ints
+    """[I - J]: ``BatchInstances.class_column``."""
 
     sentence_scope: NDArray[np.bool_]
     """[J]: whether only words of the query's sentence are candidates. False for all links if no
@@ -107,16 +123,16 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
     passages, pairs = np.arange(len(batch.usable) + 1), batch.words * batch.queries
     lists = {
         "extra": batch.extra.numpy(),
-        "target_pair": instances.target_pair.numpy(),
         "sampled_pair": batch.sampled_pair.numpy(),
         "link_row": instances.row[:links].numpy(),
+        "class_row": instances.row[links:].numpy(),
         "example": batch.example.numpy(),
     }
     passage_of_items = (
         lists["extra"][0],
-        lists["target_pair"] // pairs,
-        lists["sampled_pair"] // pairs,
         lists["link_row"] // batch.queries,
+        lists["sampled_pair"] // pairs,
+        lists["class_row"] // batch.queries,
         lists["example"] // batch.queries,
     )
     return KernelInputs(
@@ -125,6 +141,11 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         rows=batch.tile.rows.numpy(),
         kinds=batch.kinds,
         passage_edges=np.stack([np.searchsorted(each, passages) for each in passage_of_items]),
+        target_edges=np.searchsorted(instances.instance_of_target.numpy(), np.arange(links + 1)),
+        target=instances.target.numpy(),
+        target_pair=instances.target_pair.numpy(),
+        classes=batch.classes.numpy(),
+        class_column=instances.class_column.numpy(),
         sentence_scope=instances.sentence_scope.numpy() & (not batch.one_sentence),
         strict_row=strict_row,
         other_form=instances.other_form.numpy(),
@@ -277,6 +298,9 @@ class Chunk:
     scored_tokens: Tensor
     """[M]: the indices in the run of all tokens but the start tokens."""
 
+    twins: bool
+    """Whether the passages are twins of passages, which enter the statistic of relations only."""
+
 
 class Batcher:
     """Builds the chunks of a corpus on a device, for a model with ``groups`` key/value heads."""
@@ -352,6 +376,7 @@ class Batcher:
             sampled_word=self._tensor(sampled_word),
             sampled_pair_word=self._tensor(np.repeat(np.arange(len(sampled)), n_earlier)),
             scored_tokens=self._tensor(_text_token_places(starts, self.starts)),
+            twins=bool((instances.passage_original[numbers] >= 0).all()),
         )
 
     def _tensor(self, array: NDArray[Any]) -> Tensor:
@@ -396,6 +421,17 @@ class Batcher:
         words = [slice(int(start), span.stop) for start, span in zip(first, queries, strict=True)]
         return words, queries[0].start - int(first[0])
 
+    def _candidate_keys(self, words: Sequence[slice]) -> dict[CandidateRule, CandidateKeys]:
+        """The keys of the words, for the rules that the relations of the run have."""
+        instances = self._corpus.instances
+        keys: dict[CandidateRule, CandidateKeys] = {}
+        for rule in dict.fromkeys(relation.candidates for relation in instances.relations):
+            if rule != "any":
+                of_run = instances.candidate_keys(rule)
+                of_batch = (stack([key[span] for span in words], -1) for key in of_run)
+                keys[rule] = CandidateKeys(*of_batch)
+        return keys
+
     def _batch(self, block: Block, tile: AttentionTile, order: TokenOrder) -> AlignedBatch:
         """The batch of a block, on the device."""
         corpus, instances = self._corpus, self._corpus.instances
@@ -418,12 +454,13 @@ class Batcher:
             "example": example,
             "example_row": example_row,
         }
-        form = stack([instances.folded_form[span] for span in words], -1)
         batch_instances = self._indexer.index(
-            block.passages, words, first_word, classes, usable, form
+            block.passages, words, first_word, usable.shape[1], self._candidate_keys(words)
         )
+        # Word pairs of twins are of no kind, so that they enter no sum by kind
+        in_text = instances.passage_original[block.passages] < 0
         kinds = pair_kinds(
-            usable,
+            usable & in_text[:, None],
             stack([instances.upos_number[span] for span in words], 0),
             stack([instances.deprel[span] for span in words], 0),
             stack([instances.form_fold[span] for span in words], 0),

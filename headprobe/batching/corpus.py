@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 
 from headprobe.batching.encoder import Encoder
 from headprobe.probes.document import Passage
-from headprobe.runs.instances import Instances
+from headprobe.runs.instances import (
+    MAX_INSTANCES,
+    Instances,
+    hash_text,
+    mix_keys,
+    smallest_keys,
+)
 from headprobe.vocabulary import Relation, Skipped, number_deprels
 
 NO_CHARACTERS = "has no characters of its own"
@@ -140,6 +146,10 @@ def _int64_array() -> "array[int]":
     return array("q")
 
 
+def _unsigned_numbers() -> "array[int]":
+    return array("Q")
+
+
 @dataclass
 class _CorpusBuilder:
     """Collects the corpus while passages are read.
@@ -152,6 +162,8 @@ class _CorpusBuilder:
     documents: list[str] = field(default_factory=list)
     domains: list[str] = field(default_factory=list)
     clusters: list[str] = field(default_factory=list)
+    originals: list[int] = field(default_factory=list)
+    first_sentences: list[int] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
     word_counts: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
@@ -163,15 +175,18 @@ class _CorpusBuilder:
     upos: list[NDArray[np.int16]] = field(default_factory=list)
     form: list[NDArray[np.int32]] = field(default_factory=list)
     deprel: list[NDArray[np.int16]] = field(default_factory=list)
+    lemma: list[NDArray[np.int32]] = field(default_factory=list)
     mention_end: list[NDArray[np.int32]] = field(default_factory=list)
     space: list[NDArray[np.bool_]] = field(default_factory=list)
     relations: dict[Relation, int] = field(default_factory=dict)
     upos_numbers: dict[str, int] = field(default_factory=dict)
     form_numbers: dict[str, int] = field(default_factory=dict)
+    lemma_numbers: dict[str, int] = field(default_factory=dict)
     link_relation: "array[int]" = field(default_factory=_int64_array)
     link_query: "array[int]" = field(default_factory=_int64_array)
     link_counts: "array[int]" = field(default_factory=_int64_array)
     link_targets: "array[int]" = field(default_factory=_int64_array)
+    link_entity: "array[int]" = field(default_factory=_unsigned_numbers)
     classes: "dict[int, array[int]]" = field(default_factory=dict)
     words: int = 0
 
@@ -187,16 +202,35 @@ def align(
 
     ``note`` is called with the number of unusable words, and of instances dropped because their
     query or all their targets are unusable, by source and reason. ``seed`` determines which rows
-    are stored as examples and which are sampled.
+    are stored as examples and which are sampled. The twins of passages follow all passages.
     """
     builder = _CorpusBuilder()
-    for passage in passages:
+    twins: list[tuple[Passage, int]] = []
+    for number, passage in enumerate(passages):
         _add(builder, passage, encoder, note)
+        if passage.twin is not None:
+            twins.append((passage.twin, number))
+    for twin, number in twins:
+        _add(builder, twin, encoder, _note_twins(note), original=number)
     return _finish(builder, encoder, seed)
 
 
+def _note_twins(note: Callable[[Skipped], None]) -> Callable[[Skipped], None]:
+    """Return what notes the instances that twins lose. Their words are those of the passages."""
+
+    def note_instances(skipped: Skipped) -> None:
+        if skipped.what == "instance":
+            note(replace(skipped, what="twin"))
+
+    return note_instances
+
+
 def _add(
-    builder: _CorpusBuilder, passage: Passage, encoder: Encoder, note: Callable[[Skipped], None]
+    builder: _CorpusBuilder,
+    passage: Passage,
+    encoder: Encoder,
+    note: Callable[[Skipped], None],
+    original: int = -1,
 ) -> None:
     encoded = encoder.encode([passage.text])[0]
     starts = np.array([word.start for word in passage.words], dtype=np.int32)
@@ -209,6 +243,8 @@ def _add(
     builder.documents.append(passage.document)
     builder.domains.append(passage.domain)
     builder.clusters.append(passage.cluster)
+    builder.originals.append(original)
+    builder.first_sentences.append(passage.first_sentence)
     builder.characters.append(len(passage.text))
     builder.word_counts.append(len(passage.words))
     builder.token_counts.append(n_start + len(encoded.ids))
@@ -221,6 +257,8 @@ def _add(
     builder.sentence.append(np.array([word.sentence for word in passage.words], dtype=np.int32))
     builder.upos.append(_encode(builder.upos_numbers, [w.upos for w in passage.words], np.int16))
     builder.form.append(_encode(builder.form_numbers, [w.form for w in passage.words], np.int32))
+    lemmas = [word.lemma for word in passage.words]
+    builder.lemma.append(_encode(builder.lemma_numbers, lemmas, np.int32))
     builder.deprel.append(number_deprels([word.deprel for word in passage.words]))
     builder.mention_end.append(_mention_ends(passage, builder.words))
     previous_end = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
@@ -256,6 +294,7 @@ def _add_links(
             builder.link_query.append(builder.words + link.query)
             builder.link_counts.append(len(targets))
             builder.link_targets.extend(builder.words + target for target in targets)
+            builder.link_entity.append(hash_text(link.entity) if link.entity else 0)
     for reason, count in (+dropped).items():
         note(Skipped(passage.source, "instance", reason, count))
 
@@ -277,7 +316,7 @@ def _encode(numbers: dict[str, int], names: list[str], dtype: type[Number]) -> N
 
 def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
     # Relations were numbered in the order of occurrence; from here on they are sorted
-    order = sorted(builder.relations)
+    order = sorted(builder.relations, key=lambda relation: (relation.twin, relation))
     rank = np.zeros(len(order), dtype=np.int64)
     rank[[builder.relations[relation] for relation in order]] = np.arange(len(order))
     every = [builder.relations[relation] for relation in order if relation.every]
@@ -291,6 +330,8 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         passage_documents=np.array(builder.documents, dtype=np.str_),
         passage_domains=np.array(builder.domains, dtype=np.str_),
         passage_clusters=np.array(builder.clusters, dtype=np.str_),
+        passage_original=np.array(builder.originals, dtype=np.int64),
+        passage_sentence=np.array(builder.first_sentences, dtype=np.int64),
         passage_first=_edges(builder.word_counts),
         sentence=_concatenate(builder.sentence, np.int32),
         upos=_concatenate(builder.upos, np.int16),
@@ -301,15 +342,20 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         usable=last_token >= 0,
         space=_concatenate(builder.space, np.bool_),
         word_classes=word_classes,
+        class_queries=np.zeros(builder.words, dtype=np.int64),
+        n_all=np.zeros(len(order), dtype=np.int64),
         link_relation=rank[np.array(builder.link_relation, dtype=np.int64)],
         link_query=np.array(builder.link_query, dtype=np.int64),
         link_first=_edges(builder.link_counts),
         link_targets=np.array(builder.link_targets, dtype=np.int64),
         deprel=_concatenate(builder.deprel, np.int16),
+        lemma=_concatenate(builder.lemma, np.int32),
         mention_end=_concatenate(builder.mention_end, np.int32),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
+    entity = np.array(builder.link_entity, dtype=np.uint64)
+    instances = _thin_links(instances, entity, seed).choose_class_queries(seed)
     return Corpus(
         instances=with_sample(with_examples(instances, seed), seed),
         token_ids=_concatenate(builder.token_ids, np.int32),
@@ -321,11 +367,39 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
     )
 
 
+def _thin_links(instances: Instances, entity: NDArray[np.uint64], seed: int) -> Instances:
+    """Choose at most ``MAX_INSTANCES`` links of each relation: those with the smallest hash of
+    (document id, sentence, query word, entity). ``entity`` [J] are hashes of names.
+
+    Every document stays, because precision is bounded by the number of documents, and neither the
+    order of passages nor shards and ranks matter.
+    """
+    n_all = np.bincount(instances.link_relation, minlength=len(instances.relations))
+    kept = np.ones(len(entity), dtype=np.bool_)
+    if n_all.max(initial=0) > MAX_INSTANCES:
+        keys = mix_keys(instances.word_keys(seed)[instances.link_query], entity)
+        for relation in np.flatnonzero(n_all > MAX_INSTANCES):
+            links = np.flatnonzero(instances.link_relation == relation)
+            kept[links] = False
+            kept[links[smallest_keys(keys[links])]] = True
+    counts = np.diff(instances.link_first)
+    return replace(
+        instances,
+        n_all=n_all,
+        link_relation=instances.link_relation[kept],
+        link_query=instances.link_query[kept],
+        link_first=_edges(counts[kept]),
+        link_targets=instances.link_targets[np.repeat(kept, counts)],
+    )
+
+
 def with_examples(instances: Instances, seed: int) -> Instances:
     """Return the instances with ``example_words``: up to ``EXAMPLES_PER_RELATION`` query words of
     every relation, chosen with ``seed``."""
     chosen: set[int] = set()
-    for number in range(len(instances.relations)):
+    for number, relation in enumerate(instances.relations):
+        if relation.twin:
+            continue
         queries = instances.of(number).query
         size = min(EXAMPLES_PER_RELATION, len(queries))
         words = np.random.default_rng([seed, number]).choice(queries, size, replace=False)
@@ -336,7 +410,7 @@ def with_examples(instances: Instances, seed: int) -> Instances:
 def with_sample(instances: Instances, seed: int) -> Instances:
     """Return the instances with ``sampled_words``: up to ``SAMPLED_ROWS`` usable words, chosen with
     ``seed``, without the first word of a passage, which has no earlier word."""
-    rows = np.flatnonzero(instances.usable & (instances.place > 0))
+    rows = np.flatnonzero(instances.usable & (instances.place > 0) & instances.in_text)
     size = min(SAMPLED_ROWS, len(rows))
     chosen = np.random.default_rng(seed).choice(rows, size, replace=False)
     # The rank of each row among the chosen rows of its passage, in the order of choice, so that
@@ -351,7 +425,7 @@ def with_sample(instances: Instances, seed: int) -> Instances:
     return replace(instances, sampled_words=np.sort(chosen).astype(np.int64))
 
 
-def _edges(counts: Sequence[int]) -> NDArray[np.int64]:
+def _edges(counts: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     """[N + 1]: the index at which each of N consecutive groups starts, and the total."""
     return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))]).astype(np.int64)
 

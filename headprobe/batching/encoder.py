@@ -60,6 +60,8 @@ class Encoder:
         self._tokenizer, self._where = tokenizer, where
         tokenizer.backend_tokenizer.no_truncation()
         tokenizer.backend_tokenizer.no_padding()
+        if getattr(tokenizer.backend_tokenizer.model, "dropout", None) is not None:
+            tokenizer.backend_tokenizer.model.dropout = None  # it makes tokens random
         self._cache: OrderedDict[str, Any] = OrderedDict()
         self.start, self.prepended = self._find_start(where)
         self.name = type(tokenizer).__name__
@@ -105,14 +107,21 @@ class Encoder:
         return any(part.get("type") == "ByteLevel" for part in parts)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Encode texts, without start tokens. The most recent encodings are cached."""
-        return [
-            Encoded(
-                np.array(encoding.ids, dtype=np.int32),
-                np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2),
-            )
-            for encoding in self._encode(texts)
-        ]
+        """Encode texts, without start tokens; the most recent encodings are cached."""
+        try:
+            return [
+                Encoded(
+                    np.array(encoding.ids, dtype=np.int32),
+                    np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2),
+                )
+                for encoding in self._encode(texts)
+            ]
+        except OverflowError as error:
+            raise HeadprobeError(
+                self._where,
+                "its tokenizer produces tokens of 2**31 or more, which no model has",
+                "Its files are damaged; get another copy of the tokenizer",
+            ) from error
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text, without start tokens."""

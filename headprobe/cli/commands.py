@@ -188,7 +188,6 @@ def selftest(
         typer.Option(
             metavar="N",
             min=0,
-            max=MAX_NUMBER,
             help="Random seed of the weights and of where heads are planted.",
         ),
     ] = 0,
@@ -207,6 +206,8 @@ def selftest(
     """
     from dataclasses import asdict
 
+    if seed >= MAX_NUMBER:
+        raise HeadprobeError("--seed", "is too large a number", f"Give less than {MAX_NUMBER}")
     from headprobe.commands import selftest as workflow
     from headprobe.report.layout import progress_for
     from headprobe.report.lists import draw_selftest

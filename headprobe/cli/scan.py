@@ -1,6 +1,7 @@
 """``headprobe scan``: its options, derived from ``ScanConfig``, and the printing of its result."""
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import Field, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from headprobe.cli.printing import (
 )
 from headprobe.config import ScanConfig, base_type, option_of
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 
 
 def _command_line_parameter(config_field: "Field[Any]") -> inspect.Parameter:
@@ -86,6 +88,7 @@ def scan(
     from headprobe.runs.folder import MANIFEST, Run
     from headprobe.runs.recent import remember_run
 
+    _check_numba()
     config = ScanConfig.from_options(options)
     if csv is not None:
         _check_apart(csv, config.out)
@@ -117,6 +120,23 @@ def scan(
     if csv is not None:
         export(run, csv, table_writers(run, "csv"), config.overwrite)
     print_run(run, quiet, as_json)
+
+
+def _check_numba() -> None:
+    """Raise HeadprobeError for variables with which numba fails when it is imported, or later."""
+    threads = os.environ.get("NUMBA_NUM_THREADS", "1")
+    if not (threads.isdecimal() and threads.isascii() and 0 < int(threads[:9]) <= 1 << 10):
+        raise HeadprobeError(
+            "environment variable NUMBA_NUM_THREADS",
+            f"is {clip(threads, 40)!r}, not a number of threads",
+            "Unset it, or set it to 1",
+        )
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
+        raise HeadprobeError(
+            "environment variable NUMBA_DISABLE_JIT",
+            "leaves the loops uncompiled, which would take days",
+            "Unset it",
+        )
 
 
 def _check_apart(csv: Path, out: Path | None) -> None:

@@ -149,7 +149,7 @@ def _find_measured(
     for run in list_runs(folder)[0]:
         if any((note.control, note.key) == (name, key) for note in run.manifest.controls):
             try:
-                tallies = run.sums(CONTROL_SUMS[name])
+                tallies = run.sums(CONTROL_SUMS[name], instances)
             except HeadprobeError:
                 continue  # damaged or removed: measure again
             return ControlSums(name, setup.seed, key, run.path.name, instances, tallies)

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 from headprobe.progress import Progress
 from headprobe.runs.sums import Tallies
 
@@ -219,15 +220,47 @@ class ProcessGroup(SingleProcess):
 
 def local_rank() -> int:
     """Return the number of this process among those of this machine."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _variable("LOCAL_RANK", 0, _MAX_RANKS - 1, default="0")
+
+
+_MAX_RANKS = 1 << 16
+
+_LAST_PORT = (1 << 16) - 1
+
+
+def _variable(name: str, low: int, high: int, default: str | None = None) -> int:
+    """The number in a variable of the environment; HeadprobeError if it is none in this range."""
+    text = os.environ.get(name, default) or ""
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and low <= int(text) <= high):
+        raise HeadprobeError(
+            f"environment variable {name}",
+            f"is {clip(text, 40)!r}, not a number from {low} to {high}",
+            "Start the scan with torchrun, or unset WORLD_SIZE and RANK",
+        )
+    return int(text)
+
+
+def _is_started_by_torchrun() -> bool:
+    """Whether other processes take part. HeadprobeError where a variable of torchrun is broken."""
+    if "WORLD_SIZE" not in os.environ:
+        return False
+    size = _variable("WORLD_SIZE", 1, _MAX_RANKS)
+    if size < 2 or any(name not in os.environ for name in _TORCHRUN_VARIABLES):
+        return False
+    _variable("RANK", 0, size - 1)
+    _variable("MASTER_PORT", 1, _LAST_PORT)
+    local_rank()
+    if not os.environ["MASTER_ADDR"]:
+        raise HeadprobeError(
+            "environment variable MASTER_ADDR", "is empty", "Start the scan with torchrun"
+        )
+    return True
 
 
 @contextmanager
 def process_group() -> Iterator[SingleProcess]:
     """Yield the group of processes that torchrun started, or a single process."""
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or any(
-        name not in os.environ for name in _TORCHRUN_VARIABLES
-    ):
+    if not _is_started_by_torchrun():
         yield SingleProcess()
         return
     group = ProcessGroup()

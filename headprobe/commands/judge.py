@@ -118,7 +118,7 @@ def _warnings(run: Run, rules: Rules) -> list[str]:
     ]
     bits = run.manifest.bits_per_character
     warning = None if bits is None else text_warning(bits.value, rules)
-    warnings += role_warnings(run.instances.relations, rules)
+    warnings += role_warnings(run.instances.judged_relations, rules)
     return warnings + ([] if warning is None else [warning])
 
 
@@ -126,5 +126,5 @@ def _control(run: Run, note: ControlNote) -> ControlSums:
     instances = run.instances
     if note.control == "shuffled":
         instances = shuffle_links(instances, note.seed)
-    sums = run.sums(CONTROL_SUMS[note.control])
+    sums = run.sums(CONTROL_SUMS[note.control], instances)
     return ControlSums(note.control, note.seed, note.key, note.taken_from, instances, sums)

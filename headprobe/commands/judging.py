@@ -20,6 +20,7 @@ from headprobe.analysis.evidence import Evidence, HeadStatistics
 from headprobe.analysis.gains import compute_evidence
 from headprobe.analysis.intervals import find_power
 from headprobe.analysis.pos_control import fit_preferences
+from headprobe.analysis.twins import separate_twins, without_twins
 from headprobe.errors import HeadprobeError
 from headprobe.format import fraction, relation_name
 from headprobe.progress import Progress
@@ -80,8 +81,10 @@ class JudgedSums:
 def judge_sums(instances: Instances, tallies: Tallies, kv_heads: int, rules: Rules) -> JudgedSums:
     """Return evidence and verdicts of all heads; ``kv_heads`` is the number of key/value heads of a
     layer."""
+    text = separate_twins(instances, tallies)
+    instances, tallies = text.instances, text.tallies
     preferences = fit_preferences(instances, tallies)
-    evidence = compute_evidence(instances, tallies, preferences, rules)
+    evidence = compute_evidence(instances, tallies, preferences, rules, text.swap)
     statistics = head_statistics(instances, tallies, rules.confidence)
     behaviour = behaviour_evidence(
         instances,
@@ -255,7 +258,7 @@ def write_run(
                 manifest,
                 controls=controls,
                 sinks_flagged=_describe_sinks(sums, rules),
-                used=int(judged.evidence.n.sum()),
+                used=int(without_twins(sums.instances).first_instance[-1]),
                 bits_per_character=BitsNote(
                     sums.bits_per_character,
                     0 if scored is None else scored.passages,

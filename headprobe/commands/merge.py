@@ -53,14 +53,7 @@ def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
         instances,
         tallies,
         [
-            ControlSums(
-                name,
-                first.draft.seed,
-                first.controls[name],
-                None,
-                shuffle_links(instances, first.draft.seed) if name == "shuffled" else instances,
-                _sum(shards, CONTROL_SUMS[name], instances, progress),
-            )
+            _control(shards, name, instances, progress)
             for name in get_args(ControlName)
             if name in first.controls
         ],
@@ -73,6 +66,16 @@ def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
         return replace(_common(shards), seconds=clock.seconds)
 
     return write_run(target, overwrite, sums, rules, draft, progress, clock)
+
+
+def _control(
+    shards: Sequence[Shard], name: ControlName, instances: Instances, progress: Progress
+) -> ControlSums:
+    """Add the sums of a control. Shuffled links have another number of instances than the run."""
+    draft, key = shards[0].draft, shards[0].controls[name]
+    measured = shuffle_links(instances, draft.seed) if name == "shuffled" else instances
+    tallies = _sum(shards, CONTROL_SUMS[name], measured, progress)
+    return ControlSums(name, draft.seed, key, None, measured, tallies)
 
 
 _LISTED = 8

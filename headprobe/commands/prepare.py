@@ -99,7 +99,9 @@ def read_corpus(
     room = min(budget or PASSAGE_TOKENS, context or PASSAGE_TOKENS) - starts
     if room < 1:
         raise HeadprobeError(
-            f"passages of {budget} tokens", "leave no room for text", "Give a larger --budget"
+            f"passages of {room + starts} tokens",
+            f"leave no room for text after {starts} start tokens",
+            "Allow for longer ones with --budget, or check the model's context and its tokenizer",
         )
     skips, counts = _SkippedCounts(), {file: Counter[str]() for file in files}
 
@@ -252,7 +254,7 @@ def prepare_scan(
         progress=progress,
     )
     check_tokens(source.name, model_config, probes.corpus.token_ids)
-    for warning in role_warnings(probes.corpus.instances.relations, rules):
+    for warning in role_warnings(probes.corpus.instances.judged_relations, rules):
         progress.warn(warning)
     partitions = [partition for partition in (config.shard, rank) if partition is not None]
     pass_plan = PassPlan.whole_run(probes.corpus, config.seed).partition(probes.corpus, partitions)

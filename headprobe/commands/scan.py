@@ -32,10 +32,12 @@ from headprobe.progress import Progress
 from headprobe.results.views import Plan
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.runs.checkpoint import CheckpointWriter, Clock, ScanCheckpoint
+from headprobe.runs.files import CannotWriteError, check_space
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import Run, check_target
 from headprobe.runs.manifest import Manifest, ModelNote, WorkNote
 from headprobe.runs.shards import Shard
+from headprobe.runs.sums import axis_sizes, least_bytes
 
 
 def scan(config: ScanConfig, progress: Progress, in_memory: InMemoryModel | None = None) -> Run:
@@ -73,7 +75,14 @@ def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> 
         if group.index == 0:
             running.write(model, measured, controls)
         group.barrier()
+    except CannotWriteError as error:
+        writer.save_final()  # what was written of the run is removed, which makes room for it
+        if writer.resume_hint() is None:
+            raise
+        then = f"Make room, then resume it: {checkpoint.command}"
+        raise HeadprobeError(error.where, f"{error.what}; the sums are saved", then) from error
     except KeyboardInterrupt:
+        writer.save_final()
         raise KeyboardInterrupt(*filter(None, [writer.resume_hint()])) from None
     except BaseException:
         if remedy := writer.resume_hint():
@@ -123,6 +132,7 @@ class _RunningScan:
             _check_unchanged(self.target, start, self.fingerprint.without(checked))
         if self.group.count > 1:
             self._compare_processes(self.fingerprint)
+        check_space(self.target.absolute().parent, self._least_bytes())
         setup = MeasurementSetup(
             prepared.probes.corpus,
             config_text(prepared.config),
@@ -145,6 +155,12 @@ class _RunningScan:
                 twin = measure_twin(setup, runs, self._build_twin, self.progress.advance)
             controls = (twin, *controls)
         return note, measured, controls
+
+    def _least_bytes(self) -> int:
+        """The bytes that the run folder takes at least: a full disk is found early."""
+        text = self.prepared.config.get_text_config()
+        layers, heads = text.num_hidden_layers, text.num_attention_heads
+        return least_bytes(axis_sizes(layers, heads, self.prepared.probes.corpus.instances))
 
     def _measure_checkpoint(
         self, setup: MeasurementSetup
@@ -304,7 +320,7 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
         dtype_reason=prepared.dtype_reason,
         target=target,
         probes=probes.files,
-        passages=prepared.pass_plan.passages,
+        passages=prepared.pass_plan.passages - len(prepared.pass_plan.twins),
         tokens=prepared.pass_plan.tokens(probes.corpus),
         skipped=sum(skip.count for skip in probes.skipped),
         controls=tuple(name for name, requested in controls if requested),
@@ -317,5 +333,6 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
                 len(instances.of(number)),
             )
             for number, relation in enumerate(instances.relations)
+            if not relation.twin
         ),
     )

@@ -152,7 +152,7 @@ def _faults(
         held = _roles(row)
         if seat in leaders and row.text("repeater_of") not in ("", head_name(*leaders[seat])):
             held.discard("redundant")  # it repeats another head than the one it was copied from
-        for role in sorted(wanted[seat] ^ held):
+        for role in sorted((wanted[seat] ^ held) - set(plan.overlapping)):
             yield Fault(head_name(*seat), plan.name, role, role in held, row.text("reason"))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import copy
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -61,7 +62,7 @@ class StatisticsCollector(PassObserver):
         self._pairs = PairStatistic(layers, heads, device)
         self._statistics: tuple[Statistic, ...] = (
             RelationStatistic(
-                len(instances.relations), len(instances.domains), layers, heads, device
+                int(instances.first_instance[-1]), len(instances.relations), layers, heads, device
             ),
             ShapeStatistic(layers, heads, device),
             self._pairs,
@@ -109,7 +110,9 @@ class StatisticsCollector(PassObserver):
         """The next pass is over this chunk."""
         self._chunk, self._view = chunk, None
         self._residual = {}
-        for statistic in self._statistics:
+        # The first statistic is that of relations, all that twins of passages enter
+        self._active = self._statistics[:1] if chunk.twins else self._statistics
+        for statistic in self._active:
             statistic.begin(chunk)
 
     def residual(self, layer: int, hidden: Tensor) -> None:
@@ -136,19 +139,19 @@ class StatisticsCollector(PassObserver):
             view = TorchView(batch, self._layer, weights, scores, self._value_norm)
             view.add_by_kind(by_kind)
         if part.last:
-            for statistic in self._statistics:
+            for statistic in self._active:
                 statistic.add(view)
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:  # noqa: ARG002
         """The layer has attended."""
         residual = self._residual.pop(self._layer.index)
         view = OutputView(self._current_chunk, self._layer, output, residual)
-        for statistic in self._statistics:
+        for statistic in self._active:
             statistic.add_output(view)
 
     def end(self) -> None:
         """The pass over the chunk is over."""
-        for statistic in self._statistics:
+        for statistic in self._active:
             statistic.finish(self._current_chunk)
         self._chunk = None
 
@@ -164,7 +167,7 @@ class StatisticsCollector(PassObserver):
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
-                keep = array.dtype.kind == "i" or name in _NARROW
+                keep = array.dtype.kind in "iu" or name in _NARROW
                 arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 
@@ -172,7 +175,8 @@ class StatisticsCollector(PassObserver):
 def count_profile_pairs(instances: Instances, longest: int) -> NDArray[np.int64]:
     """[D]: usable (query, earlier word) pairs of the run at each word distance."""
     pairs = np.zeros(longest, dtype=np.int64)
-    for start, stop in zip(instances.passage_first, instances.passage_first[1:], strict=False):
+    edges = instances.passage_first[: instances.text_passages + 1]
+    for start, stop in pairwise(edges):
         usable = instances.usable[start:stop].astype(np.float64)
         if len(usable) < 2:
             continue

@@ -58,12 +58,13 @@ class LayerView(Protocol):
         passage; -1 if it is not unique or zero."""
 
     @property
-    def link_winner(self) -> Tensor:
-        """[J, H]: the same for the row of each explicit link, among the link's candidates."""
+    def instance_hits(self) -> Tensor:
+        """[H, I], uint8: 1 where a target of the instance gets strictly the most attention of all
+        candidates that the relation admits."""
 
     @property
-    def targets(self) -> Tensor:
-        """[2, K, H]: stripped and norm-weighted attention to each target of the links."""
+    def instance_shares(self) -> Tensor:
+        """[2, H, I]: ``share`` and ``share_norm`` of each instance's targets together."""
 
     @property
     def columns(self) -> Tensor:

@@ -14,6 +14,7 @@ import json
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from typing import Any, Self
@@ -33,9 +34,11 @@ from headprobe.measure.collector import (
     count_profile_pairs,
 )
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
+from headprobe.measure.embedding import embedding_hits
 from headprobe.measure.memory import BatchLimits, WorkingSet, retry_with_less_memory
 from headprobe.measure.scheduler import ChunkScheduler, PlannedChunk
 from headprobe.measure.statistics import state_tensors
+from headprobe.model.devices import input_device
 from headprobe.model.forward import observe_flat
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointPart
@@ -129,6 +132,8 @@ class PassPlan:
     """Numbers of the passages whose text is scored."""
     others: NDArray[np.int64]
     """Numbers of the other passages."""
+    twins: NDArray[np.int64]
+    """Numbers of the twins of passages, which share no chunk with other passages."""
     copy_sequences: NDArray[np.int64]
     """Numbers of the sequences of repeated random tokens (``vocabulary.LAGS``)."""
     parts: int = 1
@@ -139,18 +144,25 @@ class PassPlan:
     @property
     def passages(self) -> int:
         """Number of passages."""
-        return len(self.scored) + len(self.others)
+        return len(self.scored) + len(self.others) + len(self.twins)
 
     def tokens(self, corpus: Corpus) -> int:
         """Number of tokens in the passages."""
-        return int(corpus.lengths[self.scored].sum() + corpus.lengths[self.others].sum())
+        return sum(int(corpus.lengths[each].sum()) for each in self.groups)
+
+    @property
+    def groups(self) -> tuple[NDArray[np.int64], ...]:
+        """The passages in groups that share no chunk."""
+        return self.scored, self.others, self.twins
 
     @classmethod
     def whole_run(cls, corpus: Corpus, seed: int) -> Self:
         """Return the passes of a whole run."""
-        scored = _choose_scored(corpus.lengths, seed).astype(np.int64)
-        passages = np.arange(len(corpus.lengths))
-        return cls(scored, np.setdiff1d(passages, scored), np.arange(len(LAGS)))
+        count = corpus.instances.text_passages
+        scored = _choose_scored(corpus.lengths[:count], seed).astype(np.int64)
+        others = np.setdiff1d(np.arange(count), scored)
+        twins = np.arange(count, len(corpus.lengths))
+        return cls(scored, others, twins, np.arange(len(LAGS)))
 
     def partition(self, corpus: Corpus, partitions: Sequence[Partition]) -> "PassPlan":
         """Return the share that results from applying the partitions one after another.
@@ -159,12 +171,15 @@ class PassPlan:
         """
         pass_plan = self
         for partition in partitions:
+            scored, others, twins = (
+                partition.select(group, corpus.lengths[group]) for group in pass_plan.groups
+            )
+            sequences = pass_plan.copy_sequences
             pass_plan = PassPlan(
-                partition.select(pass_plan.scored, corpus.lengths[pass_plan.scored]),
-                partition.select(pass_plan.others, corpus.lengths[pass_plan.others]),
-                partition.select(
-                    pass_plan.copy_sequences, np.array(LAGS)[pass_plan.copy_sequences]
-                ),
+                scored,
+                others,
+                twins,
+                partition.select(sequences, np.array(LAGS)[sequences]),
                 pass_plan.parts * partition.count,
                 pass_plan.counts and partition.index == 0,
             )
@@ -270,14 +285,18 @@ class _Measurer:
         even = self._even(limits if observed.is_stateless else replace(limits, workers=1))
         planned = [
             PlannedChunk(blocks, logits)
-            for passages, logits in ((pass_plan.scored, limits.logits), (pass_plan.others, None))
+            for passages, logits in zip(pass_plan.groups, (limits.logits, None, None), strict=True)
             for blocks in self._plan(state.left(passages), even)
         ]
-        with ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler:
+        with (
+            self._deferring_interrupts(),
+            ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler,
+        ):
             for _ in scheduler.run(planned, partial(self._count_chunk, state)):
                 self._save_if_due(state)
         start = corpus.token_ids[: corpus.starts]
-        sequences = repeat_tokens(start, self.batcher.distinct_tokens, observed.context, self.seed)
+        in_text = corpus.token_ids[: corpus.token_first[corpus.instances.text_passages]]
+        sequences = repeat_tokens(start, np.unique(in_text), observed.context, self.seed)
         lengths = np.array([len(tokens) for tokens in sequences])
         left = pass_plan.copy_sequences[
             (lengths[pass_plan.copy_sequences] > 0) & ~state.sequences[pass_plan.copy_sequences]
@@ -293,6 +312,12 @@ class _Measurer:
         return Measurement(
             self._finished(collector, copying, state.bits), self.batcher.distinct_tokens
         )
+
+    def _deferring_interrupts(self) -> AbstractContextManager[None]:
+        """Between chunks the sums are consistent: there Ctrl-C saves them and ends the scan."""
+        if self.checkpoint is None:
+            return nullcontext()
+        return self.checkpoint.deferring_interrupts()
 
     def _new_collector(self) -> StatisticsCollector:
         return StatisticsCollector(
@@ -319,10 +344,7 @@ class _Measurer:
 
         def count(tokens: int) -> int:
             smaller = replace(limits, tokens=tokens)
-            return sum(
-                len(self._plan(part, smaller))
-                for part in (self.pass_plan.scored, self.pass_plan.others)
-            )
+            return sum(len(self._plan(part, smaller)) for part in self.pass_plan.groups)
 
         chunks, workers, tokens = count(limits.tokens), limits.workers, limits.tokens
         if workers > 1 and chunks <= MAX_EVENED_CHUNKS * workers:
@@ -353,10 +375,16 @@ class _Measurer:
             self.corpus.instances,
             self.batcher.distinct_tokens,
         )
-        host_counts = {
+        token_columns = self.batcher.token_columns()[: instances.text_passages]
+        host_counts: dict[str, NDArray[Any]] = {
             "profile_pairs": count_profile_pairs(instances, MAX_DISTANCE),
-            "rows": np.array(instances.usable.sum(), dtype=np.int64),
-            **count_column_passages(self.batcher.token_columns(), corpus.starts, len(distinct)),
+            "rows": np.array((instances.usable & instances.in_text).sum(), dtype=np.int64),
+            **count_column_passages(token_columns, corpus.starts, len(distinct)),
+            "embedding_hits": embedding_hits(
+                self.observed.model.get_input_embeddings(),
+                corpus,
+                input_device(self.observed.model),
+            ),
         }
         if not self.pass_plan.counts:
             host_counts = {name: np.zeros_like(counts) for name, counts in host_counts.items()}

@@ -15,74 +15,17 @@ Inner loops use few arrays, each with one axis, because the compiler makes vecto
 of such loops.
 """
 
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any
-
-import numba
 import numpy as np
-from numba.core import caching
 from numpy.typing import NDArray
+
+from headprobe.compiled import numba_kernel
 
 Floats = NDArray[np.float32]
 
 Ints = NDArray[np.int64]
 
 U = np.uintp
-"""The type of counters in inner loops (``numba_kernel``)."""
-
-_Cache: Any = caching.FunctionCache
-
-_File: Any = caching.IndexDataCacheFile
-
-
-class _DiskCache(_Cache):  # type: ignore[misc]
-    """Machine code on disk, which is used only if no file of this folder has changed.
-
-    numba compares the source file of a function, but the machine code also contains that of the
-    functions that it calls. Files that cannot be read are compiled again, and if there is no space
-    to write, nothing is cached.
-    """
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        super().__init__(function)
-        files = sorted(Path(__file__).parent.glob("*.py"))
-        stamps = [(file.name, file.stat().st_mtime, file.stat().st_size) for file in files]
-        own = self._impl.locator.get_source_stamp()
-        name = self._impl.filename_base
-        self._cache_file = _File(self.cache_path, name, (own, *stamps))
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        try:
-            return super().load_overload(sig, target_context)
-        except (OSError, EOFError, UnpicklingError, ValueError):
-            with suppress(OSError):
-                self.flush()
-            return None
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        with suppress(OSError):
-            super().save_overload(sig, data)
-
-
-def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile a function at its first call, and cache the machine code on disk if possible.
-
-    The compiled function releases the interpreter's lock, so that threads run in parallel. For
-    loops to become vector instructions their counters must be unsigned (``U``), because numba
-    counts negative indices from the end, and they must not call ``max`` or ``min``.
-    """
-
-    # Sums may be reordered, which vector instructions need. Infinities and NaN keep their meaning,
-    # and division by zero is no error.
-    fast = {"reassoc", "nsz", "contract"}
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
-    with suppress(RuntimeError):  # there is no folder to write to
-        dispatcher._cache = _DiskCache(function)
-    compiled: Callable[..., Any] = dispatcher
-    return compiled
+"""The type of counters in inner loops (``compiled.numba_kernel``)."""
 
 
 @numba_kernel
@@ -322,6 +265,26 @@ def add_by_kind(
             if kind >= 0:
                 sums[U(kind)] += share[out + r]
                 sums[U(deprels[out + r])] += share[out + r]
+
+
+@numba_kernel
+def sum_classes(
+    shares: Floats, classes: Floats, words: int, first: int, queries: int, sums: Floats
+) -> None:
+    """Set ``sums`` [2, C, W] to the attention of each row, plain and norm-weighted, to all earlier
+    words of each class; ``classes`` [W', C] is 1 for members. Few words are members, so their rows
+    are added one after another."""
+    rows = U(queries)
+    for k in range(2):
+        for c in range(classes.shape[1]):
+            total = sums[k, c]
+            for r in range(U(0), rows):
+                total[r] = 0
+            for t in range(words):
+                if classes[t, c] > 0:
+                    to = U(k * words + t) * rows
+                    for r in range(U(max(t - first + 1, 0)), rows):
+                        total[r] += shares[to + r]
 
 
 @numba_kernel

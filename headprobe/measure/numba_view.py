@@ -6,10 +6,7 @@ everything that statistics read while that head's attention is still in the cach
 time. The heads are divided among the threads.
 """
 
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache, partial
-from itertools import pairwise
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from headprobe.batching.batches import AlignedBatch, KernelInputs
+from headprobe.compiled import numba_kernel, split_over_threads
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.measure.numba_kernels import (
     Floats,
@@ -25,9 +23,9 @@ from headprobe.measure.numba_kernels import (
     find_strongest,
     find_winner,
     gather_pairs,
-    numba_kernel,
     renormalise,
     strip_rows,
+    sum_classes,
     sum_entropy,
 )
 from headprobe.model.attention import TilePart
@@ -63,11 +61,11 @@ class ViewArrays(NamedTuple):
     over_rows: NDArray[np.float64]
     """[5, B, H]"""
 
-    targets: Floats
-    """[2, H, K]"""
+    instance_hits: NDArray[np.uint8]
+    """[H, I]"""
 
-    link_winner: NDArray[np.int32]
-    """[J, H]"""
+    instance_shares: Floats
+    """[2, H, I]"""
 
     sampled: Floats
     """[H, P]"""
@@ -93,7 +91,7 @@ class NumbaView:
         self.batch, self.layer = batch, layer
         passages, keys = batch.tile.keys.shape
         heads, words, queries = value_norm.shape[1], batch.words, batch.queries
-        instances, links = batch.instances, batch.instances.n_links
+        count = len(batch.instances.row)
         examples = heads, len(batch.example), min(N_STRONGEST, words)
         self._value_norm = value_norm.T.index_select(1, batch.tile.key_places.flatten())
         self._tensors = {
@@ -104,8 +102,8 @@ class NumbaView:
             "by_distance": torch.zeros(passages, heads, 2, words),
             "attention_received": torch.empty(heads, passages, keys - 1),
             "over_rows": torch.empty(5, passages, heads, dtype=torch.float64),
-            "targets": torch.empty(2, heads, len(instances.target_pair)),
-            "link_winner": torch.empty(links, heads, dtype=torch.int32),
+            "instance_hits": torch.empty(heads, count, dtype=torch.uint8),
+            "instance_shares": torch.empty(2, heads, count),
             "sampled": torch.empty(heads, len(batch.sampled_pair)),
             "strongest": torch.empty(examples),
             "strongest_word": torch.empty(examples, dtype=torch.int64),
@@ -129,7 +127,7 @@ class NumbaView:
         threads = (
             1 if weights.numel() < MIN_PARALLEL_WEIGHTS else min(torch.get_num_threads(), heads)
         )
-        _split_over_threads(heads, threads, work)
+        split_over_threads(heads, threads, work)
 
     @property
     def over_rows(self) -> Tensor:
@@ -148,12 +146,12 @@ class NumbaView:
         return self._tensors["winner"]
 
     @property
-    def link_winner(self) -> Tensor:
-        return self._tensors["link_winner"]
+    def instance_hits(self) -> Tensor:
+        return self._tensors["instance_hits"]
 
     @property
-    def targets(self) -> Tensor:
-        return self._tensors["targets"].transpose(1, 2)
+    def instance_shares(self) -> Tensor:
+        return self._tensors["instance_shares"]
 
     @property
     def columns(self) -> Tensor:
@@ -198,10 +196,11 @@ def fill_view(
     kinds = inputs.kinds.reshape((2, len(inputs.rows), pairs))
     # Buffers that all heads and passages use in turn (``strip_rows`` describes them)
     shares = np.empty(2 * pairs, np.float32)
-    share, share_norm, all_words = shares[:pairs], shares[pairs:], shares[:0]
+    share = shares[:pairs]
     columns, kept = np.empty((3, words), np.float32), np.empty((2, queries), np.float32)
     entropy_terms, best = np.empty((4, queries), np.float32), np.empty(queries, np.float32)
     best_word = np.empty(queries, np.int32)
+    by_class = np.empty((2, inputs.classes.shape[2], queries), np.float32)
     for item in range((high - low) * len(weights)):
         # Passage p and head i of the part are passage b and head h of the batch
         p, i = item % len(weights), low + item // len(weights)
@@ -249,9 +248,6 @@ def fill_view(
             for k in range(3):
                 arrays.columns[k, b, t, h] = columns[k, t]
         add_by_kind(share, kinds[0, b], kinds[1, b], words, first, queries, arrays.by_kind[h])
-        part = slice(edge[1, 0], edge[1, 1])
-        gather_pairs(share, inputs.target_pair[part], base, arrays.targets[0, h, part])
-        gather_pairs(share_norm, inputs.target_pair[part], base, arrays.targets[1, h, part])
         part = slice(edge[2, 0], edge[2, 1])
         gather_pairs(share, inputs.sampled_pair[part], base, arrays.sampled[h, part])
         part = slice(edge[4, 0], edge[4, 1])
@@ -264,34 +260,53 @@ def fill_view(
             arrays.strongest_word[h, part],
             arrays.strongest[h, part],
         )
-
-        # The winner of each link is that of its row, unless not all earlier words are candidates
-        for j in range(edge[3, 0], edge[3, 1]):
-            r, strict_row, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
-            if inputs.sentence_scope[j]:
-                lowest = first + r
-                while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
-                    lowest -= 1
-            if lowest or strict_row >= 0:
-                admitted = inputs.other_form[strict_row] if strict_row >= 0 else all_words
-                winner = find_winner(share, r, first, queries, lowest, admitted)
-                arrays.link_winner[j, h] = winner
-            else:
-                arrays.link_winner[j, h] = best_word[r]
+        _fill_instances(shares, best_word, inputs, arrays, b, h, by_class)
 
 
-def _split_over_threads(count: int, threads: int, work: Callable[[int, int], None]) -> None:
-    """Call ``work(low, high)`` once per thread, so that the ranges cover 0 to ``count``.
+@numba_kernel
+def _fill_instances(
+    shares: Floats,
+    best_word: NDArray[np.int32],
+    inputs: KernelInputs,
+    arrays: ViewArrays,
+    b: int,
+    h: int,
+    by_class: Floats,
+) -> None:
+    """Compute hits and shares of the instances of passage ``b`` for head ``h``.
 
-    The calling thread takes the first range itself.
+    ``best_word`` [W] is the winner of each row, ``by_class`` [2, C, W] a buffer.
     """
-    edges = [piece * count // threads for piece in range(threads + 1)]
-    others = [_pool(threads).submit(work, *piece) for piece in pairwise(edges[1:])]
-    work(0, edges[1])
-    for other in others:
-        other.result()
-
-
-@cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="numba_view")
+    words, queries = inputs.kinds.shape[2:]
+    pairs, first, edge = words * queries, inputs.first_word, inputs.passage_edges[:, b : b + 2]
+    share, all_words = shares[:pairs], shares[:0]
+    # The winner of each link is that of its row, unless not all earlier words are candidates
+    for j in range(edge[1, 0], edge[1, 1]):
+        r, strict_row, lowest = inputs.link_row[j] - b * queries, inputs.strict_row[j], 0
+        if inputs.sentence_scope[j]:
+            lowest = first + r
+            while lowest and inputs.sentence[b, lowest - 1] == inputs.sentence[b, first + r]:
+                lowest -= 1
+        winner = best_word[r]
+        if lowest or strict_row >= 0:
+            admitted = inputs.other_form[strict_row] if strict_row >= 0 else all_words
+            winner = find_winner(share, r, first, queries, lowest, admitted)
+        hit, plain, norm = False, np.float32(0), np.float32(0)
+        for k in range(inputs.target_edges[j], inputs.target_edges[j + 1]):
+            pair = inputs.target_pair[k] - b * pairs
+            hit |= inputs.target[k] == winner
+            plain += share[pair]
+            norm += shares[pairs + pair]
+        arrays.instance_hits[h, j] = hit
+        arrays.instance_shares[0, h, j] = plain
+        arrays.instance_shares[1, h, j] = norm
+    if edge[3, 0] < edge[3, 1]:
+        sum_classes(shares, inputs.classes[b], words, first, queries, by_class)
+    # A word that asks for a class hits if the winner of its row is a member
+    links = len(inputs.link_row)
+    for j in range(edge[3, 0], edge[3, 1]):
+        r, c = inputs.class_row[j] - b * queries, inputs.class_column[j]
+        hit = best_word[r] >= 0 and inputs.classes[b, best_word[r], c] > 0
+        arrays.instance_hits[h, links + j] = hit
+        arrays.instance_shares[0, h, links + j] = by_class[0, c, r]
+        arrays.instance_shares[1, h, links + j] = by_class[1, c, r]

@@ -1,130 +1,96 @@
-"""Attention to the targets of each relation (docs/method.md, Relations), by fold."""
+"""Attention to the targets of each relation (docs/method.md, "Relations")."""
 
-import math
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from headprobe.batching.batches import AlignedBatch, Chunk
-from headprobe.measure.layer_view import LayerView
+from headprobe.batching.batches import Chunk
+from headprobe.measure.layer_view import LayerView, select_rows
 from headprobe.measure.statistics import Statistic, sum_dtype
 from headprobe.vocabulary import FOLDS
 
-MAX_SUMMED = 1 << 22
-"""So many numbers of instances, layers and heads are added up at once: more would only take more
-memory."""
+_BYTE = 8
 
 
 class RelationStatistic(Statistic):
-    """``mass``, ``kept``, ``share``, ``share_norm`` by relation; hits by document fold, form fold
-    and domain.
+    """One hit per instance and head, as packed bits, and sums of attention to the targets.
 
-    What a layer tells of a batch is small; it is kept until all layers can be added up together.
+    ``mass``, ``kept`` and ``share_norm`` are summed over the instances of each relation, ``share``
+    over those of each relation and document fold, and of each relation and form fold.
+
+    Every instance of a run has a row of ``hits`` of its own, so hits of chunks, processes and
+    shards are joined by adding the rows. All groupings of hits are made when a run is judged.
     """
 
     def __init__(
-        self, relations: int, domains: int, layers: int, heads: int, device: torch.device
+        self, instances: int, relations: int, layers: int, heads: int, device: torch.device
     ) -> None:
-        kind = sum_dtype(device)
-        self._on_targets = torch.zeros(relations, 3, layers, heads, dtype=kind, device=device)
-        self._kept = torch.zeros(relations, layers, heads, dtype=kind, device=device)
-        self._bins = {
-            "hits_by_document": (relations, FOLDS),
-            "hits_by_form": (relations, FOLDS),
-            "hits_by_domain": (relations, domains),
-        }
-        bins = sum(math.prod(of_kind) for of_kind in self._bins.values())
-        self._hits = torch.zeros(bins, layers, heads, dtype=torch.int32, device=device)
+        self._relations = relations
+        # By head, so that one scatter per layer adds to all sums of a head.
+        bins = 3 * relations + 2 * relations * FOLDS
+        self._sums = torch.zeros(layers, heads, bins, dtype=sum_dtype(device), device=device)
+        packed = -(-layers * heads // _BYTE)
+        self._hits = torch.zeros(instances, packed, dtype=torch.uint8, device=device)
 
     def begin(self, chunk: Chunk) -> None:  # noqa: ARG002
-        self._pending: dict[int, tuple[Tensor, ...]] = {}
+        self._pending: dict[int, Tensor] = {}
 
     def add(self, view: LayerView) -> None:
-        instances, start = view.batch.instances, view.batch.tile.start
+        instances, layer, start = view.batch.instances, view.layer.index, view.batch.tile.start
         if not len(instances.row):
             return
-        # whoever asks for a class asks for all its earlier words: the columns' sums tell it all
-        of_classes = view.batch.classes.flatten(0, 1).T @ view.columns.flatten(1, 2)
-        parts = view.winner, view.kept, view.link_winner, view.targets, of_classes
+        share, norm = view.instance_shares
+        kept = select_rows(view.kept, instances.row).T
+        values = torch.cat([share * kept, kept, norm, share, share], dim=1)
+        relations = self._relations
+        bins = torch.cat(
+            [
+                instances.relation,
+                instances.relation + relations,
+                instances.relation + 2 * relations,
+                instances.bins[0] + 3 * relations,
+                instances.bins[1] + 3 * relations + relations * FOLDS,
+            ]
+        )
+        sums = self._sums[layer]
+        sums.scatter_add_(1, bins.expand(len(values), -1), values.to(sums.dtype))
+        # Eight heads share a byte, also heads of two layers, so hits wait for all layers.
+        hits = view.instance_hits
         if start not in self._pending:
-            # of all layers in one piece: many small ones would lie scattered among what comes and
-            # goes meanwhile, and leave holes in the memory
-            layers = self._kept.shape[1]
-            self._pending[start] = tuple(of.new_empty(layers, *of.shape) for of in parts)
-        for of_layers, of in zip(self._pending[start], parts, strict=True):
-            of_layers[view.layer.index] = of
+            rows = self._hits.shape[1] * _BYTE
+            self._pending[start] = hits.new_zeros(rows, len(instances.row))
+        first = layer * len(hits)
+        self._pending[start][first : first + len(hits)] = hits
 
     def finish(self, chunk: Chunk) -> None:
-        layers, heads = self._kept.shape[1:]
         for batch in chunk.batches:
-            instances = batch.instances
-            if parts := self._pending.pop(batch.tile.start, None):
-                together = max(
-                    1,
-                    MAX_SUMMED
-                    // (max(map(len, (instances.row, instances.instance_of_target))) * heads),
-                )
-                for first in range(0, layers, together):
-                    some = slice(first, first + together)
-                    self._add_up(batch, some, *(of[some] for of in parts))
-
-    def _add_up(
-        self,
-        batch: AlignedBatch,
-        some: slice,
-        winner: Tensor,
-        kept: Tensor,
-        of_links: Tensor,
-        on_targets: Tensor,
-        of_classes: Tensor,
-    ) -> None:
-        """What ``some`` layers told of a batch: [L, B, W, H] by row, [L, I, H] winners of explicit
-        links, [L, 2, K, H] by target, and [L, 3, C, H] by class."""
-        instances, kind = batch.instances, self._kept.dtype
-        winner, kept = (of.flatten(1, 2).transpose(0, 1).contiguous() for of in (winner, kept))
-        kept = kept.index_select(0, instances.row)
-        self._kept[:, some].index_add_(0, instances.relation, kept.to(kind))
-        share, share_norm = on_targets.permute(1, 2, 0, 3)
-        mass = share * kept.index_select(0, instances.instance_of_target)
-        of_targets = torch.stack([mass, share, share_norm], dim=1).to(kind)
-        self._on_targets[:, :, some].index_add_(0, instances.target_relation, of_targets)
-        of_classes = of_classes.permute(2, 1, 0, 3).to(kind)
-        self._on_targets[:, :, some].index_add_(0, instances.class_relation, of_classes)
-        of_rows = winner.index_select(0, instances.row[instances.n_links :])
-        of_links = of_links.transpose(0, 1).contiguous()
-        hits = torch.cat([_hits_of_links(batch, of_links), _hits_of_classes(batch, of_rows)])
-        for bins in instances.bins.view(len(self._bins), -1):
-            self._hits[:, some].index_add_(0, bins, hits)
+            hits = self._pending.pop(batch.tile.start, None)
+            if hits is not None:
+                self._hits.index_copy_(0, batch.instances.number, pack_bits(hits))
 
     def sums(self) -> Mapping[str, Tensor]:
-        mass, share, share_norm = self._on_targets.unbind(1)
-        parts = self._hits.split([math.prod(of_kind) for of_kind in self._bins.values()])
-        by_bin = {
-            name: hits.unflatten(0, of_kind).to(torch.int64)
-            for (name, of_kind), hits in zip(self._bins.items(), parts, strict=True)
-        }
+        relations = self._relations
+        mass, kept, norm, by_document, by_form = self._sums.split(
+            [relations] * 3 + [relations * FOLDS] * 2, dim=2
+        )
         return {
-            "mass": mass,
-            "share": share,
-            "share_norm": share_norm,
-            "kept": self._kept,
-            **by_bin,
+            **{
+                name: sums.permute(2, 0, 1)
+                for name, sums in (("mass", mass), ("kept", kept), ("share_norm", norm))
+            },
+            **{
+                name: sums.permute(2, 0, 1).unflatten(0, (relations, FOLDS))
+                for name, sums in (("share_by_document", by_document), ("share_by_form", by_form))
+            },
+            "hits": self._hits,
         }
 
 
-def _hits_of_links(batch: AlignedBatch, winner: Tensor) -> Tensor:
-    """[I, ...]: 1 where a target wins."""
-    instances = batch.instances
-    hit = winner.index_select(0, instances.instance_of_target) == instances.target[:, None, None]
-    return torch.zeros_like(winner).index_add_(
-        0, instances.instance_of_target, hit.to(winner.dtype)
-    )
-
-
-def _hits_of_classes(batch: AlignedBatch, winner: Tensor) -> Tensor:
-    """[I', ...]: 1 where one of the class wins."""
-    place = batch.instances.class_start[:, None, None]
-    place = place + winner.clamp(min=0) * batch.classes.shape[-1]
-    member = batch.classes.flatten().index_select(0, place.flatten()).view_as(winner)
-    return ((member > 0) & (winner >= 0)).to(winner.dtype)
+def pack_bits(hits: Tensor) -> Tensor:
+    """Pack zeros and ones [8 Z, I] into bytes [I, Z]: bit 7 - n % 8 of byte n // 8 is row n, as
+    ``numpy.unpackbits`` expects."""
+    packed = hits[0::_BYTE].clone()
+    for place in range(1, _BYTE):
+        packed.mul_(2).add_(hits[place::_BYTE])
+    return packed.T.contiguous()

@@ -158,13 +158,41 @@ class TorchView:
         return sums.transpose(2, 3).flatten(3)
 
     @cached_property
-    def targets(self) -> Tensor:
-        """[2, K, H]"""
-        words, queries = self.batch.words, self.batch.queries
-        pair = self.batch.instances.target_pair
+    def instance_shares(self) -> Tensor:
+        """[2, H, I]."""
+        instances, words, queries = self.batch.instances, self.batch.words, self.batch.queries
+        pair, links = instances.target_pair, instances.n_links
         earlier, passage = pair // queries % words, pair // (queries * words)
-        by_pair = self.shares.permute(1, 3, 5, 0, 2, 4)[passage, earlier, pair % queries]
-        return by_pair.flatten(2).transpose(0, 1)
+        by_target = self.shares.permute(1, 3, 5, 0, 2, 4)[passage, earlier, pair % queries]
+        by_target = by_target.flatten(2)
+        found = by_target.new_zeros(len(instances.row), *by_target.shape[1:])
+        found.index_add_(0, instances.instance_of_target, by_target)
+        if len(instances.class_column):
+            # [2, B, G, C, S * W]: what each row gives to the words of each class
+            classes = self.batch.classes.transpose(1, 2)[:, None]
+            by_class = (classes @ self.shares.flatten(4)).unflatten(4, (-1, queries))
+            row = instances.row[links:]
+            found[links:] = by_class.permute(1, 3, 5, 0, 2, 4)[
+                row // queries, instances.class_column, row % queries
+            ].flatten(2)
+        return found.permute(1, 2, 0)
+
+    @cached_property
+    def instance_hits(self) -> Tensor:
+        """[H, I]."""
+        instances, links = self.batch.instances, self.batch.instances.n_links
+        winner = self._link_winner
+        is_target = winner[instances.instance_of_target] == instances.target[:, None]
+        hits = is_target.new_zeros(len(instances.row), is_target.shape[1], dtype=torch.uint8)
+        # at most one target of an instance is its winner
+        hits.index_add_(0, instances.instance_of_target, is_target.to(torch.uint8))
+        row = instances.row[links:]
+        word = select_rows(self.winner, row)
+        member = self.batch.classes[
+            (row // self.batch.queries)[:, None], word.clamp(min=0), instances.class_column[:, None]
+        ]
+        hits[links:] = ((member > 0) & (word >= 0)).to(torch.uint8)
+        return hits.T
 
     def add_by_kind(self, sums: Tensor) -> None:
         """Add stripped attention to ``sums`` [H, KINDS], each pair to both its kinds."""
@@ -199,9 +227,9 @@ class TorchView:
         """[B, W, H]"""
         return _winners(self.earlier)
 
-    @cached_property
-    def link_winner(self) -> Tensor:
-        """[J, H]"""
+    @property
+    def _link_winner(self) -> Tensor:
+        """[J, H]: the winner in the row of each link, among the candidates that it admits."""
         instances = self.batch.instances
         rows = instances.row[: instances.n_links]
         winner = select_rows(self.winner, rows)

@@ -17,7 +17,9 @@ from transformers.utils.hub import cached_file
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
-from headprobe.model.load_errors import friendly_load_errors
+from headprobe.model.files import check_folder, local_path
+from headprobe.model.hub import hub_is_reachable
+from headprobe.model.load_errors import friendly_load_errors, quote
 
 if TYPE_CHECKING:
     from headprobe.model.load import CheckpointSource
@@ -72,7 +74,7 @@ def base_is_missing(source: "CheckpointSource", error: HeadprobeError) -> Headpr
     adapter = str(source.adapter)
     return HeadprobeError(
         adapter,
-        f"is an adapter of {source.name}, which cannot be loaded ({error.what})",
+        f"is an adapter of {quote(source.name)}, which cannot be loaded ({error.what})",
         _remedy(adapter),
     )
 
@@ -96,6 +98,8 @@ def load_adapter(source: "CheckpointSource", model: PreTrainedModel) -> PreTrain
         ) from error
     place = _place(adapter)
     options: dict[str, Any] = {"revision": source.adapter_revision}
+    if local_path(adapter) is None and not hub_is_reachable():
+        options["local_files_only"] = True
     with (
         friendly_load_errors(adapter, f"cannot be loaded on {source.name}"),
         hold_back_chatter(),
@@ -161,8 +165,7 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
     """The adapter's settings; raises HeadprobeError where there are none that can be read."""
     path = _find(adapter, revision, CONFIG)
     if path is None:
-        folder = Path(adapter).expanduser()
-        what = f"has no {CONFIG}" if folder.exists() else "no such adapter"
+        what = "no such adapter" if local_path(adapter) is None else f"has no {CONFIG}"
         raise HeadprobeError(adapter, what, "Name a folder written by peft's save_pretrained")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -177,20 +180,24 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
 
 def _place(name: str) -> str:
     """The adapter as peft takes it: an existing path, with ``~`` expanded, or a Hub id."""
-    path = Path(name).expanduser()
-    return str(path) if path.exists() else name
+    return str(local_path(name) or name)
 
 
 def _find(name: str, revision: str | None, file: str) -> Path | None:
     """The path of a file in an adapter's folder or Hub repository, or None."""
-    folder = Path(name).expanduser()
-    if folder.exists() or not _may_be_on_hub(name):
+    folder = local_path(name)
+    if folder is not None and folder.is_dir():
+        check_folder(name, folder)
+    if folder is not None:
         return folder / file if (folder / file).is_file() else None
+    if not _may_be_on_hub(name):
+        return None
     with friendly_load_errors(name), hold_back_chatter():
         path = cached_file(
             name,
             file,
             revision=revision,
+            local_files_only=not hub_is_reachable(),
             _raise_exceptions_for_missing_entries=False,
             _raise_exceptions_for_connection_errors=False,
         )

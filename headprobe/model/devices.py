@@ -27,10 +27,17 @@ def free_memory(device: torch.device) -> int:
 
 
 def weight_bytes(config: Any, dtype: torch.dtype) -> int:
-    """The bytes of the weights of a model with this configuration, without building it."""
+    """The bytes of the weights of a model with this configuration, without allocating them."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(deepcopy(config), dtype=dtype)
     return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
+
+
+def count_weights(config: Any) -> int:
+    """The number of weights of a model with this configuration, without allocating them."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(deepcopy(config))
+    return sum(parameter.numel() for parameter in model.parameters())
 
 
 def weight_memory(config: Any, device: torch.device, dtype: torch.dtype) -> dict[Any, int] | None:

@@ -17,7 +17,6 @@ GGUF file itself is loaded.
 import hashlib
 import importlib.metadata
 import json
-import os
 import re
 import shutil
 import struct
@@ -34,7 +33,6 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from gguf import GGMLQuantizationType, LlamaFileType
-from platformdirs import user_cache_path
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 from transformers import modeling_gguf_pytorch_utils as legacy_loader
@@ -42,9 +40,8 @@ from transformers.integrations.gguf.gguf_config_mapping import GGUF_CONFIG_ARCHS
 from transformers.integrations.gguf.reader import GgufHeader, read_gguf_metadata
 
 from headprobe.errors import HeadprobeError
-
-CACHE_VARIABLE = "HEADPROBE_CACHE"
-"""The environment variable that names the cache folder."""
+from headprobe.model.configuration import check_header
+from headprobe.resources import cache_folder
 
 FORMAT = 1
 """The version of the conversion; increase it when the conversion would write other files."""
@@ -85,19 +82,13 @@ _BROKEN = (
 """The errors that transformers and gguf raise for a file whose contents are inconsistent."""
 
 
-def cache_folder() -> Path:
-    """``$HEADPROBE_CACHE``, else the platform's cache folder for this user."""
-    named = os.environ.get(CACHE_VARIABLE)
-    return Path(named).expanduser() if named else user_cache_path("headprobe")
-
-
 def is_gguf(path: Path) -> bool:
     """Whether a file is a GGUF file by its first bytes or by its name."""
-    if not path.is_file():
-        return False
-    if path.suffix.lower() == ".gguf":
-        return True
     try:
+        if not path.is_file():
+            return False
+        if path.suffix.lower() == ".gguf":
+            return True
         with path.open("rb") as stream:
             return stream.read(4) == b"GGUF"
     except OSError:
@@ -106,6 +97,8 @@ def is_gguf(path: Path) -> bool:
 
 def list_gguf(folder: Path) -> list[str]:
     """The names of a folder's GGUF files, without vision projectors."""
+    if not folder.is_dir():
+        return []
     return sorted(
         path.name
         for path in folder.iterdir()
@@ -403,6 +396,7 @@ def _check(path: Path, name: str, state: State) -> dict[str, Any]:
         metadata: dict[str, Any]
         metadata, tensors = read_gguf_metadata(str(path))
         _refuse_other_kinds(name, path, metadata, len(tensors))
+        check_header(name, str(metadata["general.architecture"]), metadata)
         _refuse_truncated(name, path, size)
     return {**metadata, _TENSORS: tensors}
 

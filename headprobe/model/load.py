@@ -5,7 +5,6 @@ Every way in which loading can fail raises HeadprobeError.
 
 import atexit
 import hashlib
-import json
 import logging
 import shlex
 import warnings
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
 
@@ -28,7 +27,6 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
-from transformers.utils import SAFE_WEIGHTS_NAME, WEIGHTS_NAME
 from transformers.utils import logging as transformers_logging
 from transformers.utils.hub import cached_file, extract_commit_hash
 
@@ -36,20 +34,19 @@ from headprobe.batching.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
-from headprobe.model.configuration import check_raw, check_sizes
+from headprobe.model.configuration import check_amount, check_memory, check_raw, check_sizes
 from headprobe.model.devices import describe_placement, weight_memory
+from headprobe.model.files import check_folder, local_path, weight_files
 from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
+from headprobe.model.hub import hub_is_reachable
 from headprobe.model.in_memory import InMemoryModel
-from headprobe.model.load_errors import friendly_load_errors
+from headprobe.model.load_errors import friendly_load_errors, unreachable
 from headprobe.model.quantization import check_quantization
 from headprobe.resources import DEMO_MODEL
 
 ATTENTION = "eager"
 """The attention implementation requested wherever a model is loaded or built. A configuration could
 otherwise request a kernel from the Hub, which is code."""
-
-_DISTRIBUTED = "shard-*-model-*-of-*.safetensors"
-"""The names of the files of a distributed checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,7 @@ class CheckpointSource:
         """The local folder, or None for a Hub id or a model in memory."""
         if self.in_memory is not None:
             return None
-        path = DEMO_MODEL if self.bundled else Path(self.name).expanduser()
-        return path if path.exists() else None
+        return DEMO_MODEL if self.bundled else local_path(self.name)
 
     @property
     def _local_gguf(self) -> Path | None:
@@ -125,18 +121,24 @@ class CheckpointSource:
         path = self._local_gguf
         file_name = self.gguf or ""
         if path is None:
+            reachable = hub_is_reachable()
             with friendly_load_errors(self.name), quiet_libraries():
                 cached = cached_file(
                     self.name,
                     file_name,
                     revision=self.revision,
+                    local_files_only=not reachable,
                     _raise_exceptions_for_missing_entries=False,
                 )
             if cached is None:
-                raise HeadprobeError(
-                    f"--gguf {self.gguf}",
-                    f"{self.name} has no such file",
-                    "Take the file's name from the model's page",
+                raise (
+                    HeadprobeError(
+                        f"--gguf {self.gguf}",
+                        f"{self.name} has no such file",
+                        "Take the file's name from the model's page",
+                    )
+                    if reachable
+                    else unreachable(self.name)
                 )
             path = Path(cached)
         return GgufFile(path, str(Path(self.name, file_name)), self.gguf_cache)
@@ -150,7 +152,11 @@ class CheckpointSource:
     @property
     def options(self) -> dict[str, Any]:
         """The options of ``from_pretrained`` that go with ``place``."""
-        return {"revision": self.revision, "trust_remote_code": self.trust_remote_code}
+        return {
+            "revision": self.revision,
+            "trust_remote_code": self.trust_remote_code,
+            "local_files_only": self.kind == "hub" and not hub_is_reachable(),
+        }
 
     @property
     def place(self) -> str:
@@ -185,8 +191,13 @@ def check_source(source: CheckpointSource) -> None:
             if has_config
             else "Name a GGUF file, or a folder with config.json, weights and tokenizer",
         )
+    if not folder.is_dir():
+        raise HeadprobeError(
+            source.name, "is neither a file nor a folder", "Name a checkpoint's folder or Hub id"
+        )
     if not any(folder.iterdir()):
         raise HeadprobeError(source.name, "the folder is empty", "Name a checkpoint's folder")
+    check_folder(source.name, folder)
     if not (folder / "config.json").is_file():
         if names := list_gguf(folder):
             raise HeadprobeError(
@@ -253,6 +264,8 @@ def _load_config(source: CheckpointSource) -> Any:
             text = config.get_text_config()
         check_sizes(source.name, text)
         check_quantization(source.name, config)
+        if source.kind != "gguf":  # whose header gives the shapes of its weights
+            check_amount(source.name, config, weight_files(source, config))
     if getattr(config, "is_encoder_decoder", False):
         raise HeadprobeError(
             source.name,
@@ -367,8 +380,8 @@ def load_model(
     device fills one accelerator after another, then the host's memory, then the disk.
     """
     file = source.gguf_file
-    if file is None:
-        weight_files(source, config)  # refuses names that point outside of the checkpoint
+    if not spread:
+        check_memory(source.name, config, device, dtype)
     with reading(source), friendly_load_errors(source.name), quiet_libraries(), hold_back_chatter():
         place, options = (
             (source.place, source.options)
@@ -400,9 +413,10 @@ def load_model(
             f"{source.name}: {type(model).__name__} does not use {len(unused)} of its weights "
             f"(first {unused[0]}); check that its config.json belongs to it"
         )
+    check_finite(model, source.name)
     if source.adapter is not None:
         model = load_adapter(source, model)
-    check_finite(model, source.name)
+        check_finite(model, source.adapter)
     evaluated: PreTrainedModel = model.eval()
     return evaluated
 
@@ -466,78 +480,6 @@ def hash_weights(source: CheckpointSource, config: Any) -> str:
         with path.open("rb") as stream:
             digest.update(path.name.encode() + hashlib.file_digest(stream, "sha256").digest())
     return digest.hexdigest()
-
-
-def weight_files(source: CheckpointSource, config: Any) -> list[Path]:
-    """The local files from which transformers loads the weights.
-
-    They are the file that the configuration names (``transformers_weights``), else safetensors
-    before pickles, and a single file before shards; then the files that the configuration's class
-    adds. Raises HeadprobeError where a name points outside of the checkpoint. Links are followed,
-    as the Hub's cache and shared disks need, so the files hashed are the files loaded.
-    """
-    folder = source.folder
-    if folder is not None and any(folder.glob(_DISTRIBUTED)):
-        raise HeadprobeError(
-            source.name,
-            "contains a distributed checkpoint, which would be loaded instead of its other weights",
-            f"Save it with save_pretrained, or remove the files {_DISTRIBUTED} from the folder",
-        )
-    named = getattr(config, "transformers_weights", None)
-    stems = [named] if named is not None else [SAFE_WEIGHTS_NAME, WEIGHTS_NAME]
-    for stem in stems:
-        _check_inside(source, "config.json", stem)
-        suffix = "" if named is not None else ".index.json"
-        whole, index = _cached_file(source, stem), _cached_file(source, f"{stem}{suffix}")
-        if whole is not None and not stem.endswith(".index.json"):
-            return [whole, *_extra_files(source, config)]
-        if index is not None:
-            files = [_cached_file(source, shard) for shard in _shards(source, index)]
-            present = [path for path in files if path is not None]
-            return [*present, *_extra_files(source, config)]
-    return []
-
-
-def _shards(source: CheckpointSource, index: Path) -> list[str]:
-    """The files that an index of shards names, each once."""
-    try:
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-    except (KeyError, AttributeError, TypeError, ValueError, RecursionError):
-        raise HeadprobeError(
-            f"{source.name}/{index.name}", "is not an index of weights", "Get another copy"
-        ) from None
-    for name in names:
-        _check_inside(source, index.name, name)
-    return sorted(names)
-
-
-def _check_inside(source: CheckpointSource, where: str, name: object) -> None:
-    """Raise HeadprobeError unless ``name`` is the name of a file inside the checkpoint."""
-    path = PurePath(name) if isinstance(name, str) else None
-    if path is None or not path.parts or path.is_absolute() or ".." in path.parts:
-        raise HeadprobeError(
-            f"{source.name}/{where}",
-            f"names weights outside of the checkpoint ({name})",
-            "Move them into its folder, and name them without a path",
-        )
-
-
-def _extra_files(source: CheckpointSource, config: Any) -> list[Path]:
-    names = getattr(type(config), "extra_files", ())
-    return [path for name in names if (path := _cached_file(source, name)) is not None]
-
-
-def _cached_file(source: CheckpointSource, name: str) -> Path | None:
-    """The local path of a file of the checkpoint, or None."""
-    path = cached_file(
-        source.place,
-        name,
-        revision=source.revision,
-        local_files_only=True,
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
-    return None if path is None else Path(path)
 
 
 _TALKATIVE = (

@@ -62,6 +62,11 @@ def out_of_memory(name: str) -> HeadprobeError:
     )
 
 
+def unreachable(name: str) -> HeadprobeError:
+    """The error for a model that is not here while the Hub cannot be reached."""
+    return HeadprobeError(name, *_UNREACHABLE)
+
+
 def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
     """The error for ``error`` and its causes: by type, then by message, else ``otherwise`` with the
     library's own message."""
@@ -96,6 +101,12 @@ def _explain(name: str, error: BaseException, otherwise: str) -> HeadprobeError:
     )
 
 
+_UNREACHABLE = (
+    "no such folder here, not in the local cache, and the Hub cannot be reached",
+    "Connect to the network, or name a local folder",
+)
+
+
 _ERRORS_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     (
         (hub_errors.GatedRepoError,),
@@ -118,8 +129,7 @@ _ERRORS_BY_TYPE: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = 
             hub_errors.OfflineModeIsEnabled,
             ConnectionError,
         ),
-        "no such folder here, not in the local cache, and the Hub cannot be reached",
-        "Connect to the network, or name a local folder",
+        *_UNREACHABLE,
     ),
     (
         (SafetensorError,),
@@ -148,8 +158,7 @@ _ERRORS_BY_MESSAGE: tuple[tuple[tuple[str, ...], str, str], ...] = (
     ),
     (
         ("couldn't connect", "Cannot reach", "outgoing traffic has been disabled"),
-        "no such folder here, not in the local cache, and the Hub cannot be reached",
-        "Connect to the network, or name a local folder",
+        *_UNREACHABLE,
     ),
     (
         (

@@ -148,6 +148,13 @@ def verify_capture(model: PreTrainedModel, where: str, ids: Tensor) -> CaptureCh
             )
     if not hasattr(outputs, "last_hidden_state"):
         raise refusal(where, "its decoder is not separate from its output layer")
+    if not torch.isfinite(outputs.last_hidden_state).all():
+        raise HeadprobeError(
+            where,
+            "its outputs are not finite numbers",
+            "Its files are damaged, or it overflows in this dtype; get another copy, or try "
+            "--dtype float32",
+        )
     _check_calls(model, where, check)
     _check_projections(where, check, observed)
     _check_blocks(model, where, check, observed)
@@ -353,6 +360,8 @@ def refuse_on_error(where: str, what: str) -> Iterator[None]:
     try:
         yield
     except (
+        ArithmeticError,
+        AssertionError,
         AttributeError,
         LookupError,
         MemoryError,

@@ -12,6 +12,9 @@ class PlannedHead:
     name: str
     role: str | None
     """The role that a scan must report, or None where it must report none."""
+    overlapping: tuple[str, ...] = ()
+    """Roles that a scan may report besides, because their relations overlap with what the head
+    looks for."""
     key: str = ""
     """The feature of the key that is compared with that of the query."""
     query: str = ""
@@ -42,7 +45,8 @@ _SEEKING = PlannedHead("", None, query="constant", content=90.0, sink=60.0, slop
 
 _PLANS = (
     replace(_SEEKING, name="mark", role="punctuation", key="mark"),
-    replace(_SEEKING, name="verb", role="syntax", key="verb"),
+    replace(_SEEKING, name="verb", role="syntax", overlapping=("word-class",), key="verb"),
+    replace(_SEEKING, name="noun", role="word-class", overlapping=("syntax",), key="nominal"),
     replace(
         _SEEKING,
         name="determiner",
@@ -68,6 +72,24 @@ _PLANS = (
         content=200.0,
         sink=130.0,
         slope=-0.3,  # farther is better, else every token would attend to itself
+    ),
+    PlannedHead(
+        name="related",
+        role="semantic",
+        key="sense",
+        query="partner",
+        content=24.0,  # small, so that other words get some attention: shares of one have no lift
+        sink=17.0,
+        output_scale=3.0,
+    ),
+    PlannedHead(
+        name="initial letter",
+        role=None,
+        key="initial",
+        query="initial",
+        content=90.0,
+        sink=75.0,
+        slope=0.5,  # nearer is better, else it would find copies of the token
     ),
     PlannedHead(
         name="induction",

@@ -28,6 +28,8 @@ CONSTANT_SIZE = 40.0
 """The size of the feature that all tokens share. It is so large that the outputs of heads hardly
 change the norm of the residual stream, by which RMSNorm divides."""
 
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+
 _FLAGS: Mapping[str, tuple[str, ...]] = {
     "mark": ("PUNCT",),
     "verb": ("VERB",),
@@ -57,6 +59,12 @@ class Layout:
     """1 for each case of ``CASES`` that the pronoun may have."""
     code: range
     """A random unit vector for each token."""
+    sense: range
+    """A random unit vector for each word that is semantically related to another."""
+    partner: range
+    """The sum of the senses of the words to which a semantic relation looks from the word."""
+    initial: range
+    """A random unit vector for each first letter."""
     previous: range
     """The code of the token before, once a head has written it."""
     scratch: range
@@ -65,7 +73,8 @@ class Layout:
     @classmethod
     def of(cls, code: int) -> "Layout":
         """The features one after another, with codes of ``code`` dimensions."""
-        sizes = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES), code, code, 2 * code]
+        flags = [1, 1, 1, 1, 1, 1, len(PRONOUNS), len(PRONOUNS), len(CASES)]
+        sizes = [*flags, code, code, code, code, code, 2 * code]
         ends = [sum(sizes[: place + 1]) for place in range(len(sizes))]
         return cls(*(range(end - size, end) for end, size in zip(ends, sizes, strict=True)))
 
@@ -91,8 +100,12 @@ def embed(
     """
     table = torch.zeros(len(numbers), hidden)
     table[:, layout.constant] = CONSTANT_SIZE
-    codes = torch.randn(len(numbers), len(layout.code), generator=generator)
-    table[:, layout.code.start : layout.code.stop] = torch.nn.functional.normalize(codes)
+    codes = _unit_vectors(len(numbers), len(layout.code), generator)
+    senses = _unit_vectors(len(lexicon), len(layout.sense), generator)
+    letters = _unit_vectors(len(_LETTERS), len(layout.initial), generator)
+    table[:, layout.code.start : layout.code.stop] = codes
+    place = {word.form: index for index, word in enumerate(lexicon)}
+    related = {form for word in lexicon for form in (word.form, *word.related) if word.related}
     for token in start:
         table[numbers[token], layout.code.start : layout.code.stop] = 0
         table[numbers[token], layout.start] = 1
@@ -106,7 +119,19 @@ def embed(
             row[layout.pronoun[PRONOUNS.index(word.pronoun)]] = 1
         for case in word.cases:
             row[layout.case[CASES.index(case)]] = 1
+        if word.form in related:
+            row[layout.sense.start : layout.sense.stop] = senses[place[word.form]]
+        for form in sorted(word.related):
+            row[layout.partner.start : layout.partner.stop] += senses[place[form]]
+        if word.form[0].lower() in _LETTERS:
+            letter = letters[_LETTERS.index(word.form[0].lower())]
+            row[layout.initial.start : layout.initial.stop] = letter
     return table
+
+
+def _unit_vectors(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """[count, size]: random vectors of length 1."""
+    return torch.nn.functional.normalize(torch.randn(count, size, generator=generator))
 
 
 ROPE_THETA = 1e8

@@ -5,9 +5,10 @@ word has in every sentence.
 """
 
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headprobe.probes.catalog import read_documents
@@ -65,6 +66,8 @@ class Lexeme:
     """For a pronoun: which one of ``PRONOUNS`` it is."""
     cases: frozenset[str]
     """For a pronoun: the ``CASES`` that it can have."""
+    related: frozenset[str] = frozenset()
+    """The forms to which a semantic relation looks from the word."""
 
 
 def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
@@ -74,9 +77,10 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
     entity, whether or not a pronoun refers to it. They are collected by word, so "doctor" agrees
     with the pronouns of all doctors in the files. A noun that heads no mention is neuter or, by its
     form, plural. Words for persons may also be speaker or listener; nouns of time agree with
-    nothing.
+    nothing. Words of twins count as words of the files.
     """
     upos: dict[str, Counter[str]] = defaultdict(Counter)
+    related: dict[str, set[str]] = defaultdict(set)
     agrees: dict[str, set[str]] = defaultdict(set)
     for file in files:
         pronouns = dict(_pronouns(file.path))
@@ -84,11 +88,20 @@ def read_lexicon(files: Sequence[ProbeFile]) -> list[Lexeme]:
             words = [word for sentence in document.sentences for word in sentence.words]
             for word in words:
                 upos[word.form][word.upos] += 1
+            for place, form in document.twins.items():
+                upos[form][words[place].upos] += 1
+            for link in document.declared:
+                if link.relation.family == "semantic":
+                    targets = (words[target].form for target in link.targets)
+                    related[words[link.query].form].update(targets)
             for mention in document.mentions:
                 pronoun = pronouns.get((document.id, mention.entity))
                 if pronoun is not None:
                     agrees[words[mention.head].form].add(pronoun)
-    return [_lexeme(form, upos[form], agrees[form]) for form in sorted(upos)]
+    return [
+        replace(_lexeme(form, upos[form], agrees[form]), related=frozenset(related[form]))
+        for form in sorted(upos)
+    ]
 
 
 def _lexeme(form: str, upos: Counter[str], agrees: set[str]) -> Lexeme:
@@ -132,10 +145,13 @@ def _ignore_skipped(_: Skipped) -> None:
 
 def write_sample(files: Sequence[ProbeFile], folder: Path, share: float) -> None:
     """Write a ``share`` of the documents of CoNLL-U files, evenly spread, to ``folder``, under the
-    files' own names. Every document must begin with ``# newdoc``."""
+    files' own names, with the files of word pairs that they name. Every document must begin with
+    ``# newdoc``."""
     folder.mkdir()
     for file in files:
         text = file.path.read_text(encoding="utf-8")
+        for pairs in re.findall(r"^# global\.Pairs = (\S+)$", text, flags=re.MULTILINE):
+            shutil.copyfile(file.path.parent / pairs, folder / pairs)
         documents = re.split(r"^(?=# newdoc\b)", text, flags=re.MULTILINE)[1:]
         chosen = [int(place / share) for place in range(round(share * len(documents)))]
         (folder / file.path.name).write_text(

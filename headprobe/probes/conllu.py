@@ -13,6 +13,10 @@ default a relation looks to its ``target`` and competes in the whole passage. A 
 other settings, ``# global.Link = negation looks_to:cue scope:sentence``, with semicolons between
 relations. After such a comment, all links must use declared relations, so that a misspelt name
 cannot create a new relation.
+
+``# global.Pairs = pairs.tsv`` names a file of word pairs (``headprobe.probes.semantic``), relative
+to the CoNLL-U file; the documents from there on have the semantic relations of these pairs.
+``Twin=kettle`` in the MISC column of a target is the unrelated word at its place in the twin.
 """
 
 import re
@@ -31,6 +35,8 @@ from headprobe.probes.file import (
     SkipCallback,
     no_progress,
 )
+from headprobe.probes.semantic import WordPairs, read_pairs
+from headprobe.probes.text import plain_sentence
 from headprobe.vocabulary import Relation, Skipped
 
 COLUMNS = ("id", "form", "lemma", "upos", "xpos", "feats", "head", "deprel", "deps", "misc")
@@ -207,9 +213,11 @@ class LinkReader:
         return declared_relation(self._file, name, settings)
 
 
+_PAIRS_COMMENT, _TWIN_KEY = "global.Pairs", "Twin="
+
 _DOMAIN_COMMENTS = ("meta::genre", "genre", "domain")
 
-_COLUMNS_READ = ("id", "form", "upos", "head", "deprel", "misc")
+_COLUMNS_READ = ("id", "form", "lemma", "upos", "head", "deprel", "misc")
 
 _INDEX = {str(number): number - 1 for number in range(1, 512)}
 """ID -> index, for common IDs: one look-up replaces a check of the format and a conversion."""
@@ -229,6 +237,7 @@ def read_conllu(
     order: Sequence[str] = DEFAULT_ORDER
     draft: _Draft | None = None
     links = LinkReader(file)
+    pairs: WordPairs | None = None
     documents_are_marked = False
     for block in blocks(file, advance):
         columns = block.declared_columns() or columns
@@ -237,6 +246,9 @@ def read_conllu(
             order = field_order(comments["global.Entity"] or "")
         if _LINK_COMMENT in comments:
             links.declare(comments[_LINK_COMMENT] or "", block.comment_line(_LINK_COMMENT))
+        if _PAIRS_COMMENT in comments:
+            line = block.comment_line(_PAIRS_COMMENT)
+            pairs = read_pairs(_pairs_file(file, comments[_PAIRS_COMMENT] or "", line))
         newdoc = next((key for key in comments if key.split(" ", 1)[0] == "newdoc"), None)
         documents_are_marked |= newdoc is not None
         if draft is None or newdoc is not None or not documents_are_marked:
@@ -244,7 +256,7 @@ def read_conllu(
                 yield from draft.finish()
             name = comments[newdoc] if newdoc is not None else comments.get("sent_id")
             draft = _Draft(
-                file, name or file.at(block.first_line), MentionReader(order, note), links
+                file, name or file.at(block.first_line), MentionReader(order, note), links, pairs
             )
         draft.take_comments(comments)
         rows = _Rows(block, columns)
@@ -254,14 +266,36 @@ def read_conllu(
         yield from draft.finish()
 
 
+def _pairs_file(file: ProbeFile, name: str, line: int) -> ProbeFile:
+    """Return the file of word pairs that a comment names, relative to the CoNLL-U file."""
+    path = file.path.parent / name
+    if not name or not path.is_file():
+        raise file.error(
+            line,
+            f"there is no file {str(path)!r} of word pairs"
+            if name
+            else "global.Pairs names no file",
+            "Name a file of word pairs, relative to this file",
+        )
+    return ProbeFile(path, name)
+
+
 class _Draft:
     """A document that is being read: ``add`` appends sentences, ``finish`` builds the document."""
 
     def __init__(
-        self, file: ProbeFile, name: str, mentions: MentionReader, links: LinkReader
+        self,
+        file: ProbeFile,
+        name: str,
+        mentions: MentionReader,
+        links: LinkReader,
+        pairs: WordPairs | None,
     ) -> None:
         self.file, self.name, self.mentions, self.links = file, name, mentions, links
+        self.pairs = pairs
         self.declared: list[DeclaredLink] = []
+        self.twins: dict[int, str] = {}
+        self.twin_lines: dict[int, int] = {}
         self.domain = self.template = self.source = ""
         self.sentences: list[Sentence] = []
         self.words = 0
@@ -285,6 +319,9 @@ class _Draft:
         for row, query, text in rows.links:
             line = block.row_lines()[row]
             self.declared.extend(self.links.read(text, query, rows.words, self.words, line))
+        for row, word, form in rows.twins:
+            self.twins[self.words + word] = form
+            self.twin_lines[self.words + word] = block.row_lines()[row]
         if not rows.words:
             note(Skipped(source, "sentence", "it has no words"))
             return
@@ -293,8 +330,15 @@ class _Draft:
         self.sentences.append(Sentence(tuple(rows.words), tuple(rows.surfaces), source))
 
     def finish(self) -> Iterator[Document]:
-        """Yield the document, unless it has no sentence."""
+        """Yield the document, unless it has no sentence.
+
+        Raises HeadprobeError where a word has a twin, but no semantic relation looks to it.
+        """
         if self.sentences:
+            if self.pairs is not None:
+                words = [word for sentence in self.sentences for word in sentence.words]
+                self.declared.extend(self.pairs.links(words))
+            self._check_twins()
             yield Document(
                 id=self.name,
                 domain=self.domain or PurePath(self.file.name).stem,
@@ -303,15 +347,33 @@ class _Draft:
                 mentions=self.mentions.finish(),
                 declared=tuple(self.declared),
                 cluster=self.template or self.name,
+                twins=self.twins,
             )
+
+    def _check_twins(self) -> None:
+        if not self.twins:
+            return
+        targets = {
+            target
+            for link in self.declared
+            if link.relation.family == "semantic"
+            for target in link.targets
+        }
+        for word, line in self.twin_lines.items():
+            if word not in targets:
+                raise self.file.error(
+                    line,
+                    f"Twin={self.twins[word][:40]} on a word to which no semantic relation looks",
+                    f"Remove it, or add the pair to the file that {_PAIRS_COMMENT} names",
+                )
 
 
 class _Rows:
     """The rows of a sentence, validated and parsed.
 
     ``nodes`` holds the index of each word and None for each empty node. ``brackets`` holds the
-    node, the row and the text of each ``Entity=``. ``links`` holds the row, the word and the text
-    of each ``Link=``.
+    node, the row and the text of each ``Entity=``. ``links`` and ``twins`` hold the row, the word
+    and the text of each ``Link=`` and ``Twin=``.
     """
 
     def __init__(self, block: Block, columns: Sequence[str]) -> None:
@@ -321,22 +383,25 @@ class _Rows:
         self.nodes: list[int | None] = []
         self.brackets: list[tuple[int, int, str]] = []
         self.links: list[tuple[int, int, str]] = []
+        self.twins: list[tuple[int, int, str]] = []
         self.range_end = 0
         rows = list(block.rows(columns, _COLUMNS_READ))
         self.length = sum(cells[0].isdigit() for cells in rows)
-        for row, (name, form, upos, head, deprel, misc) in enumerate(rows):
+        for row, (name, form, lemma, upos, head, deprel, misc) in enumerate(rows):
             if not form:
                 block.fail(row, "an empty FORM")
             kind = ""
             index = len(self.words)
             if _INDEX.get(name) == index or name == str(index + 1):
-                self._add_word(row, form, upos, head, deprel, misc)
+                self._add_word(row, form, lemma, upos, head, deprel, misc)
             else:
                 kind = self._add_other(row, name, form, misc)
             if misc != "_":
                 self._read_misc(row, kind, misc)
 
-    def _add_word(self, row: int, form: str, upos: str, head: str, deprel: str, misc: str) -> None:
+    def _add_word(
+        self, row: int, form: str, lemma: str, upos: str, head: str, deprel: str, misc: str
+    ) -> None:
         index = len(self.words)
         self.words.append(
             Word(
@@ -344,6 +409,7 @@ class _Rows:
                 "" if upos == "_" else upos,
                 self._head(row, index, head),
                 "" if deprel == "_" else deprel,
+                "" if lemma == "_" else lemma,
             )
         )
         self.nodes.append(index)
@@ -395,6 +461,10 @@ class _Rows:
             for part in misc.split("|"):
                 if part.startswith("Entity="):
                     self.brackets.append((len(self.nodes) - 1, row, part.removeprefix("Entity=")))
+        if _TWIN_KEY in misc:
+            for part in misc.split("|"):
+                if part.startswith(_TWIN_KEY):
+                    self._add_twin(row, kind, part.removeprefix(_TWIN_KEY))
         if _LINK_KEY in misc:
             for part in misc.split("|"):
                 if not part.startswith(_LINK_KEY):
@@ -402,6 +472,13 @@ class _Rows:
                 if kind:
                     self.block.fail(row, "a Link on a token that is not a single word")
                 self.links.append((row, len(self.words) - 1, part.removeprefix(_LINK_KEY)))
+
+    def _add_twin(self, row: int, kind: str, form: str) -> None:
+        if kind or len(self.words) <= self.range_end:
+            self.block.fail(row, "a Twin on a token that is not a single word")
+        if len(plain_sentence(form, "").words) != 1:
+            self.block.fail(row, f"Twin={form[:40]} is not one word")
+        self.twins.append((row, len(self.words) - 1, form))
 
 
 def _space_after(misc: str) -> bool:

@@ -7,8 +7,8 @@ from typing import cast
 
 from headprobe.format import suggest_names
 from headprobe.probes.file import ProbeFile
-from headprobe.probes.relations import ANAPHORS
-from headprobe.vocabulary import Relation, Scope
+from headprobe.probes.semantic import SEMANTIC, semantic_relation
+from headprobe.vocabulary import ANAPHORS, Relation, Scope
 
 
 @dataclass(slots=True)
@@ -21,14 +21,15 @@ class Text:
 
 _NAME = re.compile(r"[^\W\d_][\w.:+-]{0,39}")
 
-_FAMILIES = ("user", "coreference", "syntax")
+_FAMILIES = ("user", "coreference", "syntax", "semantic")
 
 
 def declared_relation(file: ProbeFile, name: Text, settings: Mapping[str, Text | None]) -> Relation:
     """Return the relation ``name`` with the ``settings`` ``family``, ``looks_to`` and ``scope``.
 
-    By default ``pronoun``, ``nominal`` and ``proper`` are the coreference relations. Any other name
-    is a relation of the family ``user`` that looks to its ``target`` and has the scope ``passage``.
+    By default ``pronoun``, ``nominal`` and ``proper`` are the coreference relations, and
+    ``synonym``, ``antonym`` and ``hypernym`` the semantic ones. Any other name is a relation of the
+    family ``user`` that looks to its ``target`` and has the scope ``passage``.
     Raises HeadprobeError with file:line where a name or a setting is not valid.
     """
     given = {key: text for key, text in settings.items() if text is not None}
@@ -45,6 +46,8 @@ def declared_relation(file: ProbeFile, name: Text, settings: Mapping[str, Text |
     default_family = "user"
     if name.text in ANAPHORS and values.get("looks_to", "antecedent") == "antecedent":
         default_family = "coreference"
+    if name.text in SEMANTIC and values.get("looks_to", "word") == "word":
+        default_family = "semantic"
     family = values.get("family", default_family)
     if family == "coreference":
         _require_one_of(file, name, "coreference relation", ANAPHORS)
@@ -58,6 +61,11 @@ def declared_relation(file: ProbeFile, name: Text, settings: Mapping[str, Text |
         _require_one_of(file, looks_to, "looks_to of a syntax relation", ("head", "dependent"))
         _require_one_of(file, given.get("scope"), "scope of a syntax relation", ("sentence",))
         return Relation(family, name.text, looks_to.text, "sentence")
+    if family == "semantic":
+        _require_one_of(file, name, "semantic relation", SEMANTIC)
+        _require_one_of(file, given.get("looks_to"), "looks_to of a semantic relation", ("word",))
+        _require_one_of(file, given.get("scope"), "scope of a semantic relation", ("passage",))
+        return semantic_relation(name.text)
     scope = cast(Scope, values.get("scope", "passage"))
     return Relation(family, name.text, values.get("looks_to", "target"), scope)
 

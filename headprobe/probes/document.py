@@ -25,6 +25,14 @@ class Word(NamedTuple):
     deprel: str = ""
     """Dependency relation to the head, with its subtype; empty where it is not annotated."""
 
+    lemma: str = ""
+    """Dictionary form; empty where it is not annotated."""
+
+    @property
+    def lemma_key(self) -> str:
+        """What words of one lemma share: the lower-cased lemma, or else the lower-cased form."""
+        return (self.lemma or self.form).lower()
+
 
 class Surface(NamedTuple):
     """A stretch of text that holds the words ``first`` to ``last`` of a sentence, both included.
@@ -86,6 +94,10 @@ class Document:
     annotated: bool = True
     """False for plain text, which yields no instances of any relation."""
 
+    twins: Mapping[int, str] = field(default_factory=dict)
+    """Word -> the unrelated form that stands at its place in the document's twin (docs/method.md,
+    Baselines)."""
+
 
 class PassageWord(NamedTuple):
     """A word of a passage; its characters are ``text[start:end]``, none where start == end."""
@@ -100,6 +112,9 @@ class PassageWord(NamedTuple):
     end: int
     deprel: str = ""
 
+    lemma: str = ""
+    """``Word.lemma_key``."""
+
 
 class Link(NamedTuple):
     """An instance of a relation; ``targets`` ascend and all come before ``query``."""
@@ -107,6 +122,9 @@ class Link(NamedTuple):
     relation: Relation
     query: int
     targets: tuple[int, ...]
+
+    entity: str = ""
+    """The entity that query and targets refer to; empty where the relation has none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +153,11 @@ class Passage:
 
     source: str = ""
     """Where the passage starts (file:line)."""
+
+    first_sentence: int = 0
+    """Index of the passage's first sentence in the document."""
+
+    twin: "Passage | None" = None
+    """The same passage with unrelated words at the places of targets. Its links are those of the
+    semantic relations whose targets are all replaced, with ``Relation.twin``; it has no other
+    annotation."""

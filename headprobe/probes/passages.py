@@ -3,11 +3,20 @@
 import hashlib
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice, zip_longest
 
 from headprobe.probes.document import Document, Passage, PassageWord, Sentence
 from headprobe.probes.file import SkipCallback
-from headprobe.probes.relations import Excerpt, Excerpts, RelationLinks, cut_off, make_relations
+from headprobe.probes.relations import (
+    Excerpt,
+    Excerpts,
+    RelationLinks,
+    cut_off,
+    declared,
+    make_relations,
+)
+from headprobe.probes.semantic import twin_document
 from headprobe.vocabulary import Skipped
 
 CountTokens = Callable[[Sequence[str]], Sequence[int]]
@@ -25,12 +34,14 @@ def cut_passages(
 
     A sentence longer than the budget becomes a passage of its own. A sentence longer than
     ``context`` (by default the budget) is skipped and reported to ``note``; no passage spans the
-    gap that it leaves.
+    gap that it leaves. A passage with replaced words has a twin, unless that is longer than
+    ``context``.
     """
     limit = budget if context is None else context
     texts = [sentence_text(sentence) for sentence in document.sentences]
     counts = count_tokens(texts)
     excerpts = Excerpts(document)
+    twin = twin_document(document) if document.twins else None
     number = 0
     for first, last in _runs(texts, counts, count_tokens, budget):
         if counts[first] > limit:
@@ -43,7 +54,14 @@ def cut_passages(
             )
             continue
         number += 1
-        yield _passage(document, excerpts.take(first, last), texts[first:last], number)
+        excerpt = excerpts.take(first, last)
+        passage = _passage(document, excerpt, texts[first:last], number, first)
+        if twin is not None:
+            passage = replace(passage, twin=_twin_passage(twin, first, last, passage))
+            if passage.twin is not None and count_tokens([passage.twin.text])[0] > limit:
+                note(Skipped(passage.source, "twin", f"longer than the {limit} tokens that fit"))
+                passage = replace(passage, twin=None)
+        yield passage
 
 
 def sentence_text(sentence: Sentence) -> str:
@@ -74,12 +92,9 @@ def _runs(
         first = last
 
 
-def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number: int) -> Passage:
-    words: list[PassageWord] = []
-    start = 0
-    for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
-        words.extend(_passage_words(sentence, index, start))
-        start += len(text) + 1
+def _passage(
+    document: Document, excerpt: Excerpt, texts: Sequence[str], number: int, first: int
+) -> Passage:
     relations = make_relations(excerpt) if document.annotated else RelationLinks()
     return Passage(
         id=f"{document.id}-{number}",
@@ -87,13 +102,43 @@ def _passage(document: Document, excerpt: Excerpt, texts: Sequence[str], number:
         domain=document.domain,
         cluster=document.cluster or document.id,
         text=" ".join(texts),
-        words=tuple(words),
+        words=tuple(_words(excerpt, texts)),
         links=relations.links,
         classes=relations.classes,
         mention_ends=_mention_ends(excerpt),
         cut_off=cut_off(excerpt) if document.annotated else 0,
         source=excerpt.sentences[0].source,
+        first_sentence=first,
     )
+
+
+def _twin_passage(twin: Document, first: int, last: int, passage: Passage) -> Passage | None:
+    """Return the twin of a passage, which holds the same sentences; None if no word differs."""
+    texts = [sentence_text(sentence) for sentence in twin.sentences[first:last]]
+    if " ".join(texts) == passage.text:
+        return None
+    excerpt = Excerpts(twin).take(first, last)
+    return replace(
+        passage,
+        id=f"{passage.id}-twin",
+        text=" ".join(texts),
+        words=tuple(_words(excerpt, texts)),
+        links=tuple(
+            link._replace(relation=replace(link.relation, twin=True))
+            for link in declared(excerpt).links
+        ),
+        classes={},
+        mention_ends={},
+        cut_off=0,
+    )
+
+
+def _words(excerpt: Excerpt, texts: Sequence[str]) -> Iterator[PassageWord]:
+    """Yield the words of all sentences, whose ``texts`` are joined by single spaces."""
+    start = 0
+    for index, (sentence, text) in enumerate(zip(excerpt.sentences, texts, strict=True)):
+        yield from _passage_words(sentence, index, start)
+        start += len(text) + 1
 
 
 def _mention_ends(excerpt: Excerpt) -> dict[int, int]:
@@ -117,7 +162,9 @@ def _passage_words(sentence: Sentence, index: int, start: int) -> Iterator[Passa
         word_start = start
         for word in words:
             end = word_start + len(word.form) * separable
-            yield PassageWord(word.form, word.upos, index, word_start, end, word.deprel)
+            yield PassageWord(
+                word.form, word.upos, index, word_start, end, word.deprel, word.lemma_key
+            )
             word_start = end
         start += len(surface.form) + surface.space_after
 

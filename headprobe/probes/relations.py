@@ -11,7 +11,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from headprobe.probes.document import DeclaredLink, Document, Link, Mention, Sentence, Word
-from headprobe.vocabulary import Relation
+from headprobe.vocabulary import ANY_MARK, STRICT_SUFFIX, WORD_CLASS, Relation
 
 
 @dataclass(frozen=True)
@@ -91,9 +91,6 @@ def _starts(sentences: Sequence[Sentence]) -> list[int]:
     return [0, *accumulate(len(sentence.words) for sentence in sentences)]
 
 
-ANY = "any"
-"""Name of the punctuation relation to marks of all classes."""
-
 MARKS: Mapping[str, str] = MappingProxyType(
     {
         "stop": ".!?…‥‼⁇⁈⁉。！？．｡﹒﹖﹗؟۔܀՜՞։।॥།༎።፧፨᙮᠃᠉‽",
@@ -127,15 +124,10 @@ def marks_by_class() -> tuple[tuple[str, str], ...]:
     return tuple((name, " ".join(characters)) for name, characters in MARKS.items())
 
 
-ANAPHORS = ("pronoun", "nominal", "proper")
-"""The coreference relations, named after the kind of anaphor."""
-
 _DEPRELS_WITHOUT_RELATION = frozenset({"", "punct", "root"})
 
 _ANAPHOR_BY_UPOS = MappingProxyType({"PRON": "pronoun", "DET": "pronoun", "PROPN": "proper"})
 """UPOS of the anaphor's head word -> coreference relation; all other words are ``nominal``."""
-
-_STRICT_SUFFIX = "-strict"
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +157,7 @@ def syntax(excerpt: Excerpt) -> RelationLinks:
             targets.setdefault((start + later, name, head < index), []).append(start + earlier)
     return RelationLinks(
         _links(
-            (_edge_relation(name, to_head), query, words)
+            (_edge_relation(name, to_head), query, words, "")
             for (query, name, to_head), words in targets.items()
         )
     )
@@ -178,21 +170,21 @@ def _edge_relation(name: str, to_head: bool) -> Relation:
 
 def coreference(excerpt: Excerpt) -> RelationLinks:
     """Make one link for each anaphor's head word and entity, and one of the strict relation."""
-    links: list[tuple[Relation, int, Iterable[int]]] = []
+    links: list[UncheckedLink] = []
     for query, mentions in _earlier_mentions(excerpt):
-        words = excerpt.words
+        words, entity = excerpt.words, mentions[0].entity
         relation = Relation(
             "coreference", _ANAPHOR_BY_UPOS.get(words[query].upos, "nominal"), "antecedent"
         )
-        links.append((relation, query, _words_of(mentions)))
-        links.append((strict(relation), query, _other_forms(words, query, mentions)))
+        links.append((relation, query, _words_of(mentions), entity))
+        links.append((strict(relation), query, _other_forms(words, query, mentions), entity))
     return RelationLinks(_links(links))
 
 
 def punctuation(excerpt: Excerpt) -> RelationLinks:
     """Collect the marks of each class; all words are queries, so there are no explicit links."""
     marks = [(index, word) for index, word in enumerate(excerpt.words) if is_mark(word)]
-    members = {ANY: [index for index, _ in marks]} | {name: [] for name in MARKS}
+    members = {ANY_MARK: [index for index, _ in marks]} | {name: [] for name in MARKS}
     for index, word in marks:
         members[mark_class(word.form)].append(index)
     return RelationLinks(
@@ -204,16 +196,41 @@ def punctuation(excerpt: Excerpt) -> RelationLinks:
     )
 
 
+WORD_CLASSES: Mapping[str, frozenset[str]] = MappingProxyType(
+    {
+        "noun": frozenset({"NOUN", "PROPN"}),
+        "verb": frozenset({"VERB"}),
+        "adjective": frozenset({"ADJ"}),
+    }
+)
+"""Word-class relation -> UPOS of its words."""
+
+
+def word_classes(excerpt: Excerpt) -> RelationLinks:
+    """Collect the nouns, verbs and adjectives; all words are queries, as for marks."""
+    members = {
+        name: tuple(index for index, word in enumerate(excerpt.words) if word.upos in tags)
+        for name, tags in WORD_CLASSES.items()
+    }
+    return RelationLinks(
+        classes={
+            Relation(WORD_CLASS, name, "word", every=True): indices
+            for name, indices in members.items()
+            if indices
+        }
+    )
+
+
 def declared(excerpt: Excerpt) -> RelationLinks:
     """Make the links that the probe file declares; for coreference, also those that are strict."""
-    links: list[tuple[Relation, int, Iterable[int]]] = []
+    links: list[UncheckedLink] = []
     for link in excerpt.declared:
         inside = [target for target in link.targets if target >= 0]
-        links.append((link.relation, link.query, inside))
+        links.append((link.relation, link.query, inside, ""))
         if link.relation.family == "coreference":
             mentions = [Mention("", (target,), target) for target in inside]
             forms = _other_forms(excerpt.words, link.query, mentions)
-            links.append((strict(link.relation), link.query, forms))
+            links.append((strict(link.relation), link.query, forms, ""))
     return RelationLinks(_links(links))
 
 
@@ -221,6 +238,7 @@ MAKERS: dict[str, Maker] = {
     "syntax": syntax,
     "coreference": coreference,
     "punctuation": punctuation,
+    WORD_CLASS: word_classes,
     "declared": declared,
 }
 """Extension point: the makers that run on each passage, by family or origin."""
@@ -245,12 +263,19 @@ def cut_off(excerpt: Excerpt) -> int:
 
 def strict(relation: Relation) -> Relation:
     """Return the relation that excludes words of the anaphor's own form."""
-    return replace(relation, name=relation.name + _STRICT_SUFFIX, strict=True)
+    return replace(relation, name=relation.name + STRICT_SUFFIX, strict=True)
 
 
-def _links(triples: Iterable[tuple[Relation, int, Iterable[int]]]) -> tuple[Link, ...]:
-    """Build links from (relation, query, targets), without those that have no target."""
-    links = (Link(relation, query, tuple(sorted(set(words)))) for relation, query, words in triples)
+UncheckedLink = tuple[Relation, int, Iterable[int], str]
+"""Relation, query, targets (in any order, perhaps none) and entity of a link."""
+
+
+def _links(unchecked: Iterable[UncheckedLink]) -> tuple[Link, ...]:
+    """Build the links that have a target."""
+    links = (
+        Link(relation, query, tuple(sorted(set(words))), entity)
+        for relation, query, words, entity in unchecked
+    )
     return tuple(link for link in links if link.targets)
 
 

@@ -14,9 +14,14 @@ commas. ``it#2`` is the second *it* of the item. Punctuation marks are written i
 An item may also have a ``domain`` and a ``document``. Items that name the same ``document``, for
 example all those generated from one template, belong to the same fold.
 
+The words of a semantic relation (``synonym``, ``antonym``, ``hypernym``) need a part of speech,
+and so do the words that compete with them: ``upos: {NOUN: sofa couch doctor}``, for the item or for
+all items. ``twin: sofa -> kettle``, or a list of such replacements, gives the unrelated word at the
+place of a target in the item's twin (docs/method.md, Baselines).
+
 A set may also be a mapping with the list under ``items``. The mapping may have a ``name`` and an
 ``about``, and defaults for all items: ``domain``, ``family``, ``looks_to``, ``scope`` and
-``relation``.
+``relation``, and ``upos``.
 
 The file is parsed from the events of PyYAML with an explicit stack, into text, lists and mappings
 that know their lines. No other objects are constructed from a file, and deep nesting cannot exhaust
@@ -25,7 +30,7 @@ the interpreter's stack (PyYAML's fast composer crashes on it).
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePath
 from types import MappingProxyType
 
@@ -42,6 +47,7 @@ from headprobe.probes.file import (
     no_progress,
 )
 from headprobe.probes.text import plain_sentence
+from headprobe.vocabulary import UPOS
 
 _MAX_DEPTH = 20
 
@@ -201,9 +207,11 @@ def _forward_link_remedy(forms: Sequence[str], query: int, target: int) -> str:
 
 _SHARED_KEYS = ("domain", "family", "looks_to", "scope", "relation")
 
-_HEADER_KEYS = ("name", "about", "items", *_SHARED_KEYS)
+_UPOS_KEY = "upos"
 
-_ITEM_KEYS = ("text", "sentences", "link", "links", "document", *_SHARED_KEYS)
+_HEADER_KEYS = ("name", "about", "items", _UPOS_KEY, *_SHARED_KEYS)
+
+_ITEM_KEYS = ("text", "sentences", "link", "links", "twin", "document", _UPOS_KEY, *_SHARED_KEYS)
 
 
 def read_probe_set(
@@ -231,19 +239,42 @@ def read_probe_set(
         raise file.error(
             root.line if root else 1, "not a list of probes", "Begin each probe with '- text: '"
         )
+    upos = _parts_of_speech(file, header.pop(_UPOS_KEY, None))
     defaults = _texts(file, header)
     name = defaults["name"].text if "name" in defaults else PurePath(file.name).stem
     for number, node in enumerate(root.items, start=1):
         if not isinstance(node, Mapping):
             raise file.error(node.line, "not a probe", "Begin each probe with '- text: '")
         _check_keys(file, node, _ITEM_KEYS)
-        yield _Item(file, node, defaults).document(f"{name}-{number}")
+        own_upos = _parts_of_speech(file, node.items.get(_UPOS_KEY))
+        yield _Item(file, node, defaults, {**upos, **own_upos}).document(f"{name}-{number}")
 
 
 def _check_keys(file: ProbeFile, node: Mapping, known: Sequence[str]) -> None:
     for key, line in node.lines.items():
         if key not in known:
             raise file.error(line, f"the key {key[:40]!r} is unknown", suggest_names(key, known))
+
+
+def _parts_of_speech(file: ProbeFile, node: Node | None) -> dict[str, str]:
+    """Return the part of speech of each lower-cased form that ``upos`` names."""
+    if node is None:
+        return {}
+    if not isinstance(node, Mapping):
+        raise file.error(
+            node.line, "'upos' is not a mapping", "Write a line 'NOUN: sofa couch' below it"
+        )
+    forms: dict[str, str] = {}
+    for upos, value in node.items.items():
+        line = node.lines[upos]
+        if upos not in UPOS[1:]:
+            raise file.error(
+                line, f"{upos[:40]!r} is not a part of speech", suggest_names(upos, UPOS[1:])
+            )
+        texts = value.items if isinstance(value, List) else [value]
+        for text in texts:
+            forms |= dict.fromkeys(_text(file, upos, text).text.lower().split(), upos)
+    return forms
 
 
 def _texts(file: ProbeFile, nodes: dict[str, Node]) -> dict[str, Text]:
@@ -258,24 +289,28 @@ def _text(file: ProbeFile, key: str, node: Node) -> Text:
 
 @dataclass(frozen=True)
 class _Item:
-    """An item of a probe set; ``defaults`` are the settings of the whole set."""
+    """An item of a probe set; ``defaults`` are the settings of the whole set, ``upos`` the part of
+    speech of lower-cased forms."""
 
     file: ProbeFile
     node: Mapping
     defaults: dict[str, Text]
+    upos: dict[str, str]
 
     def document(self, name: str) -> Document:
         """Return the item as a document with the id ``name``."""
         sentences = self._sentences()
         domain = self._setting("domain")
         cluster = self._setting("document")
+        declared = tuple(self._declared(sentences))
         return Document(
             id=name,
             domain=domain.text if domain else PurePath(self.file.name).stem,
             sentences=sentences,
             source=self.file.at(self.node.line),
-            declared=tuple(self._declared(sentences)),
+            declared=declared,
             cluster=cluster.text if cluster else name,
+            twins=dict(self._twins(sentences, declared)),
         )
 
     def _setting(self, key: str) -> Text | None:
@@ -307,11 +342,16 @@ class _Item:
                 raise self.file.error(
                     text.line, "a sentence without words", "Write at least one word"
                 )
-            sentences.append(sentence)
+            words = tuple(
+                word._replace(upos=self.upos.get(word.form.lower(), word.upos))
+                for word in sentence.words
+            )
+            sentences.append(replace(sentence, words=words))
         return tuple(sentences)
 
     def _declared(self, sentences: Sequence[Sentence]) -> Iterator[DeclaredLink]:
         forms = [word.form for sentence in sentences for word in sentence.words]
+        upos = [word.upos for sentence in sentences for word in sentence.words]
         sentence_of = [i for i, sentence in enumerate(sentences) for _ in sentence.words]
         settings = {key: self._setting(key) for key in ("family", "looks_to", "scope")}
         for name, link in self._links():
@@ -331,7 +371,41 @@ class _Item:
                         f"{forms[target]!r} and {forms[query]!r} are in different sentences",
                         "Give the relation the scope 'passage', or link words of one sentence",
                     )
+                if relation.same_upos and (not upos[query] or upos[target] != upos[query]):
+                    raise self.file.error(
+                        link.line,
+                        f"{forms[target]!r} and {forms[query]!r} have not been given one part of "
+                        "speech",
+                        f"Name them and their rivals: 'upos: {{NOUN: {forms[target]} "
+                        f"{forms[query]} ...}}'",
+                    )
             yield DeclaredLink(relation, query, tuple(sorted(set(targets))))
+
+    def _twins(
+        self, sentences: Sequence[Sentence], declared: Sequence[DeclaredLink]
+    ) -> Iterator[tuple[int, str]]:
+        """Yield each target that the item's twin replaces, and the form in its place."""
+        forms = [word.form for sentence in sentences for word in sentence.words]
+        semantic = [link for link in declared if link.relation.family == "semantic"]
+        targets = {target for link in semantic for target in link.targets}
+        node = self.node.items.get("twin")
+        for item in node.items if isinstance(node, List) else [node] if node else []:
+            text = _text(self.file, "twin", item)
+            word, *others = split_link(self.file, text)
+            if len(others) != 1 or len(plain_sentence(others[0], "").words) != 1:
+                raise self.file.error(
+                    text.line,
+                    f"{text.text[:60]!r} does not replace a word by one word",
+                    "Write 'twin: target -> unrelated word'",
+                )
+            place = _find_word(self.file, word, forms, text.line)
+            if place not in targets:
+                raise self.file.error(
+                    text.line,
+                    f"no semantic relation looks to {word[:40]!r}",
+                    "Link a later word to it, or remove the replacement",
+                )
+            yield place, others[0]
 
     def _links(self) -> Iterator[tuple[Text, Text]]:
         """Yield the name of the relation and the text of each link of the item."""

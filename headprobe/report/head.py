@@ -233,16 +233,21 @@ def _name(head: Row, width: int) -> Text:
     return line
 
 
+WORD_CLASSES = ("nouns", "verbs", "adjectives")
+"""Columns of ``heads.csv`` with the share of stripped attention on a word class."""
+
+
 def _means(head: Row) -> Text:
     attends = [(name, numbers.fraction(head.number(name))) for name in ("sink", "self", "previous")]
-    attends.append(("marks", numbers.fraction(head.number("punctuation"))))
+    words = [("marks", numbers.fraction(head.number("punctuation")))]
+    words += [(name, numbers.fraction(head.number(name))) for name in WORD_CLASSES]
     other = [
         ("entropy", f"{numbers.decimal(head.number('entropy'))} nats"),
         ("distance", f"{numbers.decimal(head.number('distance'), 1)} words"),
         ("output", f"{numbers.decimal(head.number('output_norm'))} x the layer's median"),
     ]
     lines = Text()
-    for parts in (attends, other):
+    for parts in (attends, words, other):
         lines.append("\n" if lines else "")
         for place, (name, value) in enumerate(parts):
             lines.append("   " if place else "").append(f"{name} ", style=LABEL).append(value)

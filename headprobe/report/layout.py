@@ -38,6 +38,8 @@ _MARKS = {
     "coreference": Mark("C", "bold magenta"),
     "syntax": Mark("S", "bold cyan"),
     "punctuation": Mark("P", "bold yellow"),
+    "semantic": Mark("E", "bold green"),
+    "word-class": Mark("W", "yellow"),
     "positional": Mark("O", "green"),
     "duplicate-token": Mark("D", "blue"),
     "induction": Mark("I", "bold blue"),

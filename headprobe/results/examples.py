@@ -87,7 +87,7 @@ def usual_distance_instances(instances: Instances, role: str, profile: Floats) -
 def _example_candidates(instances: Instances) -> Candidates:
     """The usable earlier words of the passage, for each example row."""
     query = np.unique(instances.example_words).astype(np.int64)
-    return Candidates(instances, query, "passage", strict=False)
+    return Candidates(instances, query, "passage", "any")
 
 
 def _example_instances(
@@ -100,7 +100,7 @@ def _example_instances(
     queries, targets = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
     every = _example_candidates(instances)
     for some in split_by_count(every.words_before, PAIRS):
-        rows = Candidates(instances, every.query[some], every.scope, every.strict)
+        rows = Candidates(instances, every.query[some], every.scope, every.rule)
         index, words = rows.pairs()
         linked = is_target(rows.query[index], words)
         queries.append(rows.query[index[linked]])
@@ -292,7 +292,7 @@ def _left_out(instances: Instances, relation: Relation, query: Integers) -> Inte
     name = relation.name.removesuffix("-strict")
     numbers = [
         number
-        for number, other in enumerate(instances.relations)
+        for number, other in enumerate(instances.judged_relations)
         if relation.strict and not other.strict and other.family == relation.family
         if other.name == name and other.looks_to == relation.looks_to
     ]
@@ -316,7 +316,7 @@ def _choose(
     """Choose the examples of each head: hits and misses, highest weights first."""
     count = len(available.row)
     relation, query = available.relation, available.query.astype(np.int64)
-    candidates = Candidates(instances, query, relation.scope, relation.strict)
+    candidates = Candidates(instances, query, relation.scope, relation.candidates)
     start = instances.passage_first[instances.passage[available.query]][:, None, None]
     size = max(1, MAX_TOGETHER // max(count, 1))
     for some in (heads[first : first + size] for first in range(0, len(heads), size)):

@@ -61,6 +61,9 @@ def heads_table(
         "entropy": statistics.entropy.ravel(),
         "distance": statistics.distance.ravel(),
         "punctuation": statistics.punctuation.ravel(),
+        "nouns": statistics.nouns.ravel(),
+        "verbs": statistics.verbs.ravel(),
+        "adjectives": statistics.adjectives.ravel(),
         "output_norm": statistics.output_norm.ravel(),
         "residual_share": statistics.residual_share.ravel(),
         **_behaviour_columns(behaviour),
@@ -102,12 +105,15 @@ def relations_table(evidence: Evidence, verdicts: Sequence[Verdict] = ()) -> pd.
     columns["habit_expected"] = evidence.habit_expected.ravel()
     others = [name for name in evidence.baselines if name not in BASELINES]
     columns |= _baseline_columns(evidence, others)
-    for name in ("category_top1", "category_gain", "category_gain_low"):
+    for name in ("category_top1", "category_gain", "category_gain_low", "distance_share"):
         columns[name] = getattr(evidence, name).ravel()
     columns["baseline"] = _names(list(evidence.baselines), evidence.baseline.ravel())
     columns["best_offset"] = evidence.best_offset[relation]
     columns["best_start"] = _names(evidence.best_start, relation)
-    for name in ("baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b", "p", "q"):
+    for name in (
+        *("baseline_top1", "gain", "gain_low", "gain_high", "gain_a", "gain_b"),
+        *("gain_without_form", "lift", "lift_low", "p", "q"),
+    ):
         columns[name] = getattr(evidence, name).ravel()
     columns["beats"] = _names(BEATS, evidence.beats.ravel())
     return _frame(columns)
@@ -155,8 +161,8 @@ def power_table(evidence: Evidence, relation_power: Power) -> pd.DataFrame:
         "relation": [relation_name(r) for r in specs],
         "looks_to": [r.looks_to for r in specs],
         "n": evidence.n,
+        "n_all": evidence.n_all,
         "forms": evidence.forms,
-        "shared_forms": evidence.shared_forms,
         "document_folds": evidence.document_folds,
         "form_folds": evidence.form_folds,
         "reliability": evidence.reliability,
@@ -336,8 +342,9 @@ def _texts(values: Any) -> list[str]:
 
 
 def _text(value: str) -> str:
-    cell = guard(safe_text(value))
-    quoted = '"' in cell or "," in cell
+    shown = safe_text(value)
+    cell = guard(shown)
+    quoted = cell != shown or '"' in cell or "," in cell
     return '"' + cell.replace('"', '""') + '"' if quoted else cell
 
 

@@ -29,6 +29,9 @@ from headprobe.roles.requirements import (
 from headprobe.roles.rules import Rules
 from headprobe.vocabulary import DEPRELS, head_name
 
+MAX_FORMS = 8
+"""Number of target forms that a reason lists."""
+
 
 def describe(evidence: Evidence, at: RelationIndex) -> str:
     """Describe the evidence of one head on one relation."""
@@ -52,12 +55,24 @@ def why_earned(evidence: Evidence, at: RelationIndex, norm: bool) -> str:
     (``RoleRule.norm_above_habit``).
     """
     reason = f"{describe(evidence, at)}, beats {BEATS[evidence.beats[at]]}"
+    if evidence.relations[at[2]].family == "semantic":
+        swapped = evidence.baselines["swap"][at]
+        reason += f", {fraction(swapped)} on unrelated words in the targets' places"
+    if evidence.form_rule[at[2]] != "variance":
+        reason += f", of {_some_forms(evidence.few_forms[at[2]])} only"
     if not norm:
         return reason
     return (
         f"{reason}, share_norm {fraction(evidence.share_norm[at])} "
         f"against habit_share {fraction(evidence.habit_share[at])}"
     )
+
+
+def _some_forms(forms: Sequence[str]) -> str:
+    """List forms, the most frequent first."""
+    more = len(forms) - MAX_FORMS
+    listed = " ".join(f"“{form}”" for form in forms[:MAX_FORMS])
+    return f"{listed} and {more} other forms" if more > 0 else listed
 
 
 def why_positional(positional: Positional, at: tuple[int, int]) -> str:

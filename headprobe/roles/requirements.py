@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headprobe.analysis.evidence import BEATS, Bools, Evidence
-from headprobe.format import fraction, relation_name, small
+from headprobe.format import fraction, ratio, relation_name, small
 from headprobe.roles.rules import RoleRule, Rules
 from headprobe.vocabulary import Relation
 
@@ -26,13 +26,21 @@ class Requirement:
 
 def general_requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement, ...]:
     """Return the requirements of every role, in the order in which reasons name them."""
-    few_forms = evidence.form_folds < rules.min_form_folds
+    barred, one_by_one = (
+        np.array([rule == name for rule in evidence.form_rule], dtype=np.bool_)
+        for name in ("barred", "leave one out")
+    )
     enough_forms = evidence.forms >= rules.min_forms
+    share_gain = evidence.share - evidence.distance_share
     shape = evidence.gain.shape
     return (
         Requirement(
             np.broadcast_to(evidence.n >= rules.min_n, shape),
             lambda _: f"n below {rules.min_n}",
+        ),
+        Requirement(
+            np.broadcast_to(~_lacks_twins(evidence), shape),
+            lambda _: "its passages have no twins with unrelated words",
         ),
         Requirement(
             evidence.gain_low > rules.margin,
@@ -51,17 +59,53 @@ def general_requirements(evidence: Evidence, rules: Rules) -> tuple[Requirement,
             lambda at: f"mass {small(evidence.mass[at])} below {small(rules.min_mass)}",
         ),
         Requirement(
-            np.broadcast_to(~few_forms | enough_forms, shape),
+            evidence.lift_low >= rules.min_lift,
+            lambda at: (
+                f"lift {ratio(evidence.lift[at])}, at least {ratio(evidence.lift_low[at])}, "
+                f"not surely {ratio(rules.min_lift)}"
+            ),
+        ),
+        Requirement(
+            share_gain >= rules.min_share_gain,
+            lambda at: (
+                f"share {fraction(evidence.share[at])} against "
+                f"{fraction(evidence.distance_share[at])} by distance, "
+                f"not {small(rules.min_share_gain)} more"
+            ),
+        ),
+        Requirement(
+            np.broadcast_to(~barred, shape),
+            lambda at: (
+                f"only {small(evidence.form_folds[at[2]])} effective form folds of the "
+                f"{small(rules.min_form_folds)} needed"
+            ),
+        ),
+        Requirement(
+            np.broadcast_to(~one_by_one | enough_forms, shape),
             lambda at: f"only {evidence.forms[at[2]]} target forms of the {rules.min_forms} needed",
         ),
         Requirement(
-            ~few_forms | (evidence.gain_without_form > rules.margin),
+            ~one_by_one | (evidence.gain_without_form > rules.margin),
             lambda at: (
-                f"gain {fraction(evidence.gain_without_form[at])} with one form fold left out, "
+                f"gain {fraction(evidence.gain_without_form[at])} with one form left out, "
                 f"not above {fraction(rules.margin)}"
             ),
         ),
+        Requirement(
+            ~one_by_one | (evidence.lift_without_form >= rules.min_lift),
+            lambda at: (
+                f"lift {ratio(evidence.lift_without_form[at])} with one form left out, "
+                f"below {ratio(rules.min_lift)}"
+            ),
+        ),
     )
+
+
+def _lacks_twins(evidence: Evidence) -> Bools:
+    """[R]: whether a relation is semantic and no passage has a twin."""
+    semantic = np.array([relation.family == "semantic" for relation in evidence.relations], bool)
+    swap = evidence.baselines.get("swap")
+    return semantic if swap is None else semantic & np.isnan(swap).all((0, 1))
 
 
 def role_applies(relation: Relation, rule: RoleRule) -> bool:

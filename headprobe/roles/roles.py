@@ -2,7 +2,7 @@
 
 1. Roles earned by relations: ``find_claims``.
 2. Roles that need no relation: ``find_behaviour_claims`` (positional, duplicate-token, induction),
-   and ``find_unnamed`` for heads without any other role.
+   and ``find_unnamed`` for heads without any other role but secondary ones.
 3. Idle heads and repeaters become ``redundant`` and keep their claims; heads with several claims of
    nearly equal strength become ``mixed`` (``judge``).
 
@@ -10,6 +10,7 @@ docs/method.md, Roles, gives the rules.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -32,7 +33,7 @@ from headprobe.roles.requirements import (
     role_requirements,
 )
 from headprobe.roles.rules import Rules
-from headprobe.roles.verdict import Claim, Pair, Verdict
+from headprobe.roles.verdict import AFTER_FIRST, FIRST, LAST, Claim, Pair, Verdict
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import (
     DUPLICATE,
@@ -63,7 +64,8 @@ def find_behaviour_claims(
     met &= positional.rows >= rule.min_rows
     for at in _head_indices(met):
         reason = why_positional(positional, at)
-        claims.setdefault(at, []).append(_claim(POSITIONAL, positional.strength, reason, at))
+        claim = replace(_claim(POSITIONAL, positional.strength, reason, at), place=AFTER_FIRST)
+        claims.setdefault(at, []).append(claim)
     for role, copies, target in (
         (DUPLICATE, behaviour.duplicate, "the earlier copy"),
         (INDUCTION, behaviour.induction, "the token after the earlier copy"),
@@ -131,15 +133,16 @@ def judge(
         earned = claims[number]
         cluster, leader = leaders.get(number, (None, number))
         is_repeater = leader != number
+        without_other = all(claim.place == LAST for claim in earned)
         if idle[layer, head]:
             role, reason = REDUNDANT, why_idle(statistics, layer, head)
         elif is_repeater:
             role, reason = REDUNDANT, why_repeater(similarity, number, leader, heads)
+        elif without_other and (layer, head) in unnamed:
+            earned = (unnamed[layer, head], *earned)
+            role, reason = earned[0].role, earned[0].reason
         elif earned:
             role, reason = _choose_role(earned, rules.mixed)
-        elif (layer, head) in unnamed:
-            earned = (unnamed[layer, head],)
-            role, reason = earned[0].role, earned[0].reason
         else:
             relation = best[number]
             at = None if relation is None else (layer, head, relation)
@@ -183,7 +186,8 @@ def find_claims(
             relation = int(strength[layer, head].argmax())
             at = (layer, head, relation)
             reason = why_earned(evidence, at, rule.norm_above_habit)
-            claim = Claim(role, relation, float(evidence.strength[at]), reason)
+            place = LAST if rule.secondary else FIRST
+            claim = Claim(role, relation, float(evidence.strength[at]), reason, place)
             claims[layer * heads + head].append(claim)
     return claims
 
@@ -193,16 +197,12 @@ def _join_claims(
     behaviour_claims: Mapping[HeadIndex, list[Claim]],
     heads: int,
 ) -> list[tuple[Claim, ...]]:
-    """All claims of each head [N], strongest first.
-
-    ``positional`` comes last: it describes most rows of a head, and must not hide what the head
-    looks for in the others.
-    """
+    """All claims of each head [N], by place, the strongest first."""
     return [
         tuple(
             sorted(
                 [*claims, *behaviour_claims.get(divmod(number, heads), [])],
-                key=lambda claim: (claim.role == POSITIONAL, -claim.strength),
+                key=lambda claim: (claim.place, -claim.strength),
             )
         )
         for number, claims in enumerate(relation_claims)
@@ -236,14 +236,14 @@ def _choose_role(claims: tuple[Claim, ...], mixed: float) -> tuple[str, str]:
     """The role of a head with ``claims``, and its reason.
 
     The role is ``mixed`` if the strength of a further claim is within the share ``mixed`` of the
-    first. ``positional`` does not count, nor does another role by the same relation.
+    first. Claims that stand later do not count, nor does another role by the same relation.
     """
     first, least = claims[0], (1 - mixed) * claims[0].strength
     near = [
         claim
         for claim in claims[1:]
         if claim.strength >= least
-        and claim.role != POSITIONAL
+        and claim.place == FIRST
         and (claim.relation is None or claim.relation != first.relation)
     ]
     if not near:

@@ -42,6 +42,8 @@ class RoleRule:
     """Which control the head must beat."""
     norm_above_habit: bool = False
     """Whether ``share_norm`` must be above ``habit_share``."""
+    secondary: bool = False
+    """Whether the role comes after all others, and never makes a head ``mixed``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,8 @@ class Rules:
     min_n: int
     min_mass: float
     max_q: float
+    min_lift: float
+    min_share_gain: float
     min_forms: int
     min_form_folds: float
     power: float
@@ -234,11 +238,12 @@ def _check_events(text: str, path: Path) -> None:
     """
     depth = documents = 0
     for event in yaml.parse(text, yaml.SafeLoader):
-        where = f"{path}:{event.start_mark.line + 1}" if event.start_mark else str(path)
+        mark = event.start_mark
+        where = str(path) if mark is None else f"{path}:{mark.line + 1}"
         if getattr(event, "anchor", None) is not None:  # anchors, and aliases of them
             raise HeadprobeError(where, "a YAML anchor or alias", "Write the value out")
         if (tag := getattr(event, "tag", None)) is not None:
-            raise HeadprobeError(where, f"the YAML tag {clip(tag, 40)}", "Remove it")
+            raise HeadprobeError(where, f"the YAML tag {clip(str(tag), 40)}", "Remove it")
         if isinstance(event, yaml.ScalarEvent) and _BASE_60.fullmatch(event.value):
             raise HeadprobeError(where, "a number of base 60, for YAML", "Write a decimal number")
         depth += isinstance(event, yaml.CollectionStartEvent)
@@ -328,7 +333,7 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         if name not in known:
             shown = f"{prefix}{name}" if isinstance(name, str) else _shown(name)
             what = f"unknown rule '{clip(shown, 60)}'"
-            raise HeadprobeError(where, what, suggest_names(shown[:60], known))
+            raise HeadprobeError(where, what, suggest_names(str(name)[:60], known))
         _check(known[name].type, value, where, f"{prefix}{name}")
     exact = {
         name: float(value) if known[name].type is float else value for name, value in values.items()

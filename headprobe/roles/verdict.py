@@ -2,6 +2,11 @@
 
 from dataclasses import dataclass
 
+FIRST, AFTER_FIRST, LAST = range(3)
+"""Places of claims. ``positional`` stands after the first: it describes most rows of a head, and
+must not hide what the head looks for in the others. Secondary roles (``rules.RoleRule``) stand
+last."""
+
 
 @dataclass(frozen=True, slots=True)
 class Claim:
@@ -16,6 +21,9 @@ class Claim:
     """``gain / (1 - baseline)``; for ``unnamed``, the share of attention that labels move."""
     reason: str
     """One line with the rule and its numbers (``roles.reasons``)."""
+    place: int = FIRST
+    """``FIRST``, ``AFTER_FIRST`` or ``LAST``: where the claim stands among a head's claims. Only
+    ``FIRST`` claims can make a head ``mixed``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,7 @@ class Verdict:
     """``redundant`` for an idle head or a repeater; else ``mixed`` or the role of the first claim;
     else ``none``."""
     claims: tuple[Claim, ...]
-    """Strongest first, but ``positional`` last."""
+    """By place, the strongest first."""
     strength: float | None
     """Strength of the first claim; None without claims."""
     reason: str

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,7 +113,8 @@ def _read(
 ) -> NDArray[Any]:
     """Read one array of a dtype of ``kinds``, and add the sizes of its ``axes`` to ``sizes``."""
     info = archive.getinfo(f"{name}.npy")
-    with cast(zipfile.ZipExtFile, archive.open(info)) as member:
+    member: Any
+    with archive.open(info) as member:
         shape, is_fortran, dtype = _read_header(member, name)
         if dtype.kind not in kinds or not dtype.isnative or dtype.itemsize == 0:
             raise ValueError(f"{name} has the dtype {dtype}")

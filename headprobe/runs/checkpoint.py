@@ -8,11 +8,14 @@
 import json
 import os
 import re
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,11 +24,13 @@ from numpy.typing import NDArray
 from headprobe.errors import HeadprobeError
 from headprobe.runs.arrays import read_any_arrays
 from headprobe.runs.files import (
+    CannotWriteError,
     atomic_write,
     parse_json,
     partial_name,
     read_or_fail,
     remove_own,
+    write_or_fail,
 )
 
 _FOLDER = re.compile(r"\.(.+?)(?:\.rank-(\d+)-of-(\d+))?\.unfinished")
@@ -69,9 +74,20 @@ class ScanCheckpoint:
     ) -> None:
         """Write the ``arrays`` of one part, and the ``note`` that describes the scan as a whole.
 
-        OSError if they cannot be written; the file that was saved before then remains.
+        CannotWriteError if they cannot be written; the file that was saved before then remains.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            with write_or_fail(self.path, "Make room"):
+                self.path.mkdir(parents=True, exist_ok=True)
+                self._write(part, note, arrays)
+        except CannotWriteError:
+            with suppress(OSError):  # it holds what was saved before
+                self.path.rmdir()
+            raise
+
+    def _write(
+        self, part: str, note: Mapping[str, Any], arrays: Mapping[str, "NDArray[Any]"]
+    ) -> None:
         with atomic_write(self._file(part)) as file:
             np.savez(file, note=np.array(json.dumps(note)), **arrays)  # type: ignore[arg-type]
 
@@ -155,6 +171,8 @@ class CheckpointWriter:
         self._checkpoint, self._warn, self._resumed = checkpoint, warn, resumed
         self._note: Callable[[], Mapping[str, Any]] | None = None
         self._last, self._wait, self._broken = time.monotonic(), WRITE_INTERVAL, False
+        self._final: dict[str, CheckpointState] = {}
+        self._interrupted = False
 
     def begin(self, note: Callable[[], Mapping[str, Any]]) -> None:
         """Allow saving from now on. ``note`` returns the description of the scan that is saved with
@@ -182,10 +200,10 @@ class CheckpointWriter:
             raise
 
     def is_due(self) -> bool:
-        """Whether it is time to save."""
-        return time.monotonic() - self._last >= self._wait
+        """Whether it is time to save: the scan is to end, or has run for long."""
+        return self._interrupted or time.monotonic() - self._last >= self._wait
 
-    def write(self, part: str, state: CheckpointState) -> bool:
+    def write(self, part: str, state: CheckpointState, *, warn: bool = True) -> bool:
         """Save a part; whether that succeeded. A full disk does not end the scan: it causes one
         warning, and nothing is saved any more."""
         if self._note is None or self._broken:
@@ -193,13 +211,53 @@ class CheckpointWriter:
         start = time.monotonic()
         try:
             self._checkpoint.save(part, self._note(), state.arrays())
-        except OSError as error:
+        except CannotWriteError as error:
             self._broken = True
-            where = f"{self._checkpoint.path}: {error.strerror}"
-            self._warn(f"{where}; progress is no longer saved for --resume")
+            if warn:
+                self._warn(f"{error.where}: {error.what}; progress is no longer saved for --resume")
         self._last = time.monotonic()
         self._wait = max(WRITE_INTERVAL, WRITE_COST_FACTOR * (self._last - start))
         return not self._broken
+
+    @contextmanager
+    def deferring_interrupts(self) -> Iterator[None]:
+        """Let Ctrl-C end the block only when its state is saved (``end_if_interrupted``).
+
+        Sums that are interrupted while a chunk is added would be of no use. A second Ctrl-C ends
+        the block at once.
+        """
+        usual = signal.getsignal(signal.SIGINT)
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if not in_main_thread or usual is not signal.default_int_handler:
+            yield
+            return
+
+        def remember(_: int, __: FrameType | None) -> None:
+            self._interrupted = True
+            signal.signal(signal.SIGINT, usual)
+
+        signal.signal(signal.SIGINT, remember)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+        self.end_if_interrupted()
+
+    def end_if_interrupted(self) -> None:
+        """Raise KeyboardInterrupt where Ctrl-C was pressed and not heeded yet."""
+        if self._interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt
+
+    def keep_final(self, part: str, state: CheckpointState) -> None:
+        """Remember the final state of a part, in case that the run cannot be written."""
+        self._final[part] = state
+
+    def save_final(self) -> None:
+        """Save all final states: the scan ends, and its run is not written."""
+        self._broken = False  # what failed before was removed meanwhile
+        for part, state in self._final.items():
+            self.write(part, state, warn=False)
 
     def resume_hint(self) -> str | None:
         """How to resume the scan; None if nothing is saved."""
@@ -228,10 +286,16 @@ class CheckpointPart:
         """Save ``state`` if it is time to."""
         if self._writer.is_due():
             self._saved |= self._writer.write(self.part, state)
+        self._writer.end_if_interrupted()
+
+    def deferring_interrupts(self) -> AbstractContextManager[None]:
+        """Let Ctrl-C end the block only where ``save_if_due`` has saved its state."""
+        return self._writer.deferring_interrupts()
 
     def save_final(self, state: CheckpointState) -> None:
         """Save the final ``state`` of the part if it took longer than ``WRITE_INTERVAL``, because
         the parts that follow may take long, too."""
+        self._writer.keep_final(self.part, state)
         if time.monotonic() - self._since >= WRITE_INTERVAL:
             self._saved |= self._writer.write(self.part, state)
 

@@ -66,6 +66,37 @@ def read_or_fail(
         raise HeadprobeError(str(path), f"{what} ({_reason(error)})", remedy) from None
 
 
+class CannotWriteError(HeadprobeError):
+    """The disk is full, or does not take a file for another reason. No part of it is left."""
+
+
+@contextmanager
+def write_or_fail(target: Path, remedy: str) -> Iterator[None]:
+    """Turn an OSError of a block that writes to ``target`` into a CannotWriteError."""
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        cause: BaseException | None = error
+        # zipfile raises a ValueError when it closes an archive that it could not write
+        while cause is not None and not isinstance(cause, OSError):
+            cause = cause.__context__
+        if cause is None:
+            raise
+        raise CannotWriteError(
+            str(target), f"cannot be written ({_reason(cause)})", remedy
+        ) from error
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Raise CannotWriteError where ``size`` bytes do not fit the disk that ``folder`` is on."""
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free
+    if free < size:
+        what = f"has {free / 2**20:,.0f} MiB free, and {size / 2**20:,.0f} MiB or more are needed"
+        raise CannotWriteError(str(folder), what, "Make room, or name another folder with -o")
+
+
 def check_plain(path: Path) -> None:
     """Raise HeadprobeError unless ``path`` is a plain file and no link: only those are copied."""
     if not _is_plain_file(path):

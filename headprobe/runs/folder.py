@@ -27,6 +27,7 @@ from headprobe.runs.files import (
     read_or_fail,
     remove_leftovers,
     temporary_sibling,
+    write_or_fail,
 )
 from headprobe.runs.manifest import Manifest
 from headprobe.runs.tables import Row, iterate_rows, read_frame
@@ -213,13 +214,18 @@ class Run:
         """The sums over the whole run."""
         return self.sums(TALLIES)
 
-    def sums(self, name: str) -> "Tallies":
-        """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``)."""
+    def sums(self, name: str, instances: "Instances | None" = None) -> "Tallies":
+        """The sums in one file of the run: ``TALLIES``, or a control's (``CONTROL_SUMS``).
+
+        ``instances`` are those that were measured where they are not the run's own: shuffled links
+        have other words as targets, and so another number of instances of each class of words.
+        """
         from headprobe.runs.sums import read_sums
 
-        model, instances = self.manifest.model, self.instances
+        model = self.manifest.model
+        measured = self.instances if instances is None else instances
         with read_or_fail(self.path / name) as path:
-            return read_sums(path, model.n_layers, model.n_heads, instances)
+            return read_sums(path, model.n_layers, model.n_heads, measured)
 
     def tally(self, name: str) -> "NDArray[Any]":
         """One array of the tallies; the others, and the instances, are not read."""
@@ -441,7 +447,8 @@ def new_run(target: Path, overwrite: bool = False, *, keep_foreign: bool = False
     def check() -> None:
         check_target(target, overwrite, keep_foreign=keep_foreign)
 
-    with atomic_folder(folder, OWN, check) as temporary:
+    remedy = "Make room, or name another folder with -o"
+    with write_or_fail(target, remedy), atomic_folder(folder, OWN, check) as temporary:
         yield temporary
 
 

@@ -8,7 +8,7 @@ number* is an index into this sequence.
 import hashlib
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -19,9 +19,13 @@ from numpy.typing import NDArray
 
 from headprobe.runs.arrays import Declared, read_arrays
 from headprobe.vocabulary import (
+    ANAPHORS,
     DEPRELS,
     FOLDS,
     OUTPUT_FOLDS,
+    POOLED,
+    STRICT_SUFFIX,
+    CandidateRule,
     Relation,
     Scope,
     build_value,
@@ -30,8 +34,15 @@ from headprobe.vocabulary import (
 
 Integers = NDArray[np.integer]
 
+Ints = NDArray[np.int64]
+
+Keys = NDArray[np.uint64]
+
 PAIRS = 1 << 18
 """The number of word pairs that are in memory at a time."""
+
+MAX_INSTANCES = 20_000
+"""The largest number of instances of a relation that is measured (``smallest_keys``)."""
 
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 """The description of ``fold_of`` in the manifest."""
@@ -39,8 +50,33 @@ FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 
 def fold_of(text: str) -> int:
     """The fold of a document id or of a word form, by a stable hash (``FOLD_HASH``)."""
+    return hash_text(text) % FOLDS
+
+
+def hash_text(text: str) -> int:
+    """A stable 64-bit hash (blake2b-8 of the UTF-8 text, little endian)."""
     digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little") % FOLDS
+    return int.from_bytes(digest, "little")
+
+
+def mix_keys(keys: Keys, values: Integers | Keys) -> Keys:
+    """Combine 64-bit hashes with further values; arrays broadcast.
+
+    The finalizer of splitmix64 (Steele, Lea and Flood 2014, Fast Splittable Pseudorandom Number
+    Generators), whose output bits all depend on all input bits.
+    """
+    mixed = keys + (values.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(mixed ^ (mixed >> np.uint64(31)))
+
+
+def smallest_keys(keys: Keys, most: int | None = None) -> NDArray[np.intp]:
+    """The places of the ``most`` smallest keys (default ``MAX_INSTANCES``), ascending."""
+    most = MAX_INSTANCES if most is None else most
+    if len(keys) <= most:
+        return np.arange(len(keys))
+    return np.sort(np.argsort(keys, kind="stable")[:most])
 
 
 def split_by_count(counts: Integers, most: int) -> Iterator[slice]:
@@ -117,6 +153,18 @@ class RelationInstances:
             yield instance + some.start, words
 
 
+def _join_instances(relation: Relation, members: Sequence[RelationInstances]) -> RelationInstances:
+    """The instances of all members, one relation after another, as those of ``relation``."""
+    shifts = np.cumsum([0, *(len(links.targets) for links in members)])
+    return RelationInstances(
+        relation,
+        np.concatenate([links.query for links in members]),
+        np.concatenate([links.first + at for links, at in zip(members, shifts, strict=False)]),
+        np.concatenate([links.stop + at for links, at in zip(members, shifts, strict=False)]),
+        np.concatenate([links.targets for links in members]),
+    )
+
+
 @dataclass(frozen=True)
 class Instances:
     """Passages [P], words [W] and links [J] of a run. Links are sorted by passage, and unusable
@@ -136,6 +184,12 @@ class Instances:
 
     passage_clusters: NDArray[np.str_]
     """[P]: the document or template whose passages always share a fold."""
+
+    passage_original: Integers
+    """[P]: for the twin of a passage, the index of that passage; else -1. Twins come last."""
+
+    passage_sentence: Integers
+    """[P]: the index of each passage's first sentence in its document."""
 
     passage_first: Integers
     """[P + 1]: the word number at which each passage starts, and W."""
@@ -167,6 +221,12 @@ class Instances:
     word_classes: Integers
     """[W]: bit c is set if the word is of the class of ``relations[every[c]]``."""
 
+    class_queries: Integers
+    """[W]: bit c is set if the word is a query of ``relations[every[c]]``."""
+
+    n_all: Integers
+    """[R]: the number of instances of each relation before ``MAX_INSTANCES`` were chosen."""
+
     link_relation: Integers
     """[J]: the relation as an index into ``relations``."""
 
@@ -182,6 +242,9 @@ class Instances:
     deprel: Integers
     """[W]: the dependency relation as an index into ``vocabulary.DEPRELS``."""
 
+    lemma: Integers
+    """[W]: a number for the lower-cased lemma, or else form; equal for equal ones."""
+
     mention_end: Integers
     """[W]: for the head of mentions, the word number of the last word of the mention that ends
     first; for other words -1."""
@@ -191,6 +254,18 @@ class Instances:
 
     sampled_words: Integers
     """[A]: the word numbers of a seeded sample of the run's rows, ascending."""
+
+    @property
+    def text_passages(self) -> int:
+        """The number of passages that are not twins."""
+        return int((self.passage_original < 0).sum())
+
+    @property
+    def in_text(self) -> NDArray[np.bool_]:
+        """[W]: whether the word stands in a passage that is no twin."""
+        in_text = np.ones(len(self.form), dtype=np.bool_)
+        in_text[self.passage_first[self.text_passages] :] = False
+        return in_text
 
     @cached_property
     def passage(self) -> Integers:
@@ -238,11 +313,32 @@ class Instances:
         _, folded = np.unique([form.lower() for form in self.forms], return_inverse=True)
         return folded[self.form] if len(self.forms) else self.form
 
+    def candidate_keys(self, rule: CandidateRule) -> tuple[Ints, Ints]:
+        """Return two numbers of each word, [W] each, that say which candidates a rule admits.
+
+        A candidate's first number equals the query's, and its second number differs from the
+        query's.
+        """
+        if rule == "same-upos":
+            upos = self.upos.astype(np.int64)
+            return upos, self.lemma * (upos.max(initial=0) + 1) + upos
+        every = np.arange(len(self.form))
+        return np.zeros_like(every), every if rule == "any" else self.folded_form.astype(np.int64)
+
     @cached_property
     def usable_by_form(self) -> Integers:
         """The usable words sorted by folded form, then place: ``folded_form * W + word number``."""
+        return self._usable_by(self.folded_form)
+
+    @cached_property
+    def usable_by_upos(self) -> tuple[Integers, Integers]:
+        """The same by part of speech, and by part of speech and lemma (``candidate_keys``)."""
+        upos, lemma = self.candidate_keys("same-upos")
+        return self._usable_by(upos), self._usable_by(lemma)
+
+    def _usable_by(self, key: Integers) -> Integers:
         words = np.flatnonzero(self.usable)
-        return np.sort(self.folded_form[words] * len(self.form) + words)
+        return np.sort(key[words].astype(np.int64) * len(self.form) + words)
 
     @cached_property
     def document_fold(self) -> Integers:
@@ -279,7 +375,11 @@ class Instances:
         return tuple(i for i, relation in enumerate(self.relations) if relation.every)
 
     def of(self, relation: int) -> RelationInstances:
-        """The instances of one relation: usable queries with at least one usable target."""
+        """The instances of one of ``judged_relations``: usable queries with at least one usable
+        target."""
+        if relation >= len(self.relations):
+            members = [self.of(member) for member in self.members(relation)]
+            return _join_instances(self.judged_relations[relation], members)
         spec = self.relations[relation]
         if spec.every:
             return self._of_class(relation)
@@ -291,11 +391,11 @@ class Instances:
         return RelationInstances(spec, self.link_query[chosen], edges[:-1], edges[1:], targets)
 
     def _of_class(self, relation: int) -> RelationInstances:
-        """The instances of a relation in which every usable word is a query, and the targets are
-        the earlier words of a class in its passage."""
+        """The instances of a relation whose targets are the earlier words of a class in the
+        query's passage."""
         bit = self.every.index(relation)
         members = np.flatnonzero(self.usable & ((self.word_classes >> bit) & 1).astype(bool))
-        queries = np.flatnonzero(self.usable)
+        queries = np.flatnonzero(self.usable & ((self.class_queries >> bit) & 1).astype(bool))
         low = np.searchsorted(members, self.passage_first[self.passage[queries]])
         high = np.searchsorted(members, queries)
         # There is almost one instance per word and class, so 32 bits are used where they suffice.
@@ -310,14 +410,79 @@ class Instances:
             members,
         )
 
+    @cached_property
+    def pooled(self) -> Mapping[Relation, tuple[int, ...]]:
+        """Unions of coreference relations that are judged beside them, and their members.
+
+        ``anaphor`` joins the relations ``ANAPHORS``, and ``anaphor-strict`` their strict forms, if
+        there are at least two of them. Pooled relations store nothing of their own.
+        """
+        unions: dict[Relation, list[int]] = {}
+        for number, relation in enumerate(self.relations):
+            kind = relation.name.removesuffix(STRICT_SUFFIX)
+            if relation.family == "coreference" and kind in ANAPHORS:
+                union = replace(relation, name=relation.name.replace(kind, POOLED, 1))
+                unions.setdefault(union, []).append(number)
+        return {union: tuple(members) for union, members in unions.items() if len(members) > 1}
+
+    @cached_property
+    def judged_relations(self) -> tuple[Relation, ...]:
+        """The relations that are measured, then the pooled ones."""
+        return (*self.relations, *self.pooled)
+
+    def members(self, relation: int) -> tuple[int, ...]:
+        """The measured relations that make up one of ``judged_relations``."""
+        pooled = relation - len(self.relations)
+        return (relation,) if pooled < 0 else tuple(self.pooled.values())[pooled]
+
+    def numbers(self, relation: int) -> Integers:
+        """The numbers of the instances of one of ``judged_relations`` (``first_instance``)."""
+        edges = [self.first_instance[member : member + 2] for member in self.members(relation)]
+        return np.concatenate([np.arange(*edge) for edge in edges])
+
+    @cached_property
+    def first_instance(self) -> Integers:
+        """[R + 1]: the number of instances of all relations before each one, and in total.
+
+        Instances of a run are numbered in this order: by relation, then as in ``of``.
+        """
+        counts = [len(self.of(index)) for index in range(len(self.relations))]
+        return np.concatenate([[0], np.cumsum(np.array(counts, dtype=np.int64))])
+
+    def word_keys(self, seed: int) -> Keys:
+        """[W]: a seeded hash of (document id, sentence, word), the numbers counted in the document
+        and in the sentence. It does not depend on the tokenizer or on how passages are cut."""
+        names = [f"{seed} {document}" for document in self.passage_documents.tolist()]
+        documents = {name: hash_text(name) for name in names}
+        keys = np.array([documents[name] for name in names], dtype=np.uint64)
+        sentence = self.passage_sentence[self.passage] + self.sentence
+        place = np.arange(len(self.form)) - self.sentence_first
+        return mix_keys(mix_keys(keys[self.passage], sentence), place)
+
+    def choose_class_queries(self, seed: int) -> "Instances":
+        """These instances with ``class_queries`` and ``n_all`` set for the relations with
+        ``every``: the usable words that have a target, thinned to ``MAX_INSTANCES``."""
+        every_word = replace(self, class_queries=np.full(len(self.form), -1, dtype=np.int64))
+        chosen, n_all = np.zeros(len(self.form), dtype=np.int64), self.n_all.copy()
+        keys = self.word_keys(seed) if self.every else None
+        for bit, relation in enumerate(self.every):
+            queries = every_word.of(relation).query
+            n_all[relation] = len(queries)
+            if keys is not None:
+                chosen[queries[smallest_keys(keys[queries])]] |= 1 << bit
+        return replace(self, class_queries=chosen, n_all=n_all)
+
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file, without pickles."""
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "relations"}
         rows = [
-            (r.family, r.name, r.looks_to, r.scope, str(int(r.strict)), str(int(r.every)))
+            (
+                *(r.family, r.name, r.looks_to, r.scope),
+                *(str(int(flag)) for flag in (r.strict, r.every, r.same_upos, r.twin)),
+            )
             for r in self.relations
         ]
-        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 6)
+        arrays["relations"] = np.array(rows, dtype=np.str_).reshape(len(rows), 8)
         np.savez_compressed(path, **arrays)
 
     @classmethod
@@ -345,8 +510,9 @@ class Instances:
         starts_sentence = np.diff(self.sentence, prepend=0)
         if (starts_sentence[self.place > 0] < 0).any():
             raise ValueError("sentence goes back within a passage")
-        if (self.word_classes >> every).any():
-            raise ValueError("word_classes names classes of no relation")
+        _check_twins(self)
+        if ((self.word_classes | self.class_queries) >> every).any():
+            raise ValueError("word_classes or class_queries names classes of no relation")
         queries = np.repeat(self.link_query, targets)
         if (self.link_targets >= queries).any():
             raise ValueError("link_targets names words that are not before the query")
@@ -361,15 +527,27 @@ class Instances:
             raise ValueError("mention_end is before the mention's head")
 
 
-_RELATION_COLUMNS = 6
+def _check_twins(instances: Instances) -> None:
+    """Raise ValueError unless twins and their relations come last, each after its original."""
+    originals = instances.passage_original
+    first = instances.text_passages
+    twins = [relation.twin for relation in instances.relations]
+    if (originals[first:] < 0).any() or (originals >= first).any() or twins != sorted(twins):
+        raise ValueError("twins of passages do not come after all passages")
+    words = np.diff(instances.passage_first)
+    if (words[first:] != words[originals[first:]]).any():
+        raise ValueError("a twin of a passage has another number of words")
+
+
+_RELATION_COLUMNS = 8
 
 _FLAGS = MappingProxyType({"0": False, "1": True})
 
 
 def _relation(row: Sequence[str]) -> Relation:
-    family, name, looks_to, scope, strict, every = row
+    family, name, looks_to, scope, *flags = row
     return Relation(
-        family, name, looks_to, build_value(Scope, scope), _FLAGS[strict], _FLAGS[every]
+        family, name, looks_to, build_value(Scope, scope), *(_FLAGS[flag] for flag in flags)
     )
 
 
@@ -387,6 +565,8 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "passage_documents": Declared("text", "P"),
         "passage_domains": Declared("text", "P"),
         "passage_clusters": Declared("text", "P"),
+        "passage_sentence": Declared("count", "P", low=0),
+        "passage_original": Declared("count", "P", low=-1, below="P"),
         "passage_first": Declared("count", "p", low=0),
         "upos_names": Declared("text", "U"),
         "forms": Declared("text", "F"),
@@ -397,7 +577,10 @@ DECLARED: Mapping[str, Declared] = MappingProxyType(
         "usable": Declared("flag", "W"),
         "space": Declared("flag", "W"),
         "word_classes": Declared("count", "W", low=0),
+        "class_queries": Declared("count", "W", low=0),
+        "n_all": Declared("count", "R", low=0),
         "deprel": Declared("count", "W", low=0, below=len(DEPRELS)),
+        "lemma": Declared("count", "W", low=0),
         "mention_end": Declared("count", "W", low=-1, below="W"),
         "link_relation": Declared("count", "J", low=0, below="R"),
         "link_query": Declared("count", "J", low=0, below="W"),

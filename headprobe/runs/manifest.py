@@ -14,7 +14,7 @@ from headprobe.vocabulary import build_value
 SCHEMA_VERSION = 1
 """Rises when a file or a column changes its name or its meaning (docs/output.md)."""
 
-METHOD_VERSION = 6
+METHOD_VERSION = 7
 """Rises when any number could change."""
 
 STAGES = ("read", "load", "measure", "controls", "judge")
@@ -263,7 +263,8 @@ class Manifest:
             "model.head_dim": 1 <= model.head_dim <= _MOST,
             "model.context": model.context is None or model.context >= 1,
             "unusable_words": self.unusable_words <= 1,
-            "controls": len({note.control for note in self.controls}) == len(self.controls),
+            "controls": len({note.control for note in self.controls}) == len(self.controls)
+            and {note.control for note in self.controls} <= {"twin", "shuffled"},
             "work": min(self.work.shards, self.work.ranks) >= 1,
         }
         wrong = [name for name, value in counts.items() if value < 0]

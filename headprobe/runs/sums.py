@@ -3,6 +3,7 @@
 Every array is a sum, so the arrays of passages, processes and shards add to those of the run.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +19,17 @@ from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, FOLDS, LAGS, MAX_DIST
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
-        # Relations: sums over instances (docs/method.md, Relations), and hits by fold (section 4).
+        # Relations: one bit per instance and flattened head, eight heads to a byte, in the order of
+        # Instances.first_instance; and sums over instances (docs/method.md, Relations), of `share`
+        # by document fold and by form fold of the nearest target.
+        "hits": "IZ",
         "mass": "RLH",
         "kept": "RLH",
-        "share": "RLH",
         "share_norm": "RLH",
-        "hits_by_document": "RFLH",
-        "hits_by_form": "RFLH",
-        "hits_by_domain": "RGLH",
+        "share_by_document": "RFLH",
+        "share_by_form": "RFLH",
+        # Instances in which the rule `embedding` chooses a target (docs/method.md, Baselines).
+        "embedding_hits": "I",
         # Distance profiles: sums of stripped attention over usable pairs; index is distance - 1.
         "profile": "LHD",
         "profile_norm": "LHD",
@@ -83,13 +87,13 @@ AXES: Mapping[str, str] = MappingProxyType(
         "example_weight": "XLHS",
     }
 )
-"""The axes of every array: the letters of ``headprobe.vocabulary``, and P for the position in the
-passage and S for the rank of a word by its attention."""
+"""The axes of every array: the letters of ``headprobe.vocabulary``, P for the position in the
+passage, Z for bytes of packed heads and S for the rank of a word by its attention."""
 
 
 COUNTS = frozenset(
     {
-        *("hits_by_document", "hits_by_form", "hits_by_domain", "profile_pairs", "sampled_winner"),
+        *("hits", "embedding_hits", "profile_pairs", "sampled_winner"),
         *("copy_rows", "duplicate_hits", "induction_hits", "rows", "rows_stripped", "output_rows"),
         *("both_active", "sampled_rows", "column_token_rows", "column_position_rows"),
         *("column_token_passages", "column_position_passages", "characters", "example_word"),
@@ -100,16 +104,23 @@ COUNTS = frozenset(
 _SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
 """The arrays whose numbers may be below zero, entropy and bits by rounding."""
 
-KINDS = ("category", "deprel_pairs")
-"""Arrays [..., L, H] over all possible kinds of word pairs, of which a text has few."""
+SPARSE: Mapping[str, str] = MappingProxyType(
+    {"category": "y", "deprel_pairs": "m", "share_by_document": "u", "share_by_form": "w"}
+)
+"""Arrays [..., L, H] whose rows [L, H] are mostly zero, since a text has few of the possible kinds
+of word pairs, and most relations few of the folds; and the axis of the rows that are stored."""
+
+BITS = ("hits",)
+"""Arrays of packed bits: every row is filled once, so that they too can be added."""
 
 _PRESENT = ".met"
-"""Suffix of the array, in the file, that marks which kinds of ``KINDS`` the text has."""
+"""Suffix of the array, in the file, that marks which rows of a ``SPARSE`` array are stored."""
 
 
 @dataclass(frozen=True)
 class Tallies:
-    """Sums by name (``AXES``), float64 and int64. ``a + b`` are the sums over both texts."""
+    """Sums by name (``AXES``), float64 and int64, and bits, uint8. ``a + b`` are the sums over both
+    texts."""
 
     arrays: Mapping[str, NDArray[Any]]
 
@@ -136,11 +147,11 @@ class Tallies:
         """Write all arrays to one uncompressed ``.npz`` file, without pickles.
 
         The digits of sums are nearly random, so compression takes long and saves little. Instead,
-        the kinds of word pairs that the text does not have are left out (``KINDS``).
+        rows of zeros are left out (``SPARSE``).
         """
         arrays: dict[str, NDArray[Any]] = {}
         for name, array in self.arrays.items():
-            if name in KINDS:
+            if name in SPARSE:
                 present = np.asarray(array.any(axis=(-2, -1)))
                 arrays |= {name + _PRESENT: present, name: array[present]}
             else:
@@ -160,6 +171,21 @@ class Tallies:
         if spoiled := sums.first_spoiled():
             raise ValueError(f"{spoiled} holds NaN or infinity")
         return sums
+
+
+def pack_heads(hits: NDArray[Any]) -> NDArray[np.uint8]:
+    """Pack the hits [I, N] of all heads into bytes [I, Z], as in the array ``hits``."""
+    return np.packbits(np.asarray(hits, dtype=np.bool_), axis=1)
+
+
+def packed_bytes(heads: int) -> int:
+    """The number of bytes Z of a packed row of hits."""
+    return -(-heads // 8)
+
+
+def unpack_heads(packed: NDArray[np.uint8], heads: int) -> NDArray[np.uint8]:
+    """The hits [I, N], zeros and ones, of the ``heads`` N in packed rows [I, Z]."""
+    return np.unpackbits(packed, axis=1, count=heads)
 
 
 def load_array(
@@ -187,16 +213,31 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "Y": CATEGORIES,
         "M": DEPREL_PAIRS,
         "O": QUADRANTS,
+        "Z": packed_bytes(layers * heads),
     }
     if instances is None:
         return sizes
     return sizes | {
         "R": len(instances.relations),
+        "I": int(instances.first_instance[-1]),
         "G": len(instances.domains),
         "C": len(instances.cells),
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
     }
+
+
+def least_bytes(sizes: Mapping[str, int]) -> int:
+    """The bytes that a run's sums take at least, as far as the ``sizes`` of their axes are known.
+
+    Counts may be saved in one byte each, and the kinds of word pairs that a text does not have are
+    left out.
+    """
+    return sum(
+        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 4)
+        for name, axes in AXES.items()
+        if name not in SPARSE and set(axes) <= sizes.keys()
+    )
 
 
 def read_sums(path: Path, layers: int, heads: int, instances: Instances) -> Tallies:
@@ -226,8 +267,10 @@ def _declared(name: str) -> Declared:
     """What is known of an array in the file."""
     if name.endswith(_PRESENT):
         return Declared("flag", AXES[name.removesuffix(_PRESENT)][:-2])
-    # Of the arrays of KINDS only the kinds that are present are in the file: an axis of its own.
-    axes = name[0] + AXES[name][-2:] if name in KINDS else AXES[name]
+    # Of sparse arrays only the rows that are present are in the file: an axis of their own.
+    axes = SPARSE[name] + AXES[name][-2:] if name in SPARSE else AXES[name]
+    if name in BITS:
+        return Declared("count", axes, 0, 1 << 8)
     kind: Kind = "count" if name in COUNTS else "number"
     return Declared(
         kind, axes, None if name in _SIGNED else 0, 1 << 63 if kind == "count" else None
@@ -236,7 +279,7 @@ def _declared(name: str) -> Declared:
 
 def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[str, NDArray[Any]]:
     """Read arrays, as they were before ``Tallies.save`` made them smaller."""
-    stored = [*names, *(name + _PRESENT for name in names if name in KINDS)]
+    stored = [*names, *(name + _PRESENT for name in names if name in SPARSE)]
     declared = {name: _declared(name) for name in stored}
     found = read_arrays(path, declared, sizes, None if names == tuple(AXES) else stored)
     return {name: _restored(name, found) for name in names}
@@ -245,12 +288,12 @@ def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[st
 def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     array = found[name]
     if array.dtype.kind == "u":
-        array = array.astype(np.int64)
+        array = array.astype(np.uint8 if name in BITS else np.int64)
     if name + _PRESENT not in found:
         return array
     present = found[name + _PRESENT]
     if np.count_nonzero(present) != len(array):
-        raise ValueError(f"{name} has {len(array)} kinds, and {np.count_nonzero(present)} marked")
+        raise ValueError(f"{name} has {len(array)} rows, and {np.count_nonzero(present)} marked")
     whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
     whole[present] = array
     return whole

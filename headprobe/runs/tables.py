@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COUNTS = (
-    *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "shared_forms"),
+    *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "n_all"),
     "positional_rows",
 )
 """Columns of integers, in any table."""
@@ -42,18 +42,24 @@ TEXTS = (
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
 
-_FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-_GUARDED = re.compile(r"'+[=+\-@\t\r\n＝＋－＠]")
+_START = r"""(?:^|(?<=[;\t\r\n]))"""
+"""Where a spreadsheet may begin a cell: at the start of one of ours, and after a character that it
+may take for a separator (``;`` where commas are decimal marks)."""
+
+_FORMULA = r"""(?=[ "']*[=+\-@\t\r\n＝＋－＠])"""
+"""What a spreadsheet runs as a formula there, after spaces and quotation marks that it drops."""
+
+_UNGUARDED, _GUARDED = re.compile(_START + _FORMULA), re.compile(_START + "'" + _FORMULA)
 
 
 def guard(text: str) -> str:
-    """``text``, preceded by an apostrophe if a spreadsheet would run it as a formula."""
-    return "'" + text if _FORMULA.match(text) else text
+    """``text`` with an apostrophe wherever a spreadsheet would begin a formula."""
+    return _UNGUARDED.sub("'", text)
 
 
 def unguard(cell: str) -> str:
     """The text from which ``guard`` made ``cell``."""
-    return cell[1:] if _GUARDED.match(cell) else cell
+    return _GUARDED.sub("", cell) if "'" in cell else cell
 
 
 class Row:
@@ -191,6 +197,6 @@ def read_frame(path: Path) -> "pd.DataFrame":
             dtype={name: kinds.get(name, "float64") for name in header},
         )
     for name in header:
-        if name in TEXTS and frame[name].str.startswith("'").any():
+        if name in TEXTS and frame[name].str.contains("'", regex=False).any():
             frame[name] = frame[name].map(unguard, na_action="ignore")
     return frame

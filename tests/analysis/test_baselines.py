@@ -18,12 +18,13 @@ from headprobe.analysis.baselines import (
     uniform,
 )
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import DEPRELS
+from headprobe.vocabulary import DEPRELS, Relation
 from tests.helpers.evidence import (
     PRONOUN,
+    PRONOUN_STRICT,
     RELATIONS,
+    baselines_of,
     candidates_by_hand,
-    footing_of,
     instances_by_hand,
     random_instances,
 )
@@ -132,9 +133,34 @@ def test_coreference_baselines_need_mentions_and_syntax(instances: Instances) ->
 
 
 def test_coreference_baselines_apply_to_coreference_relations_only(instances: Instances) -> None:
-    sums = footing_of(instances, 2).baselines
-    assert list(sums)[-3:] == ["nearest_mention", "same_form", "last_subject"]
-    for index, relation in enumerate(RELATIONS):
-        expected = relation.family != "coreference"
-        assert [np.isnan(sums[name][index]).all() for name in list(sums)[-3:]] == [expected] * 3
-        assert not any(np.isnan(sums[name][index]).any() for name in list(sums)[:-3])
+    rules = baselines_of(instances, 2).rules
+    for relation, of_relation in zip(RELATIONS, rules, strict=True):
+        names = list(of_relation.baselines)
+        assert names[:4] == ["offset", "start", "chance", "uniform"]
+        own = ["nearest_mention", "same_form", "last_subject"]
+        assert names[4:] == (own if relation.family == "coreference" else [])
+
+
+def test_pooled_anaphors_follow_the_best_rule_of_each_type() -> None:
+    """``by_type`` hits where the rule that is best on all instances of the type does."""
+    nominal = Relation("coreference", "nominal", "antecedent")
+    relations = (nominal, PRONOUN, PRONOUN_STRICT)
+    instances = random_instances(np.random.default_rng(5), [30] * 12, relations)
+    assert list(instances.pooled) == [replace(nominal, name="anaphor")]  # one strict type only
+    assert instances.members(3) == (0, 1)
+    pooled, links = instances.of(3), [instances.of(0), instances.of(1)]
+    np.testing.assert_array_equal(pooled.query, [*links[0].query, *links[1].query])
+    by_hand = [query for index in (0, 1) for query in instances_by_hand(instances, index)]
+    assert by_hand == [
+        (int(query), set(pooled.targets[pooled.first[i] : pooled.stop[i]].tolist()))
+        for i, query in enumerate(pooled.query)
+    ]
+    rules = baselines_of(instances, 2).rules
+    expected = []
+    for of_type in rules[:2]:
+        best = max(of_type.baselines, key=lambda name: of_type.baselines[name].hits.mean())
+        expected += of_type.baselines[best].hits.tolist()
+    np.testing.assert_array_equal(rules[3].baselines["by_type"].hits, expected)
+    others = [each.hits.mean() for name, each in rules[3].baselines.items() if name != "by_type"]
+    assert np.mean(expected) >= max(others[2:])  # the best offset of the union may be better
+    assert all("by_type" not in each.baselines for each in rules[:3])

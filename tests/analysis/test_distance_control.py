@@ -1,7 +1,6 @@
 """The habit baseline compared with a loop over heads, instances and candidates."""
 
-import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import pytest
@@ -9,14 +8,15 @@ import pytest
 from headprobe.analysis import candidates as module
 from headprobe.analysis.distance_control import DISTANCE_RULES, distance_control
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import MAX_DISTANCE
+from headprobe.runs.sums import unpack_heads
+from headprobe.vocabulary import FOLDS, MAX_DISTANCE
 from tests.helpers.evidence import (
     OBJ,
     PRONOUN,
     DrawnInstances,
     candidates_by_hand,
-    grouped,
     instances_by_hand,
+    links_of,
     random_instances,
     to_loop_over,
 )
@@ -30,9 +30,9 @@ PROFILES: dict[str, Callable[[np.random.Generator], np.ndarray]] = {
 
 
 def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.ndarray):
-    """hits [I, N], expected [N], share [N]."""
+    """hits [I, N], expected [N], share_norm [N], and shares [2, I, N] of the plain profile."""
     rule = instances.relations[relation]
-    hits, by_length, expected, share = [], [], [], []
+    hits, by_length, expected, share, plain = [], [], [], [], []
     for query, targets in instances_by_hand(instances, relation):
         words = candidates_by_hand(instances, rule, query)[::-1]
         anywhere = candidates_by_hand(instances, PRONOUN, query)
@@ -43,8 +43,16 @@ def by_hand(instances: Instances, relation: int, profile: np.ndarray, norm: np.n
         by_length.append([words[int(np.argmax(values))] in targets for values in scored])
         expected.append([mass_on(head, query, targets, words) for head in profile])
         share.append([mass_on(head, query, targets, anywhere) for head in norm])
+        once = np.ones_like(instances.tokens)
+        plain.append(
+            [
+                [mass_on(head, query, targets, anywhere, weights) for head in profile]
+                for weights in (once, instances.tokens)
+            ]
+        )
     both = {"habit": np.array(hits), "habit_length": np.array(by_length)}
-    return both, np.mean(expected, axis=0), np.mean(share, axis=0)
+    shares = np.array(plain).transpose(1, 0, 2)
+    return both, np.sum(expected, axis=0), np.sum(share, axis=0), shares
 
 
 def lone_bins(values: np.ndarray, bins: list[int]) -> np.ndarray:
@@ -53,10 +61,21 @@ def lone_bins(values: np.ndarray, bins: list[int]) -> np.ndarray:
     return np.where(first, values, -1.0)
 
 
-def mass_on(head: np.ndarray, query: int, targets: set[int], words: list[int]) -> float:
-    total = sum(head[min(query - word, MAX_DISTANCE) - 1] for word in words)
-    on_targets = sum(head[min(query - word, MAX_DISTANCE) - 1] for word in targets)
-    return on_targets / total if total else 0.0
+def mass_on(
+    head: np.ndarray,
+    query: int,
+    targets: set[int],
+    words: list[int],
+    weights: np.ndarray | None = None,
+) -> float:
+    def mass(of: Iterable[int]) -> float:
+        return sum(
+            head[min(query - word, MAX_DISTANCE) - 1] * (1 if weights is None else weights[word])
+            for word in of
+        )
+
+    total = mass(words)
+    return mass(targets) / total if total else 0.0
 
 
 @pytest.mark.parametrize("kind", PROFILES)
@@ -67,22 +86,29 @@ def test_habit_equals_a_loop_over_candidates(
     rng, instances = drawn()
     profile, norm = PROFILES[kind](rng), rng.random((4, MAX_DISTANCE))
     monkeypatch.setattr(module, "MAX_ENTRIES", 20_000)
-    found = distance_control(instances, grouped(instances), profile, norm)
-    for index, each in enumerate(grouped(instances)):
-        hits, expected, share = by_hand(instances, index, profile, norm)
-        for rule, place in itertools.product(DISTANCE_RULES, range(each.n_groups)):
-            of_place = (each.groups == place).any(0)
-            np.testing.assert_array_equal(
-                found.sums[rule][index, place], hits[rule][of_place].sum(0)
-            )
+    found = distance_control(instances, links_of(instances), profile, norm)
+    for index, links in enumerate(links_of(instances)):
+        hits, expected, share, shares = by_hand(instances, index, profile, norm)
+        for rule in DISTANCE_RULES:
+            packed = found.hits[rule][instances.numbers(index)]
+            np.testing.assert_array_equal(unpack_heads(packed, len(profile)), hits[rule])
         np.testing.assert_allclose(found.expected[index], expected)
-        np.testing.assert_allclose(found.share[index], share)
+        np.testing.assert_allclose(found.share_norm[index], share)
+        document = instances.document_fold[instances.passage[links.query]]
+        form = instances.form_fold[links.nearest]
+        for folds, by_fold in (
+            (document, found.share_by_document),
+            (form, found.share_by_form),
+        ):
+            summed = [shares[:, folds == fold].sum(1) for fold in range(FOLDS)]
+            expected = np.array(summed).transpose(1, 0, 2)
+            np.testing.assert_allclose(by_fold[:, index], expected, atol=1e-9)
 
 
 def test_relation_without_instances_has_no_habit() -> None:
     instances = random_instances(np.random.default_rng(0), [5], (OBJ,), asked=0.0)
     found = distance_control(
-        instances, grouped(instances), np.ones((2, MAX_DISTANCE)), np.ones((2, MAX_DISTANCE))
+        instances, links_of(instances), np.ones((2, MAX_DISTANCE)), np.ones((2, MAX_DISTANCE))
     )
-    assert not any(sums.any() for sums in found.sums.values())
-    assert np.isnan(found.expected).all() and np.isnan(found.share).all()
+    assert not any(len(hits) for hits in found.hits.values())
+    assert not found.expected.any() and not found.share_norm.any()

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 
 from headprobe.analysis.baselines import BASELINES, baseline_input, nearest_mention
-from headprobe.analysis.candidates import DOCUMENTS, group
 from headprobe.analysis.evidence import BEATS, Evidence
 from headprobe.analysis.gains import compute_evidence as weigh_with
 from headprobe.analysis.gains import gains_over
+from headprobe.analysis.groups import Cells
 from headprobe.analysis.pos_control import category_hits, fit_preferences, pair_counts
 from headprobe.runs.instances import Instances
-from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import CATEGORIES, FOLDS
+from headprobe.runs.sums import Tallies, unpack_heads
+from headprobe.vocabulary import CATEGORIES
 from tests.helpers.evidence import (
     MARKS,
     OBJ,
@@ -22,6 +22,7 @@ from tests.helpers.evidence import (
     RELATIONS,
     candidates_by_hand,
     instances_by_hand,
+    links_of,
     random_instances,
     tallies_of,
 )
@@ -32,6 +33,7 @@ class Demands:
     confidence: float = 0.95
     min_n: int = 20
     min_form_folds: float = 5
+    min_forms: int = 3
 
 
 def weigh(instances: Instances, tallies: Tallies, demands: Demands) -> Evidence:
@@ -190,8 +192,10 @@ def test_head_can_beat_distance_without_beating_parts_of_speech(instances: Insta
     profile = np.random.default_rng(7).random(CATEGORIES)
     category = np.repeat((profile * pairs)[:, None], 3, axis=1).reshape(CATEGORIES, 1, 3)
     plain = tallies_of(instances, {}, 1, 3, category=category)
-    both = category_hits(instances, [group(instances, index)], fit_preferences(instances, plain))
-    theirs = both[:, 0, DOCUMENTS, 0].sum(1).max()
+    relations = links_of(instances)
+    both = category_hits(instances, relations, fit_preferences(instances, plain))
+    theirs = unpack_heads(both[:, instances.numbers(index)].reshape(-1, 1), 1)
+    theirs = theirs.reshape(2, -1).sum(1).max()
     hits = np.zeros((len(links), 3))
     hits[:, 0] = noise(np.random.default_rng(8), instances, index, 1)[:, 0]
     hits[:, 2] = 1
@@ -219,19 +223,18 @@ def test_beats_follows_from_both_controls(
     over_all: float, over_category: float, without: float, expected: str
 ) -> None:
     """Sums of 20 documents of 20 instances and of two forms, one of which may do it alone."""
-    sizes, hits = np.zeros(2 * FOLDS + 1), np.zeros((2 * FOLDS + 1, 1))
-    sizes[:20], sizes[FOLDS : FOLDS + 2], sizes[-1] = 20, 200, 400
-    hits[:20, 0] = 20 * 0.5 + np.random.default_rng(9).normal(0, 0.5, 20)
-    total = hits[:20].sum()
-    worse = (0.5 - over_all + without) * 200
-    hits[FOLDS : FOLDS + 2, 0], hits[-1] = (worse, total - worse), total
-    evenly = np.where(sizes > 0, sizes, 0)[:, None]
+    document, form = np.divmod(np.arange(40), 2)
+    cells = Cells(np.full(40, 10.0), document, form, 0 * form, 1, form_folds=2.0, few_forms=True)
+    rate = np.where(form == 0, 0.5 - over_all + without, 0.5 + over_all - without)
+    hits = 10 * rate + np.random.default_rng(9).normal(0, 0.25, 40)
+    evenly = np.full((40, 1), 10.0)
     found = gains_over(
-        hits,
-        {4: evenly * (0.5 - over_all)},
-        np.array([evenly * (0.5 - over_category), evenly * 0.1]),
-        sizes,
-        Demands(),
+        cells.sums(hits[:, None]),
+        {4: cells.sums(evenly * (0.5 - over_all))},
+        [cells.sums(evenly * (0.5 - over_category)), cells.sums(evenly * 0.1)],
+        cells,
+        0.95,
+        "leave one out",
     )
     assert BEATS[int(found.beats[0])] == expected and found.baseline[0] == 4
     assert found.gain_without_form[0] == pytest.approx(without, abs=0.01)

@@ -1,49 +1,65 @@
-"""Sums by document fold, form fold and domain, and forms that share a fold."""
+"""Cells of instances, and the groups that are sums of them."""
 
 import numpy as np
+import pytest
 
-from headprobe.analysis.candidates import DOCUMENTS, DOMAINS, FORMS, group
-from headprobe.runs.instances import fold_of
-from tests.helpers.evidence import RELATIONS, footing_of, random_instances
+from headprobe.analysis.groups import effective_folds, group_instances
+from headprobe.runs.sums import pack_heads
+from headprobe.vocabulary import FOLDS
+from tests.helpers.evidence import RELATIONS, random_instances
 
 DOMAIN_NAMES = ["talk", "prose", "talk", "letter"] * 5
 
 
-def test_every_instance_counts_once_in_each_grouping() -> None:
+@pytest.mark.parametrize("min_form_folds", [0, 100])
+def test_every_instance_counts_once_in_each_grouping(min_form_folds: float) -> None:
+    """Packed hits and plain values alike; forms are exact where they are few."""
     rng = np.random.default_rng(0)
     instances = random_instances(rng, [25] * 20, domains=DOMAIN_NAMES)
     for index in range(len(RELATIONS)):
-        grouped = group(instances, index)
-        values = rng.random(len(grouped.links))
-        sums, sizes = grouped.sums(values), grouped.sums()
-        for part in (DOCUMENTS, FORMS, DOMAINS):
-            np.testing.assert_allclose(sums[part].sum(), values.sum())
-            assert sizes[part].sum() == len(grouped.links)
-        for number, name in enumerate(("letter", "prose", "talk")):
-            passages = instances.passage[grouped.links.query]
-            there = instances.passage_domains[passages] == name
-            np.testing.assert_allclose(sums[DOMAINS][number], values[there].sum())
-        hits = rng.random((len(grouped.links), 3)) < 0.4
-        some = np.flatnonzero(rng.random(len(hits)) < 0.5)
-        expected = [
-            grouped.sums(np.where(np.isin(np.arange(len(hits)), some), hits[:, head], 0.0))
-            for head in range(3)
-        ]
-        np.testing.assert_array_equal(grouped.sums_of_some(some, hits[some]).T, expected)
+        links = instances.of(index)
+        grouped = group_instances(instances, links, min_form_folds)
+        cells = grouped.cells
+        assert cells.few_forms == (min_form_folds > 0)
+        hits = rng.random((len(links), 11)) < 0.4
+        sums = grouped.hits(pack_heads(hits), 11)
+        passage = instances.passage[links.query]
+        document = instances.document_fold[passage]
+        lowered = [str(instances.forms[form]).lower() for form in instances.form[links.nearest]]
+        form = instances.form_fold[links.nearest]
+        if cells.few_forms:
+            form = np.unique(lowered, return_inverse=True)[1]
+        for found, group, sizes in (
+            (sums.documents, document, cells.documents.sizes),
+            (sums.forms, form, cells.forms.sizes),
+            (sums.pairs, document * FOLDS + form, cells.pairs.sizes),
+            (sums.domains, instances.domain[passage], cells.domains.sizes),
+        ):
+            expected = {
+                (int((group == each).sum()), *hits[group == each].sum(0).tolist())
+                for each in np.unique(group)
+            }
+            rows = np.column_stack([sizes, found]).astype(int)
+            assert {tuple(row) for row in rows.tolist() if row[0]} == expected
+            assert sizes.sum() == len(links)
+        for parity in (0, 1):
+            np.testing.assert_array_equal(sums.half(parity), hits[document % 2 == parity].sum(0))
+        np.testing.assert_array_equal(sums.total, hits.sum(0))
 
 
-def test_forms_that_share_a_fold_are_counted() -> None:
+def test_forms_that_share_a_fold_are_left_out_one_by_one() -> None:
     instances = random_instances(np.random.default_rng(1), [60] * 6)
-    renamed = np.array([f"Word{number}" for number in range(len(instances.forms))])
-    fold = [fold_of(form.lower()) for form in renamed]
-    twin = next(name for number in range(10_000) if fold_of(name := f"other{number}") == fold[0])
-    renamed[1] = twin
-    object.__setattr__(instances, "forms", renamed)
-    baseline_sums = footing_of(instances, 1)
+    folds = instances.form_fold
+    object.__setattr__(instances, "form_fold", np.zeros_like(folds))
     for index in range(len(RELATIONS)):
-        nearest = instances.of(index).nearest
-        forms = {str(renamed[instances.form[word]]).lower() for word in nearest}
-        folds = [fold_of(form) for form in forms]
-        assert baseline_sums.forms[index] == len(forms)
-        assert baseline_sums.shared_forms[index] == sum(folds.count(fold) > 1 for fold in folds)
-    assert baseline_sums.shared_forms.max() >= 2
+        links = instances.of(index)
+        forms = {str(instances.forms[instances.form[word]]).lower() for word in links.nearest}
+        cells = group_instances(instances, links, 10).cells
+        assert cells.form_folds == 1 and cells.few_forms
+        assert (cells.forms.sizes > 0).sum() == len(forms)
+
+
+def test_effective_folds() -> None:
+    assert effective_folds(np.array([5.0, 5, 0, 5])) == pytest.approx(3)
+    assert effective_folds(np.array([98.0, 1, 1])) == pytest.approx(1.04, abs=0.01)
+    assert effective_folds(np.zeros(4)) == 0

@@ -3,7 +3,6 @@
 import tracemalloc
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,13 +14,13 @@ from headprobe.analysis import distance_control as habit
 from headprobe.analysis import pos_control as category_null
 from headprobe.analysis import shuffled_links
 from headprobe.analysis.baselines import BASELINES, BASELINES_OF_FAMILY, baseline_input
-from headprobe.analysis.gains import BaselineSums, sum_baselines
+from headprobe.analysis.gains import BaselineHits, compute_baselines
 from headprobe.analysis.pos_control import expected_attention, fit_preferences, surface_shifts
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.runs import instances as module
 from headprobe.runs.instances import Instances, split_by_count
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, MAX_DISTANCE, UPOS
+from headprobe.vocabulary import CATEGORIES, DISTANCE_BINS, MAX_DISTANCE, UPOS, distance_bins
 from tests.helpers.evidence import MARKS, RELATIONS, STOPS, random_instances, tallies_of
 
 made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1, max_size=8))
@@ -31,10 +30,10 @@ made = st.tuples(st.integers(0, 10_000), st.lists(st.integers(0, 40), min_size=1
 def cut_to(size: int) -> Iterator[None]:
     """Every array of pairs or rows at most about so long."""
     with pytest.MonkeyPatch.context() as patch:
-        for where in (module, category_null, shuffled_links):
+        for where in (module, shuffled_links):
             patch.setattr(where, "PAIRS", size)
         for where in (category_null, habit):
-            patch.setattr(where, "CACHED", max(1, size // 40))
+            patch.setattr(where, "HEADS", max(1, size // 300))
         patch.setattr(rows, "MAX_ENTRIES", max(1, size))
         yield
 
@@ -54,23 +53,24 @@ def test_pieces_add_up_to_the_whole(text: tuple[int, list[int]], size: int) -> N
     preferences = fit_preferences(instances, tallies)
     chosen = np.array([2, 0])
 
-    def found() -> tuple[BaselineSums, list[np.ndarray]]:
+    def found() -> tuple[BaselineHits, list[np.ndarray]]:
         shifts = surface_shifts(preferences, chosen), expected_attention(preferences)
-        return sum_baselines(instances, tallies, preferences), [*shifts]
+        return compute_baselines(instances, tallies, preferences), [*shifts]
 
     whole, of_whole = found()
     with cut_to(size):
         cut, of_cut = found()
         shuffled = shuffle_links(instances, 7)
-    for field in (each.name for each in fields(BaselineSums)):
-        one, other = getattr(whole, field), getattr(cut, field)
-        if field == "baselines":
-            for name, sums in one.items():
-                np.testing.assert_array_equal(sums, other[name], name)
-        elif field.startswith("habit"):
-            np.testing.assert_allclose(one, other, rtol=1e-12)
-        else:
-            np.testing.assert_array_equal(one, other, field)
+    for one, other in zip(whole.rules, cut.rules, strict=True):
+        for name, baseline in one.baselines.items():
+            np.testing.assert_array_equal(baseline.hits, other.baselines[name].hits, name)
+            assert baseline.choice == other.baselines[name].choice
+    for name, hits in whole.by_head.items():
+        np.testing.assert_array_equal(hits, cut.by_head[name], name)
+    np.testing.assert_array_equal(whole.category, cut.category)
+    for name in ("expected", "share_norm", "share_by_document", "share_by_form"):
+        one, other = (getattr(each.distance, name) for each in (whole, cut))
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12)
     for one, other in zip(of_whole, of_cut, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
     assert np.array_equal(shuffled.link_targets, shuffle_links(instances, 7).link_targets)
@@ -117,17 +117,20 @@ def test_pieces_cover_an_axis(counts: list[int], most: int) -> None:
 
 def test_earlier_words_are_counted_by_distance_and_part_of_speech() -> None:
     instances = random_instances(np.random.default_rng(2), [3, 700, 0, 40])
-    found = category_null._rows(instances)
-    chosen = np.random.default_rng(3).choice(len(found.word), 60, replace=False)
-    expected = np.zeros((len(chosen), DISTANCE_BINS, len(UPOS)))
-    for place, query in enumerate(found.word[chosen].tolist()):
+    rows = category_null._rows(instances)
+    entries = category_null._count_entries(rows)
+    for row in np.random.default_rng(3).choice(len(rows.word), 60, replace=False).tolist():
+        query = int(rows.word[row])
+        expected = np.zeros(DISTANCE_BINS * len(UPOS), dtype=int)
         for word in range(int(instances.passage_first[instances.passage[query]]), query):
             if instances.usable[word]:
-                bin_ = category_null._BINS[min(query - word, MAX_DISTANCE)]
-                expected[place, bin_, instances.upos_number[word]] += 1
-    with cut_to(200):
-        counted = found.counts(chosen)
-    np.testing.assert_array_equal(counted, expected.reshape(counted.shape))
+                bin_ = distance_bins()[min(query - word, MAX_DISTANCE)]
+                expected[bin_ * len(UPOS) + instances.upos_number[word]] += 1
+        of_row = slice(entries.edges[row], entries.edges[row + 1])
+        assert dict(enumerate(expected)) == {
+            **dict.fromkeys(range(len(expected)), 0),
+            **dict(zip(entries.columns[of_row].tolist(), entries.counts[of_row], strict=True)),
+        }
 
 
 def test_pairs_of_words_and_earlier_marks_are_never_stored_together() -> None:

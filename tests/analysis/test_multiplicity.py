@@ -28,10 +28,18 @@ def test_relations_of_a_family_have_the_q_of_their_head() -> None:
     p = np.array([[0.01, 0.5], [0.04, 0.9], [0.2, 0.03], [np.nan, np.nan]])
     q = false_discovery(p, ["syntax", "syntax", "marks", "marks"])
     # Simes: syntax min(2 * .01, .04) = .02 and min(2 * .5, .9) = .9; marks .2 and .03.
-    np.testing.assert_allclose(q[0], [0.03 * 4 / 2, 0.9])
+    np.testing.assert_allclose(q[0], [0.02 * 2, 0.9])
     np.testing.assert_array_equal(q[0], q[1])
-    np.testing.assert_allclose(q[2], [0.2 * 4 / 3, 0.03 * 4 / 2])
+    np.testing.assert_allclose(q[2], [0.2, 0.03 * 2])
     assert np.isnan(q[3]).all()
+
+
+def test_other_families_change_no_q() -> None:
+    rng = np.random.default_rng(0)
+    own, easy = rng.random((3, 40)), np.full((5, 40), 1e-9)
+    alone = false_discovery(own, ["coreference"] * 3)
+    beside = false_discovery(np.concatenate([own, easy]), ["coreference"] * 3 + ["marks"] * 5)
+    np.testing.assert_array_equal(beside[:3], alone)
 
 
 def test_q_is_empty_if_nothing_was_tested() -> None:

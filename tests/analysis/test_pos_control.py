@@ -7,17 +7,17 @@ import numpy as np
 import pytest
 
 from headprobe.analysis import candidates as module
-from headprobe.analysis.candidates import DOCUMENTS, group
 from headprobe.analysis.pos_control import category_hits, fit_preferences, pair_counts
 from headprobe.runs.instances import Instances
+from headprobe.runs.sums import unpack_heads
 from headprobe.vocabulary import CATEGORIES, MAX_DISTANCE, UPOS, category, distance_bins
 from tests.helpers.evidence import (
     OBJ,
     PRONOUN,
     DrawnInstances,
     candidates_by_hand,
-    grouped,
     instances_by_hand,
+    links_of,
     random_instances,
     tallies_of,
     to_loop_over,
@@ -53,21 +53,18 @@ def test_pos_control_equals_a_loop_over_candidates(
     sums = sums * pairs[:, None] * 1.0
     tallies = tallies_of(instances, {}, 2, 2, category=sums.reshape(CATEGORIES, 2, 2))
     monkeypatch.setattr(module, "MAX_ENTRIES", 20_000)
-    relations = grouped(instances)
+    relations = links_of(instances)
     preferences = fit_preferences(instances, tallies)
     found = category_hits(instances, relations, preferences)
     profiles = sums / np.maximum(pairs, 1)[:, None], preferences.preferences
-    for (rule, profile), (index, asked) in itertools.product(
-        enumerate(profiles), enumerate(relations)
-    ):
+    for (rule, profile), index in itertools.product(enumerate(profiles), range(len(relations))):
         hits = []
         for query, targets in instances_by_hand(instances, index):
             words = candidates_by_hand(instances, instances.relations[index], query)[::-1]
             values = profile[[kind_of_pair(instances, query, word) for word in words]]
             hits.append([words[place] in targets for place in values.argmax(0)])
-        for place in range(asked.n_groups):
-            expected = np.array(hits)[(asked.groups == place).any(0)].sum(0)
-            np.testing.assert_array_equal(found[rule, index, place], expected)
+        packed = found[rule][instances.numbers(index)]
+        np.testing.assert_array_equal(unpack_heads(packed, HEADS), np.array(hits))
 
 
 def test_head_of_category_preferences_alone_is_explained() -> None:
@@ -94,8 +91,8 @@ def test_head_of_category_preferences_alone_is_explained() -> None:
         link_targets=target,
     )
     tallies = tallies_of(asked, {}, 1, 1, category=sums[:, None])
-    found = category_hits(asked, [group(asked, 0)], fit_preferences(asked, tallies))
-    mean, taste = found[:, 0, DOCUMENTS, 0].sum(1)
+    found = category_hits(asked, links_of(asked), fit_preferences(asked, tallies))
+    mean, taste = unpack_heads(found.reshape(-1, 1), 1).reshape(2, -1).sum(1)
     assert mean < 0.95 * len(query) and taste > 0.98 * len(query)
 
 
@@ -110,5 +107,5 @@ def test_pos_control_accepts_text_without_relations_or_words() -> None:
     assert category_hits(instances, [], preferences).shape[1] == 0
     empty = random_instances(np.random.default_rng(5), [1], (OBJ,))
     preferences = fit_preferences(empty, tallies_of(empty, {}, 1, 2))
-    hits = category_hits(empty, [group(empty, 0)], preferences)
+    hits = category_hits(empty, links_of(empty), preferences)
     assert not hits.any()

@@ -49,7 +49,7 @@ def test_heads_with_the_detectable_gain_are_discovered_at_the_stated_rate() -> N
         ({"n": 40}, {"min_n": 50}, "too few instances"),
         ({"documents": 1}, {}, "fewer than two effective document folds"),
         ({"forms": 2}, {}, "too few target forms"),
-        ({"forms": 1}, {"min_forms": 1}, "its target forms share one fold"),
+        ({"forms": 1}, {"min_forms": 1}, "too few target forms"),
         ({"forms": 4}, {}, ""),
         ({"n": 60, "documents": 3}, {"margin": 0.3}, OUT_OF_REACH),
     ],

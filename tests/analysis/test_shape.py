@@ -5,7 +5,7 @@ import pytest
 
 from headprobe.analysis.behaviour import head_statistics
 from headprobe.runs.sums import Tallies
-from headprobe.vocabulary import MAX_DISTANCE
+from headprobe.vocabulary import CATEGORIES, MAX_DISTANCE, UPOS
 from tests.helpers.evidence import random_instances, tallies_of
 
 DOMAINS = ["prose", "prose", "prose", "talk", "talk", "letter"]
@@ -31,6 +31,26 @@ def speaking(rng: np.random.Generator, loudness: np.ndarray, mean: float = 5.0) 
 
 def spread(rows: np.ndarray) -> np.ndarray:
     return np.sqrt(np.square(rows - rows.mean(0)).sum(-1).mean(0))
+
+
+def test_attention_to_nouns_verbs_and_adjectives_is_counted_from_pairs() -> None:
+    rng = np.random.default_rng(5)
+    instances = random_instances(rng, [5] * 6, (), domains=DOMAINS)
+    category = rng.random((CATEGORIES, 1, 3))
+    rows = np.array([[9, 4, 0]])
+    plain = tallies_of(instances, {}, 1, 3).arrays
+    tallies = Tallies({**plain, "category": category, "rows_stripped": rows})
+    found = head_statistics(instances, tallies, 0.95)
+    earlier = np.arange(CATEGORIES) % len(UPOS)
+    for share, tags in (
+        (found.nouns, ("NOUN", "PROPN")),
+        (found.verbs, ("VERB",)),
+        (found.adjectives, ("ADJ",)),
+    ):
+        of_class = np.isin(earlier, [UPOS.index(tag) for tag in tags])
+        expected = category[of_class].sum(0)[0, :2] / rows[0, :2]
+        np.testing.assert_allclose(share[0, :2], expected)
+        assert np.isnan(share[0, 2])
 
 
 def test_norms_equal_those_of_mean_removed_outputs() -> None:

@@ -12,7 +12,7 @@ from headprobe.probes.passages import cut_passages
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.passes import PROBES
 
-BYTES_A_WORD = 450
+BYTES_A_WORD = 530
 """Peak bytes per word while aligning, with its tokens, links and classes."""
 
 

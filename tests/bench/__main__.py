@@ -22,7 +22,7 @@ from tests.bench.contestants import WAYS
 from tests.bench.corpora import LONG
 from tests.bench.lane import lane
 from tests.bench.peers import missing
-from tests.bench.shapes import SHAPES
+from tests.bench.shapes import DTYPES, SHAPES
 
 Row = dict[str, object]
 
@@ -34,25 +34,25 @@ def measure(arguments: argparse.Namespace) -> Iterator[Row]:
         for kind in arguments.texts:
             count = arguments.sentences if kind == "short" else arguments.passages
             with ExitStack() as stack:
-                given = shape, kind, count, arguments.threads
+                given = shape, arguments.dtype, kind, count, arguments.threads
                 lanes = {way: stack.enter_context(lane(*given, way)) for way in arguments.ways}
                 for turn in range(arguments.turns + 1):
                     for way, run in lanes.items():
-                        about = {"shape": shape, "text": kind, "way": way, "turn": turn}
-                        yield {**about, **run()}
+                        about = {"shape": shape, "dtype": arguments.dtype, "text": kind, "way": way}
+                        yield {**about, "turn": turn, **run()}
 
 
-def show(console: Console, rows: list[Row], ways: list[str], threads: int) -> None:
+def show(console: Console, rows: list[Row], ways: list[str], about: str) -> None:
     for shape in dict.fromkeys(str(row["shape"]) for row in rows):
-        _show_shape(console, [row for row in rows if row["shape"] == shape], ways, shape, threads)
+        _show_shape(
+            console, [row for row in rows if row["shape"] == shape], ways, f"{shape}: {about}"
+        )
     if ways == _ways() and missing():
         console.print(f"not measured because they are not installed: {'; '.join(missing())}")
 
 
-def _show_shape(
-    console: Console, rows: list[Row], ways: list[str], shape: str, threads: int
-) -> None:
-    table = Table(title=f"{shape}: {processor()}, {threads} threads, float32")
+def _show_shape(console: Console, rows: list[Row], ways: list[str], title: str) -> None:
+    table = Table(title=title)
     table.add_column("way", overflow="fold")
     texts = list(dict.fromkeys(str(row["text"]) for row in rows))
     for text in texts:
@@ -93,7 +93,8 @@ def _ways() -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=["6-layer", "135M"])
-    texts = ["short", *LONG]
+    texts = ["short", *LONG, "all"]
+    parser.add_argument("--dtype", choices=DTYPES, default="float32")
     parser.add_argument("--texts", nargs="+", choices=texts, default=texts[:2])
     parser.add_argument("--ways", nargs="+", choices=_ways(), default=_ways())
     parser.add_argument("--sentences", type=int, default=256)
@@ -108,7 +109,8 @@ def main() -> None:
             about = {"time": time.time(), "threads": arguments.threads, "load": os.getloadavg()}
             print(json.dumps({**row, **about}), file=file, flush=True)
             rows.append(row)
-    show(Console(), rows, arguments.ways, arguments.threads)
+    about = f"{processor()}, {arguments.threads} threads, {arguments.dtype}"
+    show(Console(), rows, arguments.ways, about)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 
 from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
-from headprobe.analysis.gains import BaselineSums, evidence_from_sums, sum_baselines
+from headprobe.analysis.gains import BaselineHits, compare_with_baselines, compute_baselines
 from headprobe.analysis.intervals import find_power
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.commands.prepare import read_corpus
@@ -35,8 +35,18 @@ from headprobe.progress import SilentProgress
 from headprobe.results.tables import write_manifest, write_results, write_sums
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import load_rules
-from headprobe.runs.folder import new_run
-from tests.bench.large import HEADS, LAYERS, instances, many_words, some_heads, tallies
+from headprobe.runs.folder import MANIFEST, new_run
+from headprobe.runs.manifest import Manifest
+from tests.bench.large import (
+    HEADS,
+    LAYERS,
+    RELATIONS,
+    instances,
+    many_words,
+    some_heads,
+    tallies,
+    with_relations,
+)
 from tests.bench.timing import Seconds, timed
 from tests.helpers.synthetic import manifest
 
@@ -80,12 +90,12 @@ def judging(run: Path) -> Measured:
     rules, asked = load_rules(), instances()
     sums = tallies(asked)
     by_fold = [sums[name].nbytes for name in sums.arrays if "F" in name or "_by_" in name]
-    yield "MB of hits by fold and domain", sum(by_fold) / 1e6, None
-    yield "MB of hits and of outputs by fold", (sum(by_fold) + sums["output_sum"].nbytes) / 1e6, 300
+    yield "MB of sums by fold", sum(by_fold) / 1e6, None
+    yield "MB of sums and outputs by fold", (sum(by_fold) + sums["output_sum"].nbytes) / 1e6, 300
     yield "MB of all sums", sum(array.nbytes for array in sums.arrays.values()) / 1e6, None
     few = some_heads(sums, 1)
     preferences = fit_preferences(asked, few)
-    footing = repeated(sum_baselines(asked, few, preferences))
+    baselines = repeated(compute_baselines(asked, few, preferences))
     behaviour = repeated(
         behaviour_evidence(
             asked,
@@ -99,7 +109,7 @@ def judging(run: Path) -> Measured:
     )
 
     def decide() -> tuple[Any, ...]:
-        evidence = evidence_from_sums(footing, asked, sums, rules)
+        evidence = compare_with_baselines(asked, sums, baselines, rules)
         statistics = head_statistics(asked, sums, rules.confidence)
         return (
             evidence,
@@ -142,29 +152,57 @@ def words(count: int, folder: Path) -> Measured:
     asked = many_words(count)
     asked.save(folder / "instances.npz")
     tallies(asked, 1, FEW).save(folder / "tallies.npz")
-    program = [sys.executable, "-m", "tests.bench.words", str(folder)]
-    found = json.loads(subprocess.run(program, check=True, capture_output=True).stdout)
     title = f"of {len(asked.form):,} words, {FEW} heads"
+    yield from _judged_apart(folder, title, most_mib=1024)
+
+
+def everything(count: int, layers: int, heads: int, folder: Path) -> Measured:
+    """Judging with all heads and many words, 80 relations, in a process of its own."""
+    asked = with_relations(many_words(count), RELATIONS)
+    asked.save(folder / "instances.npz")
+    tallies(asked, layers, heads).save(folder / "tallies.npz")
+    title = f"of {len(asked.form):,} words, {layers * heads:,} heads, {RELATIONS} relations"
+    yield from _judged_apart(folder, title, most_seconds=30, most_mib=1536)
+
+
+def saved_run(run: Path) -> Measured:
+    """Judging of a run that was scanned on this machine, beside the time its measuring took."""
+    measured = Manifest.load(run / MANIFEST).seconds["measure"]
+    yield from _judged_apart(run, f"of {run.name}", most_seconds=0.15 * measured)
+
+
+def _judged_apart(
+    folder: Path, title: str, most_seconds: float | None = None, most_mib: float | None = None
+) -> Measured:
+    program = [sys.executable, "-m", "tests.bench.words", str(folder)]
+    found = json.loads(subprocess.run(program, check=True, stdout=subprocess.PIPE).stdout)
+    total = np.sum(list(found["seconds"].values()), axis=0)
     for name, seconds in found["seconds"].items():
         yield f"s for {name} {title}", np.array(seconds), None
-    yield f"MiB over the sums {title}", found["mib"], 1024
+    yield f"s to judge {title}", total, most_seconds
+    yield f"MiB over the sums {title}", found["mib"], most_mib
 
 
 def repeated(found: Any) -> Any:
     """What was worked out for one layer, for all of them: the axes of layers and heads grow."""
-    if is_dataclass(found) and not isinstance(found, BaselineSums):
-        return replace(
-            found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
-        )
-    if isinstance(found, BaselineSums):
-        by_head = ("category", "habit_expected", "habit_share")
+    if isinstance(found, BaselineHits):
+
+        def tiled(array: np.ndarray) -> np.ndarray:
+            """The last axis, of heads or of their packed hits, as often as there are layers."""
+            return np.tile(array, LAYERS)
+
+        shares = ("expected", "share_norm", "share_by_document", "share_by_form")
+        distance = {name: tiled(getattr(found.distance, name)) for name in shares}
+        by_head = {name: tiled(hits) for name, hits in found.by_head.items()}
         return replace(
             found,
-            baselines={
-                name: sums if sums.shape[-1] == 1 else np.tile(sums, LAYERS)
-                for name, sums in found.baselines.items()
-            },
-            **{name: np.tile(getattr(found, name), LAYERS) for name in by_head},
+            by_head=by_head,
+            category=tiled(found.category),
+            distance=replace(found.distance, hits=by_head, **distance),
+        )
+    if is_dataclass(found):
+        return replace(
+            found, **{each.name: repeated(getattr(found, each.name)) for each in fields(found)}
         )
     if isinstance(found, np.ndarray) and found.shape[:2] == (1, HEADS):
         return np.repeat(found, LAYERS, axis=0)
@@ -191,6 +229,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.bench.beside")
     parser.add_argument("--treebank", action="append", default=[], help="[the bundled sets]")
     parser.add_argument("--words", type=int, default=0, help="judge so many too, on Linux [none]")
+    parser.add_argument("--heads", type=int, default=0, help="with so many heads too [none]")
+    parser.add_argument("--run", type=Path, action="append", default=[], help="judge it too")
+    parser.add_argument("--only-judging", action="store_true", help="leave out all but these")
     parser.add_argument("--out", type=Path, default=Path("bench.jsonl"))
     asked = parser.parse_args()
     title = f"{platform.machine()}, 1,024 heads"
@@ -198,9 +239,14 @@ def main() -> None:
     about = {"time": time.time(), "load": os.getloadavg()}
     with tempfile.TemporaryDirectory() as name:
         folder, run = Path(name), Path(name) / "run"
-        parts = [reading(asked.treebank, folder), judging(run), commands(run)]
-        if asked.words:
+        parts: list[Measured] = []
+        if not asked.only_judging:
+            parts += [reading(asked.treebank, folder), judging(run), commands(run)]
+        if asked.words and not asked.only_judging:
             parts.append(words(asked.words, folder))
+        if asked.words and asked.heads:
+            parts.append(everything(asked.words, asked.heads // HEADS, HEADS, folder))
+        parts += [saved_run(each) for each in asked.run]
         for part in parts:
             for what, found, target in part:
                 wall, *own = np.atleast_1d(found).tolist()

@@ -128,7 +128,7 @@ def _lay(passages: list[np.ndarray]) -> list[Flat]:
 def _attend_flat(
     module: object, query: Tensor, key: Tensor, value: Tensor, _mask: None, **given: object
 ) -> tuple[Tensor, None]:
-    output = torch.empty(1, query.shape[2], query.shape[1], value.shape[-1])
+    output = value.new_empty(1, query.shape[2], query.shape[1], value.shape[-1])
     for tile in given["tiles"]:  # type: ignore[attr-defined]
         batch, length = tile.rows.shape
         rows = slice(tile.start, tile.start + batch * length)

@@ -21,11 +21,12 @@ Run = Callable[[], dict[str, float]]
 
 
 @contextmanager
-def lane(shape: str, kind: str, count: int, threads: int, way: str) -> Iterator[Run]:
+def lane(shape: str, dtype: str, kind: str, count: int, threads: int, way: str) -> Iterator[Run]:
     """While open, the process is there. Each call runs the way once, and gives seconds of ``wall``
     time and of the processor's (``cpu``), and ``peak_mib`` so far, over what the process held
     before its first turn."""
-    words = [sys.executable, "-m", "tests.bench.lane", shape, kind, str(count), str(threads), way]
+    words = [sys.executable, "-m", "tests.bench.lane", shape, dtype]
+    words += [kind, str(count), str(threads), way]
     with Popen(words, stdin=PIPE, stdout=PIPE, text=True) as process:
         asking, told = process.stdin, process.stdout
         assert asking is not None
@@ -41,18 +42,18 @@ def lane(shape: str, kind: str, count: int, threads: int, way: str) -> Iterator[
         yield run
 
 
-def contest(shape: str, kind: str, count: int) -> Contest:
+def contest(shape: str, dtype: str, kind: str, count: int) -> Contest:
     text = corpus(kind, count)
     end = min(int(text.token_first[1]), 64)
     ids = torch.from_numpy(text.token_ids[:end]).long()
-    return Contest(observe_model(build(shape), shape, ids), text)
+    return Contest(observe_model(build(shape, dtype), shape, ids), text)
 
 
 def main() -> None:
-    shape, kind, count, threads, way = sys.argv[1:]
+    shape, dtype, kind, count, threads, way = sys.argv[1:]
     torch.set_num_threads(int(threads))
     with redirect_stdout(sys.stderr):
-        run = WAYS[way](contest(shape, kind, int(count)))
+        run = WAYS[way](contest(shape, dtype, kind, int(count)))
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     loaded = _peak()

@@ -6,13 +6,20 @@ from dataclasses import replace
 import numpy as np
 from numpy.random import Generator
 
-from headprobe.analysis.candidates import DOCUMENTS, DOMAINS, FORMS, group
 from headprobe.analysis.pos_control import pair_counts
 from headprobe.batching.corpus import with_examples, with_sample
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.runs.instances import Instances
-from headprobe.runs.sums import AXES, Tallies
-from headprobe.vocabulary import DEPREL_PAIRS, LAGS, MAX_DISTANCE, QUADRANTS, deprel_pair, quadrant
+from headprobe.runs.sums import AXES, Tallies, pack_heads, packed_bytes, unpack_heads
+from headprobe.vocabulary import (
+    DEPREL_PAIRS,
+    FOLDS,
+    LAGS,
+    MAX_DISTANCE,
+    QUADRANTS,
+    deprel_pair,
+    quadrant,
+)
 from tests.bench.corpora import corpus
 
 LAYERS, HEADS, WIDTH = 32, 32, 128
@@ -24,22 +31,31 @@ TOKENS = 4096
 
 def instances() -> Instances:
     """Those of the bundled sets, cut into 80 relations and dealt to 5 domains."""
-    instances = corpus("all", 0).instances
-    relations, relation = list(instances.relations), instances.link_relation.copy()
-    while len(relations) < RELATIONS:
-        largest = int(np.bincount(relation).argmax())
-        half = np.flatnonzero(relation == largest)[1::2]
-        relation[half] = len(relations)
-        relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
+    instances = with_relations(corpus("all", 0).instances, RELATIONS)
     domains = [f"domain {number % DOMAINS_ASKED}" for number in range(len(instances.passage_ids))]
     instances = replace(
         instances,
-        relations=tuple(relations),
-        link_relation=relation,
         passage_domains=np.array(domains),
         passage_clusters=instances.passage_ids,
     )
     return with_sample(with_examples(instances, 0), 0)
+
+
+def with_relations(instances: Instances, count: int) -> Instances:
+    """Halves the largest relations until there are ``count``."""
+    relations, relation = list(instances.relations), instances.link_relation.copy()
+    while len(relations) < count:
+        largest = int(np.bincount(relation).argmax())
+        half = np.flatnonzero(relation == largest)[1::2]
+        relation[half] = len(relations)
+        relations.append(replace(relations[largest], name=f"{relations[largest].name}-{len(half)}"))
+    cut = replace(
+        instances,
+        relations=tuple(relations),
+        n_all=np.bincount(relation, minlength=len(relations)),
+        link_relation=relation,
+    )
+    return cut.choose_class_queries(0)
 
 
 def many_words(count: int) -> Instances:
@@ -53,13 +69,18 @@ def many_words(count: int) -> Instances:
     def moved(numbers: np.ndarray, by: int) -> np.ndarray:
         return (numbers + by * np.arange(times)[:, None]).ravel()
 
-    by_word = ("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel")
+    by_word = (
+        *("sentence", "upos", "form", "tokens", "usable", "space", "word_classes", "deprel"),
+        *("class_queries", "lemma"),
+    )
     many = replace(
         instances,
         passage_ids=names,
         passage_documents=names,
         passage_clusters=names,
         passage_domains=np.tile(instances.passage_domains, times),
+        passage_sentence=np.tile(instances.passage_sentence, times),
+        passage_original=np.full(len(names), -1),
         passage_first=np.append(moved(instances.passage_first[:-1], words), times * words),
         **{name: np.tile(getattr(instances, name), times) for name in by_word},
         link_relation=np.tile(instances.link_relation, times),
@@ -70,17 +91,24 @@ def many_words(count: int) -> Instances:
             np.tile(instances.mention_end, times) < 0, -1, moved(instances.mention_end, words)
         ),
     )
-    return with_sample(with_examples(many, 0), 0)
+    return with_sample(with_examples(many.choose_class_queries(0), 0), 0)
 
 
 def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Tallies:
     """Every head hits some of the instances of each relation, by chance of its own."""
     rng = np.random.default_rng(0)
     grid = (layers, heads)
-    relations = [group(asked, number) for number in range(len(asked.relations))]
-    sizes = np.array([each.sums() for each in relations]).astype(np.int64)
-    chance = rng.beta(1, 4, (len(relations), 1, *grid))
-    n = sizes[:, DOCUMENTS].sum(1)[:, None, None]
+    links = [asked.of(number) for number in range(len(asked.relations))]
+    n = np.array([len(each) for each in links])[:, None, None]
+    folds = (
+        [asked.document_fold[asked.passage[each.query]] for each in links],
+        [asked.form_fold[each.nearest] for each in links],
+    )
+    by_document, by_form = (
+        np.array([np.bincount(each, minlength=FOLDS) for each in of_links])[:, :, None, None]
+        * rng.beta(1, 4, (len(links), 1, *grid))
+        for of_links in folds
+    )
     pairs = (layers * heads,) * 2
     likeness = {name: rng.uniform(0, 92, pairs) for name in ("affinity", "cosine")}
     cells, words = len(asked.cells), len(asked.form)
@@ -89,12 +117,12 @@ def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Talli
     sums = rng.normal(size=(cells, *grid, WIDTH)) * rows[:, None, None, None] / 10
     return Tallies(
         {
-            **{name: n * rng.random((len(n), *grid)) for name in ("mass", "kept", "share")},
-            "share_norm": n * rng.random((len(n), *grid)),
-            **{
-                f"hits_by_{name}": rng.binomial(sizes[:, some, None, None], chance)
-                for name, some in (("document", DOCUMENTS), ("form", FORMS), ("domain", DOMAINS))
-            },
+            **{name: n * rng.random((len(n), *grid)) for name in ("mass", "kept", "share_norm")},
+            "share_by_document": by_document,
+            "share_by_form": by_form,
+            # two random bytes in one: a hit in a quarter of the instances
+            "hits": rng.integers(256, size=(int(n.sum()), packed_bytes(layers * heads)), dtype="u1")
+            & rng.integers(256, size=(int(n.sum()), packed_bytes(layers * heads)), dtype="u1"),
             "profile": rng.random((*grid, MAX_DISTANCE)),
             "profile_norm": rng.random((*grid, MAX_DISTANCE)),
             "profile_pairs": np.full(MAX_DISTANCE, words),
@@ -144,7 +172,9 @@ def some_heads(whole: Tallies, layers: int) -> Tallies:
     """The sums of the first ``layers`` alone."""
     return Tallies(
         {
-            name: sums[: layers * HEADS, : layers * HEADS]
+            name: pack_heads(unpack_heads(sums, layers * HEADS))
+            if AXES[name] == "IZ"
+            else sums[: layers * HEADS, : layers * HEADS]
             if AXES[name] == "NN"
             else np.take(sums, range(layers), AXES[name].index("L"))
             if "L" in AXES[name]

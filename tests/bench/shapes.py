@@ -1,4 +1,4 @@
-"""Models of known shapes with random weights, in float32."""
+"""Models of known shapes with random weights."""
 
 from typing import Any
 
@@ -37,11 +37,14 @@ _SIZES = (
 )
 
 
-def build(name: str) -> PreTrainedModel:
-    """The model, with the seed 0."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def build(name: str, dtype: str) -> PreTrainedModel:
+    """The model in one of ``DTYPES``, with the seed 0."""
     kind, sizes, special = SHAPES[name]
     options = {**dict(zip(_SIZES, sizes, strict=True)), "max_position_embeddings": 8192, **special}
     torch.manual_seed(0)
     config = AutoConfig.for_model(kind, tie_word_embeddings=True, **options)
-    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=DTYPES[dtype])
     return model.eval()

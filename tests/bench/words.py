@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from headprobe.analysis.behaviour import behaviour_evidence, head_statistics
-from headprobe.analysis.gains import evidence_from_sums, sum_baselines
+from headprobe.analysis.gains import compare_with_baselines, compute_baselines
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.results.examples import write_examples
 from headprobe.roles.roles import judge
@@ -30,7 +30,7 @@ def main(folder: Path) -> None:
     instances, sums = Instances.load(folder / "instances.npz"), Tallies.load(folder / "tallies.npz")
     heads, before = sums["sink"].shape[1], peak()
     fit_time, preferences = timed(lambda: fit_preferences(instances, sums))
-    baseline_time, baseline_sums = timed(lambda: sum_baselines(instances, sums, preferences))
+    baseline_time, baseline_sums = timed(lambda: compute_baselines(instances, sums, preferences))
     behaviour_time, behaviour = timed(
         lambda: behaviour_evidence(
             instances,
@@ -44,7 +44,7 @@ def main(folder: Path) -> None:
     )
 
     def decide() -> None:
-        evidence = evidence_from_sums(baseline_sums, instances, sums, rules)
+        evidence = compare_with_baselines(instances, sums, baseline_sums, rules)
         statistics = head_statistics(instances, sums, rules.confidence)
         verdicts, _ = judge(evidence, statistics, behaviour, sums, heads, rules)
         write_examples(folder / "examples.jsonl", instances, sums, behaviour, verdicts)

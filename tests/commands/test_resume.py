@@ -225,11 +225,11 @@ def test_a_full_disk_does_not_end_a_scan(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headprobe.runs.checkpoint.ScanCheckpoint.save", full)
+    monkeypatch.setattr("headprobe.runs.checkpoint.atomic_write", full)
     progress = Remembering()
     scanned(probes=probes, out=Path("run"), progress=progress)
     (said,) = (each for each in progress.warnings if "no longer saved" in each)
-    assert "No space left on device; progress is no longer saved for --resume" in said
+    assert "No space left on device); progress is no longer saved for --resume" in said
 
 
 def test_nothing_is_saved_within_the_first_minute(

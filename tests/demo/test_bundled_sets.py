@@ -47,6 +47,8 @@ BALANCED = {
     ("stop", "mark"), ("comma", "mark"), ("quote", "mark"), ("bracket", "mark"),
     ("other", "mark"),
 }  # fmt: skip
+NEIGHBOURS = {"nsubj", "det", "obj", "iobj", "aux", "cop", "advmod"}
+"""Relations whose words stand next to each other more often than not, as in any English text."""
 CLOSED = {"det", "case", "aux", "cop", "mark", "any", "stop", "comma", "quote", "bracket", "other"}
 
 
@@ -73,7 +75,7 @@ def test_committed_files_equal_those_generated_from_the_seed() -> None:
 
 
 def test_bundled_files_are_small() -> None:
-    assert sum(p.stat().st_size for p in CONFIGS.rglob("*") if p.is_file()) < 1_500_000
+    assert sum(p.stat().st_size for p in CONFIGS.rglob("*") if p.is_file()) < 3_000_000
 
 
 def test_there_are_enough_sentences_and_templates(
@@ -81,9 +83,9 @@ def test_there_are_enough_sentences_and_templates(
 ) -> None:
     domains = Counter(d.comments["meta::genre"] for d in generated)
     templates = Counter(d.comments["template"] for d in generated)
-    assert len(generated) >= 400 and sum(len(d.texts) for d in generated) >= 1200
+    assert len(generated) >= 370 and sum(len(d.texts) for d in generated) >= 1200
     assert set(domains) == set(PASSAGES) and max(domains.values()) == min(domains.values())
-    assert len(templates) >= 60 and max(templates.values()) <= 2 * min(templates.values())
+    assert len(templates) >= 60 and max(templates.values()) == min(templates.values())
     assert len(natural) >= 40 and sum(len(d.texts) for d in natural) >= 150
 
 
@@ -188,14 +190,14 @@ def test_position_alone_does_not_predict_targets(
     row = table_rows[key]
     assert row.n >= 200, row
     assert row.forms >= (1 if key[0] in CLOSED else 40), row
-    assert row.offset < 0.5 and row.start < 0.5, row
+    assert row.offset < (0.7 if key[0] in NEIGHBOURS else 0.5) and row.start < 0.5, row
 
 
-def test_deciding_cue_precedes_the_pronoun_in_half_of_the_pairs(
+def test_the_pronoun_itself_decides_between_most_but_not_all_rivals(
     generated: list[Document],
 ) -> None:
     count = cues(generated)
-    assert 0.4 < count["before"] / sum(count.values()) < 0.6, count
+    assert 0.7 < count["before"] / sum(count.values()) < 0.85, count
 
 
 def test_winograd_pairs_occur_with_both_endings(natural: list[Document]) -> None:

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from numpy.random import Generator
 
-from headprobe.analysis.candidates import GroupedInstances, group
-from headprobe.analysis.gains import BaselineSums, sum_baselines
+from headprobe.analysis.gains import BaselineHits, compute_baselines
 from headprobe.analysis.pos_control import fit_preferences
-from headprobe.runs.instances import Instances
-from headprobe.runs.sums import Tallies
+from headprobe.runs.instances import Instances, RelationInstances
+from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
 from headprobe.vocabulary import CATEGORIES, DEPRELS, FOLDS, MAX_DISTANCE, Relation
 
 OBJ = Relation("syntax", "obj", "head", "sentence")
@@ -65,12 +64,14 @@ def random_instances(
         marks = (".", ",") if relation.name == "any" else (".",)
         classes |= np.isin(folded, marks).astype(np.int64) << bit
     names = documents or [f"d{index}" for index in range(len(lengths))]
-    return Instances(
+    instances = Instances(
         relations=tuple(relations),
         passage_ids=np.array([f"p{index}" for index in range(len(lengths))]),
         passage_documents=np.array(names),
         passage_domains=np.array(domains or ["prose"] * len(lengths)),
         passage_clusters=np.array(names),
+        passage_original=np.full(len(lengths), -1),
+        passage_sentence=np.zeros(len(lengths), dtype=np.int64),
         passage_first=first,
         sentence=sentence,
         upos=apart.integers(4, size=words),
@@ -81,15 +82,21 @@ def random_instances(
         usable=can_use,
         space=np.ones(words, dtype=bool),
         word_classes=classes,
+        class_queries=np.zeros(words, dtype=np.int64),
+        n_all=np.bincount(
+            np.array([link[0] for link in links], dtype=np.int64), minlength=len(relations)
+        ),
         link_relation=np.array([link[0] for link in links], dtype=np.int64),
         link_query=np.array([link[1] for link in links], dtype=np.int64),
         link_first=np.cumsum([0, *(len(link[2]) for link in links)]),
         link_targets=np.array([word for link in links for word in link[2]], dtype=np.int64),
         deprel=apart.choice([DEPRELS.index("nsubj"), DEPRELS.index("obj"), 0], size=words),
+        lemma=form // 2,
         mention_end=_mention_ends(apart, first, passage),
         example_words=np.zeros(0, dtype=np.int64),
         sampled_words=np.zeros(0, dtype=np.int64),
     )
+    return instances.choose_class_queries(seed=0)
 
 
 DrawnInstances = Callable[[], tuple[Generator, Instances]]
@@ -114,8 +121,8 @@ to_loop_over = pytest.mark.parametrize(
 """Instances few enough for a loop over their candidates, after the generator that drew them."""
 
 
-def grouped(instances: Instances) -> list[GroupedInstances]:
-    return [group(instances, index) for index in range(len(instances.relations))]
+def links_of(instances: Instances) -> list[RelationInstances]:
+    return [instances.of(index) for index in range(len(instances.relations))]
 
 
 def _mention_ends(rng: Generator, first: np.ndarray, passage: np.ndarray) -> np.ndarray:
@@ -135,7 +142,13 @@ def candidates_by_hand(instances: Instances, relation: Relation, query: int) -> 
         if instances.usable[word]
         and (relation.scope == "passage" or instances.sentence[word] == instances.sentence[query])
         and not (relation.strict and lowered[word] == lowered[query])
+        and not (relation.same_upos and not _same_upos(instances, word, query))
     ]
+
+
+def _same_upos(instances: Instances, word: int, query: int) -> bool:
+    same_upos = instances.upos[word] == instances.upos[query]
+    return bool(same_upos and instances.lemma[word] != instances.lemma[query])
 
 
 def instances_by_hand(instances: Instances, relation: int) -> list[tuple[int, set[int]]]:
@@ -161,19 +174,18 @@ def tallies_of(
     """Tallies in which heads [N] hit as ``hits`` [I, N] says for each relation, with flat profiles
     and outputs of unit variance in every cell unless told otherwise."""
     relations, cells = len(instances.relations), len(instances.cells)
-    by_document = np.zeros((relations, FOLDS, layers * heads), dtype=np.int64)
-    by_form = np.zeros_like(by_document)
-    by_domain = np.zeros((relations, len(instances.domains), layers * heads), dtype=np.int64)
+    packed = np.zeros((instances.first_instance[-1], packed_bytes(layers * heads)), dtype=np.uint8)
     sums = np.zeros((relations, layers, heads))
-    for index, hit in hits.items():
-        links = instances.of(index)
+    shares = np.zeros((2, relations, FOLDS, layers, heads))
+    for index, links in enumerate(links_of(instances)):
         documents = instances.document_fold[instances.passage[links.query]]
-        np.add.at(by_document[index], documents, hit.astype(np.int64))
-        np.add.at(by_form[index], instances.form_fold[links.nearest], hit.astype(np.int64))
-        domains = instances.domain[instances.passage[links.query]]
-        np.add.at(by_domain[index], domains, hit.astype(np.int64))
-        sums[index] = len(links)
-    shape = (relations, FOLDS, layers, heads)
+        for by_fold, folds in zip(
+            shares, (documents, instances.form_fold[links.nearest]), strict=True
+        ):
+            by_fold[index] += np.bincount(folds, minlength=FOLDS)[:, None, None] * mass
+        if index in hits:
+            packed[instances.numbers(index)] = pack_heads(hits[index])
+            sums[index] = len(links)
     flat = np.ones((layers, heads, MAX_DISTANCE))
     pairs = (layers * heads, layers * heads)
     rows = np.full(cells, 1000)
@@ -181,11 +193,10 @@ def tallies_of(
         {
             "mass": sums * mass,
             "kept": sums * 0.8,
-            "share": sums * mass,
             "share_norm": sums * mass,
-            "hits_by_document": by_document.reshape(shape),
-            "hits_by_form": by_form.reshape(shape),
-            "hits_by_domain": by_domain.reshape(*by_domain.shape[:2], layers, heads),
+            "share_by_document": shares[0],
+            "share_by_form": shares[1],
+            "hits": packed,
             "category": np.ones((CATEGORIES, layers, heads)) if category is None else category,
             "profile": flat if profile is None else profile,
             "profile_norm": flat if profile_norm is None else profile_norm,
@@ -208,7 +219,7 @@ def tallies_of(
     )
 
 
-def footing_of(instances: Instances, heads: int) -> BaselineSums:
-    """The footing of heads of one layer that attend to nothing."""
+def baselines_of(instances: Instances, heads: int) -> BaselineHits:
+    """The baselines of heads of one layer with flat profiles."""
     tallies = tallies_of(instances, {}, 1, heads)
-    return sum_baselines(instances, tallies, fit_preferences(instances, tallies))
+    return compute_baselines(instances, tallies, fit_preferences(instances, tallies))

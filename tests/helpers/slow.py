@@ -26,8 +26,11 @@ class Slow:
     sums: dict[tuple[str, Relation, Head], float] = field(
         default_factory=lambda: defaultdict(float)
     )
-    domain_hits: dict[tuple[Relation, str, Head], int] = field(
-        default_factory=lambda: defaultdict(int)
+    # by relation, passage, query word and nearest target
+    hits: dict[tuple[Relation, str, int, int, Head], bool] = field(default_factory=dict)
+    # by relation, grouping and fold
+    share: dict[tuple[Relation, str, int, Head], float] = field(
+        default_factory=lambda: defaultdict(float)
     )
     # distance bin, parts of speech; quadrant, labels: of the query word and of the earlier word
     category: dict[tuple[int, str, str, Head], float] = field(
@@ -182,6 +185,13 @@ def _take_head(
                 relation.strict
                 and passage.words[k].form.lower() == passage.words[query].form.lower()
             )
+            and not (
+                relation.same_upos
+                and (
+                    passage.words[k].upos != passage.words[query].upos
+                    or passage.words[k].lemma == passage.words[query].lemma
+                )
+            )
         ]
         slow.sums["mass", relation, at] += sum(raw[query][t] for t in targets)
         slow.sums["kept", relation, at] += kept[query]
@@ -191,8 +201,12 @@ def _take_head(
         rivals = [raw[query][k] for k in candidates if k not in targets]
         second = sorted((raw[query][t] for t in targets), reverse=True)[1:2]
         alone = all(best > rival for rival in rivals) and best > 0 and best not in second
-        slow.sums["hits", relation, at] += alone
-        slow.domain_hits[relation, passage.domain, at] += alone
+        assert (relation, passage.id, query, max(targets), at) not in slow.hits
+        slow.hits[relation, passage.id, query, max(targets), at] = alone
+        nearest = passage.words[max(targets)].form.lower()
+        for name, key in (("document", passage.cluster), ("form", nearest)):
+            shares = sum(stripped[query][t] for t in targets)
+            slow.share[relation, name, fold(key), at] += shares
 
 
 def fold(text: str) -> int:

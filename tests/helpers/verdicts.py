@@ -16,7 +16,8 @@ PRONOUN = Relation("coreference", "pronoun", "antecedent")
 STRICT = Relation("coreference", "pronoun-strict", "antecedent", strict=True)
 MARKS = Relation("punctuation", "any", "mark", every=True)
 CUE = Relation("negation", "cue", "cue")
-RELATIONS = (OBJ, NSUBJ, PRONOUN, STRICT, MARKS, CUE)
+NOUNS = Relation("word-class", "noun", "word", every=True)
+RELATIONS = (OBJ, NSUBJ, PRONOUN, STRICT, MARKS, CUE, NOUNS)
 
 
 def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any) -> Evidence:
@@ -39,7 +40,13 @@ def evidence_for(earning: dict[tuple[int, int], list[Relation]], **changes: Any)
         relations=RELATIONS,
         n=each("n", 400),
         forms=each("forms", 90),
-        shared_forms=each("shared_forms", 60),
+        n_all=each("n", 400),
+        few_forms=changes.get("few_forms", ((),) * len(RELATIONS)),
+        form_rule=changes.get("form_rule", ("variance",) * len(RELATIONS)),
+        distance_share=seats("distance_share", 0.2, 0.45),
+        lift=seats("lift", 4.0, 1.0),
+        lift_low=seats("lift_low", 3.0, 0.9),
+        lift_without_form=seats("lift_without_form", np.nan, np.nan),
         document_folds=each("document_folds", 25.0),
         form_folds=each("form_folds", 40.0),
         mass=seats("mass", 0.4, 0.1),
@@ -84,7 +91,7 @@ def shape_of(high: Any = 1.1, residual: Any = 0.2, norm: Any = 1.0) -> HeadStati
     """Two layers of two heads in two domains; ``high`` and ``residual`` broadcast to [2, L, H]."""
     plain = np.full((2, 2), 0.5)
     return HeadStatistics(
-        *[plain] * 6,
+        *[plain] * 9,
         output_norm=np.broadcast_to(norm, (2, 2)).astype(np.float64),
         output_high=np.broadcast_to(high, (2, 2, 2)).astype(np.float64),
         domains=("prose", "talk"),

@@ -14,11 +14,11 @@ NUMBERS = (
     "over_rows",
     "attention_received",
     "kept",
-    "targets",
+    "instance_shares",
     "columns",
     "by_distance",
 )
-PLACES = ("winner", "link_winner")
+PLACES = ("winner", "instance_hits")
 
 
 def sweep(batch: AlignedBatch, weights: Tensor, scores: Tensor, loudness: Tensor) -> NumbaView:

@@ -41,7 +41,7 @@ import pytest
 from headprobe.cli.main import run
 from headprobe.format import safe_text
 
-SECONDS = 20
+SECONDS = 30
 """A command that takes longer hangs."""
 
 MEMORY = 3 << 30

@@ -1,7 +1,7 @@
 """Hostile rules files."""
 
-import itertools
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -11,10 +11,7 @@ from tests.hostile.spoil import Damage
 
 BOMB = "\n".join(
     ["a: &a [x, x, x, x, x, x, x, x, x, x]"]
-    + [
-        f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]"
-        for old, new in itertools.pairwise("abcdefghi")
-    ]
+    + [f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]" for old, new in pairwise("abcdefghi")]
 )
 """About 300 bytes that expand to a billion values."""
 

@@ -519,7 +519,7 @@ SHARDS = [
     Case("shard note: below zero", shard_file("shard.json", spoil.json_values(index=-1))),
     Case("shard note: of none", shard_file("shard.json", spoil.json_values(count=0))),
     Case("shard note: of 10**9", shard_file("shard.json", spoil.json_values(count=10**9))),
-    Case("shard note: terms that are a list", shard_file("shard.json", spoil.json_values(terms=[]))),
+    Case("shard note: terms in a list", shard_file("shard.json", spoil.json_values(terms=[]))),
     Case("shard note: another seed",
          shard_file("shard.json", spoil.json_values(terms__zork="1")), "differs"),
     Case("shard note: an unknown control",

@@ -2,18 +2,20 @@
 
 import copy
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from headprobe.analysis.behaviour import head_statistics
+from headprobe.analysis.twins import separate_twins
 from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
 from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
-from headprobe.runs.sums import AXES
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, LAGS, QUADRANTS, UPOS
+from headprobe.runs.sums import AXES, unpack_heads
+from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, FOLDS, LAGS, QUADRANTS, UPOS
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
 from tests.helpers.passes import LARGE, PROBES, SMALL, passages_of, run
 from tests.helpers.slow import Slow, measure_slowly
@@ -29,19 +31,30 @@ def compare(instances, tallies, slow: Slow, tolerance: float) -> None:
         n = max(slow.n[relation], 1)
         for at in every:
             for name in ("mass", "kept", "share", "share_norm"):
-                found = tallies[name][(number, *at)] / n
+                if name == "share":
+                    found = tallies["share_by_document"][number, :, *at].sum() / n
+                else:
+                    found = tallies[name][(number, *at)] / n
                 assert found == pytest.approx(slow.sums[name, relation, at] / n, abs=tolerance), (
                     name,
                     relation,
                     at,
                 )
-            for name in ("hits_by_document", "hits_by_form"):
-                found = tallies[name][number, :, *at].sum()
-                assert found == slow.sums["hits", relation, at], (name, relation, at)
-        for index, domain in enumerate(instances.domains):
+        links = instances.of(number)
+        first = instances.first_instance[number]
+        bits = unpack_heads(tallies["hits"][first : first + len(links)], layers * heads)
+        passage = instances.passage[links.query]
+        for index, hits in enumerate(bits.reshape(-1, layers, heads)):
+            name = str(instances.passage_ids[passage[index]])
+            query, nearest = links.query[index], links.nearest[index]
+            place = int(instances.place[query]), int(instances.place[nearest])
             for at in every:
-                found = tallies["hits_by_domain"][number, index, *at]
-                assert found == slow.domain_hits[relation, domain, at], (relation, domain, at)
+                assert hits[at] == slow.hits[relation, name, *place, at], (relation, place, at)
+        for name in ("document", "form"):
+            for at in every:
+                expected = [slow.share[relation, name, fold, at] for fold in range(FOLDS)]
+                found = tallies[f"share_by_{name}"][number, :, *at]
+                np.testing.assert_allclose(found, expected, atol=tolerance * n)
     for at in every:
         for name in ("sink", "self", "previous", "entropy", "distance", "punctuation"):
             assert tallies[name][at] / slow.rows == pytest.approx(
@@ -111,6 +124,22 @@ def test_sums_of_tiny_models_equal_the_slow_computation(name: str, budget: int) 
     assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
 
 
+def test_sums_of_semantic_relations() -> None:
+    tokenizer = toy_tokenizer()
+    encoder = Encoder(tokenizer, "toy")
+    path = Path(__file__).parents[2] / "configs" / "probes" / "semantic.conllu"
+    passages = passages_of(path, encoder, 512, most=6)
+    model = tiny_model("llama-gqa")
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    slow = measure_slowly(eager, tokenizer, encoder.start, passages)
+    instances, tallies = run(model, passages, encoder)
+    text = separate_twins(instances, tallies)
+    semantic = [r for r in text.instances.relations if r.family == "semantic"]
+    assert sum(slow.n[relation] for relation in semantic) == 12
+    compare(text.instances, text.tallies, slow, tolerance=1e-5)
+
+
 @pytest.mark.parametrize("name", ["llama-gqa", "mistral-window"])
 def test_sums_do_not_depend_on_batch_size_or_order(name: str) -> None:
     """Counts and hits are equal, and sums agree to 1e-6."""
@@ -124,18 +153,43 @@ def test_sums_do_not_depend_on_batch_size_or_order(name: str) -> None:
     assert {r: len(instances.of(i)) for i, r in enumerate(instances.relations)} == {
         r: len(other.of(i)) for i, r in enumerate(other.relations)
     }
-    order_free = {"profile", "sink", "entropy", "mass", "share", "share_norm", "kept", "category"}
+    order_free = {
+        "profile",
+        "sink",
+        "entropy",
+        "mass",
+        "share_by_form",
+        "share_norm",
+        "kept",
+        "category",
+    }
     order_free |= {"deprel_pairs", "copy_rows", "duplicate_mass", "induction_mass"}
     for key, array in large.arrays.items():
-        if array.dtype.kind == "i":
+        if array.dtype.kind in "iu":
             assert np.array_equal(array, small[key]), key
         else:
             np.testing.assert_allclose(array, small[key], rtol=1e-6, atol=1e-5, err_msg=key)
         if key in order_free:
             np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
-    for key in ("hits_by_document", "hits_by_domain", "duplicate_hits", "induction_hits"):
+    for key in ("duplicate_hits", "induction_hits"):
         assert np.array_equal(large[key], mixed[key]), key
+    assert hits_by_place(instances, large) == hits_by_place(other, mixed)
     assert winners(instances, large) == winners(other, mixed)
+
+
+def hits_by_place(instances, tallies) -> dict[tuple[object, ...], bytes]:
+    """The packed hits of every instance, by relation, passage, query word and targets."""
+    found = {}
+    for number, relation in enumerate(instances.relations):
+        links = instances.of(number)
+        names = instances.passage_ids[instances.passage[links.query]].tolist()
+        first = instances.first_instance[number]
+        for index, name in enumerate(names):
+            query = links.query[index]
+            targets = query - links.targets[links.first[index] : links.stop[index]]
+            place = relation, name, int(instances.place[query]), tuple(targets.tolist())
+            found[place] = tallies["hits"][first + index].tobytes()
+    return found
 
 
 def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
@@ -158,7 +212,7 @@ def test_run_has_all_declared_arrays_with_consistent_axes() -> None:
             lengths[axis].add(length)
     assert {axis: found for axis, found in lengths.items() if len(found) > 1} == {}
     assert lengths["R"] == {len(instances.relations)}
-    assert lengths["G"] == {len(instances.domains)}
+    assert lengths["I"] == {instances.first_instance[-1]}
     assert lengths["A"] == {len(instances.sampled_words)}
     assert (lengths["Y"], lengths["M"], lengths["O"]) == ({CATEGORIES}, {DEPREL_PAIRS}, {QUADRANTS})
     assert lengths["E"] == {len(LAGS)}

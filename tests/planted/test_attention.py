@@ -19,10 +19,14 @@ TEXT = (
     "“The engineers have lost their camera,” Daniel told her; they were not in the library. "
     "He asked Clara about it before the dog found his letter, but nobody had seen the animal."
 )
+RELATED = (
+    "The old stamps showed a detective, a sofa, an owl and a fish. "
+    "The new set begins with a cod and ends with a sleuth, a couch and a letter."
+)
 CASES = [
     Case(CheckpointShape(3, 8, 8, 32), True, 0),
     Case(CheckpointShape(4, 8, 4, 24), True, 1),
-    Case(CheckpointShape(9, 4, 1, 40), True, 2),
+    Case(CheckpointShape(10, 4, 1, 40), True, 2),
 ]
 
 
@@ -35,6 +39,8 @@ class Planted:
     maps: tuple[Tensor, ...]
     words: Mapping[int, Lexeme]
     repeated: tuple[Tensor, ...]
+    related_ids: Tensor
+    related: tuple[Tensor, ...]
 
     def named(self, name: str) -> list[tuple[Seat, PlannedHead]]:
         """The heads of this plan, or whose plan's name begins so, and its repeaters."""
@@ -68,8 +74,21 @@ def planted(
     run = torch.randperm(len(tokenizer) - 3, generator=torch.Generator().manual_seed(0))[:LAG] + 3
     twice = torch.cat([ids[0, :1], run, run])[None]
     with torch.no_grad():
-        maps, repeated = (model(each, output_attentions=True).attentions for each in (ids, twice))
-    return Planted(request.param.shape, seats, model, ids[0], maps, words, repeated)
+        related = tokenizer(RELATED, return_tensors="pt")["input_ids"]
+        maps, repeated, of_related = (
+            model(each, output_attentions=True).attentions for each in (ids, twice, related)
+        )
+    return Planted(
+        request.param.shape,
+        seats,
+        model,
+        ids[0],
+        maps,
+        words,
+        repeated,
+        related[0],
+        of_related,
+    )
 
 
 def expected(planted: Planted, name: str, row: int) -> int:
@@ -101,6 +120,18 @@ def test_planted_relation_heads_attend_to_the_nearest_word_of_their_class(
     assert heads
     for seat, _ in heads:
         assert planted.looked_at(seat) == wanted
+
+
+def test_the_head_for_related_words_finds_synonyms_and_general_words(planted: Planted) -> None:
+    forms = [planted.words.get(int(token)) for token in planted.related_ids]
+    place = {word.form: row for row, word in enumerate(forms) if word is not None}
+    heads = planted.named("related")
+    assert heads
+    for (layer, head), _ in heads:
+        row = planted.related[layer][0, head]
+        for later, earlier in (("cod", "fish"), ("sleuth", "detective"), ("couch", "sofa")):
+            assert row[place[later], place[earlier]] > 0.8, (later, earlier)
+        assert row[place["letter"]].argmax() == 0
 
 
 def test_copying_heads_attend_to_the_earlier_copy_or_the_token_after_it(planted: Planted) -> None:

@@ -48,8 +48,8 @@ def test_conllu_words_surfaces_and_text_are_read(write, notes):
         Surface("du", 4, 5, space_after=False),
         Surface(".", 6, 6, space_after=False),
     )
-    assert first.words[5] == Word("le", "DET", 3, "det:def")
-    assert first.words[3] == Word("write", "VERB", None, "root")
+    assert first.words[5] == Word("le", "DET", 3, "det:def", "le")
+    assert first.words[3] == Word("write", "VERB", None, "root", "write")
     assert second.words == (Word("no"), Word("10 000", "NUM"))
     assert (document.id, document.domain, document.cluster) == ("letters", "letter", "letters")
     assert (first.source, second.source) == ("set.conllu:1", "set.conllu:16")

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from headprobe.probes.document import DeclaredLink, Document, Mention, Sentence, Surface, Word
 from headprobe.probes.passages import cut_passages, sentence_text
+from headprobe.probes.relations import WORD_CLASSES
 from headprobe.vocabulary import Relation
 
 FORMS = st.text(
@@ -107,8 +108,9 @@ def test_every_target_precedes_its_query(document, budget):
             if link.relation.strict:
                 form = passage.words[link.query].form.lower()
                 assert form not in {passage.words[t].form.lower() for t in link.targets}
-        for places in passage.classes.values():
-            assert all(passage.words[place].upos == "PUNCT" for place in places)
+        for relation, places in passage.classes.items():
+            tags = WORD_CLASSES.get(relation.name, {"PUNCT"})
+            assert all(passage.words[place].upos in tags for place in places)
 
 
 def plain(*texts: str, **more) -> Document:

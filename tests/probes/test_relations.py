@@ -11,6 +11,7 @@ from headprobe.probes.relations import (
     make_relations,
     punctuation,
     syntax,
+    word_classes,
 )
 from headprobe.vocabulary import Relation
 
@@ -60,10 +61,10 @@ def test_every_word_of_every_earlier_mention_is_a_target():
     words = upos("the/DET cat/NOUN saw/VERB itself/PRON and/CCONJ it/PRON purred/VERB")
     mentions = (Mention("c", (0, 1), 1), Mention("c", (3,), 3), Mention("c", (5,), 5))
     assert coreference(Excerpt((words,), mentions)).links == (
-        Link(PRONOUN, 3, (0, 1)),
-        Link(PRONOUN_STRICT, 3, (0, 1)),
-        Link(PRONOUN, 5, (0, 1, 3)),
-        Link(PRONOUN_STRICT, 5, (0, 1, 3)),
+        Link(PRONOUN, 3, (0, 1), "c"),
+        Link(PRONOUN_STRICT, 3, (0, 1), "c"),
+        Link(PRONOUN, 5, (0, 1, 3), "c"),
+        Link(PRONOUN_STRICT, 5, (0, 1, 3), "c"),
     )
 
 
@@ -76,9 +77,12 @@ def test_strict_relations_omit_words_of_the_same_form():
         Mention("x", (8,), 8),
     )
     links = {link for link in coreference(Excerpt((words,), mentions)).links if link.query == 8}
-    assert links == {Link(PRONOUN, 8, (0, 1, 2, 4, 5, 6)), Link(PRONOUN_STRICT, 8, (4, 5))}
+    assert links == {
+        Link(PRONOUN, 8, (0, 1, 2, 4, 5, 6), "x"),
+        Link(PRONOUN_STRICT, 8, (4, 5), "x"),
+    }
     only_it = coreference(Excerpt((words,), (mentions[0], mentions[3]))).links
-    assert only_it == (Link(PRONOUN, 8, (0,)),)
+    assert only_it == (Link(PRONOUN, 8, (0,), "x"),)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +134,20 @@ def test_marks_by_class():
         "other": (7,),
     }
     assert all(relation.every and relation.scope == "passage" for relation in classes)
+
+
+def test_words_by_class():
+    words = upos("Ann/PROPN saw/VERB a/DET small/ADJ dog/NOUN and/CCONJ was/AUX happy/ADJ ./PUNCT")
+    classes = word_classes(Excerpt((words,))).classes
+    assert {relation.name: places for relation, places in classes.items()} == {
+        "noun": (0, 4),
+        "verb": (1,),
+        "adjective": (3, 7),
+    }
+    assert {(each.family, each.looks_to, each.every, each.scope) for each in classes} == {
+        ("word-class", "word", True, "passage")
+    }
+    assert not word_classes(Excerpt((upos("Yes/INTJ"),))).classes
 
 
 def test_declared_coreference_gets_its_strict_version():

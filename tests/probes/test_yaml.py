@@ -108,7 +108,7 @@ def test_settings_of_a_relation_are_given_or_implied(write, notes, lines, relati
         ("- text: a b\n  relation: x\n  link: b -> ", 3, "is not a link", "->"),
         ("- text: a b\n  relation: x\n  link: b -> a -> a", 3, "is not a link", "->"),
         ("- text: a b\n\n  relatoin: x", 3, "'relatoin' is unknown",
-         "Did you mean relation or link?"),
+         "Did you mean relation or twin or link?"),
         ("nam: x\nitems: []", 1, "'nam' is unknown", "Did you mean name?"),
         ("- text: a b\n  relation: 1x\n  link: b -> a", 2, "'1x' is not a valid name", "letters"),
         ("- text: a b\n  relation: '=x'\n  link: b -> a", 2, "'=x' is not a valid name", "letters"),

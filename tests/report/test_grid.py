@@ -25,7 +25,7 @@ def test_the_grid_has_one_cell_per_head(
     lines = [line.plain for line in role_grid(heads, n_heads // n_kv_heads, width)]
     assert all(len(line) <= width for line in lines)
     cells = "".join(lines)
-    assert sum(cells.count(letter) for letter in "SCW") == n_layers * n_heads
+    assert sum(cells.count(letter) for letter in "SCN") == n_layers * n_heads
     keys = " ".join(line.plain for line in legend(heads, width))
     assert f"S syntax {sum(head.text('role') == 'syntax' for head in heads):,}" in keys
 

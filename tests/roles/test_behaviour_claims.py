@@ -8,7 +8,15 @@ import pytest
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.roles.verdict import Verdict
-from tests.helpers.verdicts import OBJ, RELATIONS, STRICT, conduct_of, evidence_for, pairs_of
+from tests.helpers.verdicts import (
+    NOUNS,
+    OBJ,
+    RELATIONS,
+    STRICT,
+    conduct_of,
+    evidence_for,
+    pairs_of,
+)
 from tests.helpers.verdicts import shape_of as shape
 
 SEAT = (1, 0)
@@ -116,6 +124,23 @@ def test_unnamed_is_for_heads_without_another_name(rules: Rules) -> None:
     assert asleep.role == "redundant" and not asleep.claims
     missed = verdict_of(rules, UNNAMED, (STRICT,), beats=1)
     assert missed.role == "unnamed" and missed.best_relation == RELATIONS.index(STRICT)
+
+
+def test_a_word_class_is_the_role_only_of_heads_without_another(rules: Rules) -> None:
+    alone = verdict_of(rules, {}, (NOUNS,), beats=1)
+    assert alone.role == "word-class" and alone.roles == ("word-class",)
+    assert alone.reason.startswith("any noun: top1 .80")
+    assert alone.reason.endswith("beats distance, share_norm .60 against habit_share .30")
+    assert alone.best_relation == RELATIONS.index(NOUNS)
+    assert verdict_of(rules, {}, (NOUNS,), share_norm=0.2).role == "none"
+    # as strong as the other roles, and yet neither before them nor a reason for `mixed`
+    assert verdict_of(rules, {}, (NOUNS, OBJ)).roles == ("syntax", "word-class")
+    assert verdict_of(rules, {}, (NOUNS, OBJ)).role == "syntax"
+    for conduct, role in ((POSITIONAL, "positional"), (UNNAMED, "unnamed")):
+        found = verdict_of(rules, conduct, (NOUNS,))
+        assert found.role == role and found.roles == (role, "word-class")
+    asleep = verdict_of(rules, UNNAMED, (NOUNS,), loud=0.1)
+    assert asleep.role == "redundant" and asleep.roles == ("redundant", "word-class")
 
 
 def test_a_repeater_is_redundant_rather_than_unnamed(rules: Rules) -> None:

@@ -64,6 +64,22 @@ def test_the_reason_gives_the_evidence_on_one_line(rules: Rules) -> None:
     assert verdict_of(rules, [MARKS]).reason.endswith("share_norm .60 against habit_share .30")
 
 
+FEW = {
+    "form_rule": ("leave one out",) * len(RELATIONS),
+    "few_forms": (("the", "a", "my"),) * len(RELATIONS),
+    "gain_without_form": 0.11,
+    "lift_without_form": 1.25,
+}
+"""Few forms, none of which does it alone."""
+
+
+def test_a_claim_about_few_forms_lists_them(rules: Rules) -> None:
+    assert verdict_of(rules, [OBJ], **FEW).reason.endswith("of “the” “a” “my” only")
+    many = tuple(f"form{number}" for number in range(11))
+    reason = verdict_of(rules, [OBJ], **{**FEW, "few_forms": (many,) * len(RELATIONS)}).reason
+    assert reason.endswith("“form7” and 3 other forms only")
+
+
 @pytest.mark.parametrize(
     ("changes", "missing"),
     [
@@ -76,14 +92,22 @@ def test_the_reason_gives_the_evidence_on_one_line(rules: Rules) -> None:
         ({"q": np.nan}, "q above .05"),
         ({"mass": 0.049}, "mass .049 below .05"),
         (
-            {"form_folds": 9.9, "forms": 2, "gain_without_form": 0.3},
+            {**FEW, "forms": 2},
             "only 2 target forms of the 3 needed",
         ),
         (
-            {"form_folds": 9.9, "gain_without_form": 0.1},
-            "gain .10 with one form fold left out, not above .10",
+            {**FEW, "gain_without_form": 0.1},
+            "gain .10 with one form left out, not above .10",
         ),
-        ({"form_folds": 9.9}, "gain nan with one form fold left out"),
+        ({**FEW, "gain_without_form": np.nan}, "gain nan with one form left out"),
+        ({**FEW, "lift_without_form": 1.2}, "lift 1.20 with one form left out, below 1.25"),
+        (
+            {"form_rule": ("barred",) * len(RELATIONS), "form_folds": 9.4},
+            "only 9.40 effective form folds",
+        ),
+        ({"lift_low": 1.24}, "lift 4.00, at least 1.24, not surely 1.25"),
+        ({"lift": np.nan, "lift_low": np.nan}, "lift –, at least –, not surely 1.25"),
+        ({"distance_share": 0.46}, "share .50 against .46 by distance, not .05 more"),
     ],
 )
 def test_a_number_beyond_its_threshold_prevents_the_role(
@@ -100,8 +124,9 @@ def test_a_number_beyond_its_threshold_prevents_the_role(
         {"gain_low": 0.101},
         {"q": 0.05},
         {"mass": 0.05},
-        {"form_folds": 10.0},
-        {"form_folds": 9.9, "forms": 3, "gain_without_form": 0.11},
+        {"lift_low": 1.25, "distance_share": 0.449},
+        {**FEW, "forms": 3},
+        {"form_rule": ("definition",) * len(RELATIONS), "forms": 1},
     ],
 )
 def test_a_number_within_its_threshold_earns_the_role(rules: Rules, changes: dict) -> None:
@@ -217,7 +242,9 @@ def test_probes_without_relations_earn_no_role(rules: Rules) -> None:
         for name, value in vars(evidence).items()
         if isinstance(value, np.ndarray)
     }
-    bare = replace(evidence, relations=(), baselines={}, best_start=(), **empty)
+    bare = replace(
+        evidence, relations=(), baselines={}, best_start=(), few_forms=(), form_rule=(), **empty
+    )
     verdicts, _ = judge(bare, shape(), conduct_of(), pairs_of(4, {}), 2, rules)
     assert {each.role for each in verdicts} == {"none"}
     assert verdicts[0].reason == "the probes have no relations"

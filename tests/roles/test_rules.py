@@ -23,6 +23,7 @@ def test_the_packaged_rules_have_the_documented_thresholds() -> None:
     rules = load_rules()
     assert (rules.margin, rules.min_n, rules.min_mass, rules.max_q) == (0.10, 50, 0.05, 0.05)
     assert (rules.min_forms, rules.min_form_folds, rules.mixed) == (3, 10, 0.20)
+    assert (rules.min_lift, rules.min_share_gain) == (1.25, 0.05)
     assert rules.idle.output_norm == 0.30
     assert (rules.repeater.within_group, rules.repeater.min_groups) == (0.95, 8)
     assert rules.sinks.weight == 0.30
@@ -64,7 +65,7 @@ def test_the_hash_depends_on_values_only(write) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean margin\?$"),
+        ("margn: 0.1", r"unknown rule 'margn'\. Did you mean margin or min_share_gain\?$"),
         ("idle: {output_nrm: 1}", r"unknown rule 'idle.output_nrm'\. Did you mean output_norm"),
         ("roles: {denier: {famly: x}}", r"'roles.denier.famly'\. Did you mean family"),
         ("roles: {denier: {strict: true}}", "'roles.denier.family' is missing"),
@@ -76,7 +77,7 @@ def test_the_hash_depends_on_values_only(write) -> None:
             "roles: {syntax: {beats: length}}",
             "'roles.syntax.beats' is 'length'. Give 'distance'",
         ),
-        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is \[\]. Give 'distance' or"),
+        ("roles: {syntax: {beats: []}}", r"'roles.syntax.beats' is a list. Give 'distance' or"),
         ("roles: {syntax: {relation: 3}}", "'roles.syntax.relation' is 3. Give text"),
         ("positional: {min_rows: 0.5}", "'positional.min_rows' is 0.5. Give a whole number"),
         ("copying: {marign: 1}", r"'copying.marign'\. Did you mean margin"),
@@ -109,7 +110,7 @@ def test_a_malformed_rules_file_is_a_one_line_error(write, text: str | bytes, me
 
 
 def test_a_missing_rules_file_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: No such file"):
+    with pytest.raises(HeadprobeError, match=r"nowhere\.yaml: cannot be read \(No such file"):
         load_rules(tmp_path / "nowhere.yaml")
 
 

@@ -61,7 +61,7 @@ def test_full_disk_keeps_the_last_checkpoint(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(HeadprobeError, match="No space left"):
         checkpoint.save("twin", {"number": 2}, {"sums": np.zeros(3)})
     assert checkpoint.load_note() == {"number": 1}
     arrays = checkpoint.arrays("twin")

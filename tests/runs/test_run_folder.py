@@ -98,7 +98,10 @@ def test_failed_exchange_restores_the_old_run(
         return rename(path, to)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="disk gone"), new_run(target, overwrite=True) as folder:
+    with (
+        pytest.raises(HeadprobeError, match=r"cannot be written \(disk gone\)"),
+        new_run(target, overwrite=True) as folder,
+    ):
         (folder / MANIFEST).write_text("new")
     assert (target / MANIFEST).read_text() == OLD
     assert names(tmp_path) == ["run"]

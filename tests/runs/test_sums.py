@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headprobe.runs.sums import KINDS, Tallies, load_array
+from headprobe.runs.sums import SPARSE, Tallies, load_array, pack_heads, unpack_heads
 
 RNG = np.random.default_rng(0)
 HALF = RNG.random((90, 1, 1)) < 0.5
@@ -14,7 +14,8 @@ SUMS = Tallies(
         "mass": RNG.random((3, 2, 4)),
         "category": HALF * RNG.random((90, 2, 4)),
         "deprel_pairs": (HALF * RNG.random((90, 2, 4))).reshape(2, 45, 2, 4),
-        "hits_by_form": RNG.integers(0, 300, (3, 64, 2, 4)),
+        "induction_hits": RNG.integers(0, 300, (24, 2, 4)),
+        "hits": RNG.integers(0, 256, (20, 3), np.uint8),
         "both_active": RNG.integers(0, 1 << 40, (8, 8)),
         "output_rows": np.array([1, 3]),
         "rows": np.array(70_000),
@@ -46,11 +47,18 @@ def test_sums_of_earlier_versions_are_read(tmp_path: Path) -> None:
     assert all(same(found[name], array) for name, array in SUMS.arrays.items())
 
 
-def test_kinds_without_pairs_are_not_written(tmp_path: Path) -> None:
+def test_packed_heads_come_back() -> None:
+    hits = RNG.random((7, 13)) < 0.4
+    packed = pack_heads(hits)
+    assert packed.shape == (7, 2) and packed.dtype == np.uint8
+    np.testing.assert_array_equal(unpack_heads(packed, 13), hits)
+
+
+def test_nothing_is_written_of_kinds_that_no_text_has(tmp_path: Path) -> None:
     bytes_of = {}
     for share in (0, 1):
         sums = np.zeros((1000, 2, 4))
         sums[: 1000 * share] = 1
-        Tallies(dict.fromkeys(KINDS, sums)).save(tmp_path / "sums.npz")
+        Tallies(dict.fromkeys(SPARSE, sums)).save(tmp_path / "sums.npz")
         bytes_of[share] = (tmp_path / "sums.npz").stat().st_size
     assert 20 * bytes_of[0] < bytes_of[1] > 120_000

@@ -8,6 +8,13 @@ from pathlib import Path
 
 from headprobe.demo.grammar.build import all_files
 from headprobe.demo.grammar.report import cues, load, rows, table
+from headprobe.demo.grammar.rivals import (
+    balance,
+    balance_table,
+    load_instances,
+    rule_rates,
+    rules_table,
+)
 
 
 def main() -> None:
@@ -23,12 +30,17 @@ def main() -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
         return
-    documents = load(sorted(probes.glob("*.conllu")))
+    paths = sorted(probes.glob("*.conllu"))
+    documents = load(paths)
     sentences = sum(len(d.texts) for d in documents)
     words = sum(len(d.words) for d in documents)
     sys.stdout.write(f"{len(documents)} documents, {sentences} sentences, {words} words\n")
-    sys.stdout.write(f"cue of pronouns with a rival: {dict(cues(documents))}\n")
-    sys.stdout.write(table(rows(documents)) + "\n")
+    sys.stdout.write(f"cue of pronouns with a rival: {dict(cues(documents))}\n\n")
+    sys.stdout.write(table(rows(documents)) + "\n\n")
+    sys.stdout.write("how often simple rules find an antecedent of another form\n")
+    sys.stdout.write(rules_table(rule_rates(load_instances(paths))) + "\n\n")
+    sys.stdout.write("third-person pronouns by their antecedent\n")
+    sys.stdout.write(balance_table(balance(documents)) + "\n")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PRONOUNS = {
     "it": {"nom": "it", "acc": "it", "poss": "its", "refl": "itself"},
     "they": {"nom": "they", "acc": "them", "poss": "their", "refl": "themselves"},
 }
+FIRST_AND_SECOND = words("I me my you your we us our myself yourself")
 PLURAL_VERBS = {"was": "were", "is": "are", "has": "have", "does": "do", "'s": "'re"}
 DOCTORS = words(
     "doctor surgeon dentist biologist chemist geologist historian economist psychologist "
@@ -68,6 +69,8 @@ class Entity:
     modifier: str = ""
     told: set[str] = field(default_factory=set)
     last_head: str = ""
+    last_pronoun: str = ""
+    last_sentence: int = -1
 
     @property
     def plural(self) -> bool:
@@ -81,6 +84,8 @@ class Speaker:
     def __init__(self, lexicon: Lexicon, decks: Decks, rng: Random, domain: str) -> None:
         self.lexicon, self.decks, self.rng, self.domain = lexicon, decks, rng, domain
         self.cast: dict[str, Entity] = {}
+        self.sentence = 0
+        self.quoting = False
 
     def cast_entity(self, key: str, kind: str, pronoun: str | None) -> None:
         """Draw an entity of this kind; persons get a name and the gender asked for."""
@@ -140,13 +145,57 @@ class Speaker:
     def mention(self, key: str, way: str) -> str:
         """The words of one mention, in notation. Raises HeadprobeError for an unknown way."""
         entity = self.cast[key]
+        words = self._word(entity, way)
+        entity.last_pronoun = words if way in PRONOUNS["it"] else ""
+        entity.last_sentence = self.sentence
+        return words
+
+    def free(self, key: str, relation: str, case: str) -> str:
+        """The way to mention somebody where a pronoun and a noun would both do."""
+        entity = self.cast[key]
+        if not entity.told:
+            return "intro"
+        subject = relation.startswith("nsubj")
+        way = "poss" if case == "gen" else "nom" if subject else "acc"
+        ago = self.sentence - entity.last_sentence
+        if any(self._may_be_meant(other, entity) for other in self.cast.values()):
+            return "alt"
+        if ago == 0:
+            return way
+        if ago > 2:
+            return "alt"
+        if relation == "iobj" and self.rng.random() < 0.6:
+            return "alt"
+        if relation == "obj" and not entity.last_pronoun and self.rng.random() < 0.3:
+            return "alt"
+        repeated = entity.last_pronoun and entity.last_pronoun != PRONOUNS[entity.pronoun][way]
+        chance = 0.3 if repeated else 0.85
+        return way if self.rng.random() < chance * (1.0, 0.75)[ago - 1] else "alt"
+
+    def _may_be_meant(self, other: Entity, entity: Entity) -> bool:
+        """Whether a reader could take a pronoun for another participant.
+
+        Not for one that takes another pronoun, for one last mentioned before the previous
+        sentence, nor, in a quotation, for the two who speak.
+        """
+        if other is entity or other.pronoun != entity.pronoun:
+            return False
+        if self.quoting and self.domain == "dialogue" and other.key in "AB":
+            return False
+        if entity.last_sentence == self.sentence:
+            return other.last_sentence == self.sentence
+        return other.last_sentence >= max(self.sentence - 1, 0)
+
+    def _word(self, entity: Entity, way: str) -> str:
         if way in PRONOUNS["it"]:
             return PRONOUNS[entity.pronoun][way]
-        if way in ("I", "me", "my", "you", "your", "we", "us", "our", "myself", "yourself"):
+        if way in FIRST_AND_SECOND:
             entity.told.add("pronoun")
             return way
         if way in ("first", "last", "full", "name"):
             entity.told.add("name")
+        if way in ("ref", "alt") and not entity.told:
+            way = "intro"
         if way in ("intro", "the", "lone", "thelone") and entity.told & {"noun", "name"}:
             way = "ref"
         if way in ("noun", "plain"):
@@ -159,15 +208,17 @@ class Speaker:
         elif way in ("def", "wider", "name", "bare", "last", "first", "full"):
             words = self._told(entity, way)
         else:
-            raise HeadprobeError(f"${key}.{way}", "no such way to mention", "See cast.py")
+            raise HeadprobeError(f"${entity.key}.{way}", "no such way to mention", "See cast.py")
         entity.last_head = words
         return words
 
     def _enter(self, entity: Entity, way: str) -> str:
         settings = self.lexicon.kinds[entity.kind.partition("(")[0]]
         article = "the" if way in ("the", "thelone") or entity.plural else "a"
-        if entity.plural and way == "intro" and self.rng.random() < 0.4:
-            article = self.rng.choice(["two", "three", "four", "some"])
+        countable = entity.plural and entity.etype in ("person", "animal")
+        if countable and way == "intro" and self.rng.random() < 0.4:
+            numbers = ["two"] if entity.noun == "twins" else ["two", "three", "four", "some"]
+            article = self.rng.choice(numbers)
         phrase = f"{article} {entity.modifier} {entity.noun}"
         after = self.decks.draw(settings["after"], self.lexicon.lists[settings["after"]])
         chance = {"intro": 0.45, "the": 0.25 * (self.domain != "dialogue")}.get(way, 0.0)
@@ -217,7 +268,7 @@ class Speaker:
         if "noun" in entity.told or entity.kind == "child":
             options += ["def"] * (3 if way == "ref" else 2)
         if entity.wider and not self._clashes(entity, entity.wider):
-            options += ["wider"] * (2 if way == "ref" else 4)
+            options += ["wider"] * (1 if way == "ref" else 2)
         if way == "alt":
             fresh = [o for o in options if self._told(entity, o, 0) != entity.last_head]
             heads = [o for o in fresh if not self._same_head(entity, o)]
@@ -231,7 +282,7 @@ class Speaker:
         head = word.split()[-1]
         return f" {head} " in f" {entity.last_head} " or entity.last_head.endswith(head)
 
-    def _told(self, entity: Entity, way: str, keep: float = 0.5) -> str:
+    def _told(self, entity: Entity, way: str, keep: float = 0.62) -> str:
         if way == "full":
             return f"{entity.first} {entity.last}_PROPN^flat"
         if way == "first":
@@ -250,7 +301,7 @@ class Speaker:
         wider_clashes = self._clashes(entity, entity.wider) if entity.wider else True
         if (way == "wider" and not wider_clashes) or (not known and not wider_clashes):
             single = "" if "[conj" in entity.modifier else entity.modifier
-            return f"the {single if self.rng.random() < 0.35 * bool(keep) else ''} {entity.wider}"
+            return f"the {single if self.rng.random() < 0.5 * bool(keep) else ''} {entity.wider}"
         if not known:
             return entity.last if self.domain == "news" else entity.first
         if "[conj" in entity.modifier:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from headprobe.demo.grammar.tree import CLITICS, Mention, Sentence
 
@@ -14,14 +15,19 @@ def document(
     comments: Mapping[str, str],
     sentences: Sequence[Sentence],
     etypes: Mapping[str, str],
+    misc: Mapping[tuple[int, int], str] = MappingProxyType({}),
 ) -> str:
-    """One document; entities are numbered by first mention, `comments` follow `# newdoc`."""
+    """One document; entities are numbered by first mention, `comments` follow `# newdoc`.
+
+    `misc` holds further MISC values of words by (sentence, word), both 0-based.
+    """
     numbers = entity_numbers(sentences)
     lines = [f"# newdoc id = {name}", HEADER]
     lines += [f"# {key} = {value}" for key, value in comments.items()]
     for count, sentence in enumerate(sentences, 1):
         lines += [f"# sent_id = {name}-{count}", f"# text = {sentence.text}"]
-        lines += [*_rows(sentence, numbers, etypes), ""]
+        values = {word: value for (number, word), value in misc.items() if number == count - 1}
+        lines += [*_rows(sentence, numbers, etypes, values), ""]
     return "\n".join(lines) + "\n"
 
 
@@ -34,7 +40,12 @@ def entity_numbers(sentences: Sequence[Sentence]) -> dict[str, str]:
     return numbers
 
 
-def _rows(sentence: Sentence, numbers: Mapping[str, str], etypes: Mapping[str, str]) -> list[str]:
+def _rows(
+    sentence: Sentence,
+    numbers: Mapping[str, str],
+    etypes: Mapping[str, str],
+    values: Mapping[int, str],
+) -> list[str]:
     entity = _brackets(sentence.mentions, len(sentence.words), numbers, etypes)
     rows = []
     for at, word in enumerate(sentence.words):
@@ -47,7 +58,11 @@ def _rows(sentence: Sentence, numbers: Mapping[str, str], etypes: Mapping[str, s
             space = _space_after(sentence, last)
             rows.append("\t".join([f"{at + 1}-{last + 1}", surface, *"_" * 7, space]))
         inside = clitic_next or _is_clitic(sentence, at)
-        misc = [entity[at], "" if inside else _space_after(sentence, at).strip("_")]
+        misc = [
+            entity[at],
+            values.get(at, ""),
+            "" if inside else _space_after(sentence, at).strip("_"),
+        ]
         head, joined = str(sentence.heads[at] + 1), "|".join(part for part in misc if part)
         columns = [str(at + 1), word.form, word.lemma, word.upos, "_", "_", head, word.deprel, "_"]
         rows.append("\t".join([*columns, joined or "_"]))

@@ -91,6 +91,7 @@ deal dealt|overtake overtook overtaken|withdraw withdrew withdrawn|mistake misto
 weave wove woven|spill spilt|spin spun|wind wound|leap leapt|knit|weep wept|burn burnt|lean
 slide slid|dye dyeing|quit|bet|sink sank sunk|split|shoot shot|beat beaten|undo undid undone
 rebuild rebuilt|spread|overhear overheard|upset|flee fled|swim
+lay laid|sew sewed sewn|oversleep overslept|strike struck|forbid forbade forbidden
 """
 
 

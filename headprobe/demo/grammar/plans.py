@@ -8,9 +8,12 @@
 
 `##` opens a plan (domain, name); the next line casts it (`!H` another pronoun than H, `=H` the
 same one, neither: half and half); `-` is a sentence, `/` another wording of it. `{a|b}` chooses.
-`$H.way^relation` mentions a participant (`^obl/from` with a preposition, ways in cast.py),
+`$H.way^relation` mentions a participant (`^obl/from` with a preposition, ways in cast.py; the way
+`p` is a pronoun where no other participant could be meant and the last mention is near, else a
+noun, and introduces who has not been mentioned),
 `$list` deals from lexicon.yaml, `$the.kind` and `$a.kind` make phrases outside the cast,
-`was~H` agrees with H. All of it is text until `notation.py` reads it.
+`was~H` agrees with H. All of it is text until `notation.py` reads it. Things outside the cast that
+`singletons` in lexicon.yaml lists become mentions, too.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from headprobe.demo.grammar.cast import PLURAL_VERBS, Decks, Speaker
 from headprobe.demo.grammar.enrich import Enricher
 from headprobe.demo.grammar.lexicon import HERE, load_lexicon
 from headprobe.demo.grammar.notation import read_tree
-from headprobe.demo.grammar.tree import Sentence, finish
+from headprobe.demo.grammar.tree import Node, Sentence, finish
 from headprobe.errors import HeadprobeError
 
 CHOICE = re.compile(r"\{([^{}]*)\}")
@@ -110,6 +113,17 @@ def all_plans() -> list[Plan]:
     return [plan for name in names for plan in read_plans(HERE / name)]
 
 
+def competitors(passage: Passage) -> int:
+    """How many entities are mentioned before the sentence with the last pronoun."""
+    before: set[str] = set()
+    competing = 0
+    for sentence in passage.sentences:
+        if any(sentence.words[m.head].upos == "PRON" for m in sentence.mentions):
+            competing = len(before)
+        before |= {m.entity for m in sentence.mentions}
+    return competing
+
+
 class Writer:
     """Fills plans; one writer for the whole set, so that words and wordings rotate."""
 
@@ -119,13 +133,15 @@ class Writer:
         self._lexicon = load_lexicon()
         self._enricher = Enricher(self._lexicon, self._decks, self._rng)
         self._used: set[str] = set()
+        self._singletons = frozenset(self._lexicon.lists["singletons"])
 
     def write(self, plan: Plan, document: str) -> Passage:
         """One passage of the plan with sentences not written before."""
         for _ in range(40):
             passage = self._try(plan, document)
             texts = {sentence.text for sentence in passage.sentences}
-            if len(texts) == len(passage.sentences) and not texts & self._used:
+            fresh = len(texts) == len(passage.sentences) and not texts & self._used
+            if fresh and competitors(passage) >= 4:
                 self._used |= texts
                 return passage
         raise HeadprobeError(plan.name, "nothing new to say", "Add words or wordings")
@@ -138,14 +154,29 @@ class Writer:
         sentences = []
         marks = self._decks.draw("quotation marks", QUOTATION_MARKS)
         for at, wordings in enumerate(plan.sentences):
+            speaker.sentence = at
             numbered = [str(i) for i in range(len(wordings))]
             chosen = int(self._decks.draw(f"{plan.name}.{at}", numbered))
             line = self._fill(self._order(wordings[chosen]), speaker, f"{plan.name}.{at}.{chosen}")
             tree = read_tree(quote(line, marks))
             self._enricher.enrich(tree, plan.domain, first=at == 0)
+            self._mention_singletons(tree, speaker)
             sentences.append(finish(tree))
         entities = {key: (e.etype, e.pronoun) for key, e in speaker.cast.items()}
+        mentioned = {m.entity for sentence in sentences for m in sentence.mentions}
+        entities |= {key: ("object", "it") for key in mentioned if key not in entities}
         return Passage(document, plan.domain, plan.name, sentences, entities)
+
+    def _mention_singletons(self, tree: Node, speaker: Speaker) -> None:
+        """Mark the things outside the cast as mentions, one entity a noun."""
+        cast = " ".join(f"{e.noun} {e.wider}" for e in speaker.cast.values())
+        taken = {word.partition("_")[0] for word in cast.split()}
+        for node in tree.words():
+            articles = {child.form.lower() for child in node.left if child.deprel == "det"}
+            if node.entity or node.own_entity or not articles & {"a", "an", "the"}:
+                continue
+            if node.upos == "NOUN" and node.form in self._singletons - taken:
+                node.entity = f"thing_{node.form}"
 
     def _cast(self, speaker: Speaker, plan: Plan, role: str) -> None:
         match = ROLE.fullmatch(role)
@@ -164,7 +195,7 @@ class Writer:
     def _order(self, wording: str) -> str:
         """Direct speech before or after the verb of saying: two orders of one wording."""
         match = SPEECH.fullmatch(wording)
-        if match is None or self._rng.random() < 0.6:
+        if match is None or self._rng.random() < 0.45:
             return wording
         body, mark, verb, speaker, speaker2, verb2 = match.groups()
         stop = "." if mark == "," else mark
@@ -180,6 +211,7 @@ class Writer:
                 chosen = options[int(self._decks.draw(deck, numbered))]
                 line = line[: match.start()] + chosen + line[match.end() :]
             if match := SLOT.search(line):
+                speaker.quoting = line[: match.start()].count('"') % 2 == 1
                 line = line[: match.start()] + self._slot(match, speaker) + line[match.end() :]
         return AGREES.sub(lambda m: self._agree(m, speaker), line)
 
@@ -190,7 +222,10 @@ class Writer:
     def _slot(self, match: re.Match[str], speaker: Speaker) -> str:
         name, way, rel, case = match.groups()
         if name in speaker.cast:
-            if rel == "iobj" and way == "acc" and self._rng.random() < 0.75:
+            if way == "p":
+                way = speaker.free(name, rel or "", case or "")
+                rel, case = (None, None) if way == "poss" else (rel, case)
+            elif rel == "iobj" and way == "acc" and self._rng.random() < 0.75:
                 way = "def" if "noun" in speaker.cast[name].told else way
             if way == "mine" and self._rng.random() < KIN_CHANCE:
                 return f"[iobj [nmod:poss@{name} my] {self._decks.draw('kin', KIN)}]"

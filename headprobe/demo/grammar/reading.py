@@ -140,6 +140,7 @@ def instances(document: Document) -> Iterator[tuple[str, str, Instance]]:
     yield from _syntax(document)
     yield from _coreference(document)
     yield from _punctuation(document)
+    yield from _word_classes(document)
 
 
 def _make(document: Document, query: int, targets: set[int]) -> Instance:
@@ -191,3 +192,15 @@ def _punctuation(document: Document) -> Iterator[tuple[str, str, Instance]]:
         if word.upos == "PUNCT":
             seen["any"].add(word.at)
             seen[mark_class(word.form)].add(word.at)
+
+
+_CLASS_OF = {"NOUN": "noun", "PROPN": "noun", "VERB": "verb", "ADJ": "adjective"}
+
+
+def _word_classes(document: Document) -> Iterator[tuple[str, str, Instance]]:
+    seen: dict[str, set[int]] = defaultdict(set)
+    for word in document.words:
+        for name, targets in seen.items():
+            yield name, "word", _make(document, word.at, targets)
+        if word.upos in _CLASS_OF:
+            seen[_CLASS_OF[word.upos]].add(word.at)

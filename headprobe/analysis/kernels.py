@@ -1,0 +1,462 @@
+"""Loops over word pairs as machine code: the parts of judging that grow with words times heads.
+
+All heads of a block lie side by side in the last axis, so that each step of a loop is a vector
+operation over heads, and tables of one block stay in the processor's cache. Sums of a head do not
+depend on the other heads of its block, nor on the number of threads.
+
+Large arrays have one axis, because loops over others are not vectorised; docstrings give their
+shapes. B is the number of heads in a block, K the number of categories that one query word can meet
+(``pos_control``), Z the number of cells that it can meet: halves of forms times labels.
+Rows are the usable words of a run, by passage; the pairs of a row are those with the ``earlier``
+rows right before it.
+"""
+
+from itertools import pairwise, starmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.compiled import numba_kernel, thread_count
+from headprobe.vocabulary import DEPRELS, MAX_DISTANCE, UPOS
+
+Floats = NDArray[np.float64]
+
+Singles = NDArray[np.float32]
+
+Ints = NDArray[np.int64]
+
+U = np.uintp
+
+N_UPOS, N_DEPRELS = len(UPOS), len(DEPRELS)
+
+CELLS = 2 * N_DEPRELS
+"""Z: kinds of earlier words, by half of the forms and label."""
+
+FLUSH = 256
+"""Rows summed in single precision before they are added in double precision."""
+
+HEADS = 128
+"""Heads in one block: the tables of a block stay in the processor's cache."""
+
+
+def head_blocks(heads: int, size: int) -> list[slice]:
+    """Cut the axis of heads into blocks of at most ``size``, as many for each thread."""
+    threads = thread_count()
+    count = min(heads, -(-heads // (size * threads)) * threads)
+    edges = [number * heads // count for number in range(count + 1)] if count else []
+    return list(starmap(slice, pairwise(edges)))
+
+
+@numba_kernel
+def count_columns(
+    word: Ints, upos: Ints, earlier: Ints, bins: Ints, edges: Ints, columns: Any, counts: Any
+) -> int:
+    """Count the earlier words of each row by distance bin and part of speech.
+
+    Row r has the entries ``edges[r]`` to ``edges[r + 1]`` of ``columns`` and ``counts``: pairs of
+    ``bin * U + upos`` and a count. Returns the number of entries; if ``columns`` is empty, only
+    this number and ``edges`` are computed.
+    """
+    place = np.full((bins[-1] + 1) * N_UPOS, -1, np.int64)
+    entries = 0
+    for r in range(len(word)):
+        edges[r] = entries
+        for other in range(r - 1, r - 1 - earlier[r], -1):
+            distance = min(word[r] - word[other], MAX_DISTANCE)
+            column = bins[distance] * N_UPOS + upos[other]
+            if place[column] < edges[r]:
+                place[column] = entries
+                if len(columns):
+                    columns[entries] = column
+                    counts[entries] = 0
+                entries += 1
+            if len(columns):
+                counts[place[column]] += 1
+    edges[len(word)] = entries
+    return entries
+
+
+@numba_kernel
+def count_pairs(word: Ints, upos: Ints, earlier: Ints, bins: Ints, counts: Ints) -> None:
+    """Add the number of pairs in each category (``vocabulary``) to ``counts`` [Y]."""
+    for r in range(len(word)):
+        for other in range(r - earlier[r], r):
+            distance = min(word[r] - word[other], MAX_DISTANCE)
+            counts[(bins[distance] * N_UPOS + upos[r]) * N_UPOS + upos[other]] += 1
+
+
+@numba_kernel
+def add_offered(
+    rows: Ints,
+    edges: Ints,
+    columns: Any,
+    counts: Any,
+    weights: Singles,
+    heads: int,
+    offered: Floats,
+) -> None:
+    """Add to ``offered`` [K * B] the sum over ``rows`` of count / (sum of count * weight).
+
+    ``weights`` is [K * B]; the other arrays are those of ``count_columns``.
+    """
+    wide = U(heads)
+    partial = np.zeros(len(weights), np.float32)
+    inverse = np.empty(heads, np.float32)
+    for place in range(len(rows)):
+        low, high = edges[rows[place]], edges[rows[place] + 1]
+        for h in range(wide):
+            inverse[h] = 0
+        # Four entries at a time, so that the sums are read and written a quarter as often.
+        fours = high - (high - low) % 4
+        for e in range(low, fours, 4):
+            at, count = U(columns[e]) * wide, np.float32(counts[e])
+            at_1, count_1 = U(columns[e + 1]) * wide, np.float32(counts[e + 1])
+            at_2, count_2 = U(columns[e + 2]) * wide, np.float32(counts[e + 2])
+            at_3, count_3 = U(columns[e + 3]) * wide, np.float32(counts[e + 3])
+            for h in range(wide):
+                two = count * weights[at + h] + count_1 * weights[at_1 + h]
+                inverse[h] += two + (count_2 * weights[at_2 + h] + count_3 * weights[at_3 + h])
+        for e in range(fours, high):
+            at, count = U(columns[e]) * wide, np.float32(counts[e])
+            for h in range(wide):
+                inverse[h] += count * weights[at + h]
+        for h in range(wide):
+            inverse[h] = np.float32(1) / inverse[h] if inverse[h] > 0 else np.float32(0)
+        for e in range(low, high):
+            at, count = U(columns[e]) * wide, np.float32(counts[e])
+            for h in range(wide):
+                partial[at + h] += count * inverse[h]
+        if place % FLUSH == FLUSH - 1 or place == len(rows) - 1:
+            for i in range(U(len(partial))):
+                offered[i] += partial[i]
+                partial[i] = 0
+
+
+@numba_kernel
+def add_expected(
+    rows: Ints,
+    word: Ints,
+    upos: Ints,
+    earlier: Ints,
+    kind: Ints,
+    query_cell: Ints,
+    bins: Ints,
+    weights: Singles,
+    heads: int,
+    expected: Floats,
+) -> None:
+    """Add the attention that ``weights`` [U * K * B] imply to ``expected``.
+
+    ``kind`` [R] is the cell of each word as an earlier word, ``query_cell`` [R] as a query.
+    ``expected`` is [Z * Z * B], by query cell and kind.
+    """
+    wide, of_query = U(heads), U(len(weights) // N_UPOS)
+    sums, inverse = np.empty(CELLS * heads, np.float32), np.empty(heads, np.float32)
+    met, latest = np.empty(CELLS, np.int64), np.full(CELLS, -1, np.int64)
+    for r in rows:
+        n_met = 0
+        for other in range(r - earlier[r], r):
+            distance = min(word[r] - word[other], MAX_DISTANCE)
+            column = bins[distance] * N_UPOS + upos[other]
+            at = U(upos[r]) * of_query + U(column) * wide
+            to = U(kind[other]) * wide
+            if latest[kind[other]] == r:
+                for h in range(wide):
+                    sums[to + h] += weights[at + h]
+            else:
+                latest[kind[other]] = r
+                met[n_met] = kind[other]
+                n_met += 1
+                for h in range(wide):
+                    sums[to + h] = weights[at + h]
+        _invert_sums(sums, met, n_met, wide, inverse)
+        for m in range(n_met):
+            at = U(met[m]) * wide
+            to = (U(query_cell[r]) * U(CELLS) + U(met[m])) * wide
+            for h in range(wide):
+                expected[to + h] += sums[at + h] * inverse[h]
+
+
+@numba_kernel
+def _invert_sums(sums: Singles, met: Ints, n_met: int, wide: int, inverse: Singles) -> None:
+    """``inverse`` [B] = 1 / (sum of ``sums`` [Z * B] over the cells ``met``), 0 where that is 0."""
+    for h in range(wide):
+        inverse[h] = 0
+    for m in range(n_met):
+        at = U(met[m]) * wide
+        for h in range(wide):
+            inverse[h] += sums[at + h]
+    for h in range(wide):
+        inverse[h] = np.float32(1) / inverse[h] if inverse[h] > 0 else np.float32(0)
+
+
+@numba_kernel
+def add_shifts(
+    rows: Ints,
+    word: Ints,
+    upos: Ints,
+    earlier: Ints,
+    kind: Ints,
+    query_cell: Ints,
+    bins: Ints,
+    sentence: Ints,
+    group: Ints,
+    groups: int,
+    written: Singles,
+    weights: Singles,
+    heads: int,
+    shifts: Floats,
+) -> None:
+    """Add to ``shifts`` [Z * Z * J * B] how each of J surface features shifts attention.
+
+    ``sentence``, ``group`` [R] and ``written`` [3, R] are those of ``SurfaceFeatures``; the other
+    arrays are those of ``add_expected``. ``rows`` should be sorted by ``query_cell``.
+    """
+    wide, of_query = U(heads), U(len(weights) // N_UPOS)
+    features = 2 + 2 * groups + len(written)
+    of_cell = U(features) * wide
+    sums, inverse = np.empty(CELLS * heads, np.float32), np.empty(heads, np.float32)
+    valued = np.empty(CELLS * features * heads, np.float32)
+    partial = np.zeros(CELLS * features * heads, np.float32)
+    means = np.empty(features * heads, np.float32)
+    met, latest = np.empty(CELLS, np.int64), np.full(CELLS, -1, np.int64)
+    pending = 0
+    for place in range(len(rows)):
+        r = rows[place]
+        n_met = 0
+        for other in range(r - earlier[r], r):
+            distance = min(word[r] - word[other], MAX_DISTANCE)
+            column = bins[distance] * N_UPOS + upos[other]
+            at, cell = U(upos[r]) * of_query + U(column) * wide, kind[other]
+            to, values = U(cell) * wide, U(cell) * of_cell
+            if latest[cell] != r:
+                latest[cell] = r
+                met[n_met] = cell
+                n_met += 1
+                for h in range(wide):
+                    sums[to + h] = 0
+                for i in range(of_cell):
+                    valued[values + i] = 0
+            _add_weights(weights, at, np.float32(1), sums, to, wide)
+            apart = sentence[r] - sentence[other]
+            _add_features(
+                weights, at, apart, group[other], groups, written, other, valued, values, wide
+            )
+        _invert_sums(sums, met, n_met, wide, inverse)
+        _add_moved(sums, valued, met, n_met, wide, inverse, means, partial)
+        pending += 1
+        last = place == len(rows) - 1
+        if last or pending == FLUSH or query_cell[rows[place + 1]] != query_cell[r]:
+            pending = 0
+            to = U(query_cell[r]) * U(CELLS) * of_cell
+            for i in range(U(len(partial))):
+                shifts[to + i] += partial[i]
+                partial[i] = 0
+
+
+@numba_kernel
+def _add_features(
+    weights: Singles,
+    at: int,
+    apart: int,
+    group: int,
+    groups: int,
+    written: Singles,
+    other: int,
+    valued: Singles,
+    to: int,
+    wide: int,
+) -> None:
+    """Add weight times feature of one pair to ``valued`` [J * B], from ``to`` on.
+
+    Most features of most pairs are 0; only the others are added.
+    """
+    one = np.float32(1)
+    if apart < 2:
+        _add_weights(weights, at, one, valued, to + U(apart) * wide, wide)
+    if group >= 0:
+        place = U(2 + group + (groups if apart else 0))
+        _add_weights(weights, at, one, valued, to + place * wide, wide)
+    for f in range(len(written)):
+        value = written[f, other]
+        if value != 0:
+            place = U(2 + 2 * groups + f)
+            _add_weights(weights, at, value, valued, to + place * wide, wide)
+
+
+@numba_kernel
+def _add_moved(
+    sums: Singles,
+    valued: Singles,
+    met: Ints,
+    n_met: int,
+    wide: int,
+    inverse: Singles,
+    means: Singles,
+    moved: Singles,
+) -> None:
+    """Add the derivative of one row's softmax to ``moved`` [Z * J * B].
+
+    ``sums`` [Z * B] and ``valued`` [Z * J * B] hold the weights and weight times feature of the
+    cells ``met``. ``means`` [J * B] is scratch for the features' means over the row.
+    """
+    of_cell = U(len(means))
+    features = of_cell // wide
+    for i in range(of_cell):
+        means[i] = 0
+    for m in range(n_met):
+        values = U(met[m]) * of_cell
+        for i in range(of_cell):
+            means[i] += valued[values + i]
+    for f in range(features):
+        for h in range(wide):
+            means[f * wide + h] *= inverse[h]
+    for m in range(n_met):
+        to, values = U(met[m]) * wide, U(met[m]) * of_cell
+        for f in range(features):
+            mean, at = f * wide, values + f * wide
+            for h in range(wide):
+                more = valued[at + h] - sums[to + h] * means[mean + h]
+                moved[at + h] += inverse[h] * more
+
+
+@numba_kernel
+def _add_weights(
+    weights: Singles, at: int, value: np.float32, sums: Singles, to: int, wide: int
+) -> None:
+    """Add ``value`` times the weights from ``at`` on to the ``sums`` from ``to`` on."""
+    for h in range(wide):
+        sums[to + h] += value * weights[at + h]
+
+
+@numba_kernel
+def choose_by_distance(
+    query: Ints,
+    first: Ints,
+    usable: NDArray[np.bool_],
+    tokens: Any,
+    required: Ints,
+    excluded: Ints,
+    profile: Floats,
+    heads: int,
+    habit: Ints,
+    by_length: Ints,
+) -> None:
+    """Fill ``habit`` and ``by_length`` [Q * B] with the distance of each head's best candidate.
+
+    Candidates are the ``usable`` words from ``first`` [Q] to the query that share its ``required``
+    number, and not its ``excluded`` one (``Instances.candidate_keys``). The best has the largest
+    value of ``profile`` [D * B] at its distance, or the largest such value times ``tokens``; the
+    nearer of equal ones. Of the candidates in the last bin only the nearest counts.
+    """
+    wide = U(heads)
+    best, longest = np.empty(heads), np.empty(heads)
+    for q in range(len(query)):
+        to = U(q) * wide
+        for h in range(wide):
+            best[h] = longest[h] = -1
+            habit[to + h] = by_length[to + h] = 1
+        for word in range(query[q] - 1, first[q] - 1, -1):
+            if (
+                not usable[word]
+                or required[word] != required[query[q]]
+                or excluded[word] == excluded[query[q]]
+            ):
+                continue
+            distance = query[q] - word
+            at, size = U(min(distance, MAX_DISTANCE) - 1) * wide, np.float64(tokens[word])
+            for h in range(wide):
+                value = profile[at + h]
+                scaled = size * value
+                habit[to + h] = distance if value > best[h] else habit[to + h]
+                best[h] = max(best[h], value)
+                by_length[to + h] = distance if scaled > longest[h] else by_length[to + h]
+                longest[h] = max(longest[h], scaled)
+            if distance >= MAX_DISTANCE:
+                break
+
+
+@numba_kernel
+def choose_by_category(
+    query: Ints,
+    first: Ints,
+    usable: NDArray[np.bool_],
+    upos: Ints,
+    required: Ints,
+    excluded: Ints,
+    bins: Ints,
+    values: Any,
+    heads: int,
+    chosen: Ints,
+) -> None:
+    """Fill ``chosen`` [Q * B] with the distance of each head's best candidate.
+
+    Candidates are those of ``choose_by_distance``. The best is in the category with the largest of
+    ``values`` [U * K * B]; the nearer of equal ones. Only the nearest candidate of each category
+    can be the best, so the others are skipped.
+    """
+    wide, of_query = U(heads), U(len(values) // N_UPOS)
+    latest = np.full((bins[-1] + 1) * N_UPOS, -1, np.int64)
+    best = np.empty(heads, values.dtype)
+    for q in range(len(query)):
+        to, row = U(q) * wide, U(upos[query[q]]) * of_query
+        for h in range(wide):
+            best[h] = -1
+            chosen[to + h] = 1
+        for word in range(query[q] - 1, first[q] - 1, -1):
+            if (
+                not usable[word]
+                or required[word] != required[query[q]]
+                or excluded[word] == excluded[query[q]]
+            ):
+                continue
+            distance = query[q] - word
+            column = bins[min(distance, MAX_DISTANCE)] * N_UPOS + upos[word]
+            if latest[column] == q:
+                continue
+            latest[column] = q
+            at = row + U(column) * wide
+            for h in range(wide):
+                value = values[at + h]
+                chosen[to + h] = distance if value > best[h] else chosen[to + h]
+                best[h] = max(best[h], value)
+
+
+@numba_kernel
+def add_target_shares(
+    query: Ints,
+    first: Ints,
+    stop: Ints,
+    targets: Ints,
+    weights: Floats,
+    row: Ints,
+    document: Ints,
+    form: Ints,
+    profile: Floats,
+    inverse: Floats,
+    heads: int,
+    by_document: Floats,
+    by_form: Floats,
+) -> None:
+    """Add the share of the targets in ``profile`` [D * B] to two sums by fold [F * B].
+
+    Instance i has the ``targets`` from ``first[i]`` to ``stop[i]``, each of which counts
+    ``weights`` [W] times. ``inverse`` [Q * B] is 1 divided by the sum of the profile in its
+    ``row``; ``document`` and ``form`` are its folds.
+    """
+    wide = U(heads)
+    sums = np.empty(heads)
+    for i in range(len(query)):
+        for h in range(wide):
+            sums[h] = 0
+        for t in range(first[i], stop[i]):
+            at = U(min(query[i] - targets[t], MAX_DISTANCE) - 1) * wide
+            weight = weights[targets[t]]
+            for h in range(wide):
+                sums[h] += weight * profile[at + h]
+        at, to, also = U(row[i]) * wide, U(document[i]) * wide, U(form[i]) * wide
+        for h in range(wide):
+            share = sums[h] * inverse[at + h]
+            by_document[to + h] += share
+            by_form[also + h] += share
