@@ -203,19 +203,25 @@ _REASONS = {
 """Reason in ``skipped.csv`` -> its wording on the page."""
 
 
-def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -> None:
+def draw_summary(
+    run: Run,
+    console: Console,
+    rule_changes: Sequence[str] = (),
+    unearned: Sequence[tuple[str, Row | None]] = (),
+) -> None:
     """Print the summary page of a run.
 
     The page has the facts of the measurement, the roles by layer, what they are claims about, the
     best heads, the controls, the statistical power, what was skipped, and the next commands.
-    ``rule_changes`` lists how the rules of the run differ from the packaged ones.
+    ``rule_changes`` lists how the rules of the run differ from the packaged ones. ``unearned`` has
+    the roles of the user that no head earned (``commands.show.unearned_roles``).
     """
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
     console.print(_facts(manifest, rule_changes, console.width))
     console.print(title("roles by layer"))
-    for line in _grid(manifest, heads, console.width):
+    for line in _grid(manifest, heads, unearned, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
     pairs = run.rows(run_folder.PAIRS)
     for part in [
@@ -323,14 +329,31 @@ def _text(manifest: Manifest) -> list[str]:
     return parts
 
 
-def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text]:
+def _grid(
+    manifest: Manifest,
+    heads: Sequence[Row],
+    unearned: Sequence[tuple[str, Row | None]],
+    width: int,
+) -> Iterator[Text]:
     model = manifest.model
     group = model.n_heads // max(min(model.n_kv_heads, default=1), 1)
     yield from role_grid(heads, group, width)
     yield Text()
     yield from legend(heads, width)
+    for role, closest in unearned:
+        yield Text.assemble(f"{clip(role, 40)} ", (f"0{_closest(closest)}", LABEL))
     for line in filled(grid_key(heads, group, width), width, "; ").splitlines():
         yield Text(line, style=LABEL)
+
+
+def _closest(row: Row | None) -> str:
+    """Format the instances of a relation, and its best head: ``: n 64, best head L2H4 +.03``."""
+    if row is None:
+        return ": no instances in these probes"
+    best = ""
+    if row.text("best_head"):
+        best = f", best head {row.text('best_head')} {numbers.signed(row.number('best_gain'))}"
+    return f": n {row.whole('n'):,}{best}"
 
 
 def _by_behaviour(heads: Sequence[Row]) -> Iterator[RenderableType]:

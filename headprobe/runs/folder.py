@@ -469,6 +469,6 @@ def newest_run(folder: Path = RUNS) -> Run:
     runs, _ = list_runs(folder)
     if not runs:
         raise HeadprobeError(
-            str(folder), "no run here", "Make one with headprobe scan, or name one with -r"
+            str(folder), "no run here", "Make a run with headprobe scan, or name its folder"
         )
     return runs[0]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from headprobe.commands.show import rule_changes, show_head
+from headprobe.commands.show import rule_changes, show_head, unearned_roles
 from headprobe.report.head import draw_domains, draw_head
 from headprobe.report.layout import console
 from headprobe.report.lists import CHANGES_SHOWN, draw_changes
@@ -198,6 +198,22 @@ def test_the_page_names_changed_rules(tmp_path: Path) -> None:
             None
         ]
         assert line == (said and f"rules   packaged, except {said}")
+
+
+def test_a_role_of_the_user_that_no_head_earned_is_in_the_legend(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run.path / "rules.yaml").write_text(
+        "roles: {echo: {family: user, relation: echo}, silent: {family: user, relation: none}}\n"
+    )
+    (run.path / "power.csv").write_text(
+        "family,relation,looks_to,n,detectable,can_say,why,best_head,best_gain\n"
+        "user,echo,target,64,0.2,true,,L0H1,0.03\nuser,other,target,70,0.2,true,,L0H2,0.5\n"
+    )
+    page = io.StringIO()
+    draw_summary(run, console(page, 80), unearned=unearned_roles(run))
+    assert "\necho 0: n 64, best head L0H1 +.03\n" in page.getvalue()
+    assert "\nsilent 0: no instances in these probes\n" in page.getvalue()
+    assert "\nsyntax 0" not in page.getvalue()
 
 
 def test_heads_with_roles_that_need_no_relation_are_listed(tmp_path: Path) -> None:
