@@ -5,8 +5,8 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from headprobe.format import clip
-from headprobe.report.layout import LABEL, kinds, marks, roles_of, second_kind
-from headprobe.results.views import NONE, kind_of
+from headprobe.report.layout import LABEL, kinds, marks, second_kind
+from headprobe.results.views import NONE, kind_of, roles_of
 from headprobe.runs.tables import Row
 
 BETWEEN = "    "

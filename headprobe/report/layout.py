@@ -19,7 +19,7 @@ from rich.text import Text
 
 from headprobe.format import duration, safe_text
 from headprobe.progress import PlainProgress, Progress
-from headprobe.results.views import IDLE, NONE, REPEATER, kind_of
+from headprobe.results.views import IDLE, NONE, REPEATER, kind_of, roles_of
 from headprobe.runs.tables import Row
 
 LABEL = "grey50"
@@ -61,12 +61,6 @@ class KindCount:
     """Number of heads of this kind, or with this role among others."""
     strongest: int
     """Number of heads for which the kind is the letter in the grid."""
-
-
-def roles_of(head: Row) -> list[str]:
-    """Return all roles of the head, strongest first; ``redundant`` is a kind and not a role."""
-    roles = dict.fromkeys(head.text("roles").split(";"))
-    return [role for role in roles if role not in ("", "redundant")]
 
 
 def kinds(heads: Sequence[Row]) -> list[KindCount]:

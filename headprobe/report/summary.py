@@ -18,8 +18,8 @@ from headprobe import format as numbers
 from headprobe.format import clip, clip_start, safe_text, small
 from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
-from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, roles_of, title
-from headprobe.results.views import NONE, kind_of
+from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, title
+from headprobe.results.views import NONE, kind_of, roles_of
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
@@ -89,7 +89,8 @@ _POWER_LABEL = 26
 _FEW_FORMS = "too few target forms"
 """The column ``why`` of ``power.csv`` where a relation's targets have too few different forms."""
 
-_OUT_OF_REACH = "so uncertain that a head that is always right may earn no role"
+_OUT_OF_REACH = "needs more instances"
+"""Shown where ``power.csv`` gives no reason why a gain cannot be detected."""
 
 
 def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
@@ -138,7 +139,7 @@ def _lacking(row: Row) -> str:
         return row.text("why")
     detectable = row.number("detectable")
     impossible = row.text("why") or (detectable is not None and detectable >= 1)
-    return _OUT_OF_REACH if impossible else ""
+    return (row.text("why") or _OUT_OF_REACH) if impossible else ""
 
 
 def _is_single_mark(row: Row) -> bool:
@@ -193,8 +194,8 @@ _LABEL = 8
 """Width of the labels at the top of the page, in characters, with the space after them."""
 
 _REASONS = {
-    "its target words are unusable": "target word not separable",
-    "its query word is unusable": "query word not separable",
+    "its target words are unusable": "target word unusable",
+    "its query word is unusable": "query word unusable",
     "its targets stand before the passage": "target lies before the passage",
     "shares a token with another word": "token shared with another word",
     "has no characters of its own": "no characters of their own",
@@ -325,7 +326,7 @@ def _text(manifest: Manifest) -> list[str]:
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:
-        parts.append(f"{small(manifest.unusable_words)} of words not separable")
+        parts.append(f"{small(manifest.unusable_words)} of words unusable")
     return parts
 
 

@@ -10,6 +10,7 @@ from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import CONTROLS, POWER, Run
 from headprobe.runs.manifest import ProbeNote
 from headprobe.runs.tables import Row
+from headprobe.vocabulary import REDUNDANT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -198,9 +199,15 @@ IDLE, REPEATER = "idle", "repeater"
 
 def kind_of(head: Row) -> str:
     """Return the head's role, with ``idle`` or ``repeater`` instead of ``redundant``."""
-    if head.text("role") != "redundant":
+    if head.text("role") != REDUNDANT:
         return head.text("role") or NONE
     return IDLE if head.flag("idle") else REPEATER
+
+
+def roles_of(head: Row) -> list[str]:
+    """Return all roles of the head, strongest first; ``redundant`` is a kind and not a role."""
+    roles = dict.fromkeys(head.text("roles").split(";"))
+    return [role for role in roles if role not in ("", REDUNDANT)]
 
 
 @dataclass(frozen=True)
