@@ -13,6 +13,8 @@ from headprobe.kernel_cache import KernelCache, find_folder
 
 T = TypeVar("T")
 
+R = TypeVar("R")
+
 
 def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile a function at its first call, and cache the machine code on disk if possible.
@@ -53,14 +55,17 @@ def split_over_threads(count: int, threads: int, work: Callable[[int, int], None
         other.result()
 
 
-def in_threads(items: Sequence[T], work: Callable[[T], None]) -> None:
+def in_threads(items: Sequence[T], work: Callable[[T], object]) -> None:
     """Call ``work`` on every item, in ``thread_count()`` threads."""
+    map_in_threads(items, work)
+
+
+def map_in_threads(items: Sequence[T], work: Callable[[T], R]) -> list[R]:
+    """Return ``work`` of every item, in their order, computed in ``thread_count()`` threads."""
     threads = min(thread_count(), len(items))
     if threads > 1:
-        list(_pool(threads).map(work, items))
-    else:
-        for item in items:
-            work(item)
+        return list(_pool(threads).map(work, items))
+    return [work(item) for item in items]
 
 
 @cache

@@ -26,7 +26,7 @@ from headprobe.analysis.candidates import (
 )
 from headprobe.analysis.evidence import Floats, Ints
 from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
-from headprobe.compiled import in_threads
+from headprobe.compiled import in_threads, map_in_threads
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import pack_heads, packed_bytes
 from headprobe.vocabulary import FOLDS
@@ -107,12 +107,22 @@ class _ScoredRows:
     """The profiles of all heads."""
     distance: Mapping[str, Ints]
     """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
-    per_mass: Floats
-    """[Q, N]: 1 / (sum of ``mass`` over the candidates); 0 where the sum is 0."""
-    per_norm: Floats
-    """[Q, N]: 1 / (sum of ``norm`` over all usable earlier words of the passage), or 0."""
-    per_share: tuple[Floats, Floats]
-    """[Q, N] each: the same of ``mass``, and of ``mass`` times each word's number of tokens."""
+    inverses: Sequence["_Inverses"]
+    """The inverse sums of each block of heads."""
+
+
+class _Inverses(NamedTuple):
+    """``1 / (sum of a profile over the earlier words of each row)``, 0 where the sum is 0.
+
+    Each is [Q * B] for the heads of one block, contiguous, because every relation reads it.
+    """
+
+    mass: Floats
+    """Of the mean stripped attention, over the candidates."""
+    norm: Floats
+    """Of the norm-weighted profile, over all usable earlier words of the passage."""
+    share: tuple[Floats, Floats]
+    """Of the mean stripped attention over the same words, and of this times their tokens."""
 
 
 def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
@@ -123,20 +133,17 @@ def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
         passage = Candidates(rows.instances, rows.query, "passage", "any")
         everything = passage.by_distance()
     tokens = passage.tokens_by_distance()
-    shape = len(rows.query), _count_heads(profiles)
-    per_mass, per_norm, per_word, per_token = (np.empty(shape) for _ in range(4))
 
-    def sum_rows(block: _Block) -> None:
-        per_mass[:, block.heads] = _per_mass(counts, block.profile)
-        per_norm[:, block.heads] = _per_mass(everything, block.norm)
-        same = everything is counts
-        words = per_mass[:, block.heads] if same else _per_mass(everything, block.profile)
-        per_word[:, block.heads] = words
-        per_token[:, block.heads] = _per_mass(tokens, block.profile)
+    def sum_rows(block: _Block) -> _Inverses:
+        mass = _per_mass(counts, block.profile)
+        words = mass if everything is counts else _per_mass(everything, block.profile)
+        norm, by_tokens = _per_mass(everything, block.norm), _per_mass(tokens, block.profile)
+        return _Inverses(
+            mass.reshape(-1), norm.reshape(-1), (words.reshape(-1), by_tokens.reshape(-1))
+        )
 
-    in_threads(profiles, sum_rows)
-    distance = _choices(rows, profiles)
-    return _ScoredRows(rows, profiles, distance, per_mass, per_norm, (per_word, per_token))
+    inverses = map_in_threads(profiles, sum_rows)
+    return _ScoredRows(rows, profiles, _choices(rows, profiles), inverses)
 
 
 def _count_heads(profiles: Sequence[_Block]) -> int:
@@ -166,30 +173,28 @@ def _add(
     once, tokens = np.ones(len(instances.tokens)), instances.tokens.astype(np.float64)
     folds = instances.document_fold[instances.passage[query]], instances.form_fold[nearest]
 
-    def add_shares(block: _Block) -> None:
+    def add_shares(place: int) -> None:
+        block, inverses = scored.profiles[place], scored.inverses[place]
         heads = block.profile.shape[1]
 
         def sums(weights: Floats, profile: Floats, inverse: Floats) -> Floats:
             """[2, F, B]: shares of the targets by document fold and by form fold."""
             total = np.zeros((2, FOLDS, heads))
-            values = np.ascontiguousarray(inverse[:, block.heads]).reshape(-1)
             by_fold = total.reshape(2, -1)
             rows = weights, row, *folds
-            add_target_shares(*words, *rows, profile.reshape(-1), values, heads, *by_fold)
+            add_target_shares(*words, *rows, profile.reshape(-1), inverse, heads, *by_fold)
             return total
 
-        expected = sums(once, block.profile, scored.per_mass)[0].sum(0)
-        share_norm = sums(once, block.norm, scored.per_norm)[0].sum(0)
+        expected = sums(once, block.profile, inverses.mass)[0].sum(0)
+        share_norm = sums(once, block.norm, inverses.norm)[0].sum(0)
         result.expected[number, block.heads] += expected
         result.share_norm[number, block.heads] += share_norm
-        for form, (weights, inverse) in enumerate(
-            zip((once, tokens), scored.per_share, strict=True)
-        ):
+        for form, (weights, inverse) in enumerate(zip((once, tokens), inverses.share, strict=True)):
             by_document, by_form = sums(weights, block.profile, inverse)
             result.share_by_document[form, number, :, block.heads] += by_document
             result.share_by_form[form, number, :, block.heads] += by_form
 
-    in_threads(scored.profiles, add_shares)
+    in_threads(range(len(scored.profiles)), add_shares)
 
 
 def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:

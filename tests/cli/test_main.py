@@ -185,12 +185,7 @@ def test_scan_from_python_returns_tables(scan_with: Callable[[Scan], list[Any]])
     run = headprobe.scan(Path("folder"), probes=[Path("a.conllu")], out="x")
     assert (asked[0].model, asked[0].probes, asked[0].out) == ("folder", ("a.conllu",), Path("x"))
     assert len(run.heads) == 32
-    assert set(run.relations["family"]) == {
-        "coreference",
-        "syntax",
-        "punctuation",
-        "word-class",
-    }
+    assert set(run.relations["family"]) == {"coreference", "syntax", "punctuation"}
     assert len(run.pairs) == 2
     assert len(headprobe.load(RUNS / "made").skipped) == 2
     assert repr(run) == f"<Run {str(run.path)!r}: 4 layers of 8 heads>"
