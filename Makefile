@@ -24,7 +24,8 @@ demo: $(VENV)/installed
 	$(SCAN)
 
 # Two processes of one thread each: more threads than cores double the time. Tests of one
-# xdist_group share a costly fixture and run in one process.
+# xdist_group share a costly fixture and run in one process. After a change that is meant to alter
+# numbers or screens, `python -m tests.golden --write` stores the new expected ones.
 test: $(VENV)/tested
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

@@ -448,9 +448,8 @@ def _convert(config_field: "Field[Any]", value: Any) -> Any:
             f"{config_field.name}={value!r}", "wrong type", f"Give {kind.description}"
         ) from None
     if option.minimum is not None and converted < option.minimum:
-        raise HeadprobeError(
-            f"{config_field.name}={value!r}", "too small", f"Give {option.minimum} or more"
-        )
+        where = f"--{config_field.name.replace('_', '-')} {converted}"
+        raise HeadprobeError(where, "too small", f"Give {option.minimum} or more")
     if isinstance(converted, int) and converted >= MAX_NUMBER:
         raise HeadprobeError(
             config_field.name, "too large a number", f"Give less than {MAX_NUMBER}"

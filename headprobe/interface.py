@@ -68,10 +68,11 @@ class Run(StoredRun):
 
     def summary(self) -> Page:
         """Return the summary of the run, as ``headprobe show`` prints it."""
-        from headprobe.commands.show import rule_changes
+        from headprobe.commands.show import rule_changes, unearned_roles
         from headprobe.report.summary import draw_summary
 
-        return _page(lambda console: draw_summary(self, console, rule_changes(self)))
+        changes, unearned = rule_changes(self), unearned_roles(self)
+        return _page(lambda console: draw_summary(self, console, changes, unearned))
 
     @python_messages
     def head(self, head: str | Sequence[int]) -> "Head":

@@ -1,10 +1,13 @@
 """The vocabulary that every folder shares: heads, relations, axes, and kinds of word pairs.
 
-Axes. Docstrings name the axes of arrays by one letter each: B batch, T token, W word, I instance,
-F fold, L layer, H query head, R relation, D distance, C cell (a domain and an output fold), V value
-dimension of a head, K distinct token, X example row, N flattened head (layer * heads + head),
-G domain, Y category, M deprel pair, O quadrant, A sampled row, E sequence of repeated random
-tokens.
+Axes. Docstrings name the axes of arrays by one letter each. Of arrays in run folders, and of what
+is computed from them: B batch, T token, W word, I instance, F fold, L layer, H query head, R
+relation, D distance, C cell (a domain and an output fold), V value dimension of a head, K distinct
+token, X example row, N flattened head (layer * heads + head), G domain, Y category, M deprel pair,
+O quadrant, A sampled row, E sequence of repeated random tokens. A module that needs other letters,
+or one of these with another meaning, lists them under "Letters in shapes" in its docstring:
+``batching`` (layout, batches, batch_instances), ``model.attention`` and ``measure`` (layer_view,
+torch_view, numba_kernels) do for what one forward pass has.
 
 Kinds of word pairs. A *category* is a word distance, the part of speech of the query word and that
 of the earlier word (docs/method.md). A *deprel pair* is the dependency labels of the two words.
@@ -12,7 +15,7 @@ A *quadrant* says which half of the documents and which half of the earlier word
 belongs to (docs/method.md). Their numbers mean the same in every run, so that sums over them can
 be added across runs.
 
-Repeated random tokens (docs/method.md, Roles). Each sequence is a run of distinct random tokens,
+Repeated random tokens (docs/method.md, Roles). Each sequence is a series of distinct random tokens,
 repeated once. For a row of the repetition, the *duplicate* is the earlier copy of the same token
 and the *induction* target is the token after that copy.
 """
@@ -103,8 +106,8 @@ class Relation:
     """A relation from a query word to its target words, which all come earlier."""
 
     family: str
-    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, or ``user`` for a
-    relation of a probe file."""
+    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, ``user`` for a
+    relation of a probe file, or the family of a maker of your own (docs/architecture.md)."""
 
     name: str
     """The relation within its family, for example ``nsubj`` or ``pronoun``."""
@@ -221,8 +224,8 @@ def quadrant(document_fold: "Ints", earlier_form_fold: "Ints") -> "Ints":
 
 
 LAGS = tuple(range(12, 36))
-"""Length in tokens of the random run that each sequence repeats. It is the distance from a row to
-the earlier copy; the token after the copy is one closer. All lengths differ, so that no single
+"""Length in tokens of the random series that each sequence repeats. It is the distance from a row
+to the earlier copy; the token after the copy is one closer. All lengths differ, so that no single
 distance explains many hits."""
 
 

@@ -147,8 +147,11 @@ class PowerThresholds(EvidenceThresholds, Protocol):
         """Probability with which a detectable gain earns a role."""
 
 
-OUT_OF_REACH = "only a gain above what the baseline leaves is sure to be seen"
+OUT_OF_REACH = "needs more instances"
 """``Power.why`` of a relation whose detectable gain is more than the baseline leaves."""
+
+NO_ROOM = "the baseline leaves too little to gain"
+"""``Power.why`` of a relation whose typical baseline leaves no more than the margin."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Power:
     can_say: Bools
     """Whether the relation could give any head a role."""
     why: tuple[str, ...]
-    """What the relation lacks first, ``OUT_OF_REACH``, or an empty string."""
+    """What the relation lacks first, ``NO_ROOM``, ``OUT_OF_REACH``, or an empty string."""
     best: Ints
     """The head (layer * heads + head) with the largest gain on the even document folds; -1 if no
     head has one."""
@@ -200,11 +203,9 @@ def find_power(evidence: Evidence, thresholds: PowerThresholds) -> Power:
         (barred, "too few target forms"),
         (one_by_one & (evidence.forms < max(thresholds.min_forms, 2)), "too few target forms"),
     ]
+    doubts = [*lacks, (room <= thresholds.margin, NO_ROOM), (impossible, OUT_OF_REACH)]
     why = [
-        next(
-            (text for lacking, text in lacks if lacking[index]),
-            OUT_OF_REACH if impossible[index] else "",
-        )
+        next((text for applies, text in doubts if applies[index]), "")
         for index in range(len(evidence.n))
     ]
     best, best_gain = _held_out_gains(evidence)

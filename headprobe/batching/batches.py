@@ -1,6 +1,6 @@
 """Chunks and batches: what is known about the words of a forward pass, as indices.
 
-A ``Chunk`` is one forward pass: a flat run of passages (``batching.layout``), divided into blocks.
+A ``Chunk`` is one forward pass: passages in a packed sequence and its blocks (``batching.layout``).
 For each block there is an ``AlignedBatch``. It says which rows and keys of the block's attention
 tile belong to which words, and which pairs of words the statistics are about. All of this is
 computed with numpy before the pass, so that the statistics only gather and add.
@@ -11,7 +11,7 @@ same memory as arrays (``KernelInputs``).
 Letters in shapes: B passages of a batch; T keys of its tile; W' words of each passage up to the
 block's end, of which the last W are the block's query words (equal unless a long passage is
 divided); I instances, of which the first J are explicit links; K targets of these links; C classes
-of words; G key/value heads. Flat indices are a row b * W + w, and a pair
+of words; G key/value heads. PackedSequence indices are a row b * W + w, and a pair
 (b * W' + earlier) * W + w, where w counts query words and ``earlier`` counts words.
 """
 
@@ -31,12 +31,12 @@ from headprobe.batching.layout import (
     EMPTY,
     AttentionTile,
     Block,
-    Flat,
+    PackedSequence,
     TokenOrder,
     batch_rows,
-    lay_flat,
     on_device,
     order_tokens,
+    pack_passages,
     pair_kinds,
     pair_with_earlier,
     sort_pairs_by_kind,
@@ -265,13 +265,15 @@ class AlignedBatch:
 
 @dataclass(frozen=True)
 class Chunk:
-    """One forward pass: a flat run of N tokens, and the batches whose query words are all its
-    words, once each."""
+    """One forward pass: a packed sequence of N tokens, and the batches of its blocks.
+
+    The query words of the batches are all words of the sequence, once each.
+    """
 
     passages: NDArray[np.int64]
-    """[P]: the numbers of the passages, in the order of the run."""
+    """[P]: the numbers of the passages, in the order of the sequence."""
 
-    flat: Flat
+    flat: PackedSequence
     """The tokens and the tiles."""
 
     batches: tuple[AlignedBatch, ...]
@@ -281,7 +283,7 @@ class Chunk:
     """[N]: each token id as an index into ``Batcher.distinct_tokens``."""
 
     word_token: Tensor
-    """[Q]: the index in the run of the last token of each usable word, by passage and word."""
+    """[Q]: the index in the sequence of the last token of each usable word, by passage and word."""
 
     word_passage: Tensor
     """[Q]: the index in ``passages`` of each usable word's passage."""
@@ -296,7 +298,7 @@ class Chunk:
     """[P']: for each ``sampled_pair`` of all batches, concatenated, the index of its row (in S)."""
 
     scored_tokens: Tensor
-    """[M]: the indices in the run of all tokens but the start tokens."""
+    """[M]: the indices in the sequence of all tokens but the start tokens."""
 
     twins: bool
     """Whether the passages are twins of passages, which enter the statistic of relations only."""
@@ -335,7 +337,7 @@ class Batcher:
         numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
         tokens = {p: self._tokens(p) for p in numbers.tolist()}
         orders = [self._order_block(block) for block in blocks]
-        flat = lay_flat(
+        flat = pack_passages(
             {p: corpus.token_ids[rows] for p, rows in tokens.items()},
             blocks,
             self._device,
@@ -489,8 +491,8 @@ class Batcher:
 
 
 def _text_token_places(edges: NDArray[np.integer], starts: int) -> NDArray[np.int64]:
-    """[M]: the indices of a flat run without the first ``starts`` of each passage; ``edges``
-    [P + 1] are the indices at which passages start, and the run's length."""
+    """[M]: the indices of a packed sequence without the first ``starts`` of each passage; ``edges``
+    [P + 1] are the indices at which passages start, and the sequence's length."""
     place = np.arange(edges[-1])
     return place[place - np.repeat(edges[:-1], np.diff(edges)) >= starts]
 

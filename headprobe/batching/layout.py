@@ -1,11 +1,11 @@
-"""Layout of tokens: flat runs without padding, the tiles in which they attend, and word pairs.
+"""Layout of tokens: packed sequences without padding, their tiles, and word pairs.
 
-The linear layers of a model work on a *flat run*: the tokens of all passages one after another,
-without padding. Attention needs the passages side by side, so it works on *blocks*: several
-passages of similar length, or some rows of one long passage. The *tile* of a block says which
-tokens of the run its rows and keys are. The order of rows and keys in a tile is free, because the
-attention mask knows their positions. It puts the last tokens of words first, so that most of the
-word-to-word attention is a contiguous part of the token-to-token attention.
+The linear layers of a model work on a *packed sequence*: the tokens of all passages of a chunk one
+after another, without padding. Attention needs the passages side by side, so it works on *blocks*:
+several passages of similar length, or some rows of one long passage. The *tile* of a block says
+which tokens of the sequence its rows and keys are. The order of rows and keys in a tile is free,
+because the attention mask knows their positions. It puts the last tokens of words first, so that
+most of the word-to-word attention is a contiguous part of the token-to-token attention.
 
 Letters in shapes: B passages of a block, T keys and R rows of its tile, W' words up to its end, of
 which the last W are its query words.
@@ -66,7 +66,7 @@ class Block:
 
 @dataclass(frozen=True)
 class AttentionTile:
-    """A block in a flat run: R rows of each of B passages, and the T keys that they attend to.
+    """A block in a packed sequence: R rows of each of B passages, and the T keys they attend to.
 
     Rows and keys are tokens in any order, and the rest is padding.
     """
@@ -79,21 +79,21 @@ class AttentionTile:
     ``NULL_KEY``: rows that are padding give it their whole weight, other rows give it none."""
 
     query_places: Tensor
-    """[B, R]: the index of each row's token in the run; any valid index for padding."""
+    """[B, R]: the index of each row's token in the sequence; any valid index for padding."""
 
     key_places: Tensor
-    """[B, T]: the index of each key's token in the run; any valid index for padding."""
+    """[B, T]: the index of each key's token in the sequence; any valid index for padding."""
 
     token_rows: Tensor
-    """[n]: the rows that are tokens, as b * R + r, in the order of the run."""
+    """[n]: the rows that are tokens, as b * R + r, in the order of the sequence."""
 
     start: int
-    """The index in the run of the first of these n tokens, which are consecutive."""
+    """The index in the sequence of the first of these n tokens, which are consecutive."""
 
 
 @dataclass(frozen=True)
-class Flat:
-    """A flat run of N tokens: the passages one after another, without padding."""
+class PackedSequence:
+    """N tokens: the passages one after another, without padding."""
 
     token_ids: Tensor
     """[1, N]: the token ids."""
@@ -102,7 +102,7 @@ class Flat:
     """[1, N]: the index of each token in its passage."""
 
     tiles: tuple[AttentionTile, ...]
-    """The tiles, whose rows cover every token of the run once."""
+    """The tiles, whose rows cover every token of the sequence once."""
 
 
 RowsAndKeys = tuple[NDArray[np.int64], NDArray[np.int64]]
@@ -119,7 +119,7 @@ def plan_chunks(
     scores: int,
     sizes: NDArray[np.integer] | None = None,
 ) -> list[list[Block]]:
-    """Divide passages into chunks, the flat runs of one forward pass each, and chunks into blocks.
+    """Divide passages into chunks, each of one forward pass, and chunks into blocks.
 
     ``passages`` [P] are passage numbers and ``lengths`` [P] their tokens. A chunk has at most
     ``tokens`` tokens but at least one passage; passages count with ``sizes`` [P] if these are
@@ -163,18 +163,18 @@ def _blocks(passages: NDArray[np.int64], longest: int, max_rows: int) -> list[Bl
     return [Block(passages, a, b) for a, b in pairwise(edges)]
 
 
-def lay_flat(
+def pack_passages(
     sequences: Mapping[int, NDArray[np.integer]],
     blocks: Sequence[Block],
     device: torch.device,
     orders: Sequence[RowsAndKeys] = (),
-) -> Flat:
-    """Return the passages of ``blocks`` as one flat run on ``device``.
+) -> PackedSequence:
+    """Return the passages of ``blocks`` as one packed sequence on ``device``.
 
     ``sequences[p]`` are the token ids of passage p. ``orders`` gives the rows and keys of each
     block in the order that they shall have in its tile; by default it is that of the passage.
     """
-    places: dict[int, int] = {}  # passage -> index of its first token in the run
+    places: dict[int, int] = {}  # passage -> index of its first token in the sequence
     tokens, total = [], 0
     for block in blocks:
         for passage in block.passages.tolist():
@@ -199,7 +199,7 @@ def lay_flat(
         )
 
     orders = orders or [_natural_order(block, sequences) for block in blocks]
-    return Flat(
+    return PackedSequence(
         on_device(np.concatenate(tokens)[None], device),
         on_device(np.concatenate([np.arange(len(ids)) for ids in tokens])[None], device),
         tuple(make_tile(b, *order) for b, order in zip(blocks, orders, strict=True)),

@@ -7,9 +7,10 @@ else is imported inside the functions, so that ``--help`` starts quickly.
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from headprobe import __version__
 from headprobe.cli.heads import heads, show_head
@@ -36,6 +37,21 @@ if TYPE_CHECKING:
 
     from headprobe.commands.export import Writer
     from headprobe.runs.folder import Run
+
+
+class PlainGroup(TyperGroup):
+    """Commands whose help names the arguments without their Python types."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        for command in self.commands.values():
+            for parameter in command.params:
+                if parameter.param_type_name == "argument":
+                    setattr(parameter, "display_type_rich", _no_type)  # noqa: B010
+
+
+def _no_type(ctx: object) -> None:
+    """Stand in for typer's description of a type; ``ctx`` is the context of the command."""
 
 
 @checks_paths
@@ -122,7 +138,9 @@ def merge(
 
 
 probes_app = typer.Typer(
-    rich_markup_mode=None, help="List the built-in probe sets, or show what is in a probe set."
+    cls=PlainGroup,
+    rich_markup_mode=None,
+    help="List the built-in probe sets, or show what is in a probe set.",
 )
 
 
@@ -187,7 +205,6 @@ def selftest(
         int,
         typer.Option(
             metavar="N",
-            min=0,
             help="Random seed of the weights and of where heads are planted.",
         ),
     ] = 0,
@@ -206,8 +223,9 @@ def selftest(
     """
     from dataclasses import asdict
 
-    if seed >= MAX_NUMBER:
-        raise HeadprobeError("--seed", "is too large a number", f"Give less than {MAX_NUMBER}")
+    if not 0 <= seed < MAX_NUMBER:
+        what = "is too large a number" if seed > 0 else "is negative"
+        raise HeadprobeError("--seed", what, f"Give 0 or more, but less than {MAX_NUMBER}")
     from headprobe.commands import selftest as workflow
     from headprobe.report.layout import progress_for
     from headprobe.report.lists import draw_selftest
@@ -227,6 +245,7 @@ def selftest(
 
 app = typer.Typer(
     name="headprobe",
+    cls=PlainGroup,
     help="Report what each attention head of a Llama-style checkpoint is for, with evidence.",
     epilog="Documentation: headprobe docs [TOPIC]",
     rich_markup_mode=None,
@@ -339,8 +358,11 @@ class FigureSize(StrEnum):
 @checks_paths
 def _export(
     folder: Annotated[
-        Path, typer.Option("--csv", "--out", "-o", metavar="DIR", help="Folder to write to.")
-    ],
+        Path | None,
+        typer.Option(
+            "--out", "-o", "--csv", metavar="DIR", help="Folder to write [default: RUN-FORMAT]."
+        ),
+    ] = None,
     run: RunArgument = None,
     run_option: RunOption = None,
     form: Annotated[
@@ -359,12 +381,13 @@ def _export(
     as_json: AsJson = False,
 ) -> None:
     """Write the tables or figures of a run as files."""
-    from headprobe.commands.export import export, table_writers
+    from headprobe.commands.export import default_folder, export, table_writers
 
     found = find_run(run, run_option, quiet or as_json)
     is_figure = form is Format.SVG
     writers = _figure_writers(found, "svg", size) if is_figure else table_writers(found, form)
-    _print_files(export(found, folder, writers, overwrite), quiet, as_json)
+    target = default_folder(found, form) if folder is None else folder
+    _print_files(export(found, target, writers, overwrite), quiet, as_json)
 
 
 def _figure_writers(run: "Run", suffix: str, size: FigureSize) -> "dict[str, Writer]":

@@ -96,10 +96,10 @@ def print_run(run: "Run", quiet: bool, as_json: bool) -> None:
     elif quiet:
         print(safe_text(str(run.path)))
     else:
-        from headprobe.commands.show import rule_changes
+        from headprobe.commands.show import rule_changes, unearned_roles
         from headprobe.report.summary import draw_summary
 
-        draw_summary(run, stdout(), rule_changes(run))
+        draw_summary(run, stdout(), rule_changes(run), unearned_roles(run))
 
 
 def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:

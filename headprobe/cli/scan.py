@@ -39,7 +39,7 @@ def _command_line_parameter(config_field: "Field[Any]") -> inspect.Parameter:
         if default is True:
             flag += f"/--no-{name.replace('_', '-')}"
         names = [flag, *([option.short] if option.short else [])]
-        parameter = typer.Option(*names, min=option.minimum, **details)
+        parameter = typer.Option(*names, **details)  # the config checks the minimum
     accepted = kind | None if default is None else kind
     annotation: Any = Annotated[accepted, parameter]
     return inspect.Parameter(

@@ -42,7 +42,11 @@ def find_topic(name: str, folder: Path = DOCS) -> Topic:
     topics = {topic.name: topic for topic in list_topics(folder)}
     wanted = name.lower().removesuffix(".md")
     if wanted not in topics:
-        raise HeadprobeError(f"docs {name}", "no such topic", suggest_names(wanted, topics))
+        suggestion = suggest_names(wanted, topics)
+        meant = f"{suggestion} " if suggestion.endswith("?") else ""
+        raise HeadprobeError(
+            f"docs {name}", "no such topic", f"{meant}The topics are {', '.join(topics)}"
+        )
     return topics[wanted]
 
 

@@ -147,7 +147,8 @@ def _seconds_per_token(
 
     def seconds(count: int) -> float:
         chosen = np.sort(passages[:count])
-        part = PassPlan(chosen[:0], chosen, planned.copy_sequences, planned.parts)
+        none = chosen[:0]
+        part = PassPlan(none, chosen, none, planned.copy_sequences, planned.parts)
         before = time.perf_counter()
         measure(
             observed,

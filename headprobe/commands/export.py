@@ -32,6 +32,11 @@ CSV_FILES = (*TABLES, CONTROLS)
 """The files that an export as CSV can write."""
 
 
+def default_folder(run: Run, form: str) -> Path:
+    """Return where an export goes by default: ``<run>-<format>`` in the current folder."""
+    return Path(f"{run.path.resolve().name}-{form}")
+
+
 def table_writers(run: Run, form: str) -> dict[str, Writer]:
     """Return the files that hold the tables of a run in a format, and what writes each.
 

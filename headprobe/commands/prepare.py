@@ -155,8 +155,8 @@ def read_corpus(
         )
     if probes.unusable_words > MAX_UNUSABLE_SHARE:
         progress.warn(
-            f"{probes.unusable_words:.0%} of the words have no token of their own: this tokenizer "
-            "fits these probes badly, and the results describe the other words only"
+            f"{probes.unusable_words:.0%} of the words are unusable, without a token of their own: "
+            "this tokenizer fits these probes badly, and the results describe the other words only"
         )
     return probes
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -153,6 +154,33 @@ def unfinished(folder: Path = RUNS) -> list[ScanCheckpoint]:
 def runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
     """Return all runs in ``folder``, newest first, and the errors of those that cannot be read."""
     return list_runs(folder)
+
+
+def unearned_roles(run: Run) -> list[tuple[str, Row | None]]:
+    """Return the roles of the user that no head has, with the row of ``power.csv`` that came
+    closest to each; None where no relation of the role has instances."""
+    path = run.path / run_folder.RULES
+    if not path.exists() or run_folder.POWER not in run.tables:
+        return []
+    packaged = load_rules().roles
+    earned = {row.text("role") for row in run.rows(run_folder.CLAIMS)}
+    power = [row for row in run.rows(run_folder.POWER) if row.whole("n")]
+    unearned: list[tuple[str, Row | None]] = []
+    for name, rule in load_rules(path).roles.items():
+        if name in earned or name in packaged:
+            continue
+        rows = [
+            row
+            for row in power
+            if row.text("family") == rule.family and rule.relation in ("", row.text("relation"))
+        ]
+        unearned.append((name, max(rows, key=_best_gain, default=None)))
+    return unearned
+
+
+def _best_gain(row: Row) -> float:
+    gain = row.number("best_gain")
+    return -inf if gain is None else gain
 
 
 def rule_changes(run: Run) -> list[str]:

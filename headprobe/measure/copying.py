@@ -1,7 +1,7 @@
 """Statistics for the copying roles: attention on repeated random tokens (docs/method.md, Roles).
 
-Each sequence repeats a run of random tokens once. Runs have different lengths, so that no single
-distance explains many hits (``vocabulary.LAGS``).
+Each sequence repeats a series of random tokens once. Series have different lengths, so that no
+single distance explains many hits (``vocabulary.LAGS``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,18 @@ def repeat_tokens(
 ) -> list[NDArray[np.int64]]:
     """Return one sequence of token ids per lag in ``LAGS``.
 
-    A sequence is the start tokens ``start``, a run of ``lag`` different tokens, and the run again.
-    The tokens are chosen with ``seed`` from the distinct ``token_numbers``, without start tokens.
-    A sequence is empty if it would exceed the model's ``context``, or if there are too few tokens.
+    A sequence is the start tokens ``start``, a series of ``lag`` different tokens, and the series
+    again. The tokens are chosen with ``seed`` from the distinct ``token_numbers``, without start
+    tokens. A sequence is empty if it would exceed the model's ``context``, or if there are too few
+    tokens.
     """
     ordinary = np.setdiff1d(token_numbers, start)
     sequences = []
     for lag in LAGS:
         tokens: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         if lag <= len(ordinary) and (context is None or len(start) + 2 * lag <= context):
-            run = np.random.default_rng([seed, lag]).choice(ordinary, lag, replace=False)
-            tokens = np.concatenate([start, run, run]).astype(np.int64)
+            series = np.random.default_rng([seed, lag]).choice(ordinary, lag, replace=False)
+            tokens = np.concatenate([start, series, series]).astype(np.int64)
         sequences.append(tokens)
     return sequences
 
@@ -45,10 +46,10 @@ def repeat_tokens(
 class CopyingObserver(Observer):
     """Observes passes over the sequences of ``repeat_tokens``.
 
-    Rows are the tokens of the second run. The target of the *duplicate-token* role is the same
-    token in the first run, and that of *induction* the token after it. A hit is a row whose target
-    gets strictly more raw attention than every other earlier token, start tokens excepted; ``mass``
-    is the attention to the target.
+    Rows are the tokens of the second series. The target of the *duplicate-token* role is the same
+    token in the first series, and that of *induction* the token after it. A hit is a row whose
+    target gets strictly more raw attention than every other earlier token, start tokens excepted;
+    ``mass`` is the attention to the target.
     """
 
     def __init__(self, observed: ObservedModel, starts: int) -> None:

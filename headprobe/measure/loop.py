@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from headprobe.batching.batches import Batcher
 from headprobe.batching.corpus import Corpus
-from headprobe.batching.layout import Block, lay_flat, plan_chunks
+from headprobe.batching.layout import Block, pack_passages, plan_chunks
 from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
 from headprobe.measure.collector import (
@@ -39,7 +39,7 @@ from headprobe.measure.memory import BatchLimits, WorkingSet, retry_with_less_me
 from headprobe.measure.scheduler import ChunkScheduler, PlannedChunk
 from headprobe.measure.statistics import state_tensors
 from headprobe.model.devices import input_device
-from headprobe.model.forward import observe_flat
+from headprobe.model.forward import observe_packed
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.checkpoint import CheckpointPart
 from headprobe.runs.sums import Tallies
@@ -303,8 +303,10 @@ class _Measurer:
         ]
         for blocks in _plan(left, lengths, lengths, observed.n_heads, limits):
             copying.begin(blocks)
-            observe_flat(
-                observed, lay_flat(dict(enumerate(sequences)), blocks, observed.device), copying
+            observe_packed(
+                observed,
+                pack_passages(dict(enumerate(sequences)), blocks, observed.device),
+                copying,
             )
             state.sequences[_passages_of(blocks)] = True
         if self.checkpoint is not None:

@@ -196,11 +196,11 @@ class TorchView:
 
     def add_by_kind(self, sums: Tensor) -> None:
         """Add stripped attention to ``sums`` [H, KINDS], each pair to both its kinds."""
-        # embedding_bag sums runs of pairs of one kind in one operation; few runs remain to be added
-        # in the dtype of the sums
+        # embedding_bag sums adjacent pairs of one kind in one operation; few sums remain to be
+        # added in the dtype of the sums
         members, first, kind = self.batch.pairs
-        by_run = torch.nn.functional.embedding_bag(members, self.by_pair, first, mode="sum")
-        sums.index_add_(1, kind, by_run.T.to(sums.dtype))
+        partial = torch.nn.functional.embedding_bag(members, self.by_pair, first, mode="sum")
+        sums.index_add_(1, kind, partial.T.to(sums.dtype))
 
     @property
     def sampled(self) -> Tensor:

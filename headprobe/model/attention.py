@@ -3,12 +3,12 @@
 ``register`` makes it known to transformers under ``NAME``, together with a mask function: for a
 name without a mask function transformers would build no mask at all, and rows would see the future.
 
-Attention runs over a flat run (``batching.layout``): the tokens of all passages one after another,
-without padding, so that every linear layer of the model works on real tokens only. Attention itself
-runs tile by tile: R rows of each of B passages against T keys.
+Attention works on a packed sequence (``batching.layout``): the tokens of all passages one after
+another, without padding, so that every linear layer of the model works on real tokens only.
+Attention itself goes tile by tile: R rows of each of B passages against T keys.
 
-Letters in shapes: N tokens of the run, H query heads, G key/value heads, S = H / G query heads per
-key/value head, D width of queries and keys, V width of values, E width of the residual stream.
+Letters in shapes: N tokens of the sequence, H query heads, G key/value heads, S = H / G query heads
+per key/value head, D width of queries and keys, V width of values, E width of the residual stream.
 """
 
 import math
@@ -79,7 +79,7 @@ class PassFinished(Exception):  # noqa: N818
 
 
 class Pass:
-    """One forward pass over a flat run: its tiles, its observer, and the layer after which it ends.
+    """One forward pass over a packed sequence: its tiles, its observer, and its last layer.
 
     ``last`` is the attention module after which the pass stops with ``PassFinished``; with None the
     model runs to its end.
@@ -106,7 +106,7 @@ class Pass:
             RUNNING.reset(token)
 
     def places(self, number: int, heads: int, groups: int) -> tuple[Tensor, Tensor, Tensor]:
-        """The indices that gather tile ``number`` from the run and scatter its outputs back.
+        """The indices that gather tile ``number`` from the sequence and scatter its outputs back.
 
         Returns three index vectors: the tile's rows [B * H * R] in an array of N * H rows, its keys
         [B * G * T] in one of N * G rows, and its real rows' outputs [n * H] among the B * H * R
@@ -182,7 +182,7 @@ def attend(
     logit per head, dropped after the softmax. Both work as in transformers' eager functions.
 
     Returns the output [1, N, H, V] and None, as transformers expects. A layer may be on another
-    device than the run: it attends, and is observed, on the run's device.
+    device than the sequence: it attends, and is observed, on the sequence's device.
     """
     flat, home = RUNNING.get(), query.device
     query, key, value = (each.to(flat.device) for each in (query, key, value))
@@ -244,7 +244,7 @@ def attend(
             tile_output[inside] = part_output.view(*shape[:2], *part_output.shape[1:])
             flat.observer.attended(number, part, weights, scores)
 
-        # [B, G, S * R, V] is [B, H, R, V]: take the rows that are tokens, in the order of the run
+        # [B, G, S * R, V] is [B, H, R, V]: take the rows that are tokens, in sequence order
         real = tile_output.view(batch * heads * rows, -1).index_select(0, output_places)
         stop = tile.start + len(tile.token_rows)
         output[tile.start : stop] = real.view(-1, output.shape[1])

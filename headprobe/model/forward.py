@@ -1,4 +1,4 @@
-"""Forward passes of the model over flat runs, and the cross-entropy of a text.
+"""Forward passes of the model over packed sequences, and the cross-entropy of a text.
 
 ``run_chunk`` is the pass of a scan. It stops after the last layer's attention, unless the bits that
 the text costs the model are wanted: then ``score`` computes them from a few logits at a time.
@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from transformers.utils.hub import TRANSFORMERS_DYNAMIC_MODULE_NAME
 
 from headprobe.batching.batches import Batcher, Chunk
-from headprobe.batching.layout import Block, Flat
+from headprobe.batching.layout import Block, PackedSequence
 from headprobe.model.attention import Observer, Pass, PassFinished
 from headprobe.model.heads import ObservedModel
 
@@ -29,10 +29,10 @@ MAX_CPU_LOGITS = 1 << 18
 def score(
     model: PreTrainedModel, outputs: Any, ids: Tensor, scored_tokens: Tensor, logits: int
 ) -> Tensor:
-    """The summed cross-entropy, in nats, of some tokens of a run.
+    """The summed cross-entropy, in nats, of some tokens of a packed sequence.
 
-    ``outputs`` are the base model's outputs for the run's ``ids`` [N]; ``scored_tokens`` [M] are
-    the places of the tokens to score, each predicted from the hidden state before it.
+    ``outputs`` are the base model's outputs for the sequence's ``ids`` [N]; ``scored_tokens`` [M]
+    are the places of the tokens to score, each predicted from the hidden state before it.
 
     At most ``logits`` logits exist at a time, never all M x vocabulary of them. They are a block of
     some tokens by some words of the vocabulary, from these words' rows of the output layer. Where
@@ -155,7 +155,7 @@ def run_chunk(
     with torch.inference_mode():
         observer.begin(chunk)
         if logits is None:
-            observe_flat(observed, chunk.flat, observer)
+            observe_packed(observed, chunk.flat, observer)
             observer.end()
             return 0.0
         outputs = run_flat(observed.model.base_model, chunk.flat, observer, None)
@@ -164,13 +164,15 @@ def run_chunk(
     return float(nats) / math.log(2)
 
 
-def observe_flat(observed: ObservedModel, flat: Flat, observer: Observer) -> None:
+def observe_packed(observed: ObservedModel, flat: PackedSequence, observer: Observer) -> None:
     """Run the base model over ``flat``, up to the last layer's attention."""
     with torch.inference_mode(), suppress(PassFinished):
         run_flat(observed.model.base_model, flat, observer, observed.layers[-1].module)
 
 
-def run_flat(model: nn.Module, flat: Flat, observer: Observer, last: nn.Module | None) -> Any:
+def run_flat(
+    model: nn.Module, flat: PackedSequence, observer: Observer, last: nn.Module | None
+) -> Any:
     """Run ``model`` over ``flat`` and return its outputs; raises ``PassFinished`` after the
     attention of ``last``, where that is given."""
     with Pass(flat.tiles, observer, last).running():

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from headprobe.batching.layout import Block, lay_flat
+from headprobe.batching.layout import Block, pack_passages
 from headprobe.errors import HeadprobeError
 from headprobe.model.attention import NAME, Observer, Pass, TilePart, register
 from headprobe.model.load_errors import is_out_of_memory, out_of_memory, quote
@@ -112,8 +112,8 @@ def verify_capture(model: PreTrainedModel, where: str, ids: Tensor) -> CaptureCh
     """Switch the model to the observing attention function and check it on ``ids`` [T].
 
     The model runs twice: with transformers' eager attention on the passage, and observed, in one
-    flat run of the passage, its first third, and the passage again, cut into blocks. It is checked
-    that
+    packed sequence of the passage, its first third, and the passage again, cut into blocks. It is
+    checked that
 
     1. every layer attends exactly once, no weight lies on a later token, and rows sum to one (to
        less with learned sinks);
@@ -121,7 +121,7 @@ def verify_capture(model: PreTrainedModel, where: str, ids: Tensor) -> CaptureCh
        module returns its result: this is the output projection, whatever its name;
     3. the heads' outputs equal those of eager attention, layer by layer on the same input (faster
        implementations have omitted soft caps before);
-    4. only attention depends on where in the run a token is and on the tokens before it; the
+    4. only attention depends on where in the sequence a token is and on the tokens before it; the
        embeddings do not, and there is no convolution or recurrence beside attention.
 
     Raises HeadprobeError where any of this fails.
@@ -134,7 +134,7 @@ def verify_capture(model: PreTrainedModel, where: str, ids: Tensor) -> CaptureCh
         Block(np.array([0, 1]), 0, len(ids)),
         *(Block(np.array([2]), a, b) for a, b in ((0, third), (third, len(ids)))),
     ]
-    flat = lay_flat({0: tokens, 1: tokens[:third], 2: tokens}, blocks, ids.device)
+    flat = pack_passages({0: tokens, 1: tokens[:third], 2: tokens}, blocks, ids.device)
     positions = flat.positions[0]
     with torch.inference_mode(), refuse_on_error(where, "its attention cannot be observed"):
         model.set_attn_implementation("eager")
@@ -313,11 +313,11 @@ def _check_heads(
 def _check_passages(
     where: str, eager: _LayerRecord, observed: _LayerRecord, positions: Tensor, last: Tensor
 ) -> None:
-    """Check 4, on the run's ``positions`` [N] and the ``last`` hidden states [1, N, E].
+    """Check 4, on the sequence's ``positions`` [N] and the ``last`` hidden states [1, N, E].
 
     The first numbered module must receive what it received with eager attention. The first tokens
-    of passages see only themselves, so they must be equal in every layer of the flat run; one that
-    differs may have been sent to another expert, because rounding differs.
+    of passages see only themselves, so they must be equal in every layer; one that differs
+    may have been sent to another expert, because rounding differs.
     """
     inputs, expected = observed.layer_inputs(), eager.layer_inputs(positions)
     first = next(iter(inputs), None)

@@ -129,7 +129,7 @@ class Link(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A run of whole sentences of one document: its exact text and all links inside it."""
+    """Consecutive whole sentences of one document: its exact text and all links inside it."""
 
     id: str
 

@@ -1,4 +1,4 @@
-"""Relation makers: they derive links and classes from a run of sentences (docs/method.md).
+"""Relation makers: they derive links and classes from consecutive sentences (docs/method.md).
 
 Every link goes from a later word to earlier ones, because a decoder attends only to those.
 """
@@ -241,7 +241,9 @@ MAKERS: dict[str, Maker] = {
     WORD_CLASS: word_classes,
     "declared": declared,
 }
-"""Extension point: the makers that run on each passage, by family or origin."""
+"""Extension point: the makers that run on each passage. The keys only
+tell makers apart: a maker of one family has its name, and ``declared`` has all that probe files
+declare, whatever their families."""
 
 
 def make_relations(excerpt: Excerpt) -> RelationLinks:

@@ -3,8 +3,8 @@
 Plain text has no annotation. It serves the statistics that need none: the shape of the attention
 and the redundancy of heads.
 
-A word is a run of letters, digits and their combining marks. An apostrophe or a hyphen between two
-of them belongs to the word, and so does a point or a comma between two digits. A Chinese or
+A word is a sequence of letters, digits and their combining marks. An apostrophe or a hyphen between
+two of them belongs to the word, and so does a point or a comma between two digits. A Chinese or
 Japanese character is a word by itself. Any other character that is not a space is a word by itself;
 punctuation has the UPOS PUNCT.
 """

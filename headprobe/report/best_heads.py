@@ -12,7 +12,7 @@ from headprobe import format as numbers
 from headprobe import format as wording
 from headprobe.format import clip, safe_text
 from headprobe.report.layout import LABEL, longest_word, marks, title
-from headprobe.results.views import NONE, kind_of
+from headprobe.results.views import IDLE, NONE, REPEATER, kind_of, roles_of
 from headprobe.runs.tables import Row
 
 BEST = 5
@@ -145,6 +145,9 @@ def _best_table(rows: Sequence[tuple[str, Row]], heads: Mapping[str, Row]) -> Ta
 
 
 def _other_role(role: str, head: Row | None) -> str:
-    """A second line where ``role`` is not the strongest one of the head."""
-    strongest = role if head is None else kind_of(head)
-    return "" if strongest in (role, NONE) else f"\nalso {clip(strongest, NAME_WIDTH)}"
+    """A second line with the roles that the head holds beside ``role``."""
+    if head is None or not role:
+        return ""
+    redundancy = [kind_of(head)] if kind_of(head) in (REPEATER, IDLE) else []
+    others = [*redundancy, *(each for each in roles_of(head) if each != role)]
+    return f"\nalso {', '.join(clip(each, NAME_WIDTH) for each in others)}" if others else ""

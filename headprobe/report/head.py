@@ -20,7 +20,7 @@ from headprobe import format as numbers
 from headprobe import format as wording
 from headprobe.format import clip, fraction, safe_text
 from headprobe.report.best_heads import baseline_words, relation_words
-from headprobe.report.layout import LABEL, longest_word, marks, title
+from headprobe.report.layout import LABEL, filled, longest_word, marks, title
 from headprobe.results.views import HeadView, TextView, kind_of, numbered_words, roles_of
 from headprobe.runs.tables import Row
 
@@ -201,7 +201,7 @@ _EIGHTHS = " ▏▎▍▌▋▊▉"
 def draw_head(view: HeadView, console: Console, everything: bool = False) -> None:
     """Print the page of a head; ``everything`` shows all relations and domains."""
     console.print(_name(view.head, console.width))
-    console.print(Padding(Text(safe_text(view.head.text("reason"))), (0, 0, 0, 2)))
+    console.print(Padding(_reason(view.head, console.width), (0, 0, 0, 2)))
     console.print(Padding(_means(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width, everything):
         console.print(part)
@@ -300,6 +300,14 @@ def _rank(row: Row) -> tuple[bool, bool, float]:
     return not row.text("role"), too_few, inf if low is None else -low
 
 
+def _reason(head: Row, width: int) -> Text:
+    """The reason of the verdict, in lines that keep numbers beside their names, and the key."""
+    lines = Text(filled(safe_text(head.text("reason")).split(", "), width - 2))
+    if head.number("strength") is not None:
+        lines.append("\nstrength: gain as a share of the largest possible gain", style=LABEL)
+    return lines
+
+
 def _profile(profile: Sequence[tuple[str, float]]) -> Iterator[RenderableType]:
     if not profile:
         return
@@ -365,7 +373,9 @@ def draw_text(view: TextView, console: Console) -> None:
     shown = numbered_words([clip(word, WORD_WIDTH) for word in view.words])
     for place, form in enumerate(shown):
         if not view.usable[place]:
-            table.add_row(form, "", "", Text("shares a token with another word", style=LABEL))
+            table.add_row(
+                form, "", "", Text("unusable: shares a token with another word", style=LABEL)
+            )
             continue
         row = view.weights[place]
         sink, itself = fraction(view.sink[place]), fraction(row[place])

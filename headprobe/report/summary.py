@@ -98,7 +98,8 @@ _POWER_LABEL = 26
 _FEW_FORMS = "too few target forms"
 """The column ``why`` of ``power.csv`` where a relation's targets have too few different forms."""
 
-_OUT_OF_REACH = "so uncertain that a head that is always right may earn no role"
+_OUT_OF_REACH = "needs more instances"
+"""Shown where ``power.csv`` gives no reason why a gain cannot be detected."""
 
 
 def draw_power(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
@@ -147,7 +148,7 @@ def _lacking(row: Row) -> str:
         return row.text("why")
     detectable = row.number("detectable")
     impossible = row.text("why") or (detectable is not None and detectable >= 1)
-    return _OUT_OF_REACH if impossible else ""
+    return (row.text("why") or _OUT_OF_REACH) if impossible else ""
 
 
 def _is_single_mark(row: Row) -> bool:
@@ -202,8 +203,8 @@ _LABEL = 8
 """Width of the labels at the top of the page, in characters, with the space after them."""
 
 _REASONS = {
-    "its target words are unusable": "target word not separable",
-    "its query word is unusable": "query word not separable",
+    "its target words are unusable": "target word unusable",
+    "its query word is unusable": "query word unusable",
     "its targets stand before the passage": "target lies before the passage",
     "shares a token with another word": "token shared with another word",
     "has no characters of its own": "no characters of their own",
@@ -212,19 +213,25 @@ _REASONS = {
 """Reason in ``skipped.csv`` -> its wording on the page."""
 
 
-def draw_summary(run: Run, console: Console, rule_changes: Sequence[str] = ()) -> None:
+def draw_summary(
+    run: Run,
+    console: Console,
+    rule_changes: Sequence[str] = (),
+    unearned: Sequence[tuple[str, Row | None]] = (),
+) -> None:
     """Print the summary page of a run.
 
     The page has the facts of the measurement, the roles by layer, what they are claims about, the
     best heads, the controls, the statistical power, what was skipped, and the next commands.
-    ``rule_changes`` lists how the rules of the run differ from the packaged ones.
+    ``rule_changes`` lists how the rules of the run differ from the packaged ones. ``unearned`` has
+    the roles of the user that no head earned (``commands.show.unearned_roles``).
     """
     manifest = run.manifest
     heads = run.rows(run_folder.HEADS)
     relations = run.rows(run_folder.RELATIONS)
     console.print(_facts(manifest, rule_changes, console.width))
     console.print(title("roles by layer"))
-    for line in _grid(manifest, heads, console.width):
+    for line in _grid(manifest, heads, unearned, console.width):
         console.print(line, no_wrap=True, overflow="ignore", crop=False)
     pairs = run.rows(run_folder.PAIRS)
     for part in [
@@ -331,18 +338,35 @@ def _text(manifest: Manifest) -> list[str]:
     if manifest.bits_per_character is not None:
         parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
     if manifest.unusable_words:
-        parts.append(f"{small(manifest.unusable_words)} of words not separable")
+        parts.append(f"{small(manifest.unusable_words)} of words unusable")
     return parts
 
 
-def _grid(manifest: Manifest, heads: Sequence[Row], width: int) -> Iterator[Text]:
+def _grid(
+    manifest: Manifest,
+    heads: Sequence[Row],
+    unearned: Sequence[tuple[str, Row | None]],
+    width: int,
+) -> Iterator[Text]:
     model = manifest.model
     group = model.n_heads // max(min(model.n_kv_heads, default=1), 1)
     yield from role_grid(heads, group, width)
     yield Text()
     yield from legend(heads, width)
+    for role, closest in unearned:
+        yield Text.assemble(f"{clip(role, 40)} ", (f"0{_closest(closest)}", LABEL))
     for line in filled(grid_key(heads, group, width), width, "; ").splitlines():
         yield Text(line, style=LABEL)
+
+
+def _closest(row: Row | None) -> str:
+    """Format the instances of a relation, and its best head: ``: n 64, best head L2H4 +.03``."""
+    if row is None:
+        return ": no instances in these probes"
+    best = ""
+    if row.text("best_head"):
+        best = f", best head {row.text('best_head')} {numbers.signed(row.number('best_gain'))}"
+    return f": n {row.whole('n'):,}{best}"
 
 
 def _by_behaviour(heads: Sequence[Row]) -> Iterator[RenderableType]:

@@ -448,10 +448,10 @@ def _excerpt(
 def _expected(instances: Instances, relation: Relation, targets: Sequence[int]) -> int:
     """Return the nearest target; for a mention, its head word, which need not be its last word.
 
-    The targets of coreference are all words of earlier mentions. The last run of adjacent targets
-    is the nearest mention. Its head is the first word of the run that heads a mention ending with
-    the run (mentions inside it, "[the king]'s son", end earlier); without a declared head, the last
-    word counts (docs/method.md, Relations).
+    The targets of coreference are all words of earlier mentions. The last group of adjacent targets
+    is the nearest mention. Its head is the first word of the group that heads a mention ending with
+    the group (mentions inside it, "[the king]'s son", end earlier); without a declared head, the
+    last word counts (docs/method.md, Relations).
     """
     last = targets[-1]
     if relation.family != "coreference":

@@ -80,7 +80,7 @@ def why_positional(positional: Positional, at: tuple[int, int]) -> str:
     return (
         f"its mean attention at each distance chooses the word it looks at most in "
         f"{fraction(positional.explained[at])} of {positional.rows[at]:,} rows "
-        f"({fraction(positional.by_length[at])} by length alone)"
+        f"({fraction(positional.by_length[at])} by numbers of tokens alone)"
     )
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from headprobe.analysis.intervals import OUT_OF_REACH, find_power
+from headprobe.analysis.intervals import NO_ROOM, OUT_OF_REACH, find_power
 from tests.helpers.simulation import Demands as Weighing
 from tests.helpers.simulation import Simulation
 
@@ -60,6 +60,12 @@ def test_missing_power_has_a_reason(changes: dict, asked: dict, why: str) -> Non
     assert relation_power.why[0] == why
     assert relation_power.can_say[0] == (why in ("", OUT_OF_REACH))
     assert relation_power.impossible[0] == (why == OUT_OF_REACH)
+
+
+def test_a_baseline_that_is_almost_always_right_leaves_nothing_to_gain() -> None:
+    evidence = Simulation(20).weigh(np.random.default_rng(3))
+    sure = replace(evidence, baseline_top1=np.full_like(evidence.baseline_top1, 0.95))
+    assert find_power(sure, Demands()).why[0] == NO_ROOM
 
 
 def test_best_head_is_chosen_on_one_half_and_reported_on_the_other() -> None:

@@ -13,7 +13,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedM
 
 from headprobe.batching.batches import Batcher
 from headprobe.batching.corpus import Corpus
-from headprobe.batching.layout import Flat, lay_flat, plan_chunks
+from headprobe.batching.layout import PackedSequence, pack_passages, plan_chunks
 from headprobe.measure.copying import repeat_tokens
 from headprobe.measure.loop import measure
 from headprobe.measure.similarity import SimilarityStatistic
@@ -117,12 +117,12 @@ class Contest:
         return batches
 
 
-def _lay(passages: list[np.ndarray]) -> list[Flat]:
+def _lay(passages: list[np.ndarray]) -> list[PackedSequence]:
     """Chunks of at most 2,048 tokens, whose tiles hold passages of one length."""
     lengths = np.array([len(ids) for ids in passages])
     with patch.multiple("headprobe.batching.layout", MIN_LENGTH_RATIO=1, MAX_PADDING_WEIGHTS=0):
         plan = plan_chunks(np.arange(len(passages)), lengths, 1, tokens=2048, scores=1 << 40)
-    return [lay_flat(dict(enumerate(passages)), blocks, CPU) for blocks in plan]
+    return [pack_passages(dict(enumerate(passages)), blocks, CPU) for blocks in plan]
 
 
 def _attend_flat(

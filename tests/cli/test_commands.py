@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -122,8 +123,10 @@ def test_show_head_accepts_every_spelling_of_a_head(folder: Path, name: str) -> 
         (["xyz"], "No such command 'xyz'. See headprobe --help."),
         (["scan", "--devise", "cpu"], "--device"),
         (["scan", "--max-passages", "many"], "max-passages"),
+        (["scan", "--max-passages", "0"], "--max-passages 0: too small. Give 1 or more."),
+        (["scan", "--seed", "-1"], "--seed -1: too small. Give 0 or more."),
+        (["selftest", "--seed", "-1"], "--seed: is negative."),
         (["export", "nowhere", "--csv", "out"], "nowhere: no such folder."),
-        (["export"], "--csv"),
         (["probes", "show", "nothing-like-it"], "nothing-like-it"),
     ],
 )
@@ -211,6 +214,23 @@ def test_export_copies_tables_and_does_not_overwrite_by_default(folder: Path) ->
     itself = typed(folder, "export", "first", "--csv", "headprobe-runs/first", "--overwrite")
     assert itself.returncode == 2
     assert Run.load(folder / RUNS / "first").rows("heads.csv")
+
+
+def test_export_without_a_folder_writes_to_one_named_after_run_and_format(folder: Path) -> None:
+    result = typed(folder, "export", "first")
+    assert result.returncode == 0
+    assert result.stdout.splitlines()[0] == "first-csv/heads.csv"
+    assert "Replace it" not in result.stderr
+    again = typed(folder, "export", "first")
+    assert again.returncode == 2
+    assert "first-csv/heads.csv: exists already." in again.stderr
+
+
+def test_help_names_no_python_types(folder: Path) -> None:
+    for words in (["scan"], ["merge"], ["show-head"], ["probes", "show"], ["selftest"], ["docs"]):
+        shown = typed(folder, *words, "--help").stdout
+        assert "Usage:" in shown
+        assert not re.search(r"<(str|path|list.*|int)>|x>=", shown), shown
 
 
 @pytest.mark.parametrize("table", ["heads.csv", "relations.csv", "tallies.npz", "examples.jsonl"])

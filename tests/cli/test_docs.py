@@ -66,7 +66,8 @@ def test_an_unknown_topic_is_an_error_with_a_suggestion() -> None:
     done = subprocess.run([*COMMAND, "metod\x1b[31m"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
-    assert "no such topic. Did you mean method?" in done.stderr
+    assert "no such topic. Did you mean method? The topics are architecture, " in done.stderr
+    assert all(topic.name in done.stderr for topic in list_topics())
     assert "\x1b" not in done.stderr
 
 

@@ -223,4 +223,4 @@ def test_many_unusable_words_are_a_warning(scanned: Scan, tmp_path: Path) -> Non
     progress = Remembering()
     run = scanned(probes=probes, progress=progress)
     assert run.manifest.unusable_words == pytest.approx(2 / 3)
-    assert "67% of the words have no token of their own" in progress.warnings[0]
+    assert "67% of the words are unusable" in progress.warnings[0]

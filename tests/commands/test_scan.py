@@ -29,7 +29,6 @@ Scan = Callable[..., Run]
 FILES = {
     "claims.csv",
     "heads.csv",
-    "claims.csv",
     "relations.csv",
     "domains.csv",
     "power.csv",

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from headprobe.batching.layout import Block, lay_flat
+from headprobe.batching.layout import Block, pack_passages
 from headprobe.model.attention import Observer, TilePart
 from headprobe.model.forward import run_flat
 from headprobe.model.heads import ObservedModel
@@ -37,7 +37,7 @@ def observed(observed: ObservedModel, passages: Sequence[Tensor], blocks: Sequen
     recorder = Recorder()
     blocks = blocks or [Block(np.array([p]), 0, len(ids)) for p, ids in enumerate(passages)]
     sequences = {p: ids.numpy() for p, ids in enumerate(passages)}
-    flat = lay_flat(sequences, blocks, torch.device("cpu"))
+    flat = pack_passages(sequences, blocks, torch.device("cpu"))
     with torch.inference_mode():
         hidden = run_flat(observed.model.base_model, flat, recorder, None)[0]
     return recorder, hidden[0]

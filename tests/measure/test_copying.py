@@ -11,10 +11,10 @@ from torch import Tensor
 
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoder
-from headprobe.batching.layout import lay_flat, plan_chunks
+from headprobe.batching.layout import pack_passages, plan_chunks
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
 from headprobe.model.attention import TilePart
-from headprobe.model.forward import observe_flat
+from headprobe.model.forward import observe_packed
 from headprobe.model.heads import observe_model
 from headprobe.vocabulary import LAGS
 from tests.helpers.checkpoints import toy_tokenizer
@@ -86,8 +86,8 @@ def test_perfect_copying_heads_always_hit_and_other_heads_never() -> None:
         ((*blocks,),) = plan_chunks(chosen, lengths, 4, tokens=1024, scores=1 << 20)
         observer.ids = [[sequences[e].tolist() for e in block.passages] for block in blocks]
         observer.begin(blocks)
-        observe_flat(
-            observed, lay_flat(dict(enumerate(sequences)), blocks, observed.device), observer
+        observe_packed(
+            observed, pack_passages(dict(enumerate(sequences)), blocks, observed.device), observer
         )
     sums = observer.sums()
     rows = np.zeros(len(LAGS), dtype=int)

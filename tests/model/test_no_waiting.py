@@ -11,10 +11,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from headprobe.batching.batches import Batcher
-from headprobe.batching.layout import lay_flat, plan_chunks
+from headprobe.batching.layout import pack_passages, plan_chunks
 from headprobe.measure.collector import StatisticsCollector
 from headprobe.measure.copying import CopyingObserver, repeat_tokens
-from headprobe.model.forward import observe_flat, run_chunk
+from headprobe.model.forward import observe_packed, run_chunk
 from headprobe.model.heads import observe_model
 from tests.helpers.corpora import corpus_of
 from tests.helpers.tiny import random_ids, tiny_model
@@ -104,4 +104,4 @@ def test_passes_contain_no_waiting_operation(
             run_chunk(observed, batcher, blocks, collector)
         for blocks in plan_chunks(asked, sizes, observed.n_heads, tokens=500, scores=scores):
             copying.begin(blocks)
-            observe_flat(observed, lay_flat(sequences, blocks, observed.device), copying)
+            observe_packed(observed, pack_passages(sequences, blocks, observed.device), copying)

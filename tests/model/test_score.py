@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from headprobe.batching.layout import Block, lay_flat
+from headprobe.batching.layout import Block, pack_passages
 from headprobe.model import forward as scoring
 from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat, score
@@ -29,7 +29,7 @@ def test_score_from_blocks_equals_the_models_own_cross_entropy(
     model = build(*(ARCHITECTURES | SPECIAL)[name])
     observe_model(model, name, random_ids(12))
     passages, sizes = [random_ids(17, 1), random_ids(9, 2)], []
-    flat = lay_flat(
+    flat = pack_passages(
         {p: ids.numpy() for p, ids in enumerate(passages)},
         [Block(np.array([p]), 0, len(ids)) for p, ids in enumerate(passages)],
         torch.device("cpu"),

@@ -167,4 +167,5 @@ def test_every_maker_is_called(monkeypatch):
     relation = Relation("user", "echo", "copy")
     monkeypatch.setitem(MAKERS, "echo", declared)
     excerpt = Excerpt((upos("a/X a/X"),), (), (DeclaredLink(relation, 1, (0,)),))
-    assert make_relations(excerpt).links == (Link(relation, 1, (0,)),) * 2
+    links = [link for link in make_relations(excerpt).links if link.relation.family == "user"]
+    assert links == [Link(relation, 1, (0,))] * 2

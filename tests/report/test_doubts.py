@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import RenderableType
 
-from headprobe.commands.show import rule_changes, show_head
+from headprobe.commands.show import rule_changes, show_head, unearned_roles
 from headprobe.report.head import draw_domains, draw_head
 from headprobe.report.layout import console
 from headprobe.report.lists import CHANGES_SHOWN, draw_changes
@@ -80,7 +80,8 @@ POWER = rows(
     "syntax,amod,head,31,9,,false,too few instances",
     "syntax,clf,head,0,0,,false,too few instances",
     "user,r,target,60,2,0.11,false,too few target forms",
-    "syntax,obl,head,90,50,1.17,true,only a gain above what the baseline leaves is sure to be seen",
+    "syntax,obl,head,90,50,1.17,true,needs more instances",
+    "syntax,flat,head,90,50,0.2,true,the baseline leaves too little to gain",
     "punctuation,comma,mark,9000,1,0.2,false,too few target forms",
     "punctuation,any,mark,9000,12,0.12,true,",
 )
@@ -95,9 +96,10 @@ def test_power_lists_relations_with_too_little_data_and_detectable_gains() -> No
         "                          copula → its predicate (cop): n 12",
         "                          1 relation: too few target forms",
         "                          r → target: 2 forms",
-        "                          1 relation: so uncertain that a head that is always",
-        "                          right may earn no role",
+        "                          1 relation: needs more instances",
         "                          oblique noun → its verb (obl): n 90",
+        "                          1 relation: the baseline leaves too little to gain",
+        "                          later name → its first name (flat): n 90",
         "no role possible          comma mark: 1 character",
         "                          too few different characters to tell a head that looks",
         "                          for the mark from one that looks for a single token;",
@@ -198,6 +200,22 @@ def test_the_page_names_changed_rules(tmp_path: Path) -> None:
             None
         ]
         assert line == (said and f"rules   packaged, except {said}")
+
+
+def test_a_role_of_the_user_that_no_head_earned_is_in_the_legend(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    (run.path / "rules.yaml").write_text(
+        "roles: {echo: {family: user, relation: echo}, silent: {family: user, relation: none}}\n"
+    )
+    (run.path / "power.csv").write_text(
+        "family,relation,looks_to,n,detectable,can_say,why,best_head,best_gain\n"
+        "user,echo,target,64,0.2,true,,L0H1,0.03\nuser,other,target,70,0.2,true,,L0H2,0.5\n"
+    )
+    page = io.StringIO()
+    draw_summary(run, console(page, 80), unearned=unearned_roles(run))
+    assert "\necho 0: n 64, best head L0H1 +.03\n" in page.getvalue()
+    assert "\nsilent 0: no instances in these probes\n" in page.getvalue()
+    assert "\nsyntax 0" not in page.getvalue()
 
 
 def test_heads_with_roles_that_need_no_relation_are_listed(tmp_path: Path) -> None:

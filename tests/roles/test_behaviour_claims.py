@@ -65,7 +65,7 @@ def test_a_head_above_the_thresholds_earns_the_role(
 def test_the_reason_gives_the_numbers(rules: Rules) -> None:
     assert verdict_of(rules, POSITIONAL).reason == (
         "its mean attention at each distance chooses the word it looks at most in .95 of 2,048 "
-        "rows (.05 by length alone)"
+        "rows (.05 by numbers of tokens alone)"
     )
     assert verdict_of(rules, DUPLICATE).reason == (
         "repeated random tokens: the earlier copy gets most in .60 of 564 rows against .06 at a "
