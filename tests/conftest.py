@@ -9,7 +9,8 @@ from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 from tests.helpers.synthetic import write_run
 
 OUTSIDE = "../shared"

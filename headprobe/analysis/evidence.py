@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headprobe.arrays import Floats, Ints
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import Relation
-
-Floats = NDArray[np.float64]
-
-Ints = NDArray[np.int64]
-
-Bools = NDArray[np.bool_]
-
 
 BEATS = ("", "distance", "category")
 """What a head clearly beats (``docs/method.md``, "Baselines"): nothing; every baseline; every

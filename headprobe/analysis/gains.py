@@ -24,21 +24,12 @@ from headprobe.analysis.baselines import (
     baseline_input,
 )
 from headprobe.analysis.distance_control import DistanceControl, distance_control
-from headprobe.analysis.evidence import (
-    BEATS,
-    Bools,
-    Evidence,
-    Floats,
-    FormRule,
-    Ints,
-    divide,
-    floats,
-    mean_profile,
-)
+from headprobe.analysis.evidence import BEATS, Evidence, FormRule, divide, floats, mean_profile
 from headprobe.analysis.groups import Cells, GroupSums, group_instances
 from headprobe.analysis.intervals import EvidenceThresholds, Interval, interval, one_sided_p
 from headprobe.analysis.lift import Lift, ShareSums, lift_of
 from headprobe.analysis.pos_control import PosPreferences, category_hits
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import ANY_MARK, FOLDS, WORD_CLASS, Relation

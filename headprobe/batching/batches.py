@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headprobe.arrays import Ints
 from headprobe.batching.batch_instances import BatchInstances, CandidateKeys, InstanceIndexer
 from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import (
@@ -42,8 +43,6 @@ from headprobe.batching.layout import (
     sort_pairs_by_kind,
 )
 from headprobe.vocabulary import CandidateRule
-
-Ints = NDArray[np.int64]
 
 
 class KernelInputs(NamedTuple):
