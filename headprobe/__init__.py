@@ -68,8 +68,11 @@ def scan(
 
 
 def _opened(run: StoredRun) -> Run:
+    """Return a run that was just written, and remember it as the last one."""
     from headprobe.interface import Run
+    from headprobe.runs.recent import remember_run
 
+    remember_run(run.path)
     return Run(run.path, run.manifest)
 
 
@@ -103,7 +106,8 @@ def resume(
 
     in_memory = None if model is None else _in_memory(model, tokenizer)
     attempt = load_attempt(Path(run), SingleProcess(), trust_remote_code, in_memory)
-    return load(run_scan(attempt, progress or default_progress(), SingleProcess()))
+    written = run_scan(attempt, progress or default_progress(), SingleProcess())
+    return _opened(load(written))
 
 
 @python_messages

@@ -191,7 +191,7 @@ class ScanConfig:
     out: Path | None = field(
         default=None,
         metadata=_option(
-            "New run folder [default: headprobe-runs/<model>-<time>].", "RUN", short="-o"
+            "New run folder [default: a new one in headprobe-runs].", "RUN", short="-o"
         ),
     )
     device: str = field(

@@ -75,6 +75,11 @@ def parse_head(name: str | Sequence[int]) -> tuple[int, int]:
     return numbers[0], numbers[1]
 
 
+def is_head(name: str) -> bool:
+    """Return whether ``name`` is written as the name of a head."""
+    return _HEAD.fullmatch(name.strip()) is not None
+
+
 Scope = Literal["sentence", "passage"]
 """Where the candidates of a relation come from."""
 

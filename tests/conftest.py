@@ -1,6 +1,7 @@
 """What all tests share: skipped tests are counted aloud."""
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
 from headprobe.runs.folder import Run
+from headprobe.runs.recent import STATE_VARIABLE
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.probes import PROBES
 from tests.helpers.progress import Remembering
@@ -35,6 +37,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section(line, sep="=", yellow=True, bold=True)
     for reason, count in sorted(reasons.items()):
         terminalreporter.write_line(f"{count:4}  {reason}")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator[str]]:
+    """Keep all tests away from the state of the user; yields names of new state folders."""
+    folder = tmp_path_factory.mktemp("state")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(STATE_VARIABLE, str(folder / "session"))
+        yield (str(folder / str(number)) for number in itertools.count())
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(state_folders: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test knows the run that another test wrote last."""
+    monkeypatch.setenv(STATE_VARIABLE, next(state_folders))
 
 
 @pytest.fixture(scope="session")

@@ -117,6 +117,7 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     [
         "headprobe",
         "headprobe.cli.commands",
+        "headprobe.commands.heads",
         "headprobe.commands.judge",
         "headprobe.commands.merge",
         "headprobe.commands.show",

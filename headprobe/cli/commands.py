@@ -13,13 +13,15 @@ import typer
 from typer.core import TyperGroup
 
 from headprobe import __version__
+from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
     Overwrite,
     Quiet,
     QuietFolder,
     RulesOption,
-    TrustRemoteCode,
+    RunArgument,
+    RunOption,
     checks_paths,
     find_run,
     print_json,
@@ -54,9 +56,8 @@ def _no_type(ctx: object) -> None:
 
 @checks_paths
 def judge(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
-    ] = None,
+    run: RunArgument = None,
+    run_option: RunOption = None,
     rules: RulesOption = None,
     out: Annotated[
         Path | None,
@@ -71,14 +72,24 @@ def judge(
     quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
-    """Apply other rules to a run; the model is not needed."""
+    """Apply other rules to a run, without the model."""
     from headprobe.commands.judge import judge_run
     from headprobe.format import safe_text
+    from headprobe.runs.recent import remember_run
 
     def warn(line: str) -> None:
         print(safe_text(f"warning: {line}"), file=sys.stderr)
 
-    done = judge_run(find_run(run, quiet or as_json), rules, out, overwrite, warn)
+    done = judge_run(find_run(run, run_option, quiet or as_json), rules, out, overwrite, warn)
+    remember_run(done.run.path)
+    if rules is not None and out is None and not (quiet or as_json):
+        path = done.run.path
+        print(
+            safe_text(
+                f"verdicts of {path} replaced; for the packaged rules: headprobe judge {path}"
+            ),
+            file=sys.stderr,
+        )
     if as_json:
         from dataclasses import asdict
 
@@ -112,15 +123,17 @@ def merge(
     quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
-    """Combine the shards of a scan into one run; the model is not needed."""
+    """Combine the shards of a scan into one run, without the model."""
     from headprobe.commands import merge as workflow
     from headprobe.report.layout import progress_for
+    from headprobe.runs.recent import remember_run
 
     progress = progress_for(quiet=quiet or as_json)
     try:
         run = workflow.merge(shards, out, overwrite, progress)
     finally:
         progress.finish()
+    remember_run(run.path)
     print_run(run, quiet, as_json)
 
 
@@ -204,7 +217,7 @@ def selftest(
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Scan generated checkpoints whose heads are known and compare the results.
+    """Scan generated checkpoints whose heads are known.
 
     Exits with code 1 if a planted head is missed or another head gets a role.
     """
@@ -236,16 +249,8 @@ app = typer.Typer(
     help="Report what each attention head of a Llama-style checkpoint is for, with evidence.",
     epilog="Documentation: headprobe docs [TOPIC]",
     rich_markup_mode=None,
-    add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-app.add_typer(probes_app, name="probes")
-
-RunOption = Annotated[
-    Path | None,
-    typer.Option("--run", "-r", metavar="RUN", help="Run folder [default: the newest]."),
-]
 
 
 def _version(requested: bool) -> None:
@@ -268,28 +273,29 @@ def _root(
 
 app.command("scan")(scan)
 
-app.command("judge")(judge)
-
-app.command("merge")(merge)
-
 
 @app.command("show")
 @checks_paths
 def _show(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
-    ] = None,
+    run: RunArgument = None,
+    run_option: RunOption = None,
+    quiet: QuietFolder = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the summary of a run again."""
-    print_run(find_run(run, quiet=as_json), quiet=False, as_json=as_json)
+    print_run(find_run(run, run_option, quiet or as_json), quiet, as_json)
+
+
+app.command("heads")(heads)
+
+app.command("show-head")(show_head)
 
 
 @app.command("report")
+@checks_paths
 def _report(
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
-    ] = None,
+    run: RunArgument = None,
+    run_option: RunOption = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -306,7 +312,10 @@ def _report(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the atlas of a run: one HTML page with every head, which needs no other file."""
+    """Write the atlas of a run: one HTML page with every head.
+
+    The page loads nothing from elsewhere.
+    """
     from headprobe.commands.export import export
     from headprobe.commands.report import page_target, write_page
     from headprobe.commands.show import head_views, rule_changes
@@ -314,7 +323,7 @@ def _report(
     from headprobe.report.atlas.data import atlas_data
     from headprobe.report.atlas.page import draw_atlas
 
-    found = find_run(run, quiet)
+    found = find_run(run, run_option, quiet)
     if png is not None:
         if out is not None:
             raise HeadprobeError("--png", "writes figures, not a page", "Leave out -o")
@@ -325,73 +334,6 @@ def _report(
     data = atlas_data(found, head_views(found), rule_changes(found))
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))
-
-
-@app.command("show-head")
-@checks_paths
-def _show_head(
-    head: Annotated[
-        str, typer.Argument(metavar="HEAD", help="Head, counted from 0: L12H5, 12.5 or 12-5.")
-    ],
-    run: RunOption = None,
-    text: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Run the model on TEXT and show what the head attends to; - reads stdin.",
-        ),
-    ] = None,
-    trust_remote_code: TrustRemoteCode = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Show the role of one head, its numbers and example sentences."""
-    from headprobe.commands.show import show_head
-    from headprobe.vocabulary import parse_head
-
-    layer, number = parse_head(head)
-    found = find_run(run, quiet)
-    found.check_head(layer, number)
-    if text is not None:
-        typed = sys.stdin.read() if text == "-" else text
-        _show_text(found, layer, number, typed, trust_remote_code, quiet, as_json)
-        return
-    view = show_head(found, layer, number)
-    if as_json:
-        from headprobe.results.views import head_values
-
-        print_json(head_values(view))
-    else:
-        from headprobe.report.head import draw_head
-
-        draw_head(view, stdout())
-
-
-def _show_text(
-    run: "Run",
-    layer: int,
-    head: int,
-    text: str,
-    trust_remote_code: bool,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    from dataclasses import asdict
-
-    from headprobe.commands.show_text import show_text
-    from headprobe.format import safe_text
-
-    def note(line: str) -> None:
-        if not quiet:
-            print(safe_text(line), file=sys.stderr)
-
-    view = show_text(run, layer, head, text, trust_remote_code, note=note)
-    if as_json:
-        print_json(asdict(view))
-    else:
-        from headprobe.report.head import draw_text
-
-        draw_text(view, stdout())
 
 
 class Format(StrEnum):
@@ -421,9 +363,8 @@ def _export(
             "--out", "-o", "--csv", metavar="DIR", help="Folder to write [default: RUN-FORMAT]."
         ),
     ] = None,
-    run: Annotated[
-        Path | None, typer.Argument(metavar="RUN", help="Run folder [default: the newest].")
-    ] = None,
+    run: RunArgument = None,
+    run_option: RunOption = None,
     form: Annotated[
         Format,
         typer.Option(
@@ -442,7 +383,7 @@ def _export(
     """Write the tables or figures of a run as files."""
     from headprobe.commands.export import default_folder, export, table_writers
 
-    found = find_run(run, quiet or as_json)
+    found = find_run(run, run_option, quiet or as_json)
     is_figure = form is Format.SVG
     writers = _figure_writers(found, "svg", size) if is_figure else table_writers(found, form)
     target = default_folder(found, form) if folder is None else folder
@@ -470,7 +411,9 @@ def _print_files(written: "Sequence[Path]", quiet: bool, as_json: bool) -> None:
         print("\n".join(safe_text(str(path)) for path in written))
 
 
-app.command("selftest")(selftest)
+app.command("judge")(judge)
+
+app.command("merge")(merge)
 
 
 @app.command("runs")
@@ -504,9 +447,9 @@ def _runs(
     for error in broken:
         print(safe_text(f"warning: {error}"), file=sys.stderr)
     if as_json:
-        from headprobe.results.views import manifest_values
+        from headprobe.results.views import overview_values
 
-        print_json([manifest_values(run) for run in found])
+        print_json([overview_values(run) for run in found])
     elif quiet:
         print("".join(safe_text(str(run.path)) + "\n" for run in found), end="")
     elif found:
@@ -515,6 +458,11 @@ def _runs(
         draw_runs(found, stdout())
     else:
         print(safe_text(f"no runs in {where} yet; make one with headprobe scan"), file=sys.stderr)
+
+
+app.add_typer(probes_app, name="probes")
+
+app.command("selftest")(selftest)
 
 
 @app.command("docs")

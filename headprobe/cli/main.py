@@ -6,7 +6,8 @@ import gc
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
@@ -18,6 +19,9 @@ from headprobe.cli.streams import LastingOutput, open_streams
 from headprobe.errors import HeadprobeError, shorten
 
 INTERRUPTED, TERMINATED, USER = 130, 143, 2
+
+_COMPLETION = "_HEADPROBE_COMPLETE"
+"""The environment variable by which typer's shell scripts ask for completions."""
 
 # The base class of typer's usage errors; typer exports only this subclass of it.
 _UsageProblem: type[Exception] = typer.BadParameter.__mro__[2]
@@ -34,6 +38,8 @@ def main() -> NoReturn:
     _configure_process()
     out = _open_streams()
     signal.signal(signal.SIGTERM, _terminate)
+    if _COMPLETION in os.environ:  # a shell asks how to complete a word; typer answers and exits
+        app(prog_name="headprobe")
     code = run(sys.argv[1:])
     sys.stdout.flush()
     if out is not None and out.error is not None and out.error.errno != errno.EPIPE:
@@ -76,7 +82,10 @@ def run(argv: Sequence[str]) -> int:
     # Not app(): typer reformats the traceback of bugs, and exits with 1 on interrupts.
     try:
         _check_folder()
-        with get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context:
+        with (
+            _completion_errors(argv),
+            get_command(app).make_context("headprobe", list(argv) or ["--help"]) as context,
+        ):
             context.command.invoke(context)
     except typer.Exit as leave:
         return leave.exit_code
@@ -90,6 +99,22 @@ def run(argv: Sequence[str]) -> int:
     except _UsageProblem as problem:
         return _print_error(_one_line(problem), USER)
     return 0
+
+
+@contextmanager
+def _completion_errors(argv: Sequence[str]) -> Iterator[None]:
+    """Turn what typer's ``--install-completion`` raises into HeadprobeError."""
+    try:
+        yield
+    except (OSError, typer.Exit) as error:
+        if "--install-completion" not in argv:
+            raise
+        if isinstance(error, typer.Exit):  # typer has said which shell it is
+            what, remedy = "this shell is not supported", "Run it in bash, zsh, fish or PowerShell"
+        else:
+            what = f"{error.filename} cannot be written ({error.strerror})"
+            remedy = "Print the script with --show-completion instead"
+        raise HeadprobeError("--install-completion", what, remedy) from None
 
 
 def _check_folder() -> None:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 
 import typer
 
+from headprobe.cli.completion import complete_runs
 from headprobe.config import check_path
+from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,6 +31,24 @@ RulesOption = Annotated[
     Path | None,
     typer.Option(
         "--rules", metavar="FILE", help="YAML file of rules that override the packaged ones."
+    ),
+]
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="RUN",
+        help="Run folder [default: the run written last].",
+        autocompletion=complete_runs,
+    ),
+]
+RunOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--run",
+        "-r",
+        metavar="RUN",
+        help="Another way to name RUN.",
+        autocompletion=complete_runs,
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
@@ -97,8 +117,11 @@ def print_shard(folder: Path, quiet: bool, as_json: bool) -> None:
         print(safe_text(f"when all {shard.count} shards are finished: headprobe merge {shard.run}"))
 
 
-def find_run(named: Path | None, quiet: bool) -> "Run":
-    """Return the named run, or else the newest one, which is then named on stderr."""
+def find_run(named: Path | None, option: Path | None, quiet: bool) -> "Run":
+    """Return the run named as an argument or with ``-r``, or else the one written last.
+
+    That one is then named on stderr.
+    """
     from headprobe.commands import show as runs
     from headprobe.format import safe_text
 
@@ -106,4 +129,6 @@ def find_run(named: Path | None, quiet: bool) -> "Run":
         if not quiet:
             print(safe_text(line), file=sys.stderr)
 
-    return runs.find_run(named, note)
+    if named is not None and option not in (None, named):
+        raise HeadprobeError(f"-r {option}", f"{named} is named as the run, too", "Name one run")
+    return runs.find_run(option if named is None else named, note)

@@ -68,7 +68,10 @@ def scan(
         Path | None, typer.Option(metavar="DIR", help="Also write the tables as CSV files to DIR.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what would be measured, and stop.")
+        bool,
+        typer.Option(
+            "--dry-run", help="Print what would be measured, and about how long it takes."
+        ),
     ] = False,
     resume: Annotated[
         Path | None,
@@ -80,9 +83,10 @@ def scan(
     as_json: AsJson = False,
     **options: Any,
 ) -> None:
-    """Measure every attention head of a model and report what each one is for."""
+    """Measure every attention head and report what each one is for."""
     from headprobe.commands.export import CSV_FILES, check_export, export, table_writers
     from headprobe.runs.folder import MANIFEST, Run
+    from headprobe.runs.recent import remember_run
 
     _check_numba()
     config = ScanConfig.from_options(options)
@@ -112,6 +116,7 @@ def scan(
         print_shard(folder, quiet, as_json)
         return
     run = Run.load(folder)
+    remember_run(folder)
     if csv is not None:
         export(run, csv, table_writers(run, "csv"), config.overwrite)
     print_run(run, quiet, as_json)

@@ -22,7 +22,7 @@ from headprobe.analysis.intervals import find_power
 from headprobe.analysis.pos_control import fit_preferences
 from headprobe.analysis.twins import separate_twins, without_twins
 from headprobe.errors import HeadprobeError
-from headprobe.format import relation_name
+from headprobe.format import fraction, relation_name
 from headprobe.progress import Progress
 from headprobe.results.tables import (
     controls_table,
@@ -300,5 +300,6 @@ def _describe_sinks(sums: RunSums, rules: Rules) -> tuple[str, ...]:
         key = f"position {sink.index} of the text"
         if sink.kind == "token":
             key = f"token {sums.token(sink.index)!r}"
-        lines.append(f"{key}: {sink.weight:.2f} of the attention in layer {sink.layer}")
+        weight = fraction(sink.weight)
+        lines.append(f"{key}: {weight} of the attention in layer {sink.layer}")
     return tuple(lines)

@@ -13,6 +13,7 @@ from headprobe.commands.controls import (
     measure_twin,
 )
 from headprobe.commands.distributed import ProcessGroup, SingleProcess
+from headprobe.commands.estimate import estimate_scan
 from headprobe.commands.fingerprint import WEIGHTS, early_fingerprint, scan_fingerprint
 from headprobe.commands.judging import ControlSums, RunSums, write_run, write_shard
 from headprobe.commands.prepare import PreparedScan, checkpoint_source, prepare_scan
@@ -295,12 +296,16 @@ class _RunningScan:
 
 
 def plan(config: ScanConfig, progress: Progress) -> Plan:
-    """Prepare a scan and return what it would measure; the weights are not loaded."""
+    """Prepare a scan and return what it would measure and take; the weights are not loaded."""
     rules, source = load_rules(config.rules), checkpoint_source(config)
     target = run_target(config, source)
     check_target(target, config.overwrite)
     check_not_interrupted(target, overwrite=False)
-    prepared = prepare_scan(config, source, rules, progress)
+    clock = Clock()
+    with clock("read"):
+        prepared = prepare_scan(config, source, rules, progress)
+    progress.stage("timing a small model of this shape")
+    estimate = estimate_scan(prepared, config, rules, clock.seconds["read"])
     text, probes = prepared.config.get_text_config(), prepared.probes
     instances, heads = probes.corpus.instances, text.num_attention_heads
     controls = (("random twin", config.twin), ("shuffled links", config.shuffle))
@@ -321,6 +326,7 @@ def plan(config: ScanConfig, progress: Progress) -> Plan:
         controls=tuple(name for name, requested in controls if requested),
         quantization=describe_quantization(prepared.config),
         adapter=prepared.source.adapter,
+        estimate=estimate,
         relations=tuple(
             (
                 relation_words(relation.family, relation.name, relation.looks_to),

@@ -17,8 +17,8 @@ from headprobe.runs.folder import (
     SHARD,
     Run,
     list_runs,
-    newest_run,
 )
+from headprobe.runs.recent import default_run, last_run
 from headprobe.runs.tables import Row
 from headprobe.vocabulary import head_name
 
@@ -129,13 +129,14 @@ def _profile(sums: "NDArray[Any]") -> tuple[tuple[str, float], ...]:
 def find_run(path: Path | None, note: Callable[[str], None]) -> Run:
     """Return a run by its folder, or by the folder's name under ``headprobe-runs``.
 
-    Without a ``path`` it is the newest run there, and ``note`` is called with a message that names
-    it.
+    Without a ``path`` it is the run that was written last, wherever it is, or if that is gone the
+    newest one in ``headprobe-runs``. ``note`` is called with a message that names it.
     """
     if path is None:
-        run = newest_run()
-        note(f"run: {run.path}")
-        return run
+        chosen, last = default_run(), last_run()
+        gone = "" if last in (None, chosen) else f" (the run written last, {last}, is gone)"
+        note(f"run: {chosen}{gone}")
+        return Run.load(chosen)
     under = RUNS / path
     return Run.load(under if not path.exists() and under.is_dir() else path)
 

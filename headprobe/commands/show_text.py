@@ -1,6 +1,6 @@
-"""``show-head --text``: the attention of one head on a text of the user."""
+"""``show-head --text``: the attention of heads on a text of the user."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,20 @@ def show_text(
     in_memory: InMemoryModel | None = None,
     note: Callable[[str], None] = lambda _: None,
 ) -> TextView:
-    """Run the model of ``run`` on ``text`` and return the attention of one head.
+    """Return the attention of one head on ``text``, as ``show_texts`` does."""
+    [view] = show_texts(run, [(layer, head)], text, trust_remote_code, in_memory, note)
+    return view
+
+
+def show_texts(
+    run: Run,
+    heads: Sequence[tuple[int, int]],
+    text: str,
+    trust_remote_code: bool = False,
+    in_memory: InMemoryModel | None = None,
+    note: Callable[[str], None] = lambda _: None,
+) -> list[TextView]:
+    """Run the model of ``run`` on ``text`` once and return the attention of each (layer, head).
 
     The model is loaded again, or is the one ``in_memory`` if such a model was measured. ``note`` is
     called with a message before a model is loaded: the run names it, and others may have made the
@@ -55,7 +68,7 @@ def show_text(
     """
     model = run.manifest.model
     if model.kind == "memory":
-        return _show_in_memory(run, layer, head, text, in_memory)
+        return _show_in_memory(run, heads, text, in_memory)
     note(f"loading the model that was measured: {model.asked}")
     source = CheckpointSource(
         model.asked,
@@ -75,12 +88,12 @@ def show_text(
         config = load_config(source)
         if source.folder is not None:  # weights on the Hub are checked after the download
             _check_weights(run, source, config)
-        return _run_text(run, source, config, device, dtype, (layer, head), text)
+        return _run_text(run, source, config, device, dtype, heads, text)
 
 
 def _show_in_memory(
-    run: Run, layer: int, head: int, text: str, in_memory: InMemoryModel | None
-) -> TextView:
+    run: Run, heads: Sequence[tuple[int, int]], text: str, in_memory: InMemoryModel | None
+) -> list[TextView]:
     if in_memory is None:
         raise HeadprobeError(
             str(run.path), "measured a model in memory, which cannot be loaded", REMEDY
@@ -89,7 +102,7 @@ def _show_in_memory(
     with quiet_libraries():
         config, device = load_config(source), in_memory.device("auto")
         _check_weights(run, source, config)
-        return _run_text(run, source, config, device, in_memory.model.dtype, (layer, head), text)
+        return _run_text(run, source, config, device, in_memory.model.dtype, heads, text)
 
 
 def _run_text(
@@ -98,10 +111,9 @@ def _run_text(
     config: Any,
     device: torch.device,
     dtype: torch.dtype,
-    name: tuple[int, int],
+    heads: Sequence[tuple[int, int]],
     text: str,
-) -> TextView:
-    layer, head = name
+) -> list[TextView]:
     note = run.manifest.model
     corpus = _align_text(text, load_encoder(source), note.context)
     check_tokens(source.name, config, corpus.token_ids)
@@ -115,22 +127,25 @@ def _run_text(
                 f"it has {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
                 f"has {len(observed.layers)} of {observed.n_heads}",
             )
-        look = _ShownLayer(observed, layer)
+        look = _ShownLayers(observed, {layer for layer, _ in heads})
         batcher = Batcher(corpus, observed.device, observed.n_kv_heads)
         whole = Block(np.array([0]), 0, len(corpus.token_ids))
         run_chunk(observed, batcher, [whole], look)
 
     instances = corpus.instances
-    return TextView(
-        name=head_name(layer, head),
-        words=tuple(str(instances.forms[form]) for form in instances.form),
-        weights=tuple(
-            tuple(look.words[word, head, : word + 1].tolist()) if usable else ()
-            for word, usable in enumerate(instances.usable)
-        ),
-        sink=tuple(look.sink[:, head].tolist()),
-        usable=tuple(instances.usable.tolist()),
-    )
+    return [
+        TextView(
+            name=head_name(layer, head),
+            words=tuple(str(instances.forms[form]) for form in instances.form),
+            weights=tuple(
+                tuple(look.words[layer][word, head, : word + 1].tolist()) if usable else ()
+                for word, usable in enumerate(instances.usable)
+            ),
+            sink=tuple(look.sink[layer][:, head].tolist()),
+            usable=tuple(instances.usable.tolist()),
+        )
+        for layer, head in heads
+    ]
 
 
 def _check_kind(run: Run, source: CheckpointSource) -> None:
@@ -182,25 +197,28 @@ def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     return align(passages, encoder, skipped.append, seed=0)
 
 
-class _ShownLayer(PassObserver):
-    """Keeps the attention of one layer on one text.
+class _ShownLayers(PassObserver):
+    """Keeps the attention of some layers on one text.
 
-    ``words`` [W, H, W] is the attention to words, ``sink`` [W, H] that to the removed sinks.
+    By layer, ``words`` [W, H, W] is the attention to words, ``sink`` [W, H] that to the removed
+    sinks.
     """
 
-    words: Tensor
-    sink: Tensor
-
-    def __init__(self, observed: ObservedModel, layer: int) -> None:
-        self._layer = observed.layers[layer]
+    def __init__(self, observed: ObservedModel, layers: Collection[int]) -> None:
+        self.words: dict[int, Tensor] = {}
+        self.sink: dict[int, Tensor] = {}
+        self._layers = observed.layers
+        self._shown = {observed.layers[layer].module: layer for layer in layers}
         self._chunk: Chunk
+        self._layer: int | None = None
 
     def begin(self, chunk: Chunk) -> None:
         self._chunk = chunk
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
-        self._is_shown = module is self._layer.module
-        self._value_norm = self._layer.value_norm(value)
+        self._layer = self._shown.get(module)
+        if self._layer is not None:
+            self._value_norm = self._layers[self._layer].value_norm(value)
 
     def attended(
         self,
@@ -209,11 +227,11 @@ class _ShownLayer(PassObserver):
         weights: Tensor,
         scores: Tensor,
     ) -> None:
-        if self._is_shown:
+        if (layer := self._layer) is not None:
             batch = self._chunk.batches[number]
-            view = TorchView(batch, self._layer, weights, scores, self._value_norm)
-            self.sink = view.sink[0].T.cpu()
+            view = TorchView(batch, self._layers[layer], weights, scores, self._value_norm)
+            self.sink[layer] = view.sink[0].T.cpu()
             # Attention of each word to its own tokens goes on the diagonal.
             itself = torch.diag_embed(view.to_self[0], dim1=0, dim2=2)
             earlier = view.earlier[0].permute(3, 0, 2, 1).flatten(1, 2)
-            self.words = (earlier + itself).cpu()
+            self.words[layer] = (earlier + itself).cpu()

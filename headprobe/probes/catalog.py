@@ -2,6 +2,7 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
@@ -132,8 +133,19 @@ def _names_in(folder: Path) -> list[str]:
         return sorted(
             path.name
             for path in folder.iterdir()
-            if not path.name.startswith(".") and (path.suffix.lower() in READERS or path.is_dir())
+            if not path.name.startswith(".")
+            and (path.suffix.lower() in READERS or _seems_to_hold_probes(path))
         )
+
+
+_LOOKED_AT = 1_000
+"""The most files of a folder that are looked at for a suggestion."""
+
+
+def _seems_to_hold_probes(folder: Path) -> bool:
+    """Return whether one of the first files in a folder, or one level below, is a probe file."""
+    paths = chain(folder.glob("*"), folder.glob("*/*")) if folder.is_dir() else iter(())
+    return any(path.suffix.lower() in READERS for path in islice(paths, _LOOKED_AT))
 
 
 def _suffixes() -> str:

@@ -21,41 +21,50 @@ from headprobe import format as wording
 from headprobe.format import clip, fraction, safe_text
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.layout import LABEL, filled, longest_word, marks, title
-from headprobe.results.views import HeadView, TextView, kind_of, numbered_words
+from headprobe.results.views import HeadView, TextView, kind_of, numbered_words, roles_of
 from headprobe.runs.tables import Row
 
 DOMAIN_RELATIONS_SHOWN = 3
-"""Number of relations shown by domain; ``domains.csv`` has all."""
+"""Number of relations shown by domain; ``--all`` shows all."""
 
 _RELATION_COLUMNS = ("family", "relation", "looks_to")
 
 
+DOMAINS_SHOWN = 4
+"""Number of domains shown per relation: those with the most instances."""
+
+
 def draw_domains(
-    head: Row, relations: Sequence[Row], domains: Sequence[Row]
+    head: Row, relations: Sequence[Row], domains: Sequence[Row], everything: bool = False
 ) -> Iterator[RenderableType]:
     """Yield the gains by domain, for the relations that earned roles, or else for the best one.
 
-    Yields nothing where the probes have a single domain.
+    Not all relations and domains are shown unless ``everything`` is. Yields nothing where the
+    probes have a single domain.
     """
     earned = [_relation_key(row) for row in relations if row.text("role")]
     best = (head.text("best_relation"), head.text("best_looks_to"))
     chosen = earned or [key for key in map(_relation_key, relations) if key[1:] == best]
     by_relation = [
         [row for row in domains if _relation_key(row) == key]
-        for key in chosen[:DOMAIN_RELATIONS_SHOWN]
+        for key in (chosen if everything else chosen[:DOMAIN_RELATIONS_SHOWN])
     ]
     shown = [rows for rows in by_relation if len(rows) > 1]
     if not shown:
         return
-    yield title("by domain")
+    most = max(map(len, by_relation)) if everything else DOMAINS_SHOWN
+    cut = len(chosen) > len(by_relation) or any(len(rows) > most for rows in shown)
+    yield title("by domain", "most instances first" + ("; all: --all" if cut else ""))
     words = [relation_words(rows[0]) for rows in shown]
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
     table.add_column("looks for", overflow="fold", min_width=longest_word(words))
-    table.add_column("domain", overflow="fold")
+    names = [clip(row.text("domain"), 24) for rows in shown for row in rows]
+    table.add_column("domain", overflow="fold", min_width=longest_word(names))
     for name in ("n", "top1", "baseline", "gain"):
         table.add_column(name, justify="right", no_wrap=True)
     for rows in shown:
-        for place, row in enumerate(rows):
+        ordered = sorted(rows, key=lambda row: -row.whole("n"))
+        for place, row in enumerate(ordered[:most]):
             table.add_row(
                 "" if place else relation_words(row),
                 clip(row.text("domain"), 24),
@@ -64,7 +73,17 @@ def draw_domains(
                 numbers.fraction(row.number("baseline_top1")),
                 Text(numbers.signed(row.number("gain")), style="bold"),
             )
+        if ordered[most:]:
+            table.add_row("", Text(_other_domains(ordered[most:]), style=LABEL))
     yield Padding(table, (0, 0, 0, 2))
+
+
+def _other_domains(rows: Sequence[Row]) -> str:
+    """The number of further domains, and the range of their gains."""
+    gains = [gain for row in rows if (gain := row.number("gain")) is not None]
+    if not gains:
+        return f"{len(rows)} more"
+    return f"{len(rows)} more: {numbers.signed(min(gains))} to {numbers.signed(max(gains))}"
 
 
 def _relation_key(row: Row) -> tuple[str, str, str]:
@@ -166,7 +185,7 @@ def missed_targets(example: Mapping[str, Any]) -> set[int]:
 
 
 RELATIONS_SHOWN = 10
-"""Number of relations shown; ``relations.csv`` has all."""
+"""Number of relations shown; ``--all`` shows all."""
 
 SPACIOUS = 96
 """Width of the console, in characters, below which p is not shown."""
@@ -179,34 +198,39 @@ _BULLETS = {Outcome.HIT: "•", Outcome.MISS: "×", Outcome.SAME_FORM: "="}
 _EIGHTHS = " ▏▎▍▌▋▊▉"
 
 
-def draw_head(view: HeadView, console: Console) -> None:
-    """Print the page of a head."""
-    console.print(_name(view.head))
+def draw_head(view: HeadView, console: Console, everything: bool = False) -> None:
+    """Print the page of a head; ``everything`` shows all relations and domains."""
+    console.print(_name(view.head, console.width))
     console.print(Padding(_reason(view.head, console.width), (0, 0, 0, 2)))
     console.print(Padding(_means(view.head), (1, 0, 0, 2)))
-    for part in _relations(view.relations, console.width):
+    for part in _relations(view.relations, console.width, everything):
         console.print(part)
     for part in _profile(view.profile):
         console.print(part)
     for part in _sentences(view.examples):
         console.print(part)
-    for part in draw_domains(view.head, view.relations, view.domains):
+    for part in draw_domains(view.head, view.relations, view.domains, everything):
         console.print(part)
 
 
-def _name(head: Row) -> Text:
+def _name(head: Row, width: int) -> Text:
     kind = kind_of(head)
     line = Text.assemble(
         (head.text("name"), "bold"), "  ", (safe_text(kind), marks([kind])[kind].style)
     )
     if head.number("strength") is not None:
         line.append(f", strength {numbers.fraction(head.number('strength'))}")
-    others = [role for role in head.text("roles").split(";") if role not in ("", kind, "redundant")]
-    if others:
-        line.append(f"   also {safe_text(', '.join(others))}")
+    others = [role for role in roles_of(head) if role != kind]
+    parts = [Text(f"also {safe_text(', '.join(others))}")] if others else []
     if head.text("repeater_of"):
-        line.append(f"   repeats {safe_text(head.text('repeater_of'))}")
-    return line.append(f"   KV group {head.whole('kv_group')}", style=LABEL)
+        parts.append(Text(f"repeats {safe_text(head.text('repeater_of'))}"))
+    parts.append(Text(f"KV group {head.whole('kv_group')}", style=LABEL))
+    used = line.cell_len
+    for part in parts:  # a part that does not fit goes on a line of its own
+        fits = used + 3 + part.cell_len <= width
+        line.append("   " if fits else "\n  ").append_text(part)
+        used = (used + 3 if fits else 2) + part.cell_len
+    return line
 
 
 WORD_CLASSES = ("nouns", "verbs", "adjectives")
@@ -230,13 +254,14 @@ def _means(head: Row) -> Text:
     return lines
 
 
-def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
-    ordered = sorted((row for row in rows if row.whole("n")), key=_rank)
-    more = len(ordered) - RELATIONS_SHOWN
+def _relations(rows: Sequence[Row], width: int, everything: bool) -> Iterator[RenderableType]:
+    ranked = sorted((row for row in rows if row.whole("n")), key=_rank)
+    ordered = ranked if everything else ranked[:RELATIONS_SHOWN]
+    more = len(ranked) - len(ordered)
     note = "by role, then by the lower end of gain"
-    yield title("relations", note + (f"; {more} more: relations.csv" if more > 0 else ""))
+    yield title("relations", note + (f"; {more} more: --all" if more else ""))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    words = [relation_words(row) for row in ordered[:RELATIONS_SHOWN]]
+    words = [relation_words(row) for row in ordered]
     table.add_column("looks for", overflow="fold", min_width=longest_word(words))
     for name in ("n", "top1"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -245,7 +270,7 @@ def _relations(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
     table.add_column("95 %", no_wrap=True)
     if width >= SPACIOUS:
         table.add_column("p", justify="right", no_wrap=True)
-    for row, looks_for in zip(ordered[:RELATIONS_SHOWN], words, strict=True):
+    for row, looks_for in zip(ordered, words, strict=True):
         role = row.text("role")
         table.add_row(
             Text.assemble(

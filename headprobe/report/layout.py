@@ -176,6 +176,71 @@ def longest_word(texts: Iterable[str], most: int = 24) -> int:
     return min(most, max((cell_len(word) for text in texts for word in text.split()), default=0))
 
 
+@dataclass
+class Column:
+    """A column of a table that is fitted to the width of the console."""
+
+    name: str
+    """The heading, which may have several lines."""
+    cells: Sequence[str | Text]
+    """The cells from top to bottom."""
+    key: str = ""
+    """The column of the CSV file."""
+    rank: int = 0
+    """The columns of the highest rank are left out first; those of rank 0 never."""
+    is_number: bool = False
+    """Whether cells stand at the right."""
+    folds: bool = False
+    """Whether cells may continue on a further line, between words."""
+
+    @property
+    def least_width(self) -> int:
+        """The width that keeps words and numbers whole, and text on few lines."""
+        texts = [str(cell) for cell in self.cells]
+        whole = max(map(cell_len, [*self.name.split("\n"), *texts]), default=0)
+        return min(whole, max(COMFORTABLE, longest_word(texts))) if self.folds else whole
+
+
+COMFORTABLE = 22
+"""Width in characters at which text that folds needs few lines."""
+
+
+def draw_columns(columns: Sequence[Column], console: Console) -> None:
+    """Print a table of as many of ``columns`` as fit the console, the lowest ranks first.
+
+    Columns of rank 0 that are too wide make longer lines, which a terminal wraps: what is copied
+    from them stays whole.
+    """
+    chosen: list[Column] = []
+    room = console.width + GAP
+    for column in sorted(columns, key=lambda column: column.rank):
+        if column.rank == 0 or column.least_width + GAP <= room:
+            chosen.append(column)
+            room -= column.least_width + GAP
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style=LABEL)
+    shown = [column for column in columns if column in chosen]
+    for column in shown:
+        table.add_column(
+            column.name,
+            justify="right" if column.is_number else "left",
+            no_wrap=not column.folds,
+            overflow="fold",
+            min_width=column.least_width,
+        )
+    for cells in zip(*(column.cells for column in shown), strict=True):
+        table.add_row(*cells)
+    console.print(table, width=console.width + max(0, -room), crop=False)
+
+
+GAP = 2
+"""Characters between the columns of a table."""
+
+
+def draw_line(console: Console, *parts: str | Text | tuple[str, str]) -> None:
+    """Print one line that is never wrapped, because a part of a path or command is useless."""
+    console.print(Text.assemble(*parts), soft_wrap=True)
+
+
 def listed(names: Sequence[str], most: int = LISTED) -> str:
     """Join the first ``most`` names, and count the rest."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""

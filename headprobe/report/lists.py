@@ -11,31 +11,45 @@ from rich.text import Text
 
 from headprobe import format as numbers
 from headprobe.format import clip, safe_text
-from headprobe.report.layout import LABEL, marks
-from headprobe.results.views import CaseResult, Change, Fault, Plan, ProbeSet, Sample, SelfTest
+from headprobe.report.layout import LABEL, Column, draw_columns, draw_line, filled, marks
+from headprobe.results.views import (
+    CaseResult,
+    Change,
+    Estimate,
+    Fault,
+    Plan,
+    ProbeSet,
+    Sample,
+    SelfTest,
+)
 from headprobe.runs.folder import HEADS, Run
+from headprobe.runs.manifest import ModelNote, ProbeNote
 
 
 def draw_runs(runs: Sequence[Run], console: Console) -> None:
     """Print one line per run, in the order given."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("run", no_wrap=True, overflow="ignore")  # whole, so that it can be copied
-    table.add_column("model", overflow="fold")
-    table.add_column("heads", justify="right", no_wrap=True)
-    table.add_column("probes", overflow="fold")
-    table.add_column("started (UTC)", no_wrap=True)
-    for run in runs:
-        model = run.manifest.model
-        names = ", ".join(clip(probe.name, 24) for probe in run.manifest.probes[:2])
-        more = len(run.manifest.probes) - 2
-        table.add_row(
-            safe_text(run.path.name),
-            clip(Path(model.asked).name if model.kind == "folder" else model.asked, 32),
-            f"{model.n_layers} x {model.n_heads}",
-            names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else ""),
-            safe_text(run.manifest.started[:16].replace("T", " ")),
-        )
-    console.print(table)
+    models = [run.manifest.model for run in runs]
+    sizes = [f"{model.n_layers} x {model.n_heads}" for model in models]
+    started = [safe_text(run.manifest.started[:16].replace("T", " ")) for run in runs]
+    columns = [
+        Column("run", [safe_text(run.path.name) for run in runs]),
+        Column("model", [_model_name(model) for model in models], rank=3),
+        Column("heads", sizes, rank=2, is_number=True),
+        Column("probes", [_probe_names(run.manifest.probes) for run in runs], rank=4, folds=True),
+        Column("started (UTC)", started, rank=1),
+    ]
+    draw_columns(columns, console)
+
+
+def _model_name(model: ModelNote) -> str:
+    is_path = model.kind in ("folder", "gguf")
+    return clip(Path(model.asked).name if is_path else model.asked, 32)
+
+
+def _probe_names(probes: Sequence[ProbeNote]) -> str:
+    names = ", ".join(clip(probe.name, 24) for probe in probes[:2])
+    more = len(probes) - 2
+    return names + (f" and {numbers.count(more, 'more', 'more')}" if more > 0 else "")
 
 
 def draw_probe_sets(sets: Sequence[ProbeSet], console: Console) -> None:
@@ -89,7 +103,7 @@ def draw_samples(samples: Iterable[Sample], console: Console) -> None:
 def draw_plan(plan: Plan, console: Console) -> None:
     """Print the plan."""
     table = Table.grid(padding=(0, 2))
-    table.add_column(style=LABEL, no_wrap=True)
+    table.add_column(style=LABEL, no_wrap=True, min_width=8)
     table.add_column(overflow="fold")
     table.add_row("model", Text(safe_text(plan.model), style="bold"))
     layers = numbers.count(plan.n_layers, "layer")
@@ -112,10 +126,30 @@ def draw_plan(plan: Plan, console: Console) -> None:
         table.add_row("skipped", f"{plan.skipped:,}")
     if plan.controls:
         table.add_row("controls", ", ".join(plan.controls))
-    table.add_row("run", safe_text(str(plan.target)))
+    table.add_row("estimate", _estimate(plan.estimate, console.width - 10))
     console.print(table)
+    draw_line(console, ("run       ", LABEL), safe_text(str(plan.target)))
     _relations(plan.relations, console)
     console.print(Text("\ndry run: nothing was measured", style=LABEL))
+
+
+def _estimate(estimate: Estimate | None, width: int) -> str:
+    """Format about how long the scan takes, by stage, and its peak memory."""
+    if estimate is None:
+        return "none: no small model of this shape could be timed here"
+
+    def about(seconds: float) -> str:
+        return numbers.duration(_rounded(seconds))
+
+    stages = [f"{name} {about(seconds)}" for name, seconds in estimate.seconds.items()]
+    total = about(sum(estimate.seconds.values()))
+    time = filled([f"about {total}: {stages[0]}", *stages[1:]], width)
+    return f"{time}\nabout {numbers.memory(_rounded(estimate.memory_mib))} of memory"
+
+
+def _rounded(value: float) -> float:
+    """Two significant digits: an estimate has no more."""
+    return float(f"{value:.2g}")
 
 
 def _relations(relations: Sequence[tuple[str, int]], console: Console) -> None:
@@ -153,12 +187,11 @@ def draw_changes(changes: Sequence[Change], run: Path, console: Console) -> None
     for change in changes[:CHANGES_SHOWN]:
         roles = (Text(clip(role, 16), chosen[role].style) for role in (change.was, change.now))
         table.add_row(safe_text(change.name), *roles, safe_text(change.reason))
+    console.print(table)
     if len(changes) > CHANGES_SHOWN:
         more = len(changes) - CHANGES_SHOWN
-        table.add_row(
-            "", "", "", f"and {more:,} more: role and reason in {safe_text(str(run / HEADS))}"
-        )
-    console.print(table)
+        where = safe_text(str(run / HEADS))
+        draw_line(console, (f"and {more:,} more: role and reason in {where}", LABEL))
 
 
 def draw_selftest(result: SelfTest, console: Console) -> None:

@@ -18,11 +18,20 @@ from headprobe import format as numbers
 from headprobe.format import clip, clip_start, safe_text, small
 from headprobe.report.best_heads import best_heads, draw_best, relation_words
 from headprobe.report.grid import grid_key, legend, role_grid
-from headprobe.report.layout import LABEL, LISTED, filled, listed, pairs_table, title
+from headprobe.report.layout import (
+    LABEL,
+    LISTED,
+    draw_line,
+    filled,
+    listed,
+    pairs_table,
+    title,
+)
 from headprobe.results.views import NONE, kind_of, roles_of
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
+from headprobe.runs.recent import is_default_run
 from headprobe.runs.tables import Row
 from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED
 
@@ -239,7 +248,10 @@ def draw_summary(
         console.print(part)
     for part in _skipped(run.rows(run_folder.SKIPPED), console.width):
         console.print(part)
-    console.print(_end(run, heads, relations))
+    console.print()
+    draw_line(console, ("run   ", LABEL), (safe_text(str(run.path)), "bold"))
+    for place, step in enumerate(next_steps(run, heads, relations)):
+        draw_line(console, ("      " if place else "next  ", LABEL), safe_text(step))
 
 
 def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
@@ -415,13 +427,14 @@ def _skipped(rows: Sequence[Row], width: int) -> Iterator[RenderableType]:
 
 
 def next_steps(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> list[str]:
-    """Return commands for the next steps; they name the run if it is not in the default folder.
+    """Return commands for the next steps; they name the run unless it is used by default anyway.
 
     ``show-head`` gets the best head, or else the strongest head with any role. Without such a head,
     the next step is a probe file.
     """
     path = shlex.quote(str(run.path))
-    is_default = run.path.absolute().parent == run_folder.RUNS.absolute()
+    in_runs = run.path.absolute().parent == run_folder.RUNS.absolute()
+    is_default = in_runs and is_default_run(run.path)
     with_role = sorted((head for head in heads if kind_of(head) != NONE), key=_strongest_first)
     best = [row for _, row in best_heads(relations)] or with_role
     if best:
@@ -437,14 +450,3 @@ def next_steps(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> list
 def _strongest_first(head: Row) -> tuple[bool, float]:
     """Sort key: heads with a role before redundant heads without one, the strongest first."""
     return not roles_of(head), -(head.number("strength") or 0.0)
-
-
-def _end(run: Run, heads: Sequence[Row], relations: Sequence[Row]) -> RenderableType:
-    table = pairs_table()
-    table.add_row("run", Text(safe_text(str(run.path)), style="bold"))
-    for place, step in enumerate(next_steps(run, heads, relations)):
-        table.add_row("" if place else "next", safe_text(step))
-    framed = Table.grid()
-    framed.add_row("")
-    framed.add_row(table)
-    return framed

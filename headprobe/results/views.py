@@ -31,11 +31,22 @@ class Change:
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """What a scan will take, approximately."""
+
+    seconds: Mapping[str, float]
+    """Seconds by stage."""
+    memory_mib: float
+    """Peak memory of the process."""
+
+
+@dataclass(frozen=True)
 class Plan:
     """What a scan would measure and write.
 
     The shape of the model comes from its configuration, without its weights. ``relations`` has the
-    description and the number of instances of each relation.
+    description and the number of instances of each relation. ``estimate`` is None for a model of
+    which no small copy could be timed.
     """
 
     model: str
@@ -55,6 +66,7 @@ class Plan:
     relations: tuple[tuple[str, int], ...]
     quantization: str | None = None
     adapter: str | None = None
+    estimate: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -211,6 +223,22 @@ def roles_of(head: Row) -> list[str]:
 
 
 @dataclass(frozen=True)
+class HeadList:
+    """Heads of a run, sorted by a number."""
+
+    run: Path
+    role: str | None
+    """The role or kind that all of them hold; None for any."""
+    sort: str
+    """The column by which they are sorted."""
+    heads: tuple[Row, ...]
+    """Rows of ``heads.csv`` with the numbers of the role that is shown, its ``family``,
+    ``relation`` and ``looks_to``, and the further numbers ``n`` and ``held_out``."""
+    total: int
+    """Number of heads before the list was cut."""
+
+
+@dataclass(frozen=True)
 class HeadView:
     """Everything that a run has about one head."""
 
@@ -229,12 +257,18 @@ class HeadView:
 
 
 def run_values(run: Run) -> dict[str, Any]:
-    """Return a run as JSON values: folder, manifest, numbers of heads by kind, and its tables."""
+    """Return a run as JSON values: folder, manifest, numbers of heads, and its tables.
+
+    ``kinds`` counts the heads by their column ``role``, and ``roles`` the heads that hold a role,
+    alone or among others.
+    """
     heads = run.rows(run_folder.HEADS)
     return {
-        **manifest_values(run),
-        "kinds": dict(Counter(kind_of(head) for head in heads)),
-        "heads": [head.plain_values() for head in heads],
+        "run": str(run.path),
+        "manifest": asdict(run.manifest),
+        "kinds": dict(Counter(head.text("role") for head in heads)),
+        "roles": dict(Counter(role for head in heads for role in roles_of(head))),
+        "heads": [_of_heads(head) for head in heads],
         **{
             name: [row.plain_values() for row in run.rows(table)]
             for name, table in (("control_gains", CONTROLS), ("power", POWER))
@@ -244,16 +278,47 @@ def run_values(run: Run) -> dict[str, Any]:
     }
 
 
-def manifest_values(run: Run) -> dict[str, Any]:
-    """Return a run's folder and manifest as JSON values."""
-    return {"run": str(run.path), "manifest": asdict(run.manifest)}
+def _of_heads(head: Row) -> dict[str, Any]:
+    """Return a row of ``heads.csv`` as JSON values; its roles are a list."""
+    roles = [role for role in head.text("roles").split(";") if role]
+    return {**head.plain_values(), "roles": roles}
+
+
+def list_values(heads: HeadList) -> dict[str, Any]:
+    """Return a list of heads as JSON values."""
+    return {
+        "run": str(heads.run),
+        "role": heads.role,
+        "sort": heads.sort,
+        "total": heads.total,
+        "heads": [_of_heads(head) for head in heads.heads],
+    }
+
+
+def overview_values(run: Run) -> dict[str, Any]:
+    """Return what a list of runs shows of one run as JSON values; ``manifest.json`` has the rest.
+
+    ``probes`` are the names of the probe files, ``seconds`` the time of all stages together.
+    """
+    manifest = run.manifest
+    return {
+        "run": str(run.path),
+        "model": manifest.model.asked,
+        "n_layers": manifest.model.n_layers,
+        "n_heads": manifest.model.n_heads,
+        "probes": [probe.name for probe in manifest.probes],
+        "passages": manifest.passages,
+        "tokens": manifest.tokens,
+        "started": manifest.started,
+        "seconds": round(sum(manifest.seconds.values()), 3),
+    }
 
 
 def head_values(view: HeadView) -> dict[str, Any]:
     """Return a head as JSON values."""
     return {
         "run": str(view.run),
-        "head": view.head.plain_values(),
+        "head": _of_heads(view.head),
         "relations": [row.plain_values() for row in view.relations],
         "domains": [row.plain_values() for row in view.domains],
         "profile": [{"distance": name, "share": share} for name, share in view.profile],

@@ -462,13 +462,3 @@ def list_runs(folder: Path = RUNS) -> tuple[list[Run], list[HeadprobeError]]:
             broken.append(error)
     runs.sort(key=lambda run: (run.manifest.started, run.path.name), reverse=True)
     return runs, broken
-
-
-def newest_run(folder: Path = RUNS) -> Run:
-    """The run in ``folder`` that was started last; HeadprobeError if there is none."""
-    runs, _ = list_runs(folder)
-    if not runs:
-        raise HeadprobeError(
-            str(folder), "no run here", "Make a run with headprobe scan, or name its folder"
-        )
-    return runs[0]

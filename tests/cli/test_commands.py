@@ -65,6 +65,9 @@ def said(result: subprocess.CompletedProcess[str]) -> list[str]:
         ["runs", "--json"],
         ["show-head", "L1H2"],
         ["show-head", "L1H2", "--json"],
+        ["show-head", "L1H2", "L0H0", "first"],
+        ["show"],
+        ["heads", "--role", "syntax"],
         ["show-head", "L99H0"],
         ["export", "--csv", "hygiene"],
     ],
@@ -163,6 +166,8 @@ def test_runs_lists_another_folder(folder: Path) -> None:
 def test_json_output_is_parseable(folder: Path) -> None:
     runs = json.loads(typed(folder, "runs", "--json").stdout)
     assert [Path(each["run"]).name for each in runs] == ["second", "first"]
+    assert runs[0].keys() >= {"model", "probes", "started", "seconds"}
+    assert not any(isinstance(value, dict) for value in runs[0].values())  # no whole manifests
     head = json.loads(typed(folder, "show-head", "1.2", "--json", "-r", "second").stdout)
     assert head["head"]["name"] == "L1H2"
     assert isinstance(head["head"]["sink"], float)

@@ -139,9 +139,10 @@ def test_roles_of_controls_are_reported(
     rules.write_text(
         "margin: 0\nmin_n: 1\nmin_mass: 0\nmax_q: 1\nmin_forms: 0\nmin_form_folds: 0\n"
         "confidence: 0.01\nidle: {residual_share: 0}\nmax_bits: 99\n"
+        "min_lift: 0\nmin_share_gain: 0\nunnamed: {agreement: 0, moved: 0, min_attention: 0}\n"
     )
     progress = Remembering()
-    story = {"probes": "story", "max_passages": 90}
+    story = {"probes": "story", "max_passages": 40, "seed": 1}
     run = scanned(twin=True, shuffle=True, rules=rules, progress=progress, **story)
     assert "measuring the random twin" in progress.stages
     notes = {note.control: note for note in run.manifest.controls}

@@ -20,7 +20,8 @@ from tests.helpers.progress import Remembering
 
 Scan = Callable[..., Run]
 LAX = "margin: 0\nmin_n: 1\nmin_mass: 0\nmax_q: 1\nmin_forms: 0\nmin_form_folds: 0\n"
-LAX += "confidence: 0.01\nidle: {residual_share: 0}\nmax_bits: 99\n"
+LAX += "confidence: 0.01\nidle: {residual_share: 0}\nmax_bits: 99\nmin_lift: 0\nmin_share_gain: 0\n"
+LAX += "unnamed: {agreement: 0, moved: 0, min_attention: 0}\n"
 RESULTS = ("heads.csv", "relations.csv", "pairs.csv", "skipped.csv", "examples.jsonl", "rules.yaml")
 
 
@@ -210,7 +211,7 @@ def test_a_role_that_no_relation_can_earn_is_a_warning(
         f"role {role}: no head can earn it, because the probes have no relation {relation}"
         for role, relation in (("lost", "of family usr"), ("lookout", "nsbj of family syntax"))
     ]
-    assert doubts[0].endswith("they have coreference, punctuation, syntax")
+    assert doubts[0].endswith("they have coreference, punctuation, syntax, word-class")
     assert "nsubj" in doubts[1]
     progress = Remembering()
     scanned(rules=rules, progress=progress, out=tmp_path / "scanned")

@@ -11,6 +11,7 @@ import torch
 from transformers.models.llama.modeling_llama import LlamaModel
 
 import headprobe
+import headprobe.commands.show_text as show_text_module
 from headprobe.cli import main as command_line
 from headprobe.commands.scan import plan
 from headprobe.commands.show_text import show_text
@@ -27,6 +28,7 @@ from tests.helpers.progress import Remembering
 Scan = Callable[..., Run]
 
 FILES = {
+    "claims.csv",
     "heads.csv",
     "relations.csv",
     "domains.csv",
@@ -45,7 +47,7 @@ def test_a_run_folder_has_all_files(scanned: Scan) -> None:
     run = scanned()
     assert {path.name for path in run.path.iterdir()} == FILES
     assert len(run.heads) == 12
-    assert len(run.relations) == 12 * len(run.instances.relations)
+    assert len(run.relations) == 12 * len(run.instances.judged_relations)
     manifest = run.manifest
     assert manifest.sampled_from is None
     assert (manifest.model.n_layers, manifest.model.n_heads) == (3, 4)
@@ -228,9 +230,37 @@ def test_show_head_reads_text_from_stdin(
     words = ["show-head", "l1h2", "-r", str(run.path), "--json", "--text"]
     assert command_line.run([*words, "The dog ran."]) == 0
     typed = capsys.readouterr().out
-    monkeypatch.setattr("sys.stdin", io.StringIO("The dog ran.\n"))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"The dog ran.\n")))
     assert command_line.run([*words, "-"]) == 0
     assert capsys.readouterr().out == typed
-    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"")))
     assert command_line.run([*words, "-"]) == 2
     assert "has no word" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9 noir")))
+    assert command_line.run([*words, "-"]) == 2
+    assert capsys.readouterr().err == (
+        "--text -: stdin is not UTF-8 (byte 0xe9 at 3). Convert it, with iconv for example.\n"
+    )
+    monkeypatch.setattr("sys.stdin", None)
+    assert command_line.run([*words, "-"]) == 2
+    assert "stdin is closed" in capsys.readouterr().err
+
+
+def test_text_of_several_heads_takes_one_pass(
+    scanned: Callable[..., Run], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = scanned()
+    words = ["show-head", "-r", str(run.path), "--json", "--text", "The dog saw it."]
+    apart = []
+    for name in ("L1H2", "L2H0"):
+        assert command_line.run([*words, name]) == 0
+        apart.append(json.loads(capsys.readouterr().out))
+    with pytest.MonkeyPatch.context() as patch:
+        loads = []
+        opened = show_text_module.open_model
+        patch.setattr(
+            show_text_module, "open_model", lambda *a, **k: loads.append(1) or opened(*a, **k)
+        )
+        assert command_line.run([*words, "L1H2", "l2h0"]) == 0
+    assert json.loads(capsys.readouterr().out) == apart
+    assert loads == [1]

@@ -232,8 +232,8 @@ def test_show_text_requires_the_measured_model(
     good_manifest = (measured.path / "manifest.json").read_text()
     for values, said in (
         ({"model__dtype": "nn"}, "model.dtype is nn"),
-        ({"model__n_layers": 50}, "it has 50 layers"),
-        ({"model__n_heads": 9}, "layers of 9 heads"),
+        ({"model__n_layers": 50}, "model.n_kv_heads has a value that no run has"),
+        ({"model__n_heads": 9}, "model.n_kv_heads has a value that no run has"),
         ({"model__kind": "hub"}, "is a folder here, and the model"),
         ({"model__asked": "org/gone"}, "is not here"),
     ):
@@ -270,7 +270,7 @@ def test_sums_that_are_not_finite_are_not_written(
     monkeypatch.setattr(SingleProcess, "reduce_sums", overflow)
     with (
         np.errstate(invalid="ignore"),
-        pytest.raises(HeadprobeError, match=r"what is not a number \(mass\)"),
+        pytest.raises(HeadprobeError, match=r"values that are not finite \(mass\)"),
     ):
         scanned()
     assert not (tmp_path / "run").exists()

@@ -64,6 +64,7 @@ def test_heads_of_the_bundled_model_have_roles(demo_run: Run) -> None:
         "dialogue",
         "natural",
         "news",
+        "semantic",
         "story",
     ]
 

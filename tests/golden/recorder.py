@@ -22,7 +22,13 @@ from tests.golden.digest import digest_run
 from tests.golden.screen import normalise
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-VARIABLES = {"COLUMNS": "80", "NO_COLOR": "1", "TERM": "dumb", "OMP_NUM_THREADS": "1"}
+VARIABLES = {
+    "COLUMNS": "80",
+    "NO_COLOR": "1",
+    "TERM": "dumb",
+    "OMP_NUM_THREADS": "1",
+    "HEADPROBE_STATE": os.devnull,  # no run is remembered
+}
 FIXED = ("--device", "cpu", "--dtype", "float32", "--memory", "400MiB")
 """What a scan would otherwise choose by the machine: memory sets the size of chunks."""
 

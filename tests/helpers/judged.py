@@ -18,7 +18,11 @@ RELATIONS = (
 
 
 def evidence(
-    n_layers: int, n_heads: int, relations: tuple[Relation, ...] = RELATIONS, seed: int = 0
+    n_layers: int,
+    n_heads: int,
+    relations: tuple[Relation, ...] = RELATIONS,
+    seed: int = 0,
+    domains: tuple[str, ...] = ("fiction", "talk"),
 ) -> Evidence:
     random = np.random.default_rng(seed)
     shape = (n_layers, n_heads, len(relations))
@@ -31,8 +35,9 @@ def evidence(
         name: random.uniform(0, 1, shape)
         for name in ("mass", "kept", "share", "share_norm", "habit_share", "habit_expected")
     }
-    domains = ("fiction", "talk")
-    in_domains = np.stack([half, -half])
+    sides = [1 - 2 * (place % 2) for place in range(len(domains))]
+    in_domains = np.stack([half * side for side in sides])
+    has_text = [side > 0 or len(domains) > 2 for side in sides]
     return Evidence(
         relations=relations,
         n=n,
@@ -79,7 +84,7 @@ def evidence(
         beats=np.where(gain > 0.06, 1 + (gain > 0.12), 0),
         reliability=np.full(len(relations), 0.7),
         domains=domains,
-        domain_n=np.stack([n, np.zeros_like(n)]),
+        domain_n=np.stack([n * side for side in has_text]),
         domain_top1=top1 + in_domains,
         domain_baseline_top1=baseline_top1 - in_domains,
         domain_gain=gain + 2 * in_domains,

@@ -60,7 +60,7 @@ def manifest(n_layers: int = 4, n_heads: int = 8, n_kv_heads: int = 4, name: str
             name="LlamaTokenizerFast", start_token="<s>", start_prepended=False
         ),
         sinks_removed=("<s>", "position 0"),
-        sinks_flagged=("token '\\n': 0.41 of the attention in layer 2",),
+        sinks_flagged=("token '\\n': .41 of the attention in layer 2",),
         probes=(
             ProbeNote(name or "en_gum-ud-dev.conllu", "dev.conllu", "cd" * 32, 30, 76, 1341, 24005),
         ),
@@ -164,11 +164,15 @@ class Size:
 
 
 def write_run(
-    target: Path, size: Size | None = None, hostile: bool = False, overwrite: bool = False
+    target: Path,
+    size: Size | None = None,
+    hostile: bool = False,
+    overwrite: bool = False,
+    relations: tuple[Relation, ...] = RELATIONS,
+    domains: tuple[str, ...] = ("fiction", "talk"),
 ) -> Run:
     """A whole run folder, through the same functions that a scan uses."""
     size = size or Size()
-    relations = RELATIONS
     skipped = SKIPPED
     made = manifest(size.n_layers, size.n_heads, size.n_kv_heads)
     if hostile:
@@ -178,7 +182,7 @@ def write_run(
         made = replace(made, tokenizer=replace(made.tokenizer, start_token=HOSTILE))
     asked = instances(relations, hostile)
     sums = tallies(size.n_layers, size.n_heads, asked)
-    found = evidence(size.n_layers, size.n_heads, relations)
+    found = evidence(size.n_layers, size.n_heads, relations, domains=domains)
     with new_run(target, overwrite) as folder:
         write_sums(folder, asked, sums)
         write_results(

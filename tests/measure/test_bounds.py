@@ -37,7 +37,9 @@ def _checked() -> Iterator[None]:
 
     def spoiled(*shape, **options) -> Tensor:
         found = empty(*shape, **options)
-        return found.fill_(torch.nan if found.is_floating_point() else -(1 << 30))
+        if found.is_floating_point():
+            return found.fill_(torch.nan)
+        return found.fill_(255 if found.dtype == torch.uint8 else -(1 << 30))
 
     with pytest.MonkeyPatch.context() as patched:
         for module in (strip, gather, sweep):

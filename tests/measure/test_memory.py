@@ -121,15 +121,6 @@ def test_other_errors_are_not_taken_for_out_of_memory() -> None:
     assert not is_out_of_memory(ValueError("out of memory"))
 
 
-@pytest.mark.parametrize("together", [1, 900])
-def test_sums_do_not_depend_on_how_many_layers_are_added_at_once(
-    monkeypatch: pytest.MonkeyPatch, together: int
-) -> None:
-    undisturbed = UNDISTURBED()
-    monkeypatch.setattr("headprobe.measure.relations.MAX_SUMMED", together)
-    same(undisturbed, measured(SHARED_GRID(), SHARED_CORPUS(), limits=LIMITS))
-
-
 @pytest.mark.parametrize("budget", [25, 120])
 def test_live_tensors_fit_the_memory_limit(budget: int) -> None:
     """The peak of all tensors' bytes is measured by intercepting every operation."""

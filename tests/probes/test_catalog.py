@@ -61,7 +61,7 @@ def test_plain_text_counts_only_without_annotated_files(write, tmp_path):
 def test_files_are_suggested_if_similar_or_in_the_named_folder(tmp_path, monkeypatch, name, remedy):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bank" / "deep").mkdir(parents=True)
-    for path in ("notes.md", "a.conllu", "bank/b.conllu", "bank/notes.md"):
+    for path in ("notes.md", "a.conllu", "bank/b.conllu", "bank/notes.md", "bank/deep/c.txt"):
         (tmp_path / path).touch()
     with pytest.raises(HeadprobeError) as error:
         find_probe_files([name])
@@ -89,6 +89,17 @@ def test_unknown_probe_names_are_an_error(write, tmp_path, name, what, remedy):
         find_probe_files([name.format(tmp_path)])
     assert what in caught.value.what
     assert remedy in caught.value.remedy
+
+
+def test_folders_without_probes_are_not_suggested(tmp_path, monkeypatch):
+    (tmp_path / "treebanks" / "english").mkdir(parents=True)
+    (tmp_path / "treebank-notes").mkdir()
+    (tmp_path / "treebanks" / "english" / "a.conllu").write_text("")
+    (tmp_path / "treebank-notes" / "read.me").write_text("")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(HeadprobeError) as caught:
+        find_probe_files(["treebank-note"])
+    assert caught.value.remedy == "Did you mean treebanks?"
 
 
 def test_repeated_document_ids_get_numbers_and_keep_their_cluster(write, notes):

@@ -184,7 +184,7 @@ def test_filled_lines_break_between_parts_only() -> None:
 def test_tables_break_between_words_only(run: Run) -> None:
     whole = set(" ".join(printed(run, 400).split()).split())
     for line in printed(run, 80).splitlines():
-        assert cell_len(line) <= 80
+        assert cell_len(line) <= 80 or str(run.path) in line
     page = printed(run, 80)
     table = page[page.index("best heads") : page.index("statistical power")]
     assert set(table.split()) <= whole | {"held", "out"}

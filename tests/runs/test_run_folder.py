@@ -22,7 +22,6 @@ from headprobe.runs.folder import (
     default_target,
     list_runs,
     new_run,
-    newest_run,
 )
 from tests.helpers.synthetic import manifest, write_run
 
@@ -318,12 +317,10 @@ def test_runs_are_listed_newest_first_and_broken_runs_are_named(tmp_path: Path) 
     assert [run.path.name for run in runs] == ["run9", "run5", "run3"]
     assert len(broken) == 1
     assert "broken" in str(broken[0])
-    assert newest_run(tmp_path).path.name == "run9"
 
 
 def test_missing_run_gives_a_one_line_error(tmp_path: Path) -> None:
     for ask in (
-        lambda: newest_run(tmp_path),
         lambda: Run.load(tmp_path),
         lambda: Run.load(tmp_path / "x"),
     ):
