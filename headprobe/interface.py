@@ -1,4 +1,4 @@
-"""Runs in Python and notebooks: the front door that shows what the command line shows.
+"""Runs in Python and notebooks: tables, pages and figures, as on the command line.
 
 ``headprobe.scan``, ``load``, ``judge``, ``merge`` and ``resume`` return a ``Run`` of this module.
 Everything is imported when it is first used, so that ``import headprobe`` stays quick.

@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # commands that only print text start without numpy
     import numpy as np
     from numpy.typing import NDArray
 
-    Ints = NDArray[np.int64]
+    from headprobe.arrays import Ints
 
 FOLDS = 64
 """Number of document folds, and of form folds, of every statistic (docs/method.md)."""

@@ -11,7 +11,8 @@ from headprobe.config import ScanConfig
 from headprobe.runs.folder import Run
 from headprobe.runs.recent import STATE_VARIABLE
 from tests.helpers.checkpoints import save_checkpoint
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 from tests.helpers.synthetic import write_run
 
 OUTSIDE = "../shared"

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).resolve().parents[1] / "headprobe"
 LINES = 600
 
 GROUND = (
-    *("errors", "resources", "vocabulary", "format", "config", "progress"),
+    *("arrays", "errors", "resources", "vocabulary", "format", "config", "progress"),
     *("kernel_cache", "compiled"),
 )
 """The words that all folders share; each imports only those before it."""

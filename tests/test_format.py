@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from headprobe.format import clip, clip_start, safe_text
 from headprobe.results.tables import write_csv
-from headprobe.runs.tables import guard, read_frame, read_rows, unguard
+from headprobe.runs.tables import guard, iterate_rows, read_frame, unguard
 
 ANY_TEXT = st.text(st.characters(), max_size=40)
 
@@ -90,7 +90,7 @@ def test_formulas_after_separators(text: str, tmp_path: Path) -> None:
     if text in PLAIN:
         assert raw["source"][0] == raw["what"][1] == text
     assert read_frame(path)["source"][0] == read_frame(path)["what"][1] == safe_text(text)
-    assert [row.text("what") for row in read_rows(path)] == ["w", safe_text(text)]
+    assert [row.text("what") for row in iterate_rows(path)] == ["w", safe_text(text)]
     for delimiter in (",", ";", "\t"):
         with path.open(encoding="utf-8", newline="") as file:
             for row in csv.reader(file, delimiter=delimiter):
@@ -113,7 +113,7 @@ def test_csv_cells_are_safe_whatever_they_hold(
         assert unguard(row[0]) == safe_text(text)
         assert row[1] == "-0.5"
     assert path.read_text(encoding="utf-8").count("\n") == 1 + len(texts)
-    assert [row.text("source") for row in read_rows(path)] == [safe_text(text) for text in texts]
+    assert [row.text("source") for row in iterate_rows(path)] == [safe_text(text) for text in texts]
 
 
 def test_numbers_keep_six_digits_and_gaps_stay_empty(

@@ -11,7 +11,7 @@ from nbclient import NotebookClient
 import headprobe
 from headprobe.interface import Run
 from headprobe.progress import NotebookProgress, is_notebook
-from tests.helpers.progress import PROBES
+from tests.helpers.probes import PROBES
 
 
 @pytest.fixture(scope="module")

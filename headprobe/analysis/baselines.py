@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import Candidates, candidates_of
-from headprobe.analysis.evidence import Floats, Ints
+from headprobe.arrays import Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.vocabulary import number_deprels
 

@@ -21,11 +21,12 @@ from scipy.special import stdtrit
 
 from headprobe.analysis.candidates import Candidates
 from headprobe.analysis.distance_control import DISTANCE_RULES, distance_choices
-from headprobe.analysis.evidence import Floats, HeadStatistics, Ints, divide, floats, mean_profile
+from headprobe.analysis.evidence import HeadStatistics, divide, floats, mean_profile
 from headprobe.analysis.groups import Cells, effective_folds
 from headprobe.analysis.intervals import interval
 from headprobe.analysis.pos_control import PosPreferences
 from headprobe.analysis.structure import Agreement, label_agreement
+from headprobe.arrays import Floats, Ints
 from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import UPOS

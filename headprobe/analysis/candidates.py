@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headprobe.analysis.evidence import Bools, Floats, Ints
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, Integers, RelationInstances
 from headprobe.vocabulary import MAX_DISTANCE, CandidateRule, Scope
 

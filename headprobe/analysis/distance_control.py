@@ -24,8 +24,8 @@ from headprobe.analysis.candidates import (
     shared_rows,
     target_table,
 )
-from headprobe.analysis.evidence import Floats, Ints
 from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
+from headprobe.arrays import Floats, Ints
 from headprobe.compiled import in_threads, map_in_threads
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import pack_heads, packed_bytes

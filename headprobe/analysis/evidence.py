@@ -1,4 +1,4 @@
-"""The numbers that verdicts rest on, and the array types of the judging wing.
+"""The numbers that verdicts rest on.
 
 ``Evidence`` holds every measure of a head on a relation, ``HeadStatistics`` what a head does
 whatever the relation. The functions below read sums (``Tallies``) as float64 arrays and means.
@@ -9,17 +9,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from headprobe.arrays import Floats, Ints
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import Relation
-
-Floats = NDArray[np.float64]
-
-Ints = NDArray[np.int64]
-
-Bools = NDArray[np.bool_]
-
 
 BEATS = ("", "distance", "category")
 """What a head clearly beats (``docs/method.md``, "Baselines"): nothing; every baseline; every
@@ -145,7 +138,7 @@ class HeadStatistics:
     """How each head attends and how large its output is, whatever the relation.
 
     Arrays are [L, H] unless a field says otherwise. ``docs/output.md`` ("heads.csv") describes the
-    first six, which are means over rows.
+    first nine, which are means over rows.
     """
 
     sink: Floats
@@ -170,13 +163,13 @@ class HeadStatistics:
     """Root mean square norm of the head's output through W_O, its mean over rows removed, relative
     to the layer's median head."""
     output_high: Floats
-    """[Domain, L, H]: upper end of the interval of ``output_norm`` in each domain."""
+    """[G, L, H]: upper end of the interval of ``output_norm`` in each domain."""
     domains: tuple[str, ...]
-    """Domains with measured outputs, in the order of the axis Domain."""
+    """Domains with measured outputs, in the order of the axis G."""
     residual_share: Floats
     """The same norm relative to the residual stream that enters the layer."""
     residual_by_domain: Floats
-    """[Domain, L, H]: ``residual_share`` in each domain."""
+    """[G, L, H]: ``residual_share`` in each domain."""
     profile: Floats
     """[L, H, D]: mean stripped attention at each word distance (index distance - 1)."""
 

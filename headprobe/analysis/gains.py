@@ -24,21 +24,12 @@ from headprobe.analysis.baselines import (
     baseline_input,
 )
 from headprobe.analysis.distance_control import DistanceControl, distance_control
-from headprobe.analysis.evidence import (
-    BEATS,
-    Bools,
-    Evidence,
-    Floats,
-    FormRule,
-    Ints,
-    divide,
-    floats,
-    mean_profile,
-)
+from headprobe.analysis.evidence import BEATS, Evidence, FormRule, divide, floats, mean_profile
 from headprobe.analysis.groups import Cells, GroupSums, group_instances
 from headprobe.analysis.intervals import EvidenceThresholds, Interval, interval, one_sided_p
 from headprobe.analysis.lift import Lift, ShareSums, lift_of
 from headprobe.analysis.pos_control import PosPreferences, category_hits
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import ANY_MARK, FOLDS, WORD_CLASS, Relation
@@ -304,8 +295,8 @@ def compare_with_baselines(
     layers, heads = tallies["mass"].shape[1:]
     relations = instances.judged_relations
     names = _baseline_names(baselines)
-    weighed = [
-        _weigh(instances, tallies, baselines, names, index, thresholds)
+    by_index = [
+        _compare_relation(instances, tallies, baselines, names, index, thresholds)
         for index in range(len(relations))
     ]
 
@@ -315,7 +306,7 @@ def compare_with_baselines(
 
     def stack(name: str) -> Floats:
         """One field of ``Gains`` over all relations, [R, N] or [R, G, N]."""
-        rows = [getattr(each.gains, name) for each in weighed]
+        rows = [getattr(each.gains, name) for each in by_index]
         between = (len(instances.domains),) if name.startswith("domain_") else ()
         return np.array(rows, dtype=np.float64).reshape(len(relations), *between, layers * heads)
 
@@ -326,17 +317,17 @@ def compare_with_baselines(
         return spread(divide(by_relation, n[:, None].astype(np.float64)))
 
     def by_relation(name: str) -> list[Any]:
-        return [getattr(each, name) for each in weighed]
+        return [getattr(each, name) for each in by_index]
 
     def shares(name: str) -> Floats:
         """One field of ``Lift`` over all relations, [L, H, R]."""
-        rows = [getattr(each.lift, name) for each in weighed]
+        rows = [getattr(each.lift, name) for each in by_index]
         return spread(np.array(rows, dtype=np.float64).reshape(len(relations), layers * heads))
 
     def columns(at: int) -> Floats:
         """``top1`` of one baseline, [R, N] or [R, 1]."""
         width = layers * heads if _is_by_head(names[at], baselines) else 1
-        return np.array([each.top1s[at] for each in weighed]).reshape(len(relations), width)
+        return np.array([each.top1s[at] for each in by_index]).reshape(len(relations), width)
 
     n = np.array(by_relation("n"), dtype=np.int64)
     tested = np.where((n >= thresholds.min_n)[:, None], stack("p"), np.nan)
@@ -406,7 +397,7 @@ def _is_by_head(name: str, baselines: BaselineHits) -> bool:
 
 
 @dataclass(frozen=True)
-class _Weighed:
+class _RelationEvidence:
     """The evidence on one relation."""
 
     gains: Gains
@@ -422,26 +413,37 @@ class _Weighed:
     """``top1`` of each baseline, [N] or [1]; NaN where it does not apply."""
 
 
-def _weigh(
+def _compare_relation(
     instances: Instances,
     tallies: Tallies,
     baselines: BaselineHits,
     names: Sequence[str],
     index: int,
     thresholds: EvidenceThresholds,
-) -> _Weighed:
+) -> _RelationEvidence:
     """Compare the heads with the baselines of one relation: unpack its hits, and group them."""
     heads = math.prod(tallies["mass"].shape[1:])
     links, rules = instances.of(index), baselines.rules[index].baselines
     one_column = {name for name in names if not _is_by_head(name, baselines)}
     if not len(links):
         nothing = np.full(heads, np.nan)
-        return _Weighed(
-            empty_gains(heads, len(instances.domains)),
-            Lift(*[nothing] * 5),
-            *(0, 0, (), "variance", 0.0, 0.0),
-            np.zeros(len(instances.domains)),
-            [np.full(1 if name in one_column else heads, np.nan) for name in names],
+        return _RelationEvidence(
+            gains=empty_gains(heads, len(instances.domains)),
+            lift=Lift(
+                share=nothing,
+                distance_share=nothing,
+                lift=nothing,
+                low=nothing,
+                without_form=nothing,
+            ),
+            n=0,
+            forms=0,
+            few_forms=(),
+            form_rule="variance",
+            document_folds=0.0,
+            form_folds=0.0,
+            domain_n=np.zeros(len(instances.domains)),
+            top1s=[np.full(1 if name in one_column else heads, np.nan) for name in names],
         )
     grouped = group_instances(instances, links, thresholds.min_form_folds)
     cells, numbers = grouped.cells, instances.numbers(index)
@@ -465,7 +467,7 @@ def _weigh(
         thresholds.confidence,
         form_rule,
     )
-    return _Weighed(
+    return _RelationEvidence(
         gains=gains,
         lift=_lift(instances, tallies, baselines, index, links, cells, form_rule, thresholds),
         n=len(links),

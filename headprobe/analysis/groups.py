@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from headprobe.analysis.evidence import Floats, Ints
+from headprobe.arrays import Floats, Ints
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import unpack_heads
 from headprobe.vocabulary import FOLDS

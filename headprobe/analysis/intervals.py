@@ -11,8 +11,9 @@ from typing import Protocol
 import numpy as np
 from scipy.special import stdtr, stdtrit
 
-from headprobe.analysis.evidence import Bools, Evidence, Floats, Ints
+from headprobe.analysis.evidence import Evidence
 from headprobe.analysis.groups import Cells, GroupSums
+from headprobe.arrays import Bools, Floats, Ints
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.arrays import Floats, Ints, Singles
 from headprobe.compiled import numba_kernel, thread_count
 from headprobe.vocabulary import DEPRELS, MAX_DISTANCE, UPOS
-
-Floats = NDArray[np.float64]
-
-Singles = NDArray[np.float32]
-
-Ints = NDArray[np.int64]
 
 U = np.uintp
 

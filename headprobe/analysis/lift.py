@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.analysis.evidence import Floats, divide
+from headprobe.analysis.evidence import divide
 from headprobe.analysis.groups import Cells
 from headprobe.analysis.intervals import delete_one_variance, quantile
+from headprobe.arrays import Floats
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ from headprobe.analysis.candidates import (
     shared_rows,
     target_table,
 )
-from headprobe.analysis.evidence import Floats, Ints, divide, floats
+from headprobe.analysis.evidence import divide, floats
 from headprobe.analysis.kernels import (
     CELLS,
     HEADS,
@@ -58,6 +58,7 @@ from headprobe.analysis.kernels import (
     count_pairs,
     head_blocks,
 )
+from headprobe.arrays import Floats, Ints, Singles
 from headprobe.compiled import in_threads
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
@@ -122,8 +123,6 @@ _COLUMNS = DISTANCE_BINS * len(UPOS)
 _BINS = distance_bins()
 """[MAX_DISTANCE + 1]: the bin of each word distance."""
 
-Singles = NDArray[np.float32]
-
 Array = TypeVar("Array", Floats, Singles)
 
 
@@ -164,7 +163,7 @@ def fit_preferences(instances: Instances, tallies: Tallies) -> PosPreferences:
     """
     sums = floats(tallies, "category").reshape(CATEGORIES, -1)
     rows = _rows(instances)
-    pairs = _pair_counts(rows)
+    pairs = pair_counts(instances, rows)
     return PosPreferences(instances, sums, pairs, _fit(sums, pairs, rows), rows)
 
 
@@ -353,12 +352,12 @@ def category_hits(
     return hits
 
 
-def pair_counts(instances: Instances) -> Ints:
-    """Return the number of pairs of usable words of one passage in each category, [Y]."""
-    return _pair_counts(_rows(instances))
+def pair_counts(instances: Instances, rows: _Rows | None = None) -> Ints:
+    """Return the number of pairs of usable words of one passage in each category, [Y].
 
-
-def _pair_counts(rows: _Rows) -> Ints:
+    ``rows`` are those of the instances, where the caller has them.
+    """
+    rows = _rows(instances) if rows is None else rows
     counts = np.zeros(CATEGORIES, dtype=np.int64)
     count_pairs(*rows[:3], _BINS, counts)
     return counts

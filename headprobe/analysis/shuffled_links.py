@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.candidates import Candidates, position_in_run
-from headprobe.analysis.evidence import Ints
+from headprobe.arrays import Ints
 from headprobe.runs.instances import PAIRS, Instances, split_by_count
 from headprobe.vocabulary import Scope
 

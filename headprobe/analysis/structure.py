@@ -36,8 +36,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from headprobe.analysis.evidence import Bools, Floats, Ints, divide, floats
+from headprobe.analysis.evidence import divide, floats
 from headprobe.analysis.pos_control import PosPreferences, expected_attention, surface_shifts
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import DEPREL_PAIRS, DEPRELS, QUADRANTS
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.analysis.evidence import Ints
+from headprobe.arrays import Ints
 from headprobe.runs.instances import DECLARED, Instances, RelationInstances
 from headprobe.runs.sums import AXES, Tallies
 

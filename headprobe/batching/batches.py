@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headprobe.arrays import Ints
 from headprobe.batching.batch_instances import BatchInstances, CandidateKeys, InstanceIndexer
 from headprobe.batching.corpus import Corpus
 from headprobe.batching.layout import (
@@ -42,8 +43,6 @@ from headprobe.batching.layout import (
     sort_pairs_by_kind,
 )
 from headprobe.vocabulary import CandidateRule
-
-Ints = NDArray[np.int64]
 
 
 class KernelInputs(NamedTuple):
@@ -313,11 +312,7 @@ class Batcher:
         self.starts = corpus.starts
         self._indexer = InstanceIndexer(instances)
         self._distinct_tokens, self._token_column = np.unique(corpus.token_ids, return_inverse=True)
-        punctuation = (
-            instances.upos_names[instances.upos] == "PUNCT"
-            if len(instances.upos)
-            else instances.usable
-        )
+        punctuation = instances.upos_names[instances.upos] == "PUNCT"
         self._punctuation = (punctuation & instances.usable).astype(np.float32)
 
     @property
@@ -336,7 +331,10 @@ class Batcher:
         # distinct, in the order of first occurrence: blocks of a long passage name it repeatedly
         numbers = numbers[np.sort(np.unique(numbers, return_index=True)[1])]
         tokens = {p: self._tokens(p) for p in numbers.tolist()}
-        orders = [self._order_block(block) for block in blocks]
+        queries = [self._query_words(block) for block in blocks]
+        orders = [
+            self._order_block(block, spans) for block, spans in zip(blocks, queries, strict=True)
+        ]
         flat = pack_passages(
             {p: corpus.token_ids[rows] for p, rows in tokens.items()},
             blocks,
@@ -352,10 +350,10 @@ class Batcher:
         sampled = np.concatenate(
             [
                 instances.sampled_words[low:high]
-                for block in blocks
+                for spans in queries
                 for low, high in (
                     np.searchsorted(instances.sampled_words, [span.start, span.stop])
-                    for span in self._query_words(block)
+                    for span in spans
                 )
             ]
         )
@@ -366,8 +364,8 @@ class Batcher:
             passages=numbers,
             flat=flat,
             batches=tuple(
-                self._batch(block, tile, order)
-                for block, tile, order in zip(blocks, flat.tiles, orders, strict=True)
+                self._batch(*arguments)
+                for arguments in zip(blocks, queries, flat.tiles, orders, strict=True)
             ),
             token_column=self._tensor(
                 np.concatenate([self._token_column[rows] for rows in tokens.values()])
@@ -401,10 +399,10 @@ class Batcher:
             spans.append(slice(start + int(low) * (block.first > 0), start + int(high)))
         return spans
 
-    def _order_block(self, block: Block) -> TokenOrder:
-        """The order of rows and keys in the block's tile."""
+    def _order_block(self, block: Block, queries: Sequence[slice]) -> TokenOrder:
+        """The order of rows and keys in the tile of the block with these query words."""
         corpus = self._corpus
-        words, first_word = self._words(block)
+        words, first_word = self._words(block, queries)
         tokens = [corpus.word_of_token[self._tokens(p, block.stop)] for p in block.passages]
         return order_tokens(
             stack(tokens, EMPTY),
@@ -415,11 +413,10 @@ class Batcher:
             self.starts,
         )
 
-    def _words(self, block: Block) -> tuple[list[slice], int]:
+    def _words(self, block: Block, queries: Sequence[slice]) -> tuple[list[slice], int]:
         """The words of each passage up to the block's end, as slices of the run's words, and the
         index in its passage of the first query word."""
         first = self._corpus.instances.passage_first[block.passages]
-        queries = self._query_words(block)
         words = [slice(int(start), span.stop) for start, span in zip(first, queries, strict=True)]
         return words, queries[0].start - int(first[0])
 
@@ -434,11 +431,12 @@ class Batcher:
                 keys[rule] = CandidateKeys(*of_batch)
         return keys
 
-    def _batch(self, block: Block, tile: AttentionTile, order: TokenOrder) -> AlignedBatch:
+    def _batch(
+        self, block: Block, queries: Sequence[slice], tile: AttentionTile, order: TokenOrder
+    ) -> AlignedBatch:
         """The batch of a block, on the device."""
         corpus, instances = self._corpus, self._corpus.instances
-        queries = self._query_words(block)
-        words, first_word = self._words(block)
+        words, first_word = self._words(block, queries)
         usable = stack([instances.usable[span] for span in words], False)
         classes = self._classes(words, usable)
         sampled, sampled_row = batch_rows(instances.sampled_words, queries)

@@ -14,7 +14,7 @@ import transformers
 
 from headprobe.analysis.shuffled_links import shuffle_links
 from headprobe.batching.corpus import Corpus
-from headprobe.commands.distributed import SingleProcess
+from headprobe.commands.distributed import ProcessGroup
 from headprobe.commands.judging import ControlSums
 from headprobe.errors import HeadprobeError
 from headprobe.measure.loop import Measurement, PassPlan, measure
@@ -45,7 +45,7 @@ class MeasurementSetup:
     warn: Callable[[str], None]
     pass_plan: PassPlan
     writer: CheckpointWriter
-    group: SingleProcess
+    group: ProcessGroup
 
     def measure(
         self,

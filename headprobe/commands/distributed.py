@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from headprobe.config import Partition
 from headprobe.errors import HeadprobeError
@@ -21,33 +21,63 @@ _LEAVE_TIMEOUT = 30.0
 _POLL_INTERVAL = 0.05
 _TORCHRUN_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
+_MAX_RANKS = 1 << 16
+_LAST_PORT = (1 << 16) - 1
+
 T = TypeVar("T")
 
 
+class ProcessGroup(Protocol):
+    """The processes of one scan. Each of them has an object of this kind."""
+
+    @property
+    def index(self) -> int:
+        """The number (rank) of this process; the first one writes the run."""
+
+    @property
+    def count(self) -> int:
+        """Number of processes."""
+
+    @property
+    def partition(self) -> Partition | None:
+        """The share of this process; None if there is only one process."""
+
+    def wrap_progress(self, progress: Progress) -> Progress:
+        """Return the progress to use; of several ranks, only the first one shows it."""
+
+    def broadcast(self, value: T) -> T:
+        """Return the value of the first rank. Values must be JSON values, as in ``gather``."""
+
+    def gather(self, value: T) -> list[T]:
+        """Return the values of all ranks, on every rank."""
+
+    def reduce_sums(self, tallies: Tallies) -> Tallies:
+        """Add the sums of all ranks; the first rank gets the result."""
+
+    def barrier(self) -> None:
+        """Wait until all ranks call this."""
+
+
 class SingleProcess:
-    """A scan by one process, with the interface of ``ProcessGroup``."""
+    """A scan by one process: there is nothing to exchange."""
 
     index, count = 0, 1
     partition: Partition | None = None
 
     def wrap_progress(self, progress: Progress) -> Progress:
-        """Return the progress to use; of several ranks, only the first one shows it."""
         return progress
 
     def broadcast(self, value: T) -> T:
-        """Return the value of the first rank. Values must be JSON values, as in ``gather``."""
         return value
 
     def gather(self, value: T) -> list[T]:
-        """Return the values of all ranks, on every rank."""
         return [value]
 
     def reduce_sums(self, tallies: Tallies) -> Tallies:
-        """Add the sums of all ranks; the first rank gets the result."""
         return tallies
 
     def barrier(self) -> None:
-        """Wait until all ranks call this."""
+        pass
 
 
 class OtherProcessFailed(SystemExit):
@@ -57,7 +87,7 @@ class OtherProcessFailed(SystemExit):
         super().__init__(2)
 
 
-class ProcessGroup(SingleProcess):
+class GlooGroup:
     """A scan by several processes, which communicate by gloo.
 
     Gloo also suffices with accelerators, because the only data to add are sums on the host, once. A
@@ -223,11 +253,6 @@ def local_rank() -> int:
     return _variable("LOCAL_RANK", 0, _MAX_RANKS - 1, default="0")
 
 
-_MAX_RANKS = 1 << 16
-
-_LAST_PORT = (1 << 16) - 1
-
-
 def _variable(name: str, low: int, high: int, default: str | None = None) -> int:
     """The number in a variable of the environment; HeadprobeError if it is none in this range."""
     text = os.environ.get(name, default) or ""
@@ -258,19 +283,19 @@ def _is_started_by_torchrun() -> bool:
 
 
 @contextmanager
-def process_group() -> Iterator[SingleProcess]:
+def process_group() -> Iterator[ProcessGroup]:
     """Yield the group of processes that torchrun started, or a single process."""
     if not _is_started_by_torchrun():
         yield SingleProcess()
         return
-    group = ProcessGroup()
+    group = GlooGroup()
     try:
         yield group
     except HeadprobeError:
         if group.fail():
             raise
         raise OtherProcessFailed from None
-    except KeyboardInterrupt as interrupt:  # all of them got it
+    except KeyboardInterrupt as interrupt:  # every rank receives it; the first one reports it
         group.fail()
         raise interrupt if group.index == 0 else OtherProcessFailed from None
     except BaseException:
@@ -280,7 +305,7 @@ def process_group() -> Iterator[SingleProcess]:
 
 
 class _HeartbeatProgress:
-    """Progress that tells the other ranks, too; without a voice it stays silent."""
+    """Progress that also sends heartbeats to the other ranks; ``progress`` None shows nothing."""
 
     def __init__(self, progress: Progress | None, heartbeat: Callable[[], None]) -> None:
         self._progress, self._heartbeat = progress, heartbeat

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from headprobe import __version__
-from headprobe.commands.distributed import SingleProcess
+from headprobe.commands.distributed import ProcessGroup
 from headprobe.commands.prepare import checkpoint_source
 from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
@@ -68,7 +68,7 @@ class ScanAttempt:
 
 def load_attempt(
     target: Path,
-    group: SingleProcess,
+    group: ProcessGroup,
     trust_remote_code: bool = False,
     in_memory: InMemoryModel | None = None,
 ) -> ScanAttempt:
@@ -80,34 +80,13 @@ def load_attempt(
     folder, or with the model that was in memory.
     """
     if not target.absolute().name:
-        raise HeadprobeError(str(target), "is no run", "Name the run of the interrupted scan")
+        raise HeadprobeError(str(target), "not a run folder", "Name the interrupted run")
     own = ScanCheckpoint(target, group.index, group.count)
     saved = next((note for note in group.gather(own.load_note()) if note is not None), None)
     if saved is None:
         raise _nothing_saved(target)
     _check_version(target, saved)
-    try:
-        fingerprint = Fingerprint(build_value(dict[str, str], saved["terms"]))
-        folder = build_value(str, saved["folder"])
-        attempt = ScanAttempt(
-            ScanConfig.from_json(saved["request"], trust_remote_code=trust_remote_code),
-            in_memory,
-            fingerprint,
-            datetime.fromisoformat(saved["started"]),
-            build_value(dict[str, float], saved["seconds"]),
-            build_value(int, saved["resumed"]) + 1,
-        )
-        if attempt.resumed < 1 or min(attempt.seconds.values(), default=0) < 0:
-            raise ValueError("it was never started")
-        written = run_target(attempt.config, attempt.source)
-        needs_memory = build_value(bool, saved["in_memory"])
-    except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = error.what if isinstance(error, HeadprobeError) else str(error)
-        raise HeadprobeError(
-            str(own.path),
-            f"is not the saved state of a scan ({clip(reason, 200)})",
-            "Start again with --overwrite",
-        ) from None
+    attempt, written, folder, needs_memory = _read_note(own, saved, trust_remote_code, in_memory)
     if folder != str(Path.cwd()):
         raise HeadprobeError(
             str(target), f"was started in {folder}", "Run the command in that folder"
@@ -124,9 +103,47 @@ def load_attempt(
         )
     if in_memory is not None and not needs_memory:
         raise HeadprobeError(
-            str(target), "was started with a checkpoint, which it loads", "Leave out model="
+            str(target), "was started with a checkpoint, not a model in memory", "Leave out model="
         )
     return attempt
+
+
+def _read_note(
+    checkpoint: ScanCheckpoint,
+    saved: Mapping[str, Any],
+    trust_remote_code: bool,
+    in_memory: InMemoryModel | None,
+) -> tuple[ScanAttempt, Path, str, bool]:
+    """Return the attempt that continues a saved one, and what it must fit.
+
+    That is the run that it writes, the folder where it was started, and whether its model was in
+    memory.
+
+    Raises HeadprobeError where the note is not what ``ScanAttempt.note`` writes.
+    """
+    try:
+        fingerprint = Fingerprint(build_value(dict[str, str], saved["terms"]))
+        folder = build_value(str, saved["folder"])
+        attempt = ScanAttempt(
+            ScanConfig.from_json(saved["request"], trust_remote_code=trust_remote_code),
+            in_memory,
+            fingerprint,
+            datetime.fromisoformat(saved["started"]),
+            build_value(dict[str, float], saved["seconds"]),
+            build_value(int, saved["resumed"]) + 1,
+        )
+        if attempt.resumed < 1 or min(attempt.seconds.values(), default=0) < 0:
+            raise ValueError("its number of attempts or its times are negative")
+        written = run_target(attempt.config, attempt.source)
+        needs_memory = build_value(bool, saved["in_memory"])
+    except (HeadprobeError, KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error.what if isinstance(error, HeadprobeError) else str(error)
+        raise HeadprobeError(
+            str(checkpoint.path),
+            f"is not the saved state of a scan ({clip(reason, 200)})",
+            "Start again with --overwrite",
+        ) from None
+    return attempt, written, folder, needs_memory
 
 
 def _check_version(target: Path, saved: Mapping[str, Any]) -> None:

@@ -12,7 +12,7 @@ from headprobe.commands.controls import (
     measure_shuffled,
     measure_twin,
 )
-from headprobe.commands.distributed import SingleProcess
+from headprobe.commands.distributed import ProcessGroup, SingleProcess
 from headprobe.commands.estimate import estimate_scan
 from headprobe.commands.fingerprint import WEIGHTS, early_fingerprint, scan_fingerprint
 from headprobe.commands.judging import ControlSums, RunSums, write_run, write_shard
@@ -49,7 +49,7 @@ def scan(config: ScanConfig, progress: Progress, in_memory: InMemoryModel | None
     return Run.load(run_scan(ScanAttempt(config, in_memory), progress, SingleProcess()))
 
 
-def run_scan(attempt: ScanAttempt, progress: Progress, group: SingleProcess) -> Path:
+def run_scan(attempt: ScanAttempt, progress: Progress, group: ProcessGroup) -> Path:
     """Run a scan, or one shard, from its start or from where it stopped.
 
     With several processes, each measures its share and the first one writes. Returns the folder.
@@ -111,7 +111,7 @@ class _RunningScan:
     rules: Rules
     prepared: PreparedScan
     writer: CheckpointWriter
-    group: SingleProcess
+    group: ProcessGroup
     progress: Progress
     clock: Clock
 

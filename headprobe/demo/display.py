@@ -1,4 +1,4 @@
-"""How a run shows itself: a live bar in a terminal, plain log lines elsewhere (on stderr)."""
+"""The progress of training the demo model on stderr: a bar on terminals, log lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 
 
 class Display:
-    """Shows rate, losses and time left; `with Display() as display`."""
+    """A progress bar with a text, and log lines; a context manager that ends the bar."""
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -41,10 +41,10 @@ class Display:
             self._bar.stop()
 
     def tick(self, fraction: float, words: str) -> None:
-        """Move the bar; silent without a terminal."""
+        """Set the bar to a fraction from 0 to 1 and its text; does nothing without a terminal."""
         if self._bar is not None:
             self._bar.update(self._task, completed=min(fraction, 1.0), description=words)
 
     def line(self, words: str) -> None:
-        """One lasting line."""
+        """Print a line with the time of day."""
         self.console.print(f"{time.strftime('%H:%M:%S')} {words}")

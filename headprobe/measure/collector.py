@@ -33,8 +33,8 @@ from headprobe.runs.instances import Instances
 from headprobe.runs.sums import Tallies
 
 WEIGHTS_PER_THREAD = 1 << 18
-"""Attention weights that a thread of a CPU goes over at a time: with their scores, and what is made
-of them, they shall lie in its cache of some megabytes."""
+"""Attention weights that a thread of a CPU processes at a time. With their scores and intermediate
+results they should fit in its cache of some megabytes."""
 
 _NARROW = frozenset({"example_weight", "sampled_kept"})
 """Arrays by row, which are kept in float32."""
@@ -84,7 +84,7 @@ class StatisticsCollector(PassObserver):
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of the sums and of what they are worked out with, however many passages pass."""
+        """Bytes of the sums and their buffers, whatever the number of passages."""
         tensors = {
             id(part): part
             for statistic in self._statistics
@@ -96,36 +96,38 @@ class StatisticsCollector(PassObserver):
 
     @property
     def statistics(self) -> tuple[Statistic, ...]:
-        """Whatever adds up."""
+        """The statistics, the one of relations first."""
         return self._statistics
 
     def worker_copy(self) -> Self:
-        """One more, for passes that run beside those of this one: it adds to the same sums. Who
-        adds when is the caller's care: a layer, or the end, of one pass at a time."""
+        """Return a collector for passes that run concurrently; it adds to the same sums.
+
+        The caller lets only one pass at a time add a layer, or end.
+        """
         other = copy(self)
         other._statistics = tuple(copy(statistic) for statistic in self._statistics)
         return other
 
     def begin(self, chunk: Chunk) -> None:
-        """The next pass is over this chunk."""
+        """Prepare for the pass over this chunk."""
         self._chunk, self._view = chunk, None
         self._residual = {}
-        # The first statistic is that of relations, all that twins of passages enter
+        # Twins of passages enter the first statistic only, which is that of relations
         self._active = self._statistics[:1] if chunk.twins else self._statistics
         for statistic in self._active:
             statistic.begin(chunk)
 
     def residual(self, layer: int, hidden: Tensor) -> None:
-        """The residual stream [1, N, E] that enters a layer."""
+        """Keep the residual stream [1, N, E] that enters a layer."""
         self._residual[layer] = hidden
 
     def begin_layer(self, module: nn.Module, value: Tensor) -> None:
-        """A layer is about to attend (``model.attention.Observer``)."""
+        """Prepare for a layer, before it attends (``model.attention.Observer``)."""
         self._layer = self._observed.layers[self._observed.index_of(module)]
         self._value_norm = self._layer.value_norm(value)
 
     def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
-        """A part of a rectangle has attended."""
+        """Add the attention of a part of a tile; the last part completes the batch."""
         batch = self._current_chunk.batches[number]
         if not batch.queries:
             return
@@ -143,14 +145,14 @@ class StatisticsCollector(PassObserver):
                 statistic.add(view)
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:  # noqa: ARG002
-        """The layer has attended."""
+        """Add the outputs of the layer's heads [N, H, V]."""
         residual = self._residual.pop(self._layer.index)
         view = OutputView(self._current_chunk, self._layer, output, residual)
         for statistic in self._active:
             statistic.add_output(view)
 
     def end(self) -> None:
-        """The pass over the chunk is over."""
+        """Complete the sums of the chunk after its last layer."""
         for statistic in self._active:
             statistic.finish(self._current_chunk)
         self._chunk = None
@@ -162,7 +164,7 @@ class StatisticsCollector(PassObserver):
         return self._chunk
 
     def collect(self, host_counts: Mapping[str, NDArray[np.generic]]) -> Tallies:
-        """Everything added up so far, as host arrays, with what was counted without the model."""
+        """Return all sums so far as host arrays, with ``host_counts``, which need no model."""
         arrays: dict[str, NDArray[np.generic]] = dict(host_counts)
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
@@ -190,8 +192,10 @@ def count_profile_pairs(instances: Instances, longest: int) -> NDArray[np.int64]
 def count_column_passages(
     token_columns: Iterable[NDArray[np.integer]], starts: int, distinct: int
 ) -> dict[str, NDArray[np.int64]]:
-    """In how many passages each token [K] and each position [P] of the text occurs;
-    ``token_columns`` gives each passage's tokens as places in K."""
+    """Count the passages in which each token [K] and each position [P] of the text occurs.
+
+    ``token_columns`` gives the tokens of each passage as indices on the axis K.
+    """
     by_token, by_place = np.zeros(distinct, np.int64), np.zeros(POSITIONS, np.int64)
     for tokens in token_columns:
         by_token[np.unique(tokens[starts:])] += 1

@@ -1,4 +1,4 @@
-"""Measure a loaded model on an aligned corpus: from attention to sums, in one pass per passage.
+"""Measure a loaded model on an aligned corpus: one forward pass per passage gives all sums.
 
 1. ``PassPlan`` selects the passages of this process: few whose text is also scored (bits per
    character), and the others.

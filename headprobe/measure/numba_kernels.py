@@ -18,11 +18,8 @@ of such loops.
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.arrays import Ints, Singles
 from headprobe.compiled import numba_kernel
-
-Floats = NDArray[np.float32]
-
-Ints = NDArray[np.int64]
 
 U = np.uintp
 """The type of counters in inner loops (``compiled.numba_kernel``)."""
@@ -30,21 +27,21 @@ U = np.uintp
 
 @numba_kernel
 def strip_rows(
-    weights: Floats,
-    scores: Floats,
+    weights: Singles,
+    scores: Singles,
     offset: int,
     stride: int,
-    value_norm: Floats,
-    received: Floats,
+    value_norm: Singles,
+    received: Singles,
     extra: Ints,
     first: int,
-    shares: Floats,
+    shares: Singles,
     words: int,
     queries: int,
-    columns: Floats,
-    kept: Floats,
-    entropy_terms: Floats,
-    best: Floats,
+    columns: Singles,
+    kept: Singles,
+    entropy_terms: Singles,
+    best: Singles,
     best_word: NDArray[np.int32],
 ) -> float:
     """Reduce attention between tokens to raw attention between words.
@@ -102,7 +99,7 @@ def strip_rows(
 
 @numba_kernel
 def renormalise(
-    shares: Floats, words: int, first: int, kept: Floats, by_distance: Floats, columns: Floats
+    shares: Singles, words: int, first: int, kept: Singles, by_distance: Singles, columns: Singles
 ) -> None:
     """Divide ``shares`` [2 * W' * W] by their row sums ``kept`` [2, W], in place.
 
@@ -126,7 +123,7 @@ def renormalise(
 
 
 @numba_kernel
-def sum_entropy(entropy_terms: Floats, rows: Ints) -> float:
+def sum_entropy(entropy_terms: Singles, rows: Ints) -> float:
     """Return the entropy in nats, summed over the rows of usable words.
 
     The softmax gives p = exp(s - c) for the scores s of a row, with c = max(s) - log(max(p)). So
@@ -145,7 +142,7 @@ def sum_entropy(entropy_terms: Floats, rows: Ints) -> float:
 
 @numba_kernel
 def _add_entropy_terms(
-    weights: Floats, scores: Floats, key: int, entropy_terms: Floats, low: int, high: int
+    weights: Singles, scores: Singles, key: int, entropy_terms: Singles, low: int, high: int
 ) -> None:
     """Add one key to ``entropy_terms`` [4, W]: the sums of weights and of weight times score, the
     largest weight and the largest score."""
@@ -158,7 +155,7 @@ def _add_entropy_terms(
 
 
 @numba_kernel
-def _sum_key(weights: Floats, key: int, high: int) -> np.float32:
+def _sum_key(weights: Singles, key: int, high: int) -> np.float32:
     """Return the attention that a key receives from all query words."""
     total = np.float32(0)
     for r in range(U(0), high):
@@ -167,7 +164,7 @@ def _sum_key(weights: Floats, key: int, high: int) -> np.float32:
 
 
 @numba_kernel
-def _clear(shares: Floats, out: int, half: int, low: int, high: int) -> None:
+def _clear(shares: Singles, out: int, half: int, low: int, high: int) -> None:
     """Set a word's rows to zero in both halves of ``shares``."""
     for r in range(low, high):
         shares[out + r] = 0
@@ -176,13 +173,13 @@ def _clear(shares: Floats, out: int, half: int, low: int, high: int) -> None:
 
 @numba_kernel
 def _add_token(
-    weights: Floats,
+    weights: Singles,
     key: int,
     value_norm: float,
-    shares: Floats,
+    shares: Singles,
     out: int,
     half: int,
-    kept: Floats,
+    kept: Singles,
     low: int,
     high: int,
 ) -> np.float32:
@@ -205,10 +202,10 @@ def _add_token(
 
 @numba_kernel
 def _update_best(
-    shares: Floats,
+    shares: Singles,
     out: int,
     word: int,
-    best: Floats,
+    best: Singles,
     best_word: NDArray[np.int32],
     low: int,
     high: int,
@@ -224,10 +221,10 @@ def _update_best(
 
 @numba_kernel
 def _renormalise_word(
-    shares: Floats,
+    shares: Singles,
     out: int,
-    row_sums: Floats,
-    by_distance: Floats,
+    row_sums: Singles,
+    by_distance: Singles,
     shift: int,
     low: int,
     high: int,
@@ -245,7 +242,7 @@ def _renormalise_word(
 
 @numba_kernel
 def add_by_kind(
-    share: Floats,
+    share: Singles,
     category: NDArray[np.int16],
     deprels: NDArray[np.int16],
     words: int,
@@ -269,7 +266,7 @@ def add_by_kind(
 
 @numba_kernel
 def sum_classes(
-    shares: Floats, classes: Floats, words: int, first: int, queries: int, sums: Floats
+    shares: Singles, classes: Singles, words: int, first: int, queries: int, sums: Singles
 ) -> None:
     """Set ``sums`` [2, C, W] to the attention of each row, plain and norm-weighted, to all earlier
     words of each class; ``classes`` [W', C] is 1 for members. Few words are members, so their rows
@@ -288,7 +285,7 @@ def sum_classes(
 
 
 @numba_kernel
-def gather_pairs(share: Floats, pair: Ints, base: int, result: Floats) -> None:
+def gather_pairs(share: Singles, pair: Ints, base: int, result: Singles) -> None:
     """Store ``share`` [W' * W] of each ``pair`` [P] in ``result`` [P]. Pairs are counted over the
     batch; the passage's first pair is ``base``."""
     for i in range(len(pair)):
@@ -297,13 +294,13 @@ def gather_pairs(share: Floats, pair: Ints, base: int, result: Floats) -> None:
 
 @numba_kernel
 def find_strongest(
-    share: Floats,
+    share: Singles,
     row: Ints,
     base: int,
     first: int,
     queries: int,
     word: NDArray[np.int64],
-    weight: Floats,
+    weight: Singles,
 ) -> None:
     """Find the words with the largest ``share`` [W' * W] in each ``row`` [S].
 
@@ -333,12 +330,12 @@ def find_strongest(
 
 @numba_kernel
 def find_winner(
-    share: Floats,
+    share: Singles,
     r: int,
     first: int,
     queries: int,
     lowest: int,
-    admitted: Floats,
+    admitted: Singles,
 ) -> int:
     """Return the word with the largest ``share`` [W' * W] in row ``r``, or -1 if it is not unique
     or zero.

@@ -14,11 +14,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from headprobe.arrays import Singles
 from headprobe.batching.batches import AlignedBatch, KernelInputs
 from headprobe.compiled import numba_kernel, split_over_threads
 from headprobe.measure.layer_view import N_STRONGEST
 from headprobe.measure.numba_kernels import (
-    Floats,
     add_by_kind,
     find_strongest,
     find_winner,
@@ -43,19 +43,19 @@ class ViewArrays(NamedTuple):
     by_kind: NDArray[np.float64]
     """[H, KINDS]: stripped attention by kind of pair, added to what is there."""
 
-    kept: Floats
+    kept: Singles
     """[B, W, H]"""
 
     winner: NDArray[np.int32]
     """[B, W, H]"""
 
-    columns: Floats
+    columns: Singles
     """[3, B, W', H]"""
 
-    by_distance: Floats
+    by_distance: Singles
     """[B, H, 2, W']: added to what is there."""
 
-    attention_received: Floats
+    attention_received: Singles
     """[H, B, T - 1]"""
 
     over_rows: NDArray[np.float64]
@@ -64,13 +64,13 @@ class ViewArrays(NamedTuple):
     instance_hits: NDArray[np.uint8]
     """[H, I]"""
 
-    instance_shares: Floats
+    instance_shares: Singles
     """[2, H, I]"""
 
-    sampled: Floats
+    sampled: Singles
     """[H, P]"""
 
-    strongest: Floats
+    strongest: Singles
     """[H, S', M]"""
 
     strongest_word: NDArray[np.int64]
@@ -173,9 +173,9 @@ class NumbaView:
 
 @numba_kernel
 def fill_view(
-    weights: Floats,
-    scores: Floats,
-    value_norm: Floats,
+    weights: Singles,
+    scores: Singles,
+    value_norm: Singles,
     inputs: KernelInputs,
     arrays: ViewArrays,
     passage: int,
@@ -265,13 +265,13 @@ def fill_view(
 
 @numba_kernel
 def _fill_instances(
-    shares: Floats,
+    shares: Singles,
     best_word: NDArray[np.int32],
     inputs: KernelInputs,
     arrays: ViewArrays,
     b: int,
     h: int,
-    by_class: Floats,
+    by_class: Singles,
 ) -> None:
     """Compute hits and shares of the instances of passage ``b`` for head ``h``.
 

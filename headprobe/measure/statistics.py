@@ -1,16 +1,10 @@
-"""The base class of all statistics.
+"""Statistics: what is summed over the text about every head, layer by layer.
 
-How heads attend, whatever they look for: distances, sinks, spread.
-
-Stripped attention by kind of word pair: by category, and by deprel pair and quadrant.
-
-The one word that each sampled row attends to most, and how much is left for such words.
-
-How loudly heads speak: moments of their outputs through W_O, by domain and document fold.
-
-Keys that attract attention whatever the text: column weights by token id and by position.
-
-Where heads look in the rows that are kept to be read.
+Each class derives from ``Statistic`` and fills some arrays of ``runs.sums``: ``ShapeStatistic``
+where heads look by distance, ``PairStatistic`` attention by kind of word pair, ``WinnerStatistic``
+and ``ExampleStatistic`` the strongest words of sampled rows, ``OutputStatistic`` the size of head
+outputs, and ``ColumnStatistic`` the keys that attract attention whatever the text.
+``measure.relations`` and ``measure.similarity`` have the others.
 """
 
 from collections.abc import Mapping, Sequence
@@ -75,14 +69,20 @@ def state_tensors(of: object) -> dict[str, Tensor]:
     return tensors
 
 
-_MEANS = ("sink", "self", "previous", "entropy", "rows_stripped", "distance", "punctuation")
+_OVER_ROWS = ("sink", "self", "previous", "entropy", "rows_stripped")
+"""Sums over rows, in the order of ``LayerView.over_rows``."""
+
+_SUMS = (*_OVER_ROWS, "distance", "punctuation")
+"""The sums of ``ShapeStatistic``."""
+
+_DISTANCE, _PUNCTUATION = _SUMS.index("distance"), _SUMS.index("punctuation")
 
 
 class ShapeStatistic(Statistic):
     """Sums over the rows of usable words, and the profiles over word distance."""
 
     def __init__(self, layers: int, heads: int, device: torch.device) -> None:
-        self._sums = torch.zeros(layers, len(_MEANS), heads, dtype=sum_dtype(device), device=device)
+        self._sums = torch.zeros(layers, len(_SUMS), heads, dtype=sum_dtype(device), device=device)
         self._profiles = torch.zeros(
             layers, 2, MAX_DISTANCE + 1, heads, dtype=sum_dtype(device), device=device
         )
@@ -96,12 +96,12 @@ class ShapeStatistic(Statistic):
             profile[:, MAX_DISTANCE].add_(by_distance[:, exact:].sum(1))
         away = torch.arange(by_distance.shape[1], dtype=torch.float32, device=by_distance.device)
         sums = self._sums[layer]
-        sums[:5].add_(view.over_rows)
-        sums[5].add_(away @ by_distance[0])
-        sums[6].add_(batch.punctuation.flatten() @ view.columns[1].flatten(0, 1))
+        sums[: len(_OVER_ROWS)].add_(view.over_rows)
+        sums[_DISTANCE].add_(away @ by_distance[0])
+        sums[_PUNCTUATION].add_(batch.punctuation.flatten() @ view.columns[1].flatten(0, 1))
 
     def sums(self) -> Mapping[str, Tensor]:
-        by_name = dict(zip(_MEANS, self._sums.unbind(1), strict=True))
+        by_name = dict(zip(_SUMS, self._sums.unbind(1), strict=True))
         counted = by_name["rows_stripped"].round().to(torch.int64)
         profile, profile_norm = self._profiles[:, :, 1:].permute(1, 0, 3, 2)
         return {
@@ -122,11 +122,11 @@ class PairStatistic(Statistic):
         )
 
     def layer_sums(self, layer: int) -> Tensor:
-        """The sums [H, KINDS] of a layer: they are too many to be found for each batch anew."""
+        """The sums [H, KINDS] of a layer: the view adds to them in place."""
         return self._sums[layer]
 
     def add(self, view: LayerView) -> None:
-        """Whoever makes the view adds to the sums ``layer_sums`` its layer."""
+        """Do nothing: the view adds its layer to ``layer_sums``."""
 
     def sums(self) -> Mapping[str, Tensor]:
         by_kind = self._sums.permute(2, 0, 1)
@@ -192,7 +192,7 @@ class OutputStatistic(Statistic):
 
 
 POSITIONS = 8
-"""The positions after the start tokens that are looked at by themselves."""
+"""Number of positions after the start tokens that are counted one by one."""
 
 
 class ColumnStatistic(Statistic):
@@ -234,7 +234,7 @@ class ColumnStatistic(Statistic):
     ) -> None:
         """Add values [B, T] at places [B, T] of the text to sums by token [K] and by place [P].
 
-        Keys that are no token draw nothing.
+        Keys that are no token have no value.
         """
         values = by_token.new_zeros(chunk.token_column.shape)
         for seen, of_keys in columns:

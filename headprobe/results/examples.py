@@ -19,7 +19,8 @@ import numpy as np
 from headprobe.analysis.behaviour import BehaviourEvidence
 from headprobe.analysis.candidates import Candidates
 from headprobe.analysis.distance_control import distance_choices
-from headprobe.analysis.evidence import Bools, Floats, Ints, mean_profile
+from headprobe.analysis.evidence import mean_profile
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.format import relation_name
 from headprobe.roles.verdict import Verdict
 from headprobe.runs.instances import (

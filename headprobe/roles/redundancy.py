@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.analysis.evidence import Bools, Floats, HeadStatistics, Ints, divide, floats
+from headprobe.analysis.evidence import HeadStatistics, divide, floats
+from headprobe.arrays import Bools, Floats, Ints
 from headprobe.roles.rules import IdleRule, RepeaterRule
 from headprobe.roles.verdict import Pair
 from headprobe.runs.sums import Tallies

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headprobe.analysis.evidence import BEATS, Bools, Evidence
+from headprobe.analysis.evidence import BEATS, Evidence
+from headprobe.arrays import Bools
 from headprobe.format import fraction, ratio, relation_name, small
 from headprobe.roles.rules import RoleRule, Rules
 from headprobe.vocabulary import Relation

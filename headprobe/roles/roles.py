@@ -15,7 +15,8 @@ from dataclasses import replace
 import numpy as np
 
 from headprobe.analysis.behaviour import BehaviourEvidence
-from headprobe.analysis.evidence import Bools, Evidence, Floats, HeadStatistics
+from headprobe.analysis.evidence import Evidence, HeadStatistics
+from headprobe.arrays import Bools, Floats
 from headprobe.roles.reasons import (
     why_copying,
     why_earned,

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from headprobe.arrays import Ints
 from headprobe.runs.arrays import Declared, read_arrays
 from headprobe.vocabulary import (
     ANAPHORS,
@@ -33,8 +34,6 @@ from headprobe.vocabulary import (
 )
 
 Integers = NDArray[np.integer]
-
-Ints = NDArray[np.int64]
 
 Keys = NDArray[np.uint64]
 

@@ -101,13 +101,6 @@ class Row:
         return self.whole(column) if column in COUNTS + GAPPED_COUNTS else self.number(column)
 
 
-def read_rows(
-    path: Path, head: tuple[int, int] | None = None, columns: Collection[str] = ()
-) -> list[Row]:
-    """The rows of a table, or only those of one (layer, head). HeadprobeError as below."""
-    return list(iterate_rows(path, head, columns))
-
-
 def iterate_rows(
     path: Path, head: tuple[int, int] | None = None, columns: Collection[str] = ()
 ) -> Iterator[Row]:

@@ -20,7 +20,8 @@ from headprobe.probes.passages import cut_passages
 from headprobe.runs.instances import Instances
 from headprobe.vocabulary import DEPRELS, UPOS, Skipped
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.passes import passages_of
+from tests.helpers.probes import PROBES
 
 
 def aligned(budget: int = 60) -> tuple[Corpus, list[Passage], list[Skipped]]:

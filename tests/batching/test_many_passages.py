@@ -10,7 +10,7 @@ from headprobe.batching.encoder import Encoder
 from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.passages import cut_passages
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES
+from tests.helpers.probes import PROBES
 
 BYTES_A_WORD = 530
 """Peak bytes per word while aligning, with its tokens, links and classes."""

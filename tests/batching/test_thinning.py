@@ -10,7 +10,8 @@ from headprobe.batching.encoder import Encoder
 from headprobe.runs import instances as instances_module
 from headprobe.runs.instances import Instances, smallest_keys
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of, run
+from tests.helpers.passes import passages_of, run
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import tiny_model
 
 MOST = 12

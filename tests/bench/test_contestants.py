@@ -11,7 +11,8 @@ from tests.bench.by_hand import look_eagerly
 from tests.bench.contestants import WAYS, Contest
 from tests.bench.peers import PEERS, checked, missing
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.passes import passages_of
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import random_ids, tiny_model
 
 LOOKS = {"by hand": look_eagerly, **PEERS}

@@ -14,7 +14,8 @@ import headprobe
 from headprobe.errors import HeadprobeError
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 from tests.helpers.tiny import build
 
 Scan = Callable[..., Run]

@@ -13,7 +13,7 @@ import pytest
 
 import headprobe
 from headprobe.cli import main as command_line
-from headprobe.commands.distributed import OtherProcessFailed, ProcessGroup
+from headprobe.commands.distributed import GlooGroup, OtherProcessFailed
 from headprobe.errors import HeadprobeError
 from headprobe.runs.folder import Run
 from headprobe.runs.manifest import WorkNote
@@ -154,7 +154,7 @@ def test_a_silent_rank_counts_as_lost(monkeypatch: pytest.MonkeyPatch) -> None:
             return all(name in self.held for name in names)
 
     monkeypatch.setattr("headprobe.commands.distributed.BARRIER_TIMEOUT", 0.1)
-    group = object.__new__(ProcessGroup)
+    group = object.__new__(GlooGroup)
     vars(group).update(index=0, count=2, _store=Store(), _barriers=0, _steps=0, _last_heartbeat=0.0)
     with pytest.raises(HeadprobeError, match=r"rank 0: rank 1 has not moved for 0\.1 seconds"):
         group.barrier()

@@ -8,7 +8,8 @@ from headprobe.commands import estimate as estimating
 from headprobe.commands.scan import plan, scan
 from headprobe.config import ScanConfig
 from tests.helpers.checkpoints import save_checkpoint
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 
 FACTOR = 3
 

@@ -22,7 +22,8 @@ from headprobe.model.load import CheckpointSource
 from headprobe.probes.catalog import find_probe_files
 from headprobe.runs.folder import Run
 from headprobe.vocabulary import LAGS
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 
 Scan = Callable[..., Run]
 

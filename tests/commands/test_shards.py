@@ -12,7 +12,8 @@ from headprobe.runs.folder import Run
 from headprobe.runs.shards import find_shards
 from headprobe.runs.sums import Tallies
 from tests.helpers.durable import assert_alike
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 
 Scan = Callable[..., Run]
 

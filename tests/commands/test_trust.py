@@ -20,7 +20,8 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.load import CheckpointSource, load_config, load_model
 from headprobe.runs.checkpoint import ScanCheckpoint
 from headprobe.runs.folder import Run
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 
 Scan = Callable[..., Run]
 

@@ -9,7 +9,8 @@ from headprobe.batching.encoder import Encoder
 from headprobe.measure.loop import measure
 from headprobe.model.heads import observe_model
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.passes import passages_of
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import random_ids, tiny_model
 
 

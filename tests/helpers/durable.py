@@ -8,7 +8,7 @@ import pytest
 
 from headprobe.measure.memory import BatchLimits
 from headprobe.runs.folder import Run
-from tests.helpers.progress import PROBES
+from tests.helpers.probes import PROBES
 
 SMALL = BatchLimits(tokens=96, scores=1 << 12)
 

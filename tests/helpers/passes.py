@@ -12,7 +12,6 @@ from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.passages import cut_passages
 from tests.helpers.tiny import random_ids
 
-PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 SMALL = BatchLimits(tokens=64, scores=1 << 12)
 LARGE = BatchLimits(tokens=4096, scores=1 << 24)
 

@@ -1,12 +1,8 @@
-"""Progress for tests."""
-
-from pathlib import Path
-
-PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
+"""Progress that remembers what it was told."""
 
 
 class Remembering:
-    """Progress for tests: what was told."""
+    """The stages, warnings and number of steps so far."""
 
     def __init__(self) -> None:
         self.stages: list[str] = []

@@ -9,7 +9,7 @@ import pytest
 
 from tests.helpers.checkpoints import save_checkpoint
 from tests.helpers.durable import hurry
-from tests.helpers.progress import PROBES
+from tests.helpers.probes import PROBES
 from tests.hostile.driver import OUT, Outcome, Workplace, run_here
 
 

@@ -17,7 +17,8 @@ from headprobe.model.load import CheckpointSource, load_config, load_encoder, lo
 from headprobe.runs.sums import AXES, unpack_heads
 from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, FOLDS, LAGS, QUADRANTS, UPOS
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
-from tests.helpers.passes import LARGE, PROBES, SMALL, passages_of, run
+from tests.helpers.passes import LARGE, SMALL, passages_of, run
+from tests.helpers.probes import PROBES
 from tests.helpers.slow import Slow, measure_slowly
 from tests.helpers.tiny import tiny_model
 

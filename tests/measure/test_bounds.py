@@ -20,7 +20,8 @@ from headprobe.measure import numba_kernels as strip
 from headprobe.measure import numba_view as sweep
 from headprobe.measure.torch_view import TorchView
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.passes import passages_of
+from tests.helpers.probes import PROBES
 from tests.helpers.views import compare
 from tests.helpers.views import sweep as swept_whole
 

@@ -18,7 +18,8 @@ from headprobe.model.forward import observe_packed
 from headprobe.model.heads import observe_model
 from headprobe.vocabulary import LAGS
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import LARGE, PROBES, SMALL, passages_of, run
+from tests.helpers.passes import LARGE, SMALL, passages_of, run
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import build, random_ids, tiny_model
 
 

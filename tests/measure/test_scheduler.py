@@ -24,7 +24,8 @@ from headprobe.runs import checkpoint as journal
 from headprobe.runs.checkpoint import CheckpointWriter
 from tests.helpers.checkpoints import toy_tokenizer
 from tests.helpers.corpora import SHARED_GRID, measured
-from tests.helpers.passes import PROBES, passages_of
+from tests.helpers.passes import passages_of
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import build, random_ids, tiny_model
 
 LIMITS = BatchLimits(tokens=60, scores=1 << 12)

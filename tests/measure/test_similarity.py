@@ -19,7 +19,8 @@ from headprobe.model.heads import observe_model
 from headprobe.roles.roles import judge
 from headprobe.roles.rules import load_rules
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import LARGE, PROBES, passages_of, run
+from tests.helpers.passes import LARGE, passages_of, run
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import build, random_ids, tiny_model
 
 

@@ -13,7 +13,8 @@ from headprobe.measure.numba_view import NumbaView
 from headprobe.measure.torch_view import TorchView
 from headprobe.model.attention import TilePart
 from tests.helpers.checkpoints import toy_tokenizer
-from tests.helpers.passes import PROBES, passages_of, run
+from tests.helpers.passes import passages_of, run
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import tiny_model
 from tests.helpers.views import compare, sweep
 

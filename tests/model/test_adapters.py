@@ -27,8 +27,8 @@ from headprobe.model.adapters import resolve_adapter
 from headprobe.model.load import CheckpointSource
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.probes import PROBES
 
-PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 ALL = ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "gate_proj", "down_proj"]
 Scan = Callable[..., Run]
 

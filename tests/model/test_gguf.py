@@ -27,7 +27,8 @@ from headprobe.model.load import (
 )
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
 from tests.helpers.gguf import KINDS, make_model, write_gguf
-from tests.helpers.progress import PROBES, Remembering
+from tests.helpers.probes import PROBES
+from tests.helpers.progress import Remembering
 from tests.helpers.tiny import random_ids
 
 CPU = torch.device("cpu")

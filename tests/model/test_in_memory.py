@@ -19,9 +19,9 @@ from headprobe.model.in_memory import InMemoryModel, restored
 from headprobe.runs import checkpoint as journal
 from headprobe.runs.folder import Run
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import build, random_ids, tiny_model
 
-PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 Scan = Callable[..., Run]
 
 

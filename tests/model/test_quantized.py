@@ -18,9 +18,9 @@ from headprobe.model.load import CheckpointSource, load_config
 from headprobe.model.quantization import LIBRARIES, describe_quantization
 from headprobe.progress import SilentProgress
 from tests.helpers.checkpoints import save_checkpoint, toy_tokenizer
+from tests.helpers.probes import PROBES
 from tests.helpers.tiny import build
 
-PROBES = Path(__file__).parents[1] / "data" / "tiny.conllu"
 WIDE = {"hidden_size": 64, "intermediate_size": 128}  # bitsandbytes' blocks are of 64 values
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.baselines import BaselineInput, baseline_input, offset, start
+from headprobe.arrays import Ints
 from headprobe.batching.corpus import align
 from headprobe.batching.encoder import Encoded, Encoder
 from headprobe.demo.grammar.reading import Document, Mention
@@ -26,8 +27,6 @@ from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.passages import cut_passages
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.vocabulary import Relation, Skipped, number_deprels
-
-Ints = NDArray[np.int64]
 
 PLACES = (1, 2, 3, 4)
 """Which nearest mention and which last subject the rules choose: the k-th, for these k."""
