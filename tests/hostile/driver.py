@@ -53,7 +53,7 @@ LONGEST_LINE = 1000
 OUT = "out"
 """The run or folder that commands of the suite write."""
 
-_ERROR = re.compile(r"(?s)[^\n]*?\S: \S.*\S\. \S.*[^.]\.", re.DOTALL)
+_ERROR = re.compile(r"(?s)[^\n]*?\S: \S.*\S\. \S.*[^.][.?]", re.DOTALL)
 """``where: what. remedy.``"""
 
 

@@ -117,4 +117,4 @@ def broken(breaker: Breaker, intact: Path) -> Attack:
 
 @pytest.mark.parametrize("name", EVERY)
 def test_hostile_gguf_files(name: str, workplace: Workplace, intact: Path) -> None:
-    assert_promise(Case(name, broken(EVERY[name], intact), "^model.gguf"), workplace)
+    assert_promise(Case(name, broken(EVERY[name], intact), r"^(path .)?model\.gguf"), workplace)
