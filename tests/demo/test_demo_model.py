@@ -51,8 +51,6 @@ def test_transformers_loads_it_and_it_generates_english() -> None:
 
 
 def test_heads_of_the_bundled_model_have_roles(demo_run: Run) -> None:
-    """No coreference on the bundled sets: there half of the antecedents have a nearer distractor,
-    and no head of so small a model beats the nearest mention by the margin."""
     earned = set(";".join(demo_run.heads["roles"].dropna()).split(";"))
     assert {"syntax", "punctuation"} <= earned
     strict = demo_run.relations[demo_run.relations["relation"] == "pronoun-strict"]
