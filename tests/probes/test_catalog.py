@@ -81,7 +81,11 @@ def test_files_are_suggested_if_similar_or_in_the_named_folder(tmp_path, monkeyp
         ("{}/empty", "holds no probe file", ".conllu"),
     ],
 )
-def test_unknown_probe_names_are_an_error(write, tmp_path, name, what, remedy):
+def test_unknown_probe_names_are_an_error(
+    write, tmp_path, name, what, remedy, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "current").mkdir()
+    monkeypatch.chdir(tmp_path / "current")  # files there are suggested as well
     for path in ("bank/a.conllu", "bank/x.json", "bank/README"):
         write(ROW, path)
     (tmp_path / "empty").mkdir()
