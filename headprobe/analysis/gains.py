@@ -246,7 +246,7 @@ def false_discovery(p: Floats, families: Sequence[str]) -> Floats:
     """Return q [R, N] of ``p`` [R, N], given the family of each relation.
 
     The p-values of one head in one family are combined by Simes' method; Benjamini-Hochberg then
-    runs over the heads within each family, so that what else is asked changes no label. All
+    runs over the heads within each family, so that other relations of the scan change no label. All
     relations of a family share the q of their head. Relations whose p is NaN for every head are
     left out and get NaN.
     """

@@ -148,7 +148,7 @@ class PowerThresholds(EvidenceThresholds, Protocol):
         """Probability with which a detectable gain earns a role."""
 
 
-OUT_OF_REACH = "needs more instances"
+OUT_OF_REACH = "more instances are needed"
 """``Power.why`` of a relation whose detectable gain is more than the baseline leaves."""
 
 NO_ROOM = "the baseline leaves too little to gain"

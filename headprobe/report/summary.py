@@ -98,7 +98,7 @@ _POWER_LABEL = 26
 _FEW_FORMS = "too few target forms"
 """The column ``why`` of ``power.csv`` where a relation's targets have too few different forms."""
 
-_OUT_OF_REACH = "needs more instances"
+_OUT_OF_REACH = "more instances are needed"
 """Shown where ``power.csv`` gives no reason why a gain cannot be detected."""
 
 

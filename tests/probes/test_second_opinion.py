@@ -2,36 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from headprobe.analysis.baselines import BASELINES, baseline_input
 from headprobe.batching.corpus import align
-from headprobe.batching.encoder import Encoded
 from headprobe.demo.grammar.report import load, rows
+from headprobe.demo.grammar.rivals import Characters
 from headprobe.probes.catalog import find_probe_files, read_documents
 from headprobe.probes.passages import cut_passages
 
 READ = ("syntax", "coreference", "punctuation", "word-class")
 """The families that the generator's reader knows."""
-
-
-class Characters:
-    """An encoder with a token per character: every word has tokens of its own."""
-
-    start = (0,)
-
-    def encode(self, texts: list[str]) -> list[Encoded]:
-        return [
-            Encoded(
-                np.arange(len(text), dtype=np.int32),
-                np.array([(i, i + 1) for i in range(len(text))], dtype=np.int32),
-            )
-            for text in texts
-        ]
-
-    def count(self, texts: list[str]) -> list[int]:
-        return [1 for _ in texts]
 
 
 @pytest.mark.parametrize("name", ["story", "news", "dialogue", "natural"])

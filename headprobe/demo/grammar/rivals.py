@@ -50,7 +50,7 @@ class RuleRates:
     """Rule -> the share of instances in which it is right."""
 
 
-class _Characters:
+class Characters:
     """An encoder with one token per character: every word has tokens of its own."""
 
     start = (0,)
@@ -70,7 +70,7 @@ class _Characters:
 
 def load_instances(paths: Sequence[Path]) -> Instances:
     """Read probe files as a scan does. Raises HeadprobeError if anything would be skipped."""
-    encoder = _Characters()
+    encoder = Characters()
     files = find_probe_files([str(path) for path in paths])
     passages = [
         passage
