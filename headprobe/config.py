@@ -249,6 +249,14 @@ class ScanConfig:
             fingerprint="the twin",
         ),
     )
+    annotate: str | None = field(
+        default=None,
+        metadata=_option(
+            "Parse plain text with a parser: stanza, stanza:LANGUAGE or spacy:MODEL.",
+            "PARSER",
+            fingerprint="the annotator",
+        ),
+    )
     shuffle: bool = field(
         default=False,
         metadata=_option(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from headprobe.vocabulary import WORD_CLASS, Relation
+from headprobe.vocabulary import REPETITION, WORD_CLASS, Relation
 
 MISSING = "–"
 """Printed for a value that does not exist."""
@@ -119,6 +119,8 @@ _ANAPHORS: Mapping[str, str] = MappingProxyType(
 )
 """Coreference relation -> the kind of word that refers back."""
 
+_COPY = "earlier copy (same-word)"
+
 _BASELINES: Mapping[str, str] = MappingProxyType(
     {
         "habit_length": "habit and length",
@@ -146,8 +148,8 @@ def relation_words(family: str, relation: str, looks_to: str) -> str:
     if family == "coreference":
         anaphor = _ANAPHORS.get(relation.removesuffix("-strict"))
         return f"{anaphor} → its antecedent ({relation})" if anaphor else relation
-    if family == "semantic":
-        return f"word → its {relation}"
+    if family in ("semantic", REPETITION):
+        return f"word → its {_COPY if family == REPETITION else relation}"
     if family == "punctuation":
         return f"{relation} mark"
     if family == WORD_CLASS:
@@ -170,6 +172,18 @@ def baseline_name(name: str, offset: int | None = None) -> str:
     if name == "offset" and offset:
         return "1 word back" if offset == 1 else f"{offset} words back"
     return _BASELINES.get(name, name.replace("_", " "))
+
+
+def text_loss(per_character: float, per_byte: float | None) -> str:
+    """Format a model's loss on text: ``0.93 bits per byte (0.95 per character)``.
+
+    The part in parentheses is missing where both are equal, as in plain ASCII.
+    """
+    if per_byte is None:
+        return f"{per_character:.2f} bits per character"
+    shown = f"{per_byte:.2f} bits per byte"
+    same = f"{per_character:.2f}" == f"{per_byte:.2f}"
+    return shown if same else f"{shown} ({per_character:.2f} per character)"
 
 
 def fraction(value: float | None) -> str:

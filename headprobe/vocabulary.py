@@ -106,8 +106,9 @@ class Relation:
     """A relation from a query word to its target words, which all come earlier."""
 
     family: str
-    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, ``user`` for a
-    relation of a probe file, or the family of a maker of your own (docs/architecture.md)."""
+    """``syntax``, ``coreference``, ``punctuation``, ``word-class``, ``semantic``, ``repetition``,
+    ``user`` for a relation of a probe file, or the family of a maker of your own
+    (docs/architecture.md)."""
 
     name: str
     """The relation within its family, for example ``nsubj`` or ``pronoun``."""
@@ -248,6 +249,9 @@ class Skipped:
 
 WORD_CLASS = "word-class"
 """Family of the relations to all earlier words of a part of speech."""
+
+REPETITION = "repetition"
+"""Family of the relation to earlier copies of a word, which only plain text files have."""
 
 POSITIONAL, DUPLICATE, INDUCTION = "positional", "duplicate-token", "induction"
 """Roles that need no relation."""

@@ -133,6 +133,9 @@ class Corpus:
     characters: NDArray[np.int64]
     """[P]: the length of each text in characters."""
 
+    text_bytes: NDArray[np.int64]
+    """[P]: the length of each text in bytes of UTF-8."""
+
     starts: int
     """The number of start tokens, with which every passage begins."""
 
@@ -165,6 +168,7 @@ class _CorpusBuilder:
     originals: list[int] = field(default_factory=list)
     first_sentences: list[int] = field(default_factory=list)
     characters: list[int] = field(default_factory=list)
+    text_bytes: list[int] = field(default_factory=list)
     word_counts: list[int] = field(default_factory=list)
     token_counts: list[int] = field(default_factory=list)
     token_ids: list[NDArray[np.int32]] = field(default_factory=list)
@@ -246,6 +250,7 @@ def _add(
     builder.originals.append(original)
     builder.first_sentences.append(passage.first_sentence)
     builder.characters.append(len(passage.text))
+    builder.text_bytes.append(len(passage.text.encode("utf-8", "surrogatepass")))
     builder.word_counts.append(len(passage.words))
     builder.token_counts.append(n_start + len(encoded.ids))
     builder.token_ids.append(np.concatenate([np.array(encoder.start, np.int32), encoded.ids]))
@@ -363,6 +368,7 @@ def _finish(builder: _CorpusBuilder, encoder: Encoder, seed: int) -> Corpus:
         token_first=_edges(builder.token_counts),
         last_token=last_token,
         characters=np.array(builder.characters, dtype=np.int64),
+        text_bytes=np.array(builder.text_bytes, dtype=np.int64),
         starts=len(encoder.start),
     )
 

@@ -5,7 +5,7 @@ import hashlib
 import torch
 
 from headprobe.commands.controls import config_text, hash_corpus
-from headprobe.commands.prepare import PreparedScan
+from headprobe.commands.prepare import PreparedScan, ProbeCorpus
 from headprobe.commands.provenance import versions
 from headprobe.config import ScanConfig
 from headprobe.model.load import CheckpointSource
@@ -51,10 +51,16 @@ def scan_fingerprint(prepared: PreparedScan, rules: Rules, config: ScanConfig) -
             "the dtype": str(prepared.dtype).removeprefix("torch."),
             "the rules": rules.sha256,
             **config.fingerprint_values(),
+            "the version of the annotator": _annotator_version(probes),
             **_software(),
             "the tokens": hash_corpus(probes.corpus),
         }
     )
+
+
+def _annotator_version(probes: ProbeCorpus) -> str:
+    note = probes.annotator
+    return "" if note is None else f"{note.tool} {note.version}, {note.model} {note.model_version}"
 
 
 def _software() -> dict[str, str]:

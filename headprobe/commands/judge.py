@@ -116,8 +116,7 @@ def _warnings(run: Run, rules: Rules) -> list[str]:
         for name in new
         if name in fixed and fixed[name] != new[name]
     ]
-    bits = run.manifest.bits_per_character
-    warning = None if bits is None else text_warning(bits.value, rules)
+    warning = text_warning(run.manifest.bits_per_character, rules)
     warnings += role_warnings(run.instances.judged_relations, rules)
     return warnings + ([] if warning is None else [warning])
 

@@ -170,12 +170,12 @@ def _named(relations: Sequence[Relation], rule: RoleRule) -> str:
     return ", ".join(sorted(set(names or (each.family for each in relations)))) or "none"
 
 
-def text_warning(bits: float, rules: Rules) -> str | None:
+def text_warning(bits: BitsNote | None, rules: Rules) -> str | None:
     """Return a warning if the model predicts the text of the probes badly."""
-    if bits <= rules.max_bits:
+    if bits is None or bits.per_byte is None or bits.per_byte <= rules.max_bits:
         return None
     return (
-        f"{bits:.1f} bits per character: the model predicts this text badly, and its heads may "
+        f"{bits.per_byte:.1f} bits per byte: the model predicts this text badly, and its heads may "
         "behave differently on text that it knows"
     )
 
@@ -214,10 +214,17 @@ class RunSums:
     n_kv_heads: Sequence[int]
     token: Callable[[int], str]
 
-    @property
-    def bits_per_character(self) -> float:
-        """The model's loss on the scored passages, in bits per character of text."""
-        return float(self.tallies["bits"]) / max(int(self.tallies["characters"]), 1)
+    def bits(self, draft: BitsNote | None) -> BitsNote:
+        """Return the model's loss on the scored passages, which ``draft`` counts."""
+        bits, characters = float(self.tallies["bits"]), int(self.tallies["characters"])
+        text_bytes = 0 if draft is None else draft.text_bytes
+        return BitsNote(
+            value=bits / max(characters, 1),
+            passages=0 if draft is None else draft.passages,
+            characters=characters,
+            text_bytes=text_bytes,
+            per_byte=bits / text_bytes if text_bytes else None,
+        )
 
 
 def write_run(
@@ -234,7 +241,8 @@ def write_run(
     ``draft`` returns the manifest without the values that follow from the sums.
     """
     _check_finite(target, sums)
-    if warning := text_warning(sums.bits_per_character, rules):
+    bits = sums.bits(draft().bits_per_character)
+    if warning := text_warning(bits, rules):
         progress.warn(warning)
     kv_heads = sums.n_kv_heads[0]
     with clock("judge"):
@@ -250,20 +258,14 @@ def write_run(
             for each in saved:
                 each.result()
         controls = write_controls(folder, sums.controls, kv_heads, rules)
-        manifest = draft()
-        scored = manifest.bits_per_character
         write_manifest(
             folder,
             replace(
-                manifest,
+                draft(),
                 controls=controls,
                 sinks_flagged=_describe_sinks(sums, rules),
                 used=int(without_twins(sums.instances).first_instance[-1]),
-                bits_per_character=BitsNote(
-                    sums.bits_per_character,
-                    0 if scored is None else scored.passages,
-                    int(sums.tallies["characters"]),
-                ),
+                bits_per_character=bits,
             ),
         )
     return Run.load(target)

@@ -12,10 +12,12 @@ import torch
 
 from headprobe.batching.corpus import Corpus, align
 from headprobe.batching.encoder import Encoder
+from headprobe.commands.annotation import describe_annotator
 from headprobe.commands.distributed import local_rank
 from headprobe.commands.judging import role_warnings
 from headprobe.config import Partition, ScanConfig
 from headprobe.errors import HeadprobeError
+from headprobe.format import clip
 from headprobe.measure.loop import PassPlan
 from headprobe.model.adapters import resolve_adapter
 from headprobe.model.dtypes import choose_dtype
@@ -27,13 +29,14 @@ from headprobe.model.load import (
     load_config,
     load_encoder,
 )
-from headprobe.probes.catalog import find_probe_files, read_documents
+from headprobe.probes.annotator import Annotator, open_annotator
+from headprobe.probes.catalog import find_probe_files, is_plain_text, read_documents
 from headprobe.probes.document import Passage
 from headprobe.probes.file import ProbeFile
 from headprobe.probes.passages import cut_passages, sample_passages
 from headprobe.progress import Progress
 from headprobe.roles.rules import Rules
-from headprobe.runs.manifest import ProbeNote
+from headprobe.runs.manifest import Annotation, AnnotatorNote, ProbeNote
 from headprobe.vocabulary import Skipped
 
 PASSAGE_TOKENS = 512
@@ -57,6 +60,8 @@ class ProbeCorpus:
     """Input that was left out."""
     sampled_from: int | None = None
     """Number of passages before sampling; None without sampling."""
+    annotator: AnnotatorNote | None = None
+    """The parser of the plain text files; None if they were not parsed."""
 
     @property
     def unusable_words(self) -> float:
@@ -87,8 +92,11 @@ def read_corpus(
     max_passages: int | None,
     seed: int,
     progress: Progress,
+    annotator: Annotator | None = None,
 ) -> ProbeCorpus:
     """Read the probe files, cut them into passages, and align their words with tokens.
+
+    ``annotator`` parses plain text.
 
     ``budget`` is the maximum of tokens per passage, including start tokens; by default, the smaller
     of ``PASSAGE_TOKENS`` and the model's ``context``. ``max_passages`` is the size of a random
@@ -107,7 +115,7 @@ def read_corpus(
 
     def passages() -> Iterator[tuple[int, Passage]]:
         for number, file in enumerate(files):
-            for document in read_documents([file], skips, progress.advance):
+            for document in read_documents([file], skips, progress.advance, annotator):
                 counts[file]["documents"] += 1
                 for passage in cut_passages(document, encoder.count, room, skips, longest):
                     yield number, passage
@@ -141,11 +149,13 @@ def read_corpus(
                 passages=counts[file]["passages"],
                 sentences=counts[file]["sentences"],
                 words=counts[file]["words"],
+                annotation=_annotation(file, annotator),
             )
             for file in files
         ),
         skips.all(),
         sampled_from,
+        None if annotator is None else describe_annotator(annotator),
     )
     if not corpus.instances.usable.any():
         raise HeadprobeError(
@@ -159,6 +169,12 @@ def read_corpus(
             "this tokenizer fits these probes badly, and the results describe the other words only"
         )
     return probes
+
+
+def _annotation(file: ProbeFile, annotator: Annotator | None) -> Annotation:
+    if not is_plain_text(file):
+        return "gold"
+    return "none" if annotator is None else "parsed"
 
 
 def _reasons(skipped: Sequence[Skipped]) -> str:
@@ -232,6 +248,12 @@ def prepare_scan(
     files = find_probe_files(config.probes)
     if not files:
         raise HeadprobeError("scan", "no probe sets are bundled", "Name probes: -p FILE-OR-FOLDER")
+    if config.annotate is not None and not any(map(is_plain_text, files)):
+        raise HeadprobeError(
+            f"--annotate {clip(config.annotate, 60)}",
+            "parses plain text, and all probes are annotated already",
+            "Name a text file or a folder of them with -p, or omit --annotate",
+        )
     progress.stage("reading the model's configuration")
     source = resolve_adapter(source)
     model_config = load_config(source)
@@ -244,6 +266,10 @@ def prepare_scan(
         device = source.in_memory.device(config.device)
         dtype = source.in_memory.dtype(config.dtype)
     encoder = load_encoder(source)
+    annotator = None
+    if config.annotate is not None:
+        progress.stage("loading the annotator")
+        annotator = open_annotator(config.annotate)
     probes = read_corpus(
         files,
         encoder,
@@ -252,6 +278,7 @@ def prepare_scan(
         max_passages=config.max_passages,
         seed=config.seed,
         progress=progress,
+        annotator=annotator,
     )
     check_tokens(source.name, model_config, probes.corpus.token_ids)
     for warning in role_warnings(probes.corpus.instances.judged_relations, rules):

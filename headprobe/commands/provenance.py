@@ -39,6 +39,7 @@ def draft_manifest(
 ) -> Manifest:
     """Return the manifest without the values that follow from the sums (``commands.judging``)."""
     corpus = probes.corpus
+    scored = PassPlan.whole_run(corpus, seed).scored
     return Manifest(
         model=model,
         tokenizer=TokenizerNote(
@@ -54,7 +55,7 @@ def draft_manifest(
         used=0,
         skipped=sum(skip.count for skip in probes.skipped),
         unusable_words=probes.unusable_words,
-        bits_per_character=BitsNote(0.0, len(PassPlan.whole_run(corpus, seed).scored), 0),
+        bits_per_character=BitsNote(0.0, len(scored), 0, int(corpus.text_bytes[scored].sum())),
         seed=seed,
         versions=versions(),
         started=started.isoformat(timespec="seconds"),
@@ -65,6 +66,7 @@ def draft_manifest(
         measured_with=measuring_rules(rules),
         work=work,
         sampled_from=probes.sampled_from,
+        annotator=probes.annotator,
     )
 
 

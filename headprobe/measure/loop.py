@@ -1,7 +1,7 @@
 """Measure a loaded model on an aligned corpus: one forward pass per passage gives all sums.
 
 1. ``PassPlan`` selects the passages of this process: few whose text is also scored (bits per
-   character), and the others.
+   byte), and the others.
 2. The passages are packed into chunks that fit the memory limits (``batching.layout``).
 3. ``ChunkScheduler`` runs the chunks through the model, several at a time on a CPU. During each
    pass the ``StatisticsCollector`` adds every layer's attention and head outputs to its sums.
@@ -114,7 +114,7 @@ class MeasurementState:
 
 
 SCORED_PASSAGES = 32
-"""Maximum number of passages whose text is scored (bits per character)."""
+"""Maximum number of passages whose text is scored (bits per byte)."""
 
 SCORED_SHARE = 1 / 32
 """Maximum share of the run's tokens that are scored: the output layer of a large vocabulary costs

@@ -2,11 +2,13 @@
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
 from headprobe.format import suggest_names
+from headprobe.probes.annotator import Annotator
 from headprobe.probes.conllu import read_conllu
 from headprobe.probes.document import Document
 from headprobe.probes.file import (
@@ -55,9 +57,14 @@ def find_probe_files(names: Sequence[str]) -> tuple[ProbeFile, ...]:
 
 
 def read_documents(
-    files: Iterable[ProbeFile], note: SkipCallback, advance: AdvanceCallback = no_progress
+    files: Iterable[ProbeFile],
+    note: SkipCallback,
+    advance: AdvanceCallback = no_progress,
+    annotator: Annotator | None = None,
 ) -> Iterator[Document]:
     """Yield the documents of files, one at a time, with unique ids.
+
+    An ``annotator`` annotates plain text; it leaves other files as they are.
 
     A document whose id has occurred before gets a number (``id~2``) and keeps its cluster. Raises
     HeadprobeError where a file is malformed or holds no sentence.
@@ -65,11 +72,22 @@ def read_documents(
     uses: dict[str, int] = {}
     for file in files:
         empty = True
-        for document in READERS[file.path.suffix.lower()](file, note, advance):
+        for document in _reader(file, annotator)(file, note, advance):
             empty = False
             yield _with_unique_id(document, uses)
         if empty:
             raise HeadprobeError(str(file.path), "holds no sentence", "Name a file with sentences")
+
+
+def is_plain_text(file: ProbeFile) -> bool:
+    """Whether an annotator can annotate a file."""
+    return file.path.suffix.lower() == _PLAIN_TEXT
+
+
+def _reader(file: ProbeFile, annotator: Annotator | None) -> Reader:
+    if annotator is not None and is_plain_text(file):
+        return partial(read_text, annotator=annotator)
+    return READERS[file.path.suffix.lower()]
 
 
 def _with_unique_id(document: Document, uses: dict[str, int]) -> Document:
@@ -124,7 +142,12 @@ def _files_in(folder: Path) -> Iterator[ProbeFile]:
     if not paths:
         raise HeadprobeError(str(folder), "holds no probe file", _suffixes())
     for path in annotated or paths:
-        yield ProbeFile(path, path.relative_to(folder).as_posix())
+        relative = path.relative_to(folder)
+        # one domain for each folder of texts: thousands of domains would have too little data each
+        domain = (relative.parent.as_posix() if relative.parts[1:] else "") or folder.resolve().name
+        yield ProbeFile(
+            path, relative.as_posix(), domain if path.suffix.lower() == _PLAIN_TEXT else ""
+        )
 
 
 def _names_in(folder: Path) -> list[str]:

@@ -92,7 +92,11 @@ class Document:
     id of the document."""
 
     annotated: bool = True
-    """False for plain text, which yields no instances of any relation."""
+    """Whether its words have parts of speech, trees or links; False for plain text."""
+
+    from_text: bool = False
+    """Whether it is a plain text file. It has the relations of ``relations.TEXT_MAKERS``, even
+    where a parser annotated it."""
 
     twins: Mapping[int, str] = field(default_factory=dict)
     """Word -> the unrelated form that stands at its place in the document's twin (docs/method.md,

@@ -42,6 +42,9 @@ class ProbeFile:
     name: str
     """The name in ids and sources. It does not depend on where the file lies on this machine."""
 
+    domain: str = ""
+    """The domain of documents that name none; empty for the file's name without its suffix."""
+
     @cached_property
     def size(self) -> int:
         """Size in bytes."""

@@ -11,7 +11,6 @@ from headprobe.probes.file import SkipCallback
 from headprobe.probes.relations import (
     Excerpt,
     Excerpts,
-    RelationLinks,
     cut_off,
     declared,
     make_relations,
@@ -95,7 +94,7 @@ def _runs(
 def _passage(
     document: Document, excerpt: Excerpt, texts: Sequence[str], number: int, first: int
 ) -> Passage:
-    relations = make_relations(excerpt) if document.annotated else RelationLinks()
+    relations = make_relations(excerpt, annotated=document.annotated, from_text=document.from_text)
     return Passage(
         id=f"{document.id}-{number}",
         document=document.id,

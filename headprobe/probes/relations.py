@@ -11,7 +11,7 @@ from itertools import accumulate
 from types import MappingProxyType
 
 from headprobe.probes.document import DeclaredLink, Document, Link, Mention, Sentence, Word
-from headprobe.vocabulary import ANY_MARK, STRICT_SUFFIX, WORD_CLASS, Relation
+from headprobe.vocabulary import ANY_MARK, REPETITION, STRICT_SUFFIX, WORD_CLASS, Relation
 
 
 @dataclass(frozen=True)
@@ -221,6 +221,21 @@ def word_classes(excerpt: Excerpt) -> RelationLinks:
     )
 
 
+_SAME_WORD = Relation(REPETITION, "same-word", "copy")
+
+
+def repetition(excerpt: Excerpt) -> RelationLinks:
+    """Make one link from each word to all earlier words of its lower-cased form, except marks."""
+    links: list[UncheckedLink] = []
+    earlier: dict[str, list[int]] = {}
+    for index, word in enumerate(excerpt.words):
+        if not is_mark(word):
+            copies = earlier.setdefault(word.form.lower(), [])
+            links.append((_SAME_WORD, index, tuple(copies), ""))
+            copies.append(index)
+    return RelationLinks(_links(links))
+
+
 def declared(excerpt: Excerpt) -> RelationLinks:
     """Make the links that the probe file declares; for coreference, also those that are strict."""
     links: list[UncheckedLink] = []
@@ -241,14 +256,24 @@ MAKERS: dict[str, Maker] = {
     WORD_CLASS: word_classes,
     "declared": declared,
 }
-"""Extension point: the makers that run on each passage. The keys only
+"""Extension point: the makers that run on each annotated passage. The keys only
 tell makers apart: a maker of one family has its name, and ``declared`` has all that probe files
 declare, whatever their families."""
 
 
-def make_relations(excerpt: Excerpt) -> RelationLinks:
-    """Return the links and classes of an excerpt from all makers."""
-    results = [maker(excerpt) for maker in MAKERS.values()]
+TEXT_MAKERS: dict[str, Maker] = {"punctuation": punctuation, REPETITION: repetition}
+"""The makers that run on the passages of plain text files."""
+
+
+def make_relations(
+    excerpt: Excerpt, *, annotated: bool = True, from_text: bool = False
+) -> RelationLinks:
+    """Return the links and classes of an excerpt from the makers that apply.
+
+    The arguments are those of its ``Document``.
+    """
+    makers = {**(MAKERS if annotated else {}), **(TEXT_MAKERS if from_text else {})}
+    results = [maker(excerpt) for maker in makers.values()]
     return RelationLinks(
         tuple(link for result in results for link in result.links),
         {relation: words for result in results for relation, words in result.classes.items()},

@@ -65,7 +65,7 @@ def _nothing_judged(heads: Sequence[Row], relations: Sequence[Row]) -> Iterator[
     if not any(row.whole("n") for row in relations):
         yield title("no relations to test")
         yield Text(
-            "the probes are not annotated; coreference, syntax and punctuation need annotation",
+            "the probes have no annotated links, repeated words or punctuation marks",
             style=LABEL,
         )
         return

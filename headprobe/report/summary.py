@@ -27,10 +27,11 @@ from headprobe.report.layout import (
     pairs_table,
     title,
 )
+from headprobe.report.text_notes import annotator_words, probe_amounts, text_limits
 from headprobe.results.views import NONE, kind_of, roles_of
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
-from headprobe.runs.manifest import STAGES, ControlNote, Manifest, ModelNote, ProbeNote
+from headprobe.runs.manifest import STAGES, BitsNote, ControlNote, Manifest, ModelNote, ProbeNote
 from headprobe.runs.recent import is_default_run
 from headprobe.runs.tables import Row
 from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL, UNNAMED
@@ -236,6 +237,7 @@ def draw_summary(
     pairs = run.rows(run_folder.PAIRS)
     for part in [
         *_caution(manifest),
+        *_plain_text(manifest),
         *draw_best(heads, relations),
         *_by_behaviour(heads),
         *_redundant(heads, pairs),
@@ -274,14 +276,13 @@ def _facts(manifest: Manifest, rules: Sequence[str], width: int) -> Table:
         table.add_row("adapter", f"{clip_start(model.adapter, width - 26)}{known}")
     for place, probe in enumerate(manifest.probes[:LISTED]):
         built_in = " (built in)" if _is_built_in(probe) else ""
-        amounts = [
-            f"{clip(probe.name, 40)}{built_in}: {numbers.count(probe.documents, 'document')}",
-            numbers.count(probe.sentences, "sentence"),
-            numbers.count(probe.words, "word"),
-        ]
+        amounts = probe_amounts(probe)
+        amounts[0] = f"{clip(probe.name, 40)}{built_in}: {amounts[0]}"
         table.add_row("" if place else "probes", filled(amounts, width - _LABEL))
     if len(manifest.probes) > LISTED:
         table.add_row("", f"and {numbers.count(len(manifest.probes) - LISTED, 'more file')}")
+    if manifest.annotator is not None:
+        table.add_row("parser", filled(annotator_words(manifest.annotator), width - _LABEL))
     table.add_row("text", filled(_text(manifest), width - _LABEL))
     for place, sink in enumerate(manifest.sinks_flagged[:FLAGGED]):
         more = len(manifest.sinks_flagged) - FLAGGED
@@ -331,15 +332,27 @@ def _caution(manifest: Manifest) -> Iterator[Text]:
     yield Text(f"  headprobe scan{model} -p your.conllu", style="bold")
 
 
+def _plain_text(manifest: Manifest) -> Iterator[Text]:
+    """Yield what plain and parsed text cannot say, with the commands that can."""
+    for limit, commands in text_limits(manifest):
+        yield Text(f"\n{limit}")
+        for command in commands:
+            yield Text(f"  {command}", style="bold")
+
+
 def _text(manifest: Manifest) -> list[str]:
     parts = [numbers.count(manifest.passages, "passage"), numbers.count(manifest.tokens, "token")]
     if manifest.sampled_from is not None:
         parts[0] += f" sampled from {manifest.sampled_from:,}"
     if manifest.bits_per_character is not None:
-        parts.append(f"{manifest.bits_per_character.value:.2f} bits per character")
+        parts.append(_loss(manifest.bits_per_character))
     if manifest.unusable_words:
         parts.append(f"{small(manifest.unusable_words)} of words unusable")
     return parts
+
+
+def _loss(bits: BitsNote) -> str:
+    return numbers.text_loss(bits.value, bits.per_byte)
 
 
 def _grid(

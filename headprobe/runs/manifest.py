@@ -85,6 +85,10 @@ class TokenizerNote:
     """Whether headprobe adds the start token because the tokenizer does not."""
 
 
+Annotation = Literal["gold", "parsed", "none"]
+"""Where the annotation of a probe file comes from."""
+
+
 @dataclass(frozen=True)
 class ProbeNote:
     """One probe file, with the counts of what it contains."""
@@ -102,18 +106,74 @@ class ProbeNote:
     sentences: int
     words: int
 
+    annotation: Annotation = "gold"
+    """``gold`` for annotated files, ``parsed`` for plain text that an annotator parsed, else
+    ``none``."""
+
+
+@dataclass(frozen=True)
+class AccuracyNote:
+    """How often an annotator agrees with gold sentences (``probes.parse_accuracy``)."""
+
+    sentences: int
+    """The number of gold sentences."""
+
+    words: int
+    """The number of their words, without punctuation."""
+
+    aligned: float
+    """Share of the words that the annotator separates in the same way."""
+
+    upos: float
+    """Share with the gold part of speech, of the aligned words."""
+
+    uas: float
+    """Share of the words with the gold head."""
+
+    las: float
+    """Share of the words with the gold head and relation."""
+
+    relations: Mapping[str, float]
+    """Relation -> F1 of its edges, where there are enough gold words."""
+
+
+@dataclass(frozen=True)
+class AnnotatorNote:
+    """The parser that annotated the plain text files."""
+
+    option: str
+    """The annotator as the user named it."""
+
+    tool: str
+    version: str
+    model: str
+    model_version: str
+    language: str
+
+    accuracy: AccuracyNote | None
+    """Its accuracy on the bundled gold sentences; None for languages other than English."""
+
 
 @dataclass(frozen=True)
 class BitsNote:
-    """Bits per character on a seeded sample of passages: whether the model knows such text."""
+    """The model's loss on a seeded sample of passages: whether the model knows such text."""
 
     value: float
+    """Bits per character."""
 
     passages: int
     """The number of passages in the sample."""
 
     characters: int
     """The number of characters in the sample."""
+
+    text_bytes: int = 0
+    """The number of bytes of UTF-8 in the sample; 0 in runs that did not count them."""
+
+    per_byte: float | None = None
+    """Bits per byte of UTF-8; None where the bytes were not counted. Values of different scripts
+    are comparable: a Chinese character takes three bytes and carries about as much as three Latin
+    letters."""
 
 
 ControlName = Literal["twin", "shuffled"]
@@ -215,6 +275,9 @@ class Manifest:
 
     sampled_from: int | None = None
     """The number of all passages, if only a sample of them was measured."""
+
+    annotator: AnnotatorNote | None = None
+    """The parser of the plain text files; None if they were not parsed."""
 
     controls: tuple[ControlNote, ...] = ()
     work: WorkNote = field(default_factory=WorkNote)

@@ -17,6 +17,7 @@ from headprobe.report.best_heads import relation_words
 from headprobe.report.colours import colour_class
 from headprobe.report.head import missed_targets, outcome_of
 from headprobe.report.layout import kinds, marks
+from headprobe.report.text_notes import annotator_words, probe_amounts, text_limits
 from headprobe.results.views import HeadView, kind_of
 from headprobe.runs.folder import PAIRS, POWER, Run
 from headprobe.runs.manifest import Manifest
@@ -334,18 +335,19 @@ def _facts(manifest: Manifest, rule_changes: Sequence[str]) -> Iterator[tuple[st
         yield "adapter", safe_text(model.adapter)
     yield "weights (SHA-256)", safe_text(model.weights_sha256)
     for probe in manifest.probes:
-        amounts = (
-            wording.count(probe.documents, "document"),
-            wording.count(probe.sentences, "sentence"),
-            wording.count(probe.words, "word"),
-        )
-        yield "probes", f"{safe_text(probe.name)}: {', '.join(amounts)}; {probe.sha256[:16]}"
+        amounts = ", ".join(probe_amounts(probe))
+        yield "probes", f"{safe_text(probe.name)}: {amounts}; {probe.sha256[:16]}"
+    if manifest.annotator is not None:
+        yield "parser", "; ".join(annotator_words(manifest.annotator))
+    for limit, commands in text_limits(manifest):
+        yield "limits", " ".join([limit, "; ".join(commands)]).strip()
     yield (
         "text",
         f"{wording.count(manifest.passages, 'passage')}, {wording.count(manifest.tokens, 'token')}",
     )
     if manifest.bits_per_character is not None:
-        yield "bits per character", f"{manifest.bits_per_character.value:.2f}"
+        bits = manifest.bits_per_character
+        yield "loss", wording.text_loss(bits.value, bits.per_byte)
     for control in manifest.controls:
         yield (
             "control",
