@@ -114,12 +114,17 @@ def test_the_same_scan_gives_the_same_tables(scanned: Scan, tmp_path: Path) -> N
         assert (one.path / name).read_bytes() == (two.path / name).read_bytes(), name
 
 
-def test_plain_text_has_means_and_no_relations(scanned: Scan, tmp_path: Path) -> None:
+def test_plain_text_has_means_marks_and_copies(scanned: Scan, tmp_path: Path) -> None:
     text = tmp_path / "story.txt"
     text.write_text("The dog saw a cat. It ran after the cat.\nThey slept, and slept.\n")
     run = scanned(probes=text)
     assert run.heads["entropy"].gt(0).all()
-    assert run.relations.empty
+    assert set(run.relations["relation"]) == {"any", "stop", "comma", "same-word"}
+    copies = run.relations[run.relations["relation"] == "same-word"]
+    assert set(copies["family"]) == {"repetition"}
+    assert set(copies["n"]) == {3}  # the, cat, slept
+    assert run.manifest.probes[0].annotation == "none"
+    assert run.manifest.annotator is None
     assert command_line.run(["show-head", "L0H0", "-r", str(run.path)]) == 0
 
 

@@ -50,6 +50,17 @@ def test_plain_text_counts_only_without_annotated_files(write, tmp_path):
     ]
 
 
+def test_texts_of_a_folder_share_a_domain(write, tmp_path, notes):
+    for path in ("books/a.txt", "books/b.txt", "books/verse/old/c.txt"):
+        write("Hello.", path)
+    folder = find_probe_files([str(tmp_path / "books")])
+    assert [d.domain for d in read_documents(folder, notes.append)] == [
+        "books", "books", "verse/old",
+    ]  # fmt: skip
+    alone = find_probe_files([str(tmp_path / "books" / "a.txt")])
+    assert [d.domain for d in read_documents(alone, notes.append)] == ["a"]
+
+
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [

@@ -3,7 +3,15 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headprobe.probes.document import DeclaredLink, Document, Mention, Sentence, Surface, Word
+from headprobe.probes.document import (
+    DeclaredLink,
+    Document,
+    Link,
+    Mention,
+    Sentence,
+    Surface,
+    Word,
+)
 from headprobe.probes.passages import cut_passages, sentence_text
 from headprobe.probes.relations import WORD_CLASSES
 from headprobe.vocabulary import WORD_CLASS, Relation
@@ -177,7 +185,24 @@ def test_anaphors_with_antecedents_before_the_passage_are_counted():
         assert sum(passage.cut_off for passage in passages) == lost
 
 
-def test_plain_text_has_no_relations():
+def test_plain_text_files_have_marks_and_copies():
+    document = plain("The dog . the cat", "THE end .", annotated=False, from_text=True)
+    (passage,) = cut_passages(document, count_words, 9, lambda note: None)
+    same_word = Relation("repetition", "same-word", "copy")
+    assert passage.links == (Link(same_word, 3, (0,)), Link(same_word, 5, (0, 3)))
+    assert {r.name: words for r, words in passage.classes.items()} == {
+        "any": (2, 7),
+        "stop": (2, 7),
+    }
+
+
+def test_parsed_text_has_copies_beside_the_annotated_relations():
+    document = plain("a a", from_text=True)
+    (passage,) = cut_passages(document, count_words, 9, lambda note: None)
+    assert [link.relation.name for link in passage.links] == ["same-word"]
+
+
+def test_text_without_annotation_has_no_relations():
     passages = list(cut_passages(plain("a .", annotated=False), count_words, 9, lambda note: None))
     assert (passages[0].links, dict(passages[0].classes)) == ((), {})
     assert passages[0].cluster == "d"

@@ -135,7 +135,7 @@ def test_plain_text_has_no_relations_to_test(run: Run, monkeypatch: pytest.Monke
     monkeypatch.setattr(Run, "rows", without_relations)
     page = printed(run)
     assert "could be judged" not in page
-    assert "the probes are not annotated" in page
+    assert "the probes have no annotated links" in page
     (first, _) = next_steps(run, run.rows("heads.csv"), [])
     assert first.startswith("headprobe show-head L1H1")
 
