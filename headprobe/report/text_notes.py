@@ -35,7 +35,7 @@ def annotator_words(note: AnnotatorNote) -> list[str]:
     )
     parts = [
         f"{model}, not gold: LAS {fraction(accuracy.las)}",
-        f"UPOS {fraction(accuracy.upos)} on {accuracy.sentences} of our gold sentences",
+        f"UPOS {fraction(accuracy.upos)} on {accuracy.sentences} of our simple gold sentences",
     ]
     if weak:
         named = ", ".join(f"{clip(name, 20)} {fraction(f1)}" for f1, name in weak[:_WEAK_SHOWN])

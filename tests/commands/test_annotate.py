@@ -134,7 +134,7 @@ def test_plain_text_names_what_it_cannot_say_and_the_commands_that_can() -> None
 def test_the_parser_is_described_with_its_accuracy() -> None:
     assert annotator_words(NOTE) == [
         "Stanza en_\\x1b[31mx 1.12, not gold: LAS .91",
-        "UPOS .98 on 300 of our gold sentences",
+        "UPOS .98 on 300 of our simple gold sentences",
         "lowest F1: iobj .61",
     ]
     other = annotator_words(replace(NOTE, accuracy=None))
