@@ -6,6 +6,7 @@ trees. Its labels must be those of Universal Dependencies; ClearNLP labels are c
 measured on the bundled sentences (``probes.parse_accuracy``) and goes into the manifest.
 """
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,8 @@ class Annotator(ABC):
 
 LabelScheme = Literal["UD", "ClearNLP"]
 
+_LANGUAGE = re.compile("[a-z][a-z-]{1,19}")
+
 _FORMS = "Write stanza, stanza:LANGUAGE or spacy:MODEL"
 
 
@@ -71,12 +74,26 @@ def open_annotator(option: str) -> Annotator:
         from headprobe.probes.spacy_annotator import SpacyAnnotator
 
         return SpacyAnnotator.load(option, name)
-    if tool == "stanza" and bool(name) == bool(colon):
+    if tool == "stanza" and (not colon or _LANGUAGE.fullmatch(name)):
         from headprobe.probes.stanza_annotator import StanzaAnnotator
 
         return StanzaAnnotator.load(option, name or "en")
-    what = "names no model" if tool in ("spacy", "stanza") else "no such annotator"
+    what = {"spacy": "names no model", "stanza": "not the code of a language"}.get(
+        tool, "no such annotator"
+    )
     raise HeadprobeError(f"--annotate {clip(option, 60)}", what, _FORMS)
+
+
+def missing_package(option: str, tool: str, error: ImportError) -> HeadprobeError:
+    """Return the error of a tool that cannot be imported, because of a missing package or not."""
+    what = f"cannot be imported ({clip(str(error), 200)})"
+    if error.name == tool.lower():
+        what = "is not installed"
+    return HeadprobeError(
+        f"--annotate {clip(option, 60)}",
+        f"{tool} {what}",
+        f"Install it: pip install 'headprobe[{tool.lower()}]'",
+    )
 
 
 def label_scheme(labels: Iterable[str]) -> LabelScheme:

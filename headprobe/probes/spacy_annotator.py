@@ -15,6 +15,7 @@ from headprobe.probes.annotator import (
     ParsedSentence,
     build_sentence,
     check_scheme,
+    missing_package,
 )
 from headprobe.probes.clearnlp import ParsedToken
 from headprobe.probes.document import Surface
@@ -35,11 +36,7 @@ class SpacyAnnotator(Annotator):
         try:
             import spacy
         except ImportError as error:
-            if error.name != "spacy":
-                raise
-            raise HeadprobeError(
-                _where(option), "spaCy is not installed", "pip install 'headprobe[spacy]'"
-            ) from None
+            raise missing_package(option, cls.tool, error) from None
         with warnings.catch_warnings():  # of versions, which are compared below
             warnings.simplefilter("ignore")
             meta = _read_meta(option, name)

@@ -9,7 +9,13 @@ from typing import Any, ClassVar, Self
 
 from headprobe.errors import HeadprobeError
 from headprobe.format import clip
-from headprobe.probes.annotator import Annotator, ParsedSentence, build_sentence, check_scheme
+from headprobe.probes.annotator import (
+    Annotator,
+    ParsedSentence,
+    build_sentence,
+    check_scheme,
+    missing_package,
+)
 from headprobe.probes.clearnlp import ParsedToken
 from headprobe.probes.document import Surface
 
@@ -29,11 +35,7 @@ class StanzaAnnotator(Annotator):
         try:
             import stanza
         except ImportError as error:
-            if error.name != "stanza":
-                raise
-            raise HeadprobeError(
-                where, "Stanza is not installed", "pip install 'headprobe[stanza]'"
-            ) from None
+            raise missing_package(option, cls.tool, error) from None
         try:
             pipeline = stanza.Pipeline(
                 language,

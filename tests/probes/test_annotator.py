@@ -141,7 +141,9 @@ def refused(option: str) -> HeadprobeError:
     return raised.value
 
 
-@pytest.mark.parametrize("option", ["", "spacy", "spacy:", "stanza:", "udpipe", "x\x1b[1m:y"])
+@pytest.mark.parametrize(
+    "option", ["", "spacy", "spacy:", "stanza:", "stanza:../x", "udpipe", "x\x1b[1m:y"]
+)
 def test_an_unknown_annotator_is_one_line(option: str) -> None:
     error = refused(option)
     assert error.remedy == "Write stanza, stanza:LANGUAGE or spacy:MODEL"
@@ -218,7 +220,15 @@ def test_ud_labels_of_spacy_stay(tmp_path: Path) -> None:
 def test_a_missing_package_is_one_line(tool: str, option: str, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, tool, None)  # import raises ImportError with this name
     error = refused(option)
-    assert error.remedy == f"pip install 'headprobe[{tool}]'"
+    assert "is not installed" in error.what
+    assert error.remedy == f"Install it: pip install 'headprobe[{tool}]'"
+
+
+def test_an_incomplete_package_is_one_line(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "stanza.py").write_text("import no_such_package_of_stanza\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "stanza", raising=False)
+    assert "cannot be imported (No module named 'no_such_package" in refused("stanza").what
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, pipeline: Any) -> None:
