@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headprobe.format import clip, clip_start, safe_text
+from headprobe.format import clip, clip_start, relation_words, safe_text, text_loss
 from headprobe.results.tables import write_csv
 from headprobe.runs.tables import guard, iterate_rows, read_frame, unguard
 
@@ -136,3 +136,14 @@ def test_numbers_keep_six_digits_and_gaps_stay_empty(
     read = read_frame(path)
     assert [str(kind) for kind in read.dtypes][:3] == ["float64", "bool", "int64"]
     assert read["role"].tolist() == list("abcd=")
+
+
+def test_a_models_loss_is_shown_per_byte_and_per_character_where_they_differ():
+    assert text_loss(0.951, 0.951) == "0.95 bits per byte"
+    assert text_loss(4.6, 1.533) == "1.53 bits per byte (4.60 per character)"
+    assert text_loss(2.41, None) == "2.41 bits per character"
+
+
+def test_the_relation_of_plain_text_has_words():
+    name = relation_words("repetition", "same-word", "copy")
+    assert name == "word → its earlier copy (same-word)"

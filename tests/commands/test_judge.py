@@ -11,11 +11,13 @@ import headprobe
 from headprobe.cli import main as command_line
 from headprobe.commands import judge as judge_module
 from headprobe.commands.judge import judge_run
+from headprobe.commands.judging import text_warning
 from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.roles.rules import load_rules
 from headprobe.runs.folder import Run
+from headprobe.runs.manifest import BitsNote
 from tests.helpers.progress import Remembering
 
 Scan = Callable[..., Run]
@@ -158,6 +160,22 @@ def test_changed_rules_that_act_while_measuring_are_a_warning(run: Run, tmp_path
     assert "the scan measured with 0.3" in said[0]
     assert "predicts this text badly" in said[2]
     assert len(said) == 3
+
+
+@pytest.mark.parametrize(
+    ("bits", "warned"),
+    [
+        (BitsNote(4.6, 9, 1000, 3000, 1.53), False),  # Chinese that the model knows
+        (BitsNote(2.6, 9, 1000, 1000, 2.6), True),  # English that it does not know
+        (BitsNote(8.98, 9, 100, 272, 3.3), True),  # Chinese that it does not know
+        (BitsNote(2.6, 9, 1000), False),  # a run that did not count bytes
+        (None, False),
+    ],
+)
+def test_the_warning_of_unknown_text_counts_bytes(bits: BitsNote | None, warned: bool) -> None:
+    warning = text_warning(bits, load_rules())
+    assert (warning is not None) is warned
+    assert warning is None or "bits per byte" in warning
 
 
 def test_bad_rules_stop_a_scan_before_probes_are_read(

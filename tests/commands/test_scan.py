@@ -128,6 +128,15 @@ def test_plain_text_has_means_marks_and_copies(scanned: Scan, tmp_path: Path) ->
     assert command_line.run(["show-head", "L0H0", "-r", str(run.path)]) == 0
 
 
+def test_a_long_text_has_intervals(scanned: Scan, tmp_path: Path) -> None:
+    text = tmp_path / "novel.txt"
+    text.write_text("".join(f"The dog saw cat {n}, and it ran.\n" for n in range(400)))
+    run = scanned(probes=text)  # 3,600 words
+    assert run.manifest.probes[0].documents == 4
+    assert run.relations.set_index("relation").loc["any", "gain_low"].notna().all()
+    assert run.relations.set_index("relation").loc["same-word", "gain_low"].notna().all()
+
+
 def test_a_probe_file_can_have_three_lines(scanned: Scan, tmp_path: Path) -> None:
     probes = tmp_path / "negation.yaml"
     probes.write_text(
