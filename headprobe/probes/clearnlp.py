@@ -7,9 +7,10 @@ the names: prepositions and copulas are heads there and dependents in UD. ``conv
 2. makes the object of a preposition the head of the preposition (*in the house*: *in* becomes
    ``case``, and *house* takes its place as ``obl`` or ``nmod``),
 3. attaches all later conjuncts to the first one, and a conjunction to the conjunct after it,
-4. makes the first word of a person's name its head (*Ada Lovelace*: *Lovelace* becomes ``flat``),
+4. makes the subject of an infinitive the object of the verb above (*I want you to stay*),
+5. makes the first word of a person's name its head (*Ada Lovelace*: *Lovelace* becomes ``flat``),
    and what is said the head of a verb of saying after it (*it rains, he said*: ``parataxis``),
-5. renames the remaining labels by ``RENAMED`` and by the part of speech of the head.
+6. renames the remaining labels by ``RENAMED`` and by the part of speech of the head.
 
 The conversion is approximate. ``probes.parse_accuracy`` measures parser and conversion together.
 """
@@ -87,6 +88,8 @@ _PLACES = frozenset({"here", "there", "where", "home", "away", "back", "how", "o
 """Adverbs that can be the predicate of a copula."""
 
 
+_WITH_BARE_INFINITIVE = frozenset({"feel", "have", "hear", "help", "let", "make", "see", "watch"})
+
 _QUOTES = frozenset({'"', "'", "''", "”", "’", "»", "“"})
 
 
@@ -95,6 +98,7 @@ def convert(tokens: Sequence[ParsedToken]) -> list[tuple[int | None, str]]:
     tree = _Tree(tokens)
     tree.promote_predicates()
     tree.promote_objects()
+    tree.raise_subjects()
     tree.demote_speech()
     tree.flatten_names()
     tree.attach_conjuncts()
@@ -204,6 +208,26 @@ class _Tree:
 
     def _is_nominal(self, index: int) -> bool:
         return self.tokens[index].upos in _NOMINAL
+
+    def raise_subjects(self) -> None:
+        """Make subjects of infinitives objects of the verb above (*I want you to stay*)."""
+        for index, head in enumerate(self.heads):
+            if self.labels[index] != "ccomp" or head is None or index < head:
+                continue
+            subjects = [n for n in self.labelled(index, ("nsubj", "nsubjpass")) if n > head]
+            if subjects and self._is_infinitive(index, head):
+                self.labels[index] = "xcomp"
+                self.heads[subjects[0]], self.labels[subjects[0]] = head, "dobj"
+
+    def _is_infinitive(self, index: int, verb: int) -> bool:
+        auxiliaries = self.labelled(index, ("aux", "auxpass", "cop"))
+        if self.labelled(index, ("mark",)):
+            return False
+        if any(self.tokens[each].upos == "PART" for each in auxiliaries):
+            return True
+        token = self.tokens[index]
+        bare = self.tokens[verb].lemma in _WITH_BARE_INFINITIVE and token.form == token.lemma
+        return bare and not auxiliaries and token.upos == "VERB"
 
     def demote_speech(self) -> None:
         """Make what is said the head of a verb of saying that follows it (*It rains, he said*)."""

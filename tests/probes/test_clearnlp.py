@@ -96,6 +96,21 @@ def converted(text: str) -> str:
             id="the infinitive's to is a mark",
         ),
         pytest.param(
+            "I/PRON/nsubj/2 want/VERB/ROOT/0 you/PRON/nsubj/5 to/PART/aux/5 stay/VERB/ccomp/2",
+            "nsubj/2 root/0 obj/2 mark/5 xcomp/2",
+            id="the subject of an infinitive is an object",
+        ),
+        pytest.param(
+            "I/PRON/nsubj/2 let/VERB/ROOT/0 you/PRON/nsubj/4 stay/VERB/ccomp/2",
+            "nsubj/2 root/0 obj/2 xcomp/2",
+            id="an infinitive without to",
+        ),
+        pytest.param(
+            "I/PRON/nsubj/2 think/VERB/ROOT/0 they/PRON/nsubj/4 stay/VERB/ccomp/2",
+            "nsubj/2 root/0 nsubj/4 ccomp/2",
+            id="the subject of a finite clause stays",
+        ),
+        pytest.param(
             "It/PRON/nsubj/2 rains/VERB/ccomp/5 ,/PUNCT/punct/5 he/PRON/nsubj/5 said/VERB/ROOT/0",
             "nsubj/2 root/0 punct/5 nsubj/5 parataxis/2",
             id="a verb of saying that follows",
