@@ -83,7 +83,7 @@ class Ablation:
 
     def observer(self, run: FlatSequences) -> Observer:
         if self.by == "uniform":
-            return ReweightingObserver(run, {head: uniform_weights for head in self.heads})
+            return ReweightingObserver(run, dict.fromkeys(self.heads, uniform_weights))
         return _ReplacingObserver(self, run)
 
     @cached_property
@@ -174,9 +174,7 @@ class ReweightingObserver(Observer):
         for head in self._here:
             group, inside = divmod(head[1], per_group)
             visible = (scores[:, group, :, inside] > masked).mT  # [B, R, T]
-            new = self._weights_of[head](
-                weights[:, group, :, inside].mT, visible, tile, sequences
-            )
+            new = self._weights_of[head](weights[:, group, :, inside].mT, visible, tile, sequences)
             values = self._value[tile.key_places, group]  # [B, T, V]; the null key is included
             values = torch.cat([values, values[:, :1]], 1)[:, : new.shape[2]]
             result = torch.bmm(new.to(values.dtype), values).flatten(0, 1)[tile.token_rows]

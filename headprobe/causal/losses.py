@@ -122,9 +122,7 @@ def ablated_losses(
 class ResumablePass:
     """The intact pass over a run, which other passes resume at one of its ``layers``."""
 
-    def __init__(
-        self, observed: ObservedModel, run: FlatSequences, layers: Sequence[int]
-    ) -> None:
+    def __init__(self, observed: ObservedModel, run: FlatSequences, layers: Sequence[int]) -> None:
         self._observed, self._run = observed, run
         self._keeper = _ResidualKeeper(layers)
         self._results: dict[int, Any] = {}

@@ -54,9 +54,7 @@ def operate(observed: ObservedModel, ablation: Ablation) -> None:
         if not heads:
             continue
         maps = _output_map(layer.output, observed.n_heads, width)
-        bias = sum(
-            ablation.replacements.mean[layer.index, head] @ maps[head] for head in heads
-        )
+        bias = sum(ablation.replacements.mean[layer.index, head] @ maps[head] for head in heads)
         is_transposed = not isinstance(layer.output, nn.Linear)  # GPT-2's Conv1D
         with torch.no_grad():
             weight = layer.output.weight
