@@ -40,7 +40,8 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> tuple[Floats, Fl
     units [F] of each."""
     _, number = np.unique(cluster, return_inverse=True)
     sizes = np.bincount(number).astype(np.float64)
-    sums = np.stack([np.bincount(number, each, minlength=len(sizes)) for each in values], axis=1)
+    weighted = [np.bincount(number, each, minlength=len(sizes)) for each in values]
+    sums = np.stack(weighted, axis=1).astype(np.float64)
     return sums, sizes
 
 

@@ -199,7 +199,7 @@ class OutcomeBuilder:
             if not len(counted):
                 raise HeadprobeError(f"pair {text!r}", "has no token", "Remove it from the file")
             sides.append(np.concatenate([start, counted]))
-        if np.array_equal(*sides):
+        if np.array_equal(sides[0], sides[1]):
             raise HeadprobeError(
                 f"pair {pair.good!r}",
                 "its critical words are the same tokens",
