@@ -22,6 +22,7 @@ from headprobe.cli.printing import (
     RulesOption,
     RunArgument,
     RunOption,
+    TrustRemoteCode,
     checks_paths,
     find_run,
     print_json,
@@ -334,6 +335,89 @@ def _report(
     data = atlas_data(found, head_views(found), rule_changes(found))
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))
+
+
+class By(StrEnum):
+    """What takes the place of an ablated head's output."""
+
+    MEAN = "mean"
+    ZERO = "zero"
+    RESAMPLE = "resample"
+    UNIFORM = "uniform"
+
+
+@app.command("ablate")
+@checks_paths
+def _ablate(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [HEADS]...",
+            help="Heads to ablate together (L12H5), role:NAME, cluster:N or group:L3G1.",
+            show_default=False,
+        ),
+    ] = None,
+    run: RunOption = None,
+    each: Annotated[bool, typer.Option("--each", help="Ablate every head by itself.")] = False,
+    by: Annotated[By, typer.Option(help="What takes the place of the heads' outputs.")] = By.MEAN,
+    sets: Annotated[
+        int, typer.Option(metavar="N", min=0, max=10_000, help="Random sets of each kind.")
+    ] = 99,
+    pairs: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Minimal pairs, one JSON object a line [default: the built-in pairs].",
+        ),
+    ] = None,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
+        ),
+    ] = 10_000,
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure what the model loses without some heads."""
+    from headprobe.commands.ablate import ablate, choose_sets
+    from headprobe.report.ablation import draw_ablation, row_values
+    from headprobe.report.layout import progress_for
+
+    named, heads = _split_run(targets or [])
+    found = find_run(named, run, quiet or as_json)
+    chosen = choose_sets(found, heads, each)
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        table = ablate(
+            found,
+            chosen,
+            progress,
+            by=by.value,
+            null_count=sets,
+            pairs=pairs or (),
+            tokens=tokens,
+            trust_remote_code=trust_remote_code,
+        )
+    finally:
+        progress.finish()
+    rows = row_values(table)
+    if as_json:
+        print_json(rows)
+    else:
+        draw_ablation(rows, stdout())
+
+
+def _split_run(words: list[str]) -> tuple[Path | None, list[str]]:
+    """Tell a run folder from heads: the first word may be a run, if it names no heads."""
+    from headprobe.config import check_path
+    from headprobe.vocabulary import is_head
+
+    if not words or is_head(words[0]) or words[0].partition(":")[1]:
+        return None, words
+    check_path(words[0])
+    return Path(words[0]), words[1:]
 
 
 class Format(StrEnum):

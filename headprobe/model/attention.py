@@ -46,7 +46,8 @@ class Observer:
 
     For each layer the calls are ``residual``, ``begin_layer``, ``attended`` once per part of each
     tile, and ``end_layer``. All methods do nothing by default. The tensors passed are reused or
-    freed afterwards: an observer must copy what it keeps.
+    freed afterwards: an observer must copy what it keeps. It may write into the heads' outputs
+    (``end_layer``) to intervene, and into nothing else.
     """
 
     @property
@@ -71,7 +72,7 @@ class Observer:
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """Called after a layer attended; ``output`` [N, H, V] are its heads' outputs, before the
-        output projection."""
+        output projection, which receives what an observer writes into them."""
 
 
 class PassFinished(Exception):  # noqa: N818

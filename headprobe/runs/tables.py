@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COUNTS = (
     *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "n_all"),
-    "positional_rows",
+    *("positional_rows", "sets", "matched_sets"),
 )
 """Columns of integers, in any table."""
 
@@ -32,13 +32,14 @@ GAPPED_COUNTS = ("cluster",)
 GAPPED_COUNTS_OF = MappingProxyType({"claims.csv": ("n",)})
 """Further columns of integers with empty cells, by table: not every role rests on instances."""
 
-FLAGS = ("idle", "same_kv_group", "can_say")
+FLAGS = ("idle", "same_kv_group", "can_say", "usable", "important")
 """Columns of ``true`` and ``false``."""
 
 TEXTS = (
     "name", "role", "roles", "reason", "repeater_of", "best_relation", "best_looks_to", "baseline",
     "best_start", "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
-    "control", "domain", "why", "best_head",
+    "control", "domain", "why", "best_head", "set", "heads", "by", "outcome", "null",
+    "matched_null",
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
 
