@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from headprobe.commands.prune import PruneResult
     from headprobe.interface import Run
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run as StoredRun
 
-__all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "resume", "scan"]
+__all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "prune", "resume", "scan"]
 __version__ = "0.2.0"
 
 
@@ -177,3 +178,39 @@ def judge(
         SilentProgress().warn,
     )
     return _opened(judged.run)
+
+
+@python_messages
+def prune(
+    run: str | os.PathLike[str] | StoredRun,
+    *,
+    groups: int | None = None,
+    max_loss: float | None = None,
+    apply: str | os.PathLike[str] | None = None,
+    mask: str | os.PathLike[str] | None = None,
+    save: str | os.PathLike[str] | None = None,
+    by: str | None = None,
+    sets: int = 5,
+    tokens: int = 4_000,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    progress: Progress | None = None,
+) -> PruneResult:
+    """Say which heads of a run's model can go, and save it without them, as ``headprobe prune``.
+
+    The result's ``heads``, ``groups`` and ``losses`` are DataFrames, ``mask`` says what goes, and
+    ``saved`` describes the checkpoint. Raises HeadprobeError for errors that the user can correct.
+    """
+    import os
+    from pathlib import Path
+
+    from headprobe.commands.prune import PruneOptions
+    from headprobe.commands.prune import prune as prune_run
+    from headprobe.interface import default_progress
+
+    apply, mask, save = (None if path is None else Path(path) for path in (apply, mask, save))
+    options = PruneOptions(
+        groups, max_loss, apply, mask, save, by, sets, tokens, overwrite, trust_remote_code
+    )
+    stored = load(run) if isinstance(run, str | os.PathLike) else run
+    return prune_run(stored, options, progress or default_progress())

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from headprobe.batching.layout import Block, pack_passages, plan_chunks
 from headprobe.causal.ablation import FlatSequences, Intervention
 from headprobe.measure.memory import BatchLimits
-from headprobe.model.attention import Observer
+from headprobe.model.attention import Observer, TilePart
 from headprobe.model.forward import run_flat, token_losses
 from headprobe.model.heads import ObservedModel
 
@@ -85,8 +85,12 @@ def ablated_losses(
     scored: ScoredSequences,
     interventions: Sequence[Intervention],
     advance: Callable[[int], None] = lambda _: None,
+    base: Intervention | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the losses [M] of the intact model and those [S, M] under each of S interventions.
+
+    With ``base`` the first are those under it, and every intervention must include it: from its
+    own first layer on it intervenes alone, and below that layer only ``base`` does.
 
     Losses are cross-entropies in nats. ``advance`` is called with the number of interventions done
     on each sequence since the last call; in total it is S times the number of sequences.
@@ -110,7 +114,7 @@ def ablated_losses(
             return torch.cat(list(pieces)).cpu().numpy()
 
         with torch.inference_mode():
-            start = ResumablePass(observed, run, layers)
+            start = ResumablePass(observed, run, layers, base)
             intact[mine] = losses(start.outputs)
             for number, intervention in enumerate(interventions):
                 observer = intervention.observer(run)
@@ -120,11 +124,18 @@ def ablated_losses(
 
 
 class ResumablePass:
-    """The intact pass over a run, which other passes resume at one of its ``layers``."""
+    """The intact pass over a run, or the one under ``base``, which other passes resume at one of
+    its ``layers``."""
 
-    def __init__(self, observed: ObservedModel, run: FlatSequences, layers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        observed: ObservedModel,
+        run: FlatSequences,
+        layers: Sequence[int],
+        base: Intervention | None = None,
+    ) -> None:
         self._observed, self._run = observed, run
-        self._keeper = _ResidualKeeper(layers)
+        self._keeper = _ResidualKeeper(layers, Observer() if base is None else base.observer(run))
         self._results: dict[int, Any] = {}
         with ExitStack() as stack:
             for layer in observed.layers:
@@ -166,11 +177,22 @@ class ResumablePass:
 
 
 class _ResidualKeeper(Observer):
-    """Keeps the residual stream [1, N, E] that enters some layers."""
+    """Keeps the residual stream [1, N, E] that enters some layers; another observer may change the
+    heads' outputs."""
 
-    def __init__(self, layers: Sequence[int]) -> None:
+    def __init__(self, layers: Sequence[int], inner: Observer) -> None:
         self._layers = set(layers)
         self.residuals: dict[int, Tensor] = {}
+        self._inner = inner
+
+    def begin_layer(self, module: nn.Module, value: Tensor) -> None:
+        self._inner.begin_layer(module, value)
+
+    def attended(self, number: int, part: TilePart, weights: Tensor, scores: Tensor) -> None:
+        self._inner.attended(number, part, weights, scores)
+
+    def end_layer(self, module: nn.Module, output: Tensor) -> None:
+        self._inner.end_layer(module, output)
 
     def residual(self, layer: int, hidden: Tensor) -> None:
         if layer in self._layers:

@@ -29,6 +29,7 @@ from headprobe.cli.printing import (
     print_run,
     stdout,
 )
+from headprobe.cli.prune import prune
 from headprobe.cli.scan import scan
 from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
@@ -418,6 +419,9 @@ def _split_run(words: list[str]) -> tuple[Path | None, list[str]]:
         return None, words
     check_path(words[0])
     return Path(words[0]), words[1:]
+
+
+app.command("prune")(prune)
 
 
 class Format(StrEnum):

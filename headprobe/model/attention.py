@@ -156,7 +156,9 @@ class LayerMask:
             seen[:, -1] = tile.rows == EMPTY
             # Half of the lowest number: a score added to it stays finite
             low = torch.finfo(dtype).min / 2
-            bias = torch.where(seen, 0.0, low).to(dtype)[:, None, :, None, :]
+            # Filled in the dtype itself: where() would overflow with a float64
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            bias = bias.masked_fill_(~seen, low)[:, None, :, None, :]
             self._bias[tile.start] = bias
         return bias
 
