@@ -136,11 +136,15 @@ class OutcomeBuilder:
         return ScoredSequences(tuple(self.sequences), columns[:, 0], columns[:, 1], columns[:, 2])
 
     def add_text(self, corpus: Corpus, passages: Iterable[int]) -> None:
-        """Add the outcome ``loss`` on passages of the corpus: every token of text is a unit."""
+        """Add the outcome ``loss`` on passages of the corpus: every token of text is a unit.
+
+        It comes first, so that the numbers of its sequences are the places of the passages.
+        """
         first, clusters = len(self._tokens), []
         for passage in passages:
             ids = corpus.token_ids[corpus.token_first[passage] : corpus.token_first[passage + 1]]
-            number = self._add(ids)
+            number = len(self.sequences)
+            self.sequences.append(ids)
             fold = int(corpus.instances.document_fold[passage])
             for place in range(corpus.starts, len(ids)):
                 self._tokens.append((number, place - 1, int(ids[place])))

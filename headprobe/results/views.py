@@ -70,6 +70,24 @@ class Plan:
 
 
 @dataclass(frozen=True)
+class AblationPlan:
+    """What an ablation will run."""
+
+    sets: tuple[str, ...]
+    """The names of the sets of heads."""
+    interventions: int
+    """Number of sets, with the random sets."""
+    passes: float
+    """The work in passes of the whole model, where layers below the first ablated one are reused.
+    """
+    text_tokens: int
+    pair_tokens: int
+    outcomes: tuple[str, ...]
+    pairs: int
+    """Number of minimal pairs."""
+
+
+@dataclass(frozen=True)
 class ProbeSet:
     """A probe file and its size."""
 
