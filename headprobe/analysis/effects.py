@@ -41,8 +41,8 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> tuple[Floats, Fl
     _, number = np.unique(cluster, return_inverse=True)
     sizes = np.bincount(number).astype(np.float64)
     weighted = [np.bincount(number, each, minlength=len(sizes)) for each in values]
-    sums = np.stack(weighted, axis=1).astype(np.float64)
-    return sums, sizes
+    sums = np.stack(weighted, axis=1) if weighted else np.zeros((len(sizes), 0))
+    return sums.astype(np.float64), sizes
 
 
 def mean_effects(sums: Floats, sizes: Floats, confidence: float) -> Effects:

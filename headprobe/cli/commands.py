@@ -418,6 +418,49 @@ def _ablate(
         draw_ablation(rows, stdout())
 
 
+@app.command("takeover")
+@checks_paths
+def _takeover(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [HEADS]...",
+            help="Heads to ablate one by one (L12H5), role:NAME, cluster:N or group:L3G1 [default: "
+            "leaders of clusters of repeaters, and the heads that matter most].",
+            show_default=False,
+        ),
+    ] = None,
+    run: RunOption = None,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
+        ),
+    ] = 4_000,
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether other heads take over from ablated ones."""
+    from headprobe.commands.takeover import takeover
+    from headprobe.report.ablation import table_values
+    from headprobe.report.layout import progress_for
+    from headprobe.report.takeover import draw_takeover
+
+    named, heads = _split_run(targets or [])
+    found = find_run(named, run, quiet or as_json)
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        table = takeover(found, heads, progress, tokens=tokens, trust_remote_code=trust_remote_code)
+    finally:
+        progress.finish()
+    rows = table_values(table)
+    if as_json:
+        print_json(rows)
+    else:
+        draw_takeover(rows, stdout())
+
+
 def _split_run(words: list[str]) -> tuple[Path | None, list[str]]:
     """Tell a run folder from heads: the first word may be a run, if it names no heads."""
     from headprobe.config import check_path

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,7 @@ from headprobe.commands.head_labels import HeadLabels
 from headprobe.commands.measured_model import measured_model, measured_source
 from headprobe.commands.provenance import versions
 from headprobe.errors import HeadprobeError
+from headprobe.format import suggest_names
 from headprobe.model.heads import ObservedModel
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import load_encoder
@@ -120,6 +121,14 @@ def choose_sets(run: Run, targets: Sequence[str], each: bool) -> list[HeadSet]:
             "ablate", "no heads are named", "Name heads (L12H5, role:NAME), or give --each"
         )
     return sets
+
+
+def check_replacement(by: str) -> By:
+    """Return a replacement by its name; HeadprobeError for another word."""
+    for known in get_args(By):
+        if by == known:
+            return by  # type: ignore[return-value]
+    raise HeadprobeError(f"by {by!r}", "no replacement", suggest_names(by, get_args(By)))
 
 
 @dataclass(frozen=True)
@@ -196,7 +205,11 @@ def prepare_ablation(
     even, odd = split_halves(corpus, options.tokens, run.manifest.seed, "ablate")
     builder = OutcomeBuilder()
     builder.add_text(corpus, odd)
-    builder.add_pairs(listed, encoder)
+    if left_out := builder.add_pairs(listed, encoder, lenient=not options.pairs):
+        progress.warn(
+            f"{left_out} of the {len(listed)} built-in minimal pairs are left out: both sides are "
+            "the same tokens"
+        )
     return PreparedAblation(
         run,
         tuple(sets),

@@ -6,7 +6,7 @@ their queries.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +17,7 @@ from headprobe.analysis.candidates import candidates_of
 from headprobe.batching.corpus import Corpus
 from headprobe.causal.ablation import Head
 from headprobe.causal.label_preserving import LabelPreserving, LabelWeights, NamedWords
+from headprobe.causal.role_scores import PassageInstances
 from headprobe.format import relation_name
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
@@ -122,6 +123,44 @@ class HeadLabels:
             )
         return LabelPreserving(kept), LabelPreserving(control)
 
+    def text_instances(
+        self, relations: Collection[int], passages: Sequence[int]
+    ) -> dict[int, "TextInstances"]:
+        """Return the instances of relations in passages, whose places are sequence numbers."""
+        instances, edges = self.corpus.instances, self.corpus.token_first
+        prepared = {}
+        for number in relations:
+            links = instances.of(number)
+            chosen = np.flatnonzero(np.isin(instances.passage[links.query], passages))
+            some = RelationInstances(
+                links.relation,
+                links.query[chosen],
+                links.first[chosen],
+                links.stop[chosen],
+                links.targets,
+            )
+            passage = instances.passage[some.query]
+            targets, candidates = links.targets_of(chosen), candidates_of(instances, some).pairs()
+            by_sequence = {}
+            for place, each in enumerate(passages):
+                mine = np.flatnonzero(passage == each)
+                if not len(mine):
+                    continue
+                first, last = instances.passage_first[each : each + 2]
+                words = range(int(first), int(last))
+                by_sequence[place] = PassageInstances(
+                    torch.from_numpy(mine),
+                    torch.from_numpy(self.corpus.last_token[some.query[mine]].astype(np.int64)),
+                    _table(mine, targets[0], targets[1], words),
+                    _table(mine, candidates[0], candidates[1], words),
+                    torch.from_numpy(
+                        self.corpus.word_of_token[edges[each] : edges[each + 1]].astype(np.int64)
+                    ),
+                )
+            fold = instances.document_fold[passage]
+            prepared[number] = TextInstances(by_sequence, np.asarray(fold, dtype=np.int64))
+        return prepared
+
     def _named(self, relations: Sequence[int], passages: Sequence[int]) -> dict[int, NamedWords]:
         """The words that relations name, with their receivers in the control, by the place of the
         passage among ``passages``."""
@@ -148,6 +187,29 @@ class HeadLabels:
             )
             for place, found in triples.items()
         }
+
+
+@dataclass(frozen=True)
+class TextInstances:
+    """The instances of one relation in some passages."""
+
+    by_sequence: Mapping[int, PassageInstances]
+    cluster: NDArray[np.int64]
+    """[I]: the document fold of each instance."""
+
+
+def _table(
+    rows: NDArray[np.integer],
+    index: NDArray[np.integer],
+    word: NDArray[np.integer],
+    words: range,
+) -> torch.Tensor:
+    """[K, W]: whether a word of a passage is paired with each of ``rows`` [K]; the pairs of an
+    ``index`` and a ``word`` number may be those of all passages."""
+    table = np.zeros((len(rows), len(words)), dtype=np.bool_)
+    inside = np.isin(index, rows)
+    table[np.searchsorted(rows, index[inside]), word[inside] - words.start] = True
+    return torch.from_numpy(table)
 
 
 def control_words(

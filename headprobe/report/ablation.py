@@ -1,30 +1,36 @@
 """The table of ``headprobe ablate``."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
 
-from headprobe.format import clip, p_value, safe_text
-from headprobe.report.layout import LABEL
-from headprobe.results.views import AblationPlan
+from headprobe.format import MISSING, clip, p_value, safe_text
+from headprobe.report.layout import LABEL, title
+from headprobe.results.views import AblationPlan, HeadView
+from headprobe.runs.tables import Row
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-def row_values(table: "pd.DataFrame") -> list[dict[str, Any]]:
-    """Return the rows with None for empty cells and lists of heads, as JSON needs them."""
-    rows = []
-    for row in table.to_dict("records"):
-        values: dict[str, Any] = {
+def table_values(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows with None for empty cells."""
+    return [
+        {
             str(name): None if isinstance(value, float) and math.isnan(value) else value
             for name, value in row.items()
         }
-        rows.append({**values, "heads": values["heads"].split(";")})
-    return rows
+        for row in table.to_dict("records")
+    ]
+
+
+def row_values(table: "pd.DataFrame") -> list[dict[str, Any]]:
+    """Return the rows of ``ablation.csv`` with lists of heads, as JSON needs them."""
+    return [{**row, "heads": row["heads"].split(";")} for row in table_values(table)]
 
 
 def draw_ablation_plan(plan: AblationPlan, console: Console) -> None:
@@ -83,5 +89,46 @@ def recovery_words(row: Mapping[str, Any]) -> tuple[str, str]:
     return f"{row['recovery']:.2f}{interval}", f"{row['recovery_control']:.2f}"
 
 
+def effect_text(value: float | None) -> str:
+    """Return an effect with its sign and three decimals; a dash for one that was not computed."""
+    return MISSING if value is None else f"{value:+.3f}"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:+.3f}"
+
+
+def draw_importance(view: HeadView) -> Iterator[RenderableType]:
+    """Yield what ablation says of one head, and what takes over from it."""
+    if view.ablation:
+        yield title("without this head", "effect of its ablation; * important")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
+        table.add_column("ablated", overflow="fold")
+        table.add_column("outcome", overflow="fold")
+        for name in ("effect", "interval", "q", "recovery", "control"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for row in view.ablation:
+            cells = clip(row.text("set"), 40), safe_text(row.text("outcome"))
+            if not row.flag("usable"):
+                table.add_row(*cells, "unusable")
+                continue
+            low, high = row.number("effect_low"), row.number("effect_high")
+            table.add_row(
+                *cells,
+                effect_text(row.number("effect")),
+                "" if low is None else f"[{_number(low)} {_number(high)}]",
+                p_value(row.number("q")) + (" *" if row.flag("important") else ""),
+                *recovery_words(_recovery(row)),
+            )
+        yield Padding(table, (0, 0, 0, 2))
+
+
+def recovery_text(row: Row) -> str:
+    """Return the recovery of a row of ``ablation.csv`` and its control in words, if it has one."""
+    recovery, control = recovery_words(_recovery(row))
+    return f"{recovery}, control {control}" if recovery else ""
+
+
+def _recovery(row: Row) -> dict[str, float | None]:
+    names = ("recovery", "recovery_low", "recovery_high", "recovery_control")
+    return {name: row.number(name) for name in names}

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headprobe.results.importance import ablation_values, takeover_values
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import CONTROLS, POWER, Run
 from headprobe.runs.manifest import ProbeNote
@@ -272,6 +273,10 @@ class HeadView:
     """Its lines of ``examples.jsonl``."""
     domains: tuple[Row, ...] = ()
     """Its rows of ``domains.csv``."""
+    ablation: tuple[Row, ...] = ()
+    """The rows of ``ablation.csv`` whose set has the head."""
+    takeover: tuple[Row, ...] = ()
+    """The rows of ``takeover.csv`` in which it was ablated or responded."""
 
 
 def run_values(run: Run) -> dict[str, Any]:
@@ -334,6 +339,10 @@ def overview_values(run: Run) -> dict[str, Any]:
 
 def head_values(view: HeadView) -> dict[str, Any]:
     """Return a head as JSON values."""
+    causal = {
+        "ablation": [ablation_values(row) for row in view.ablation],
+        "takeover": [takeover_values(row) for row in view.takeover],
+    }
     return {
         "run": str(view.run),
         "head": _of_heads(view.head),
@@ -341,4 +350,5 @@ def head_values(view: HeadView) -> dict[str, Any]:
         "domains": [row.plain_values() for row in view.domains],
         "profile": [{"distance": name, "share": share} for name, share in view.profile],
         "examples": list(view.examples),
+        **{name: rows for name, rows in causal.items() if rows},
     }

@@ -205,7 +205,7 @@ class Run:
         return read_frame(self.path / ABLATION)
 
     @cached_property
-    def takeover(self) -> "pd.DataFrame":
+    def takeovers(self) -> "pd.DataFrame":
         """One row per ablated head and responder; HeadprobeError before ``takeover``."""
         return read_frame(self.path / TAKEOVER)
 

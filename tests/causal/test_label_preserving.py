@@ -23,7 +23,7 @@ def slow_row(row: int, weights: np.ndarray, named: NamedWords) -> np.ndarray:
     latest = max(WORDS[: row + 1].max(), -1)
     own = WORDS[row] if WORDS[row] >= 0 else latest + 1
     others = range(own)
-    places = {word: np.flatnonzero(WORDS == word) for word in others}
+    places = {word: np.flatnonzero(word == WORDS) for word in others}
     instance = [k for k in range(len(named.row)) if named.row[k] == row]
     new, given = weights.copy(), {}
     for k in instance:
@@ -33,7 +33,7 @@ def slow_row(row: int, weights: np.ndarray, named: NamedWords) -> np.ndarray:
     rest = sum(weights[places[word]].sum() for word in others) - sum(given.values())
     free = [word for word in others if word not in given]
     likely = np.array([PROFILE[own - word - 1] for word in free])
-    for word, share in zip(free, likely / likely.sum() if len(free) else [], strict=True):
+    for word, share in zip(free, likely / likely.sum() if free else [], strict=True):
         new[places[word]] = rest * share / len(places[word])
     for word, amount in given.items():
         is_kept = any(named.word[k] == word == named.given_to[k] for k in instance)
