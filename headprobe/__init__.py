@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import pandas as pd
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,7 +26,18 @@ if TYPE_CHECKING:
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run as StoredRun
 
-__all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "prune", "resume", "scan"]
+__all__ = [
+    "HeadprobeError",
+    "__version__",
+    "ablate",
+    "judge",
+    "load",
+    "merge",
+    "prune",
+    "resume",
+    "scan",
+    "takeover",
+]
 __version__ = "0.2.0"
 
 
@@ -180,37 +192,37 @@ def judge(
     return _opened(judged.run)
 
 
-@python_messages
-def prune(
-    run: str | os.PathLike[str] | StoredRun,
-    *,
-    groups: int | None = None,
-    max_loss: float | None = None,
-    apply: str | os.PathLike[str] | None = None,
-    mask: str | os.PathLike[str] | None = None,
-    save: str | os.PathLike[str] | None = None,
-    by: str | None = None,
-    sets: int = 5,
-    tokens: int = 4_000,
-    overwrite: bool = False,
-    trust_remote_code: bool = False,
-    progress: Progress | None = None,
-) -> PruneResult:
-    """Say which heads of a run's model can go, and save it without them, as ``headprobe prune``.
+def ablate(
+    run: str | os.PathLike[str] | Run, heads: str | Sequence[str] = (), **options: Any
+) -> pd.DataFrame:
+    """Replace the outputs of heads and return what the model loses, as ``headprobe ablate`` does.
 
-    The result's ``heads``, ``groups`` and ``losses`` are DataFrames, ``mask`` says what goes, and
-    ``saved`` describes the checkpoint. Raises HeadprobeError for errors that the user can correct.
+    ``run`` is a run or its folder. The other arguments are those of ``Run.ablate``.
     """
+    table: pd.DataFrame = _with_pages(run).ablate(heads, **options)
+    return table
+
+
+def takeover(
+    run: str | os.PathLike[str] | Run, heads: str | Sequence[str] = (), **options: Any
+) -> pd.DataFrame:
+    """Test whether other heads take over from ablated ones, as ``headprobe takeover`` does.
+
+    ``run`` is a run or its folder. The other arguments are those of ``Run.takeover``.
+    """
+    table: pd.DataFrame = _with_pages(run).takeover(heads, **options)
+    return table
+
+
+def prune(run: str | os.PathLike[str] | Run, **options: Any) -> PruneResult:
+    """Say which heads can go, and save the model without them, as ``headprobe prune`` does.
+
+    ``run`` is a run or its folder. The other arguments are those of ``Run.prune``.
+    """
+    return _with_pages(run).prune(**options)
+
+
+def _with_pages(run: str | os.PathLike[str] | Run) -> Run:
     import os
-    from pathlib import Path
 
-    from headprobe.commands.prune import PruneOptions
-    from headprobe.commands.prune import prune as prune_run
-    from headprobe.interface import default_progress
-
-    apply, mask, save = (None if path is None else Path(path) for path in (apply, mask, save))
-    options = PruneOptions(
-        groups, max_loss, apply, mask, save, by, sets, tokens, overwrite, trust_remote_code
-    )
-    stored = load(run) if isinstance(run, str | os.PathLike) else run
-    return prune_run(stored, options, progress or default_progress())
+    return load(run) if isinstance(run, str | os.PathLike) else run

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from headprobe.analysis.gains import benjamini_hochberg
 from headprobe.analysis.groups import effective_folds
@@ -42,8 +41,8 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> tuple[Floats, Fl
     _, number = np.unique(cluster, return_inverse=True)
     sizes = np.bincount(number).astype(np.float64)
     weighted = [np.bincount(number, each, minlength=len(sizes)) for each in values]
-    sums = np.stack(weighted, axis=1).astype(np.float64)
-    return sums, sizes
+    sums = np.stack(weighted, axis=1) if weighted else np.zeros((len(sizes), 0))
+    return sums.astype(np.float64), sizes
 
 
 def mean_effects(sums: Floats, sizes: Floats, confidence: float) -> Effects:
@@ -103,9 +102,34 @@ def selectivity(change: Floats, is_query: Bools, min_rows: int) -> Floats:
     return np.asarray(change[:, is_query].mean(1) - change[:, ~is_query].mean(1))
 
 
-def above_half(hits: int, count: int) -> float:
-    """Return the binomial p of the hypothesis that hits are not more likely than misses."""
-    return float(binom.sf(hits - 1, count, 0.5)) if count else 1.0
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio of sums over units, with its interval; NaN where there are too few clusters."""
+
+    value: float
+    low: float
+    high: float
+
+
+def cluster_ratio(
+    numerator: Floats, denominator: Floats, cluster: NDArray[np.int64], confidence: float
+) -> Ratio:
+    """Return sum(numerator) / sum(denominator), both [U], with its interval over clusters.
+
+    The variance is that of the delete-one jackknife of the ratio itself, with Student's t as in
+    ``mean_effects``.
+    """
+    sums, sizes = cluster_sums(np.stack([numerator, denominator]), cluster)
+    total = sums.sum(0)
+    value = float(total[0] / total[1])
+    degrees = effective_folds(sizes) - 1
+    if len(sizes) < 2 or degrees < 1:
+        return Ratio(value, float("nan"), float("nan"))
+    left = total - sums
+    moved = left[:, 0] / left[:, 1] - value
+    error = float(np.sqrt((len(sizes) - 1) / len(sizes) * (moved**2).sum()))
+    reach = float(quantile(degrees, (1 + confidence) / 2)) * error
+    return Ratio(value, value - reach, value + reach)
 
 
 def adjust(p: Floats) -> Floats:

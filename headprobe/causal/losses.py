@@ -24,7 +24,10 @@ from headprobe.model.forward import run_flat, token_losses
 from headprobe.model.heads import ObservedModel
 
 RESIDUAL_BYTES = 256 << 20
-"""The most memory that the residual streams of a chunk take."""
+"""The most memory that the residual streams of a chunk take on a CPU."""
+
+ACCELERATOR_RESIDUAL_BYTES = 2 << 30
+"""The same on an accelerator, which is slow on chunks of few tokens."""
 
 MAX_TOKENS = 4096
 """The most tokens of a chunk, unless one sequence has more."""
@@ -57,7 +60,9 @@ def chunks(
         return
     lengths = np.array([len(each) for each in sequences])
     width = observed.model.config.get_text_config().hidden_size
-    room = RESIDUAL_BYTES // (width * 4 * max(1, kept_layers))
+    on_cpu = observed.device.type == "cpu"
+    most = RESIDUAL_BYTES if on_cpu else ACCELERATOR_RESIDUAL_BYTES
+    room = most // (width * 4 * max(1, kept_layers))
     limits = BatchLimits.of(observed.device)
     planned = plan_chunks(
         np.arange(len(lengths)),
@@ -80,11 +85,30 @@ def lay_sequences(
     return FlatSequences(flat, np.array(numbers), np.concatenate([[0], np.cumsum(lengths)]))
 
 
+@dataclass(frozen=True)
+class InterventionLosses:
+    """The losses of S interventions on M tokens of P sequences, as far as they are computed."""
+
+    losses: NDArray[np.float32]
+    """[S, M]: cross-entropies in nats; 0 where they are not computed yet."""
+    done: NDArray[np.bool_]
+    """[S, P]: whether the losses of a sequence are computed."""
+
+    @classmethod
+    def empty(cls, interventions: int, scored: ScoredSequences) -> "InterventionLosses":
+        """Return arrays for ``interventions`` without any computed loss."""
+        return cls(
+            np.zeros((interventions, len(scored.row)), dtype=np.float32),
+            np.zeros((interventions, len(scored.sequences)), dtype=np.bool_),
+        )
+
+
 def ablated_losses(
     observed: ObservedModel,
     scored: ScoredSequences,
     interventions: Sequence[Intervention],
     advance: Callable[[int], None] = lambda _: None,
+    results: InterventionLosses | None = None,
     base: Intervention | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the losses [M] of the intact model and those [S, M] under each of S interventions.
@@ -93,10 +117,11 @@ def ablated_losses(
     own first layer on it intervenes alone, and below that layer only ``base`` does.
 
     Losses are cross-entropies in nats. ``advance`` is called with the number of interventions done
-    on each sequence since the last call; in total it is S times the number of sequences.
+    on each sequence since the last call; in total it is S times the number of sequences. With
+    ``results``, losses are written into them, and those that they have are not computed again.
     """
     intact = np.zeros(len(scored.row), dtype=np.float32)
-    ablated = np.zeros((len(interventions), len(scored.row)), dtype=np.float32)
+    results = results or InterventionLosses.empty(len(interventions), scored)
     layers = sorted({each.first_layer for each in interventions})
     order = np.argsort(scored.sequence, kind="stable")
     edges = np.searchsorted(scored.sequence[order], np.arange(len(scored.sequences) + 1))
@@ -117,10 +142,12 @@ def ablated_losses(
             start = ResumablePass(observed, run, layers, base)
             intact[mine] = losses(start.outputs)
             for number, intervention in enumerate(interventions):
-                observer = intervention.observer(run)
-                ablated[number, mine] = losses(start.resume(intervention.first_layer, observer))
+                if not results.done[number, run.numbers].all():
+                    outputs = start.resume(intervention.first_layer, intervention.observer(run))
+                    results.losses[number, mine] = losses(outputs)
+                    results.done[number, run.numbers] = True
                 advance(len(run.numbers))
-    return intact, ablated
+    return intact, results.losses
 
 
 class ResumablePass:

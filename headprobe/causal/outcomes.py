@@ -136,11 +136,15 @@ class OutcomeBuilder:
         return ScoredSequences(tuple(self.sequences), columns[:, 0], columns[:, 1], columns[:, 2])
 
     def add_text(self, corpus: Corpus, passages: Iterable[int]) -> None:
-        """Add the outcome ``loss`` on passages of the corpus: every token of text is a unit."""
+        """Add the outcome ``loss`` on passages of the corpus: every token of text is a unit.
+
+        It comes first, so that the numbers of its sequences are the places of the passages.
+        """
         first, clusters = len(self._tokens), []
         for passage in passages:
             ids = corpus.token_ids[corpus.token_first[passage] : corpus.token_first[passage + 1]]
-            number = self._add(ids)
+            number = len(self.sequences)
+            self.sequences.append(ids)
             fold = int(corpus.instances.document_fold[passage])
             for place in range(corpus.starts, len(ids)):
                 self._tokens.append((number, place - 1, int(ids[place])))
@@ -157,19 +161,31 @@ class OutcomeBuilder:
             )
         )
 
-    def add_pairs(self, pairs: Sequence[Pair], encoder: Encoder) -> None:
+    def add_pairs(self, pairs: Sequence[Pair], encoder: Encoder, *, lenient: bool = False) -> int:
         """Add one outcome per group of pairs: log p(good) - log p(bad), in nats.
+
+        With ``lenient``, pairs whose sides are the same tokens are left out, else they are errors.
+        Returns how many were left out.
 
         The tokens that both sentences share at their start have the same probability in both, so
         only the later ones are scored. Sequences end before the last scored token, and equal
         sequences run once: a pair whose critical words are single tokens takes one sequence.
         """
-        for group in dict.fromkeys(pair.group for pair in pairs):
-            members = [pair for pair in pairs if pair.group == group]
+        sides_of = {pair: self._sides(pair, encoder) for pair in pairs}
+        kept = [pair for pair, (good, bad) in sides_of.items() if not np.array_equal(good, bad)]
+        if len(kept) < len(sides_of) and not lenient:
+            equal = next(pair for pair in sides_of if pair not in kept)
+            raise HeadprobeError(
+                f"pair {equal.good!r}",
+                "its critical words are the same tokens",
+                "Remove it from the file, or leave out critical and rival",
+            )
+        for group in dict.fromkeys(pair.group for pair in kept):
+            members = [pair for pair in kept if pair.group == group]
             templates = {name: i for i, name in enumerate(sorted({p.template for p in members}))}
             first, units, signs = len(self._tokens), [], []
             for unit, pair in enumerate(members):
-                sides = self._sides(pair, encoder)
+                sides = sides_of[pair]
                 shared = _shared(*[ids.tolist() for ids in sides])
                 for ids, sign in zip(sides, (-1, 1), strict=True):
                     number = self._add(ids[: len(ids) - 1])
@@ -187,6 +203,7 @@ class OutcomeBuilder:
                     harm=-1,
                 )
             )
+        return len(sides_of) - len(kept)
 
     def _sides(self, pair: Pair, encoder: Encoder) -> list[NDArray[np.int32]]:
         sides = []
@@ -199,12 +216,6 @@ class OutcomeBuilder:
             if not len(counted):
                 raise HeadprobeError(f"pair {text!r}", "has no token", "Remove it from the file")
             sides.append(np.concatenate([start, counted]))
-        if np.array_equal(sides[0], sides[1]):
-            raise HeadprobeError(
-                f"pair {pair.good!r}",
-                "its critical words are the same tokens",
-                "Remove it from the file, or leave out critical and rival",
-            )
         return sides
 
     def _add(self, ids: NDArray[np.integer]) -> int:

@@ -377,37 +377,89 @@ def _ablate(
             metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
         ),
     ] = 10_000,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Continue the ablation that was interrupted.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be run, without the model.")
+    ] = False,
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure what the model loses without some heads."""
-    from headprobe.commands.ablate import ablate, choose_sets
-    from headprobe.report.ablation import draw_ablation, row_values
+    from headprobe.commands.ablate import AblationOptions, ablate, choose_sets, prepare_ablation
+    from headprobe.report.ablation import draw_ablation, draw_ablation_plan, row_values
     from headprobe.report.layout import progress_for
 
     named, heads = _split_run(targets or [])
     found = find_run(named, run, quiet or as_json)
     chosen = choose_sets(found, heads, each)
+    options = AblationOptions(by.value, sets, tuple(pairs or ()), tokens)
     progress = progress_for(quiet=quiet or as_json)
     try:
-        table = ablate(
-            found,
-            chosen,
-            progress,
-            by=by.value,
-            null_count=sets,
-            pairs=pairs or (),
-            tokens=tokens,
-            trust_remote_code=trust_remote_code,
+        prepared = prepare_ablation(
+            found, chosen, options, progress, trust_remote_code=trust_remote_code
         )
+        table = None if dry_run else ablate(prepared, progress, resume=resume)
     finally:
         progress.finish()
+    if table is None:
+        if as_json:
+            from dataclasses import asdict
+
+            print_json(asdict(prepared.plan))
+        else:
+            draw_ablation_plan(prepared.plan, stdout())
+        return
     rows = row_values(table)
     if as_json:
         print_json(rows)
     else:
         draw_ablation(rows, stdout())
+
+
+@app.command("takeover")
+@checks_paths
+def _takeover(
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN] [HEADS]...",
+            help="Heads to ablate one by one (L12H5), role:NAME, cluster:N or group:L3G1 [default: "
+            "leaders of clusters of repeaters, and the heads that matter most].",
+            show_default=False,
+        ),
+    ] = None,
+    run: RunOption = None,
+    tokens: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
+        ),
+    ] = 4_000,
+    trust_remote_code: TrustRemoteCode = False,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Test whether other heads take over from ablated ones."""
+    from headprobe.commands.takeover import takeover
+    from headprobe.report.ablation import table_values
+    from headprobe.report.layout import progress_for
+    from headprobe.report.takeover import draw_takeover
+
+    named, heads = _split_run(targets or [])
+    found = find_run(named, run, quiet or as_json)
+    progress = progress_for(quiet=quiet or as_json)
+    try:
+        table = takeover(found, heads, progress, tokens=tokens, trust_remote_code=trust_remote_code)
+    finally:
+        progress.finish()
+    rows = table_values(table)
+    if as_json:
+        print_json(rows)
+    else:
+        draw_takeover(rows, stdout())
 
 
 def _split_run(words: list[str]) -> tuple[Path | None, list[str]]:

@@ -60,9 +60,7 @@ def prune(
         ),
     ] = None,
     sets: Annotated[int, typer.Option(metavar="N", help="Random sets to compare with.")] = 5,
-    tokens: Annotated[
-        int, typer.Option(metavar="N", help="Tokens of text to choose by.")
-    ] = 4_000,
+    tokens: Annotated[int, typer.Option(metavar="N", help="Tokens of text to choose by.")] = 4_000,
     overwrite: Overwrite = False,
     trust_remote_code: TrustRemoteCode = False,
     quiet: Quiet = False,

@@ -4,60 +4,67 @@
    losses. Minimal pairs come from files.
 2. Run the intact model, and leave out outcomes on which it is not above chance.
 3. Run every set of heads and its null sets, each from its first ablated layer on.
-4. Compute effects with intervals, p, q, and write ``ablation.csv`` into the run folder.
+4. Where a set does harm, run its label-preserving ablation and the control of that.
+5. Compute effects with intervals, p, q, and write ``ablation.csv`` into the run folder.
 """
 
-import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from headprobe.analysis.effects import (
-    NullComparison,
-    above_half,
-    adjust,
-    cluster_sums,
-    compare_with_null,
-    mean_effects,
-    selectivity,
+from headprobe.analysis.ablation import (
+    CONFIDENCE,
+    MIN_SIDE_ROWS,
+    RECOVERY_COLUMNS,
+    OutcomeChange,
+    SetPlaces,
+    add_q,
+    has_effect,
+    is_above_chance,
+    outcome_rows,
+    recovery_cells,
 )
 from headprobe.batching.corpus import Corpus
-from headprobe.causal.ablation import Ablation, By, Head
-from headprobe.causal.losses import ablated_losses
+from headprobe.causal.ablation import Ablation, By, Head, Intervention
+from headprobe.causal.losses import InterventionLosses, ScoredSequences, ablated_losses
 from headprobe.causal.null_sets import NullSets, layer_sets, matched_sets
 from headprobe.causal.outcomes import LOSS, Outcome, OutcomeBuilder, bundled_pairs, read_pairs
 from headprobe.causal.replacements import collect_replacements
+from headprobe.commands.ablation_progress import AblationProgress
+from headprobe.commands.causal_text import (
+    passage_tokens,
+    read_run_corpus,
+    split_halves,
+    text_units,
+)
+from headprobe.commands.head_labels import HeadLabels
 from headprobe.commands.measured_model import measured_model, measured_source
-from headprobe.commands.prepare import read_corpus
+from headprobe.commands.provenance import versions
 from headprobe.errors import HeadprobeError
-from headprobe.format import relation_name
+from headprobe.format import suggest_names
+from headprobe.model.heads import ObservedModel
+from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import load_encoder
-from headprobe.probes.file import ProbeFile
 from headprobe.progress import Progress
 from headprobe.results.tables import write_csv
+from headprobe.results.views import AblationPlan
 from headprobe.runs import folder as run_folder
 from headprobe.runs.files import atomic_write
+from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import Run
 from headprobe.runs.tables import read_frame
+from headprobe.runs.unfinished_ablation import UnfinishedAblation
 from headprobe.vocabulary import head_name, parse_head
 
-MIN_SIDE_ROWS = 50
-"""Rows of text that selectivity needs among the query rows of a relation, and among the others."""
-
-CONFIDENCE = 0.95
-"""Confidence level of the intervals."""
-
-SIGNIFICANT = 0.05
-"""The largest p and q with which a set counts as important."""
-
-EVERY_WORD = frozenset({"punctuation", "word-class"})
-"""Families whose queries are all words: there are no other rows to compare them with."""
+QUERY_LOSS = "query-loss"
+"""The outcome on the text at the query rows of a set's relations only."""
 
 
 @dataclass(frozen=True)
@@ -116,118 +123,382 @@ def choose_sets(run: Run, targets: Sequence[str], each: bool) -> list[HeadSet]:
     return sets
 
 
-def ablate(
+def check_replacement(by: str) -> By:
+    """Return a replacement by its name; HeadprobeError for another word."""
+    for known in get_args(By):
+        if by == known:
+            return by  # type: ignore[return-value]
+    raise HeadprobeError(f"by {by!r}", "no replacement", suggest_names(by, get_args(By)))
+
+
+@dataclass(frozen=True)
+class AblationOptions:
+    """What ``ablate`` takes besides the run and the sets."""
+
+    by: By = "mean"
+    """What takes the place of the heads' outputs."""
+    null_count: int = 99
+    """The number of random sets of each kind."""
+    pairs: tuple[Path, ...] = ()
+    """Files of minimal pairs; the built-in ones where there are none."""
+    tokens: int = 10_000
+    """About the number of tokens of text on which losses are measured."""
+
+
+@dataclass(frozen=True)
+class PreparedAblation:
+    """Everything that an ablation knows before the model is loaded."""
+
+    run: Run
+    sets: tuple[HeadSet, ...]
+    options: AblationOptions
+    source: Any
+    """The source of the model (``model.load.CheckpointSource``)."""
+    corpus: Corpus
+    even: list[int]
+    """The passages that give replacement values."""
+    odd: list[int]
+    """The passages on which losses are measured."""
+    outcomes: tuple[Outcome, ...]
+    scored: ScoredSequences
+    nulls: tuple[tuple[NullSets, NullSets], ...]
+    """The null sets of each set: by layer, and matched besides."""
+
+    @property
+    def interventions(self) -> list[tuple[Head, ...]]:
+        """All sets and null sets, each once."""
+        every = dict.fromkeys(each.heads for each in self.sets)
+        for kinds in self.nulls:
+            every |= dict.fromkeys(heads for null in kinds for heads in null.sets)
+        return list(every)
+
+    @property
+    def plan(self) -> AblationPlan:
+        """What the ablation will run."""
+        layers = self.run.manifest.model.n_layers
+        below = [layers - min(layer for layer, _ in heads) for heads in self.interventions]
+        return AblationPlan(
+            sets=tuple(each.name for each in self.sets),
+            interventions=len(below),
+            passes=sum(below) / layers,
+            text_tokens=sum(len(passage_tokens(self.corpus, p)) for p in self.odd),
+            pair_tokens=int(self.scored.lengths[len(self.odd) :].sum()),
+            outcomes=tuple(outcome.name for outcome in self.outcomes),
+            pairs=sum(len(outcome.cluster) for outcome in self.outcomes[1:]),
+        )
+
+
+def prepare_ablation(
     run: Run,
     sets: Sequence[HeadSet],
+    options: AblationOptions,
     progress: Progress,
     *,
-    by: By = "mean",
-    null_count: int = 99,
-    pairs: Sequence[Path] = (),
-    tokens: int = 10_000,
     trust_remote_code: bool = False,
-) -> pd.DataFrame:
-    """Ablate each of ``sets``, write ``ablation.csv`` into the run and return its new rows.
-
-    ``tokens`` is about the number of tokens of text on which losses are measured. Raises
-    HeadprobeError for errors that the user can correct; nothing is written then.
-    """
-    listed = [pair for path in pairs or bundled_pairs() for pair in read_pairs(path)]
-    source = measured_source(run, trust_remote_code)
+    in_memory: InMemoryModel | None = None,
+) -> PreparedAblation:
+    """Read pairs and probes, and draw the null sets; HeadprobeError for what the user can mend."""
+    listed = [pair for path in options.pairs or bundled_pairs() for pair in read_pairs(path)]
+    source = measured_source(run, trust_remote_code, in_memory)
     encoder = load_encoder(source)
-    corpus = _corpus(run, encoder, progress)
-    even, odd = _halves(corpus, tokens, run.manifest.seed)
+    corpus = read_run_corpus(run, encoder, progress)
+    even, odd = split_halves(corpus, options.tokens, run.manifest.seed, "ablate")
     builder = OutcomeBuilder()
     builder.add_text(corpus, odd)
-    builder.add_pairs(listed, encoder)
-    scored = builder.scored()
+    if left_out := builder.add_pairs(listed, encoder, lenient=not options.pairs):
+        progress.warn(
+            f"{left_out} of the {len(listed)} built-in minimal pairs are left out: both sides are "
+            "the same tokens"
+        )
+    return PreparedAblation(
+        run,
+        tuple(sets),
+        options,
+        source,
+        corpus,
+        even,
+        odd,
+        tuple(builder.outcomes),
+        builder.scored(),
+        tuple(_null_sets(run, sets, options.null_count)),
+    )
+
+
+def ablate(prepared: PreparedAblation, progress: Progress, *, resume: bool = False) -> pd.DataFrame:
+    """Ablate each set, write ``ablation.csv`` into the run and return its new rows.
+
+    With ``resume``, an ablation that was interrupted continues. Raises HeadprobeError for errors
+    that the user can correct; no row is written then.
+    """
+    run, scored = prepared.run, prepared.scored
+    state_path = run.path / run_folder.UNFINISHED_ABLATION
+    fingerprint = _fingerprint(prepared)
+    if resume:
+        state = UnfinishedAblation.load(state_path, fingerprint)
+    else:
+        if state_path.exists():
+            progress.warn("the unfinished ablation that this run keeps will be replaced")
+        state = UnfinishedAblation(state_path, fingerprint)
     progress.stage("loading the model")
-    with measured_model(run, source, torch.from_numpy(scored.sequences[0]).long()) as observed:
-        progress.stage("collecting replacement values", len(even), "passages")
-        donors_for = scored.lengths.tolist() if by == "resample" else ()
-        replacements = collect_replacements(
-            observed,
-            [_tokens(corpus, passage) for passage in even],
-            corpus.starts,
-            donors_for=donors_for,
-            seed=run.manifest.seed,
-            advance=progress.advance,
-        )
-        nulls = _null_sets(run, sets, null_count)
-        every = dict.fromkeys(each.heads for each in sets)
-        for kinds in nulls:
-            every |= dict.fromkeys(heads for null in kinds for heads in null.sets)
-        number = {heads: place for place, heads in enumerate(every)}
-        ablations = [Ablation(heads, by, replacements) for heads in every]
-        layers = sum(len(observed.layers) - each.first_layer for each in ablations)
-        total = int(scored.lengths.sum())
-        progress.stage(
-            f"ablating {len(ablations):,} sets of heads on {total:,} tokens, as much work as "
-            f"{layers / len(observed.layers):,.0f} passes",
-            len(ablations) * len(scored.sequences),
-            "sequences",
-        )
-        intact, ablated = ablated_losses(observed, scored, ablations, progress.advance)
-        vocabulary = observed.model.config.get_text_config().vocab_size
+    first = torch.from_numpy(scored.sequences[0]).long()
+    try:
+        with measured_model(run, prepared.source, first) as observed:
+            rows = _Attempt(prepared, observed, state, progress).rows()
+    except KeyboardInterrupt:
+        if not state.arrays:
+            raise
+        state.save()
+        kept = "what is done is kept. Run the same command again with --resume"
+        raise KeyboardInterrupt(kept) from None
     progress.finish()
-    masks = [_query_rows(run, corpus, odd, each) for each in sets]
-    rows: list[dict[str, Any]] = []
-    for outcome in builder.outcomes:
-        rows += _rows(outcome, sets, nulls, number, intact, ablated, masks, vocabulary)
-    table = pd.DataFrame(rows)
-    table.insert(2, "by", by)
+    table = pd.DataFrame(rows)[list(COLUMNS)]
     _write(run, table)
+    state.remove()
     return table
 
 
-def _corpus(run: Run, encoder: Any, progress: Progress) -> Corpus:
-    """Read the probes of the run again; HeadprobeError where a file has changed."""
-    files = []
-    for note in run.manifest.probes:
-        path = Path(note.path)
-        if not path.is_file():
-            raise HeadprobeError(
-                note.path, f"the probe file of {run.path} is not here", "Restore it, or scan again"
-            )
-        file = ProbeFile(path, note.name)
-        if file.sha256 != note.sha256:
-            raise HeadprobeError(
-                note.path, f"is not as {run.path} measured it", "Restore it, or scan again"
-            )
-        files.append(file)
-    probes = read_corpus(
-        files,
-        encoder,
-        context=run.manifest.model.context,
-        budget=None,
-        max_passages=None,
-        seed=run.manifest.seed,
-        progress=progress,
-    )
-    return probes.corpus
+COLUMNS = (
+    *("set", "heads", "by", "outcome", "n", "base", "accuracy", "ablated"),
+    *("effect", "effect_low", "effect_high", "selectivity", *RECOVERY_COLUMNS),
+    *("null", "sets", "random_median", "random_q95", "p", "selectivity_p"),
+    *("matched_null", "matched_sets", "matched_random_median", "matched_random_q95"),
+    *("matched_p", "matched_selectivity_p", "q", "important", "usable"),
+)
+"""The columns of ``ablation.csv``, in their order."""
 
 
-def _halves(corpus: Corpus, tokens: int, seed: int) -> tuple[list[int], list[int]]:
-    """Return passages of even and of odd document folds, each of about ``tokens`` tokens, in a
-    random order; HeadprobeError where there is none of either."""
-    is_odd = corpus.instances.document_fold % 2 == 1
-    order = np.random.default_rng(seed).permutation(len(is_odd))
-    halves = []
-    for wanted in (False, True):
-        passages = order[is_odd[order] == wanted]
-        before = np.cumsum(corpus.lengths[passages]) - corpus.lengths[passages]
-        halves.append([int(passage) for passage in passages[before < tokens]])
-    if not all(halves):
-        raise HeadprobeError(
-            "ablate",
-            "one half of the documents is empty: values and losses need a half each",
-            "Scan probes with more documents",
+class _Attempt:
+    """One ablation with the model loaded."""
+
+    def __init__(
+        self,
+        prepared: PreparedAblation,
+        observed: ObservedModel,
+        state: UnfinishedAblation,
+        progress: Progress,
+    ) -> None:
+        self._prepared, self._observed = prepared, observed
+        self._state, self._progress = state, progress
+        self._labels = HeadLabels.of(prepared.run, prepared.corpus)
+        self._number = {heads: place for place, heads in enumerate(prepared.interventions)}
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Run everything and return the rows of all outcomes."""
+        prepared = self._prepared
+        self._progress.stage("running the intact model")
+        intact, _ = ablated_losses(self._observed, prepared.scored, [])
+        vocabulary = self._observed.model.config.get_text_config().vocab_size
+        chance = {outcome.name: 0.0 for outcome in prepared.outcomes} | {LOSS: np.log(vocabulary)}
+        usable = {
+            outcome.name: is_above_chance(
+                outcome.values(intact),
+                outcome.cluster,
+                outcome.harm,
+                chance[outcome.name],
+                CONFIDENCE,
+            )
+            for outcome in prepared.outcomes
+        }
+        chosen = [outcome for outcome in prepared.outcomes if usable[outcome.name]]
+        scored, changed = _only(prepared.scored, chosen)
+        ablated = None
+        if chosen:
+            ablated = self._run("sets", scored, self._ablations(scored.lengths.tolist()))
+        queries = self._query_units()
+        places = [self._places(place) for place in range(len(prepared.sets))]
+        rows: list[dict[str, Any]] = []
+        for outcome in prepared.outcomes:
+            base = outcome.values(intact)
+            change = np.zeros((0, len(base)))
+            if ablated is not None and usable[outcome.name]:
+                change = changed[outcome.name].values(ablated) - base
+            whole = OutcomeChange(
+                outcome.name, base, change, outcome.cluster, outcome.harm, chance[outcome.name]
+            )
+            is_text = outcome.name == LOSS
+            asked = queries if is_text else [None] * len(places)
+            made = outcome_rows(whole, places, usable[outcome.name], asked)
+            if is_text:
+                made = self._with_query_rows(whole, made, places, usable[LOSS], queries)
+            else:
+                made = [self._named(row, each) for row, each in zip(made, self._sets, strict=True)]
+            rows += made
+        add_q(rows)
+        return rows
+
+    @property
+    def _sets(self) -> tuple[HeadSet, ...]:
+        return self._prepared.sets
+
+    def _named(self, row: dict[str, Any], each: HeadSet) -> dict[str, Any]:
+        heads = ";".join(head_name(*head) for head in each.heads)
+        nothing = dict.fromkeys(RECOVERY_COLUMNS, float("nan"))
+        return {
+            "set": each.name,
+            "heads": heads,
+            "by": self._prepared.options.by,
+            **nothing,
+            **row,
+        }
+
+    def _places(self, place: int) -> SetPlaces:
+        kinds = self._prepared.nulls[place]
+        return SetPlaces(
+            self._number[self._sets[place].heads],
+            tuple([self._number[heads] for heads in null.sets] for null in kinds),
+            tuple(null.exact for null in kinds),
         )
-    return halves[0], halves[1]
+
+    def _ablations(self, lengths: list[int]) -> list[Ablation]:
+        """The ablations of all sets; ``lengths`` are those of the sequences they run on."""
+        prepared, by = self._prepared, self._prepared.options.by
+        self._progress.stage("collecting replacement values", len(prepared.even), "passages")
+        replacements = collect_replacements(
+            self._observed,
+            [passage_tokens(prepared.corpus, passage) for passage in prepared.even],
+            prepared.corpus.starts,
+            donors_for=lengths if by == "resample" else (),
+            seed=prepared.run.manifest.seed,
+            advance=self._progress.advance,
+        )
+        return [Ablation(heads, by, replacements) for heads in prepared.interventions]
+
+    def _run(
+        self, name: str, scored: ScoredSequences, interventions: Sequence[Intervention]
+    ) -> NDArray[np.float32]:
+        """Return the losses [S, M] under the interventions, with progress and saved states."""
+        empty = InterventionLosses.empty(len(interventions), scored)
+        losses = self._state.take(f"{name}_losses", empty.losses)
+        done = self._state.take(f"{name}_done", empty.done)
+        results = InterventionLosses(losses, done)  # type: ignore[arg-type]
+        layers = len(self._observed.layers)
+        work = sum(layers - each.first_layer for each in interventions) / layers
+        told = AblationProgress(
+            self._progress,
+            f"running {len(interventions):,} interventions on {int(scored.lengths.sum()):,} "
+            f"tokens, as much work as {work:,.0f} passes",
+            len(interventions) * len(scored.sequences),
+            int(done.sum()),
+        )
+
+        def advance(count: int) -> None:
+            told.advance(count)
+            self._state.save_sometimes()
+
+        _, ablated = ablated_losses(self._observed, scored, interventions, advance, results)
+        return ablated
+
+    def _query_units(self) -> list[NDArray[np.bool_] | None]:
+        """[U] of each set: the units of ``loss`` at the query rows of its relations."""
+        prepared = self._prepared
+        units = text_units(prepared.corpus, prepared.odd)
+        tokens = [self._labels.query_tokens(each.heads, each.role) for each in self._sets]
+        return [None if each is None else each[units] for each in tokens]
+
+    def _with_query_rows(
+        self,
+        whole: OutcomeChange,
+        rows: Sequence[dict[str, Any]],
+        places: Sequence[SetPlaces],
+        usable: bool,
+        queries: Sequence[NDArray[np.bool_] | None],
+    ) -> list[dict[str, Any]]:
+        """Return the rows of ``loss``, then those of ``query-loss``, both with recovery.
+
+        ``query-loss`` has a row where the set's relations have enough query rows.
+        """
+        of_text = [self._named(row, each) for row, each in zip(rows, self._sets, strict=True)]
+        parts: dict[int, OutcomeChange] = {}
+        of_queries: dict[int, dict[str, Any]] = {}
+        for place, units in enumerate(queries):
+            if not usable or units is None or units.sum() < MIN_SIDE_ROWS:
+                continue
+            part = parts[place] = whole.only(units, QUERY_LOSS)
+            is_usable = is_above_chance(part.base, part.cluster, 1, part.chance, CONFIDENCE)
+            [row] = outcome_rows(part, [places[place]], is_usable, [None])
+            of_queries[place] = self._named(row, self._sets[place])
+        if usable and self._prepared.options.by == "mean":
+            self._add_recovery(whole, of_text, parts, of_queries, places)
+        return [*of_text, *of_queries.values()]
+
+    def _add_recovery(
+        self,
+        whole: OutcomeChange,
+        of_text: Sequence[dict[str, Any]],
+        parts: Mapping[int, OutcomeChange],
+        of_queries: Mapping[int, dict[str, Any]],
+        places: Sequence[SetPlaces],
+    ) -> None:
+        """Run the label-preserving ablations of the sets that do harm, and add what they recover.
+
+        On ``loss`` and ``query-loss`` of a set with labels whose effect has a lower end above 0.
+        """
+        prepared = self._prepared
+        pairs: dict[int, tuple[Intervention, Intervention]] = {}
+        for place, each in enumerate(self._sets):
+            rows = [of_text[place], *([of_queries[place]] if place in of_queries else [])]
+            if any(has_effect(row) for row in rows):
+                found = self._labels.interventions(each.heads, each.role, prepared.odd)
+                if found is not None:
+                    pairs[place] = found
+        if not pairs:
+            return
+        text = next(outcome for outcome in prepared.outcomes if outcome.name == LOSS)
+        scored, changed = _only(prepared.scored, [text])
+        ablated = self._run("labels", scored, [each for pair in pairs.values() for each in pair])
+        change = changed[LOSS].values(ablated) - whole.base
+        queries = self._query_units()
+        for order, place in enumerate(pairs):
+            kept, control = change[2 * order], change[2 * order + 1]
+            lost = np.stack([whole.change[places[place].own], kept, control])
+            if has_effect(of_text[place]):
+                of_text[place].update(recovery_cells(lost, whole.cluster))
+            units = queries[place]
+            if place in parts and units is not None and has_effect(of_queries[place]):
+                cells = recovery_cells(lost[:, units], parts[place].cluster)
+                of_queries[place].update(cells)
 
 
-def _tokens(corpus: Corpus, passage: int) -> NDArray[np.int32]:
-    return corpus.token_ids[corpus.token_first[passage] : corpus.token_first[passage + 1]]
+def _only(
+    scored: ScoredSequences, outcomes: Sequence[Outcome]
+) -> tuple[ScoredSequences, dict[str, Outcome]]:
+    """Return the sequences and tokens of some outcomes, and the outcomes with the places of their
+    tokens among these."""
+    spans = [np.arange(o.tokens.start, o.tokens.stop) for o in outcomes]
+    tokens = np.concatenate([np.zeros(0, np.int64), *spans])
+    used, sequence = np.unique(scored.sequence[tokens], return_inverse=True)
+    starts = np.cumsum([0, *(o.tokens.stop - o.tokens.start for o in outcomes)])
+    moved = {
+        o.name: replace(o, tokens=slice(int(start), int(stop)))
+        for o, start, stop in zip(outcomes, starts[:-1], starts[1:], strict=True)
+    }
+    part = ScoredSequences(
+        tuple(scored.sequences[number] for number in used),
+        sequence.astype(np.int64),
+        scored.row[tokens],
+        scored.target[tokens],
+    )
+    return part, moved
+
+
+def _fingerprint(prepared: PreparedAblation) -> Fingerprint:
+    """Return everything that the losses of an ablation depend on."""
+    run, scored = prepared.run, prepared.scored
+    texts = hashlib.sha256()
+    for ids in (*scored.sequences, *(passage_tokens(prepared.corpus, p) for p in prepared.even)):
+        texts.update(np.asarray(ids, dtype=np.int64).tobytes() + b";")
+    sets = ";".join(" ".join(head_name(*head) for head in h) for h in prepared.interventions)
+    return Fingerprint(
+        {
+            "the heads": hashlib.sha256(sets.encode()).hexdigest(),
+            "the replacement": prepared.options.by,
+            "the texts": texts.hexdigest(),
+            "the rules": run.manifest.rules_sha256,
+            "the weights": run.manifest.model.weights_sha256,
+            **{f"the version of {name}": value for name, value in versions().items()},
+            "the number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
+        }
+    )
 
 
 def _null_sets(run: Run, sets: Sequence[HeadSet], count: int) -> list[tuple[NullSets, NullSets]]:
@@ -252,117 +523,6 @@ def _null_sets(run: Run, sets: Sequence[HeadSet], count: int) -> list[tuple[Null
     return nulls
 
 
-def _query_rows(
-    run: Run, corpus: Corpus, passages: Sequence[int], heads: HeadSet
-) -> NDArray[np.bool_]:
-    """[U]: the units of the outcome ``loss`` that are predicted at query rows of the relations by
-    which the heads earned roles (only the set's role, where it has one)."""
-    instances = corpus.instances
-    names = {
-        (row.text("family"), row.text("relation"), row.text("looks_to"))
-        for row in run.rows(run_folder.CLAIMS)
-        if (row.whole("layer"), row.whole("head")) in heads.heads
-        and (not heads.role or row.text("role") == heads.role)
-    }
-    is_query = np.zeros(int(corpus.token_first[-1]), dtype=bool)
-    for number, relation in enumerate(instances.relations):
-        if (relation.family, relation_name(relation), relation.looks_to) in names:
-            if relation.family in EVERY_WORD:
-                continue
-            words = instances.of(number).query
-            first = corpus.token_first[instances.passage[words]]
-            is_query[first + corpus.last_token[words]] = True
-    starts = corpus.starts
-    # The unit of a token is predicted at the row before it
-    spans = [
-        is_query[corpus.token_first[p] + starts - 1 : corpus.token_first[p + 1] - 1]
-        for p in passages
-    ]
-    return np.concatenate(spans)
-
-
-def _is_usable(outcome: Outcome, values: NDArray[np.float64], vocabulary: int) -> bool:
-    """Whether the intact model is above chance: its loss is below that of a uniform guess, or it
-    prefers the good sentence in more than half of these pairs."""
-    if outcome.name != LOSS:
-        return above_half(int((values > 0).sum()), len(values)) <= SIGNIFICANT
-    sums, sizes = cluster_sums(math.log(vocabulary) - values[None], outcome.cluster)
-    return bool(mean_effects(sums, sizes, CONFIDENCE).p[0] <= SIGNIFICANT)
-
-
-def _rows(
-    outcome: Outcome,
-    sets: Sequence[HeadSet],
-    nulls: Sequence[tuple[NullSets, NullSets]],
-    number: dict[tuple[Head, ...], int],
-    intact: NDArray[np.float32],
-    ablated: NDArray[np.float32],
-    masks: Sequence[NDArray[np.bool_]],
-    vocabulary: int,
-) -> list[dict[str, Any]]:
-    """Return the rows of one outcome; effects of an unusable one are empty."""
-    base = outcome.values(intact)
-    usable = _is_usable(outcome, base, vocabulary)
-    change = outcome.values(ablated) - base
-    sums, sizes = cluster_sums(change, outcome.cluster)
-    effects = mean_effects(sums, sizes, CONFIDENCE)
-    harm = outcome.harm * effects.mean
-    own = np.array([number[each.heads] for each in sets])
-    p_own = mean_effects(outcome.harm * sums, sizes, CONFIDENCE).p[own]
-    q = adjust(p_own) if usable else np.full(len(sets), np.nan)
-    rows = []
-    for place, (each, kinds) in enumerate(zip(sets, nulls, strict=True)):
-        at = own[place]
-        compared = [
-            compare_with_null(harm[at], harm[[number[heads] for heads in null.sets]], null.exact)
-            for null in kinds
-        ]
-        row: dict[str, Any] = {
-            "set": each.name,
-            "heads": ";".join(head_name(*head) for head in each.heads),
-            "outcome": outcome.name,
-            "n": len(base),
-            "base": base.mean(),
-        }
-        nothing = float("nan")
-        row |= {
-            "ablated": base.mean() + effects.mean[at] if usable else nothing,
-            "effect": effects.mean[at] if usable else nothing,
-            "effect_low": effects.low[at] if usable else nothing,
-            "effect_high": effects.high[at] if usable else nothing,
-            "selectivity": (
-                selectivity(change[[at]], masks[place], MIN_SIDE_ROWS)[0]
-                if usable and outcome.name == LOSS
-                else nothing
-            ),
-        }
-        for prefix, null in zip(("", "matched_"), compared, strict=True):
-            row |= _null_cells(prefix, null, outcome.harm, usable)
-        row |= {
-            "q": q[place],
-            "important": usable and _is_important(float(q[place]), compared),
-            "usable": usable,
-        }
-        rows.append(row)
-    return rows
-
-
-def _null_cells(prefix: str, null: NullComparison, harm: int, usable: bool) -> dict[str, Any]:
-    nothing = float("nan")
-    return {
-        f"{prefix}null": null.kind,
-        f"{prefix}sets": null.sets,
-        f"{prefix}random_median": harm * null.median if usable else nothing,
-        f"{prefix}random_q95": harm * null.q95 if usable else nothing,
-        f"{prefix}p": null.p if usable else nothing,
-    }
-
-
-def _is_important(q: float, nulls: Sequence[NullComparison]) -> bool:
-    """By q and by each null that has enough sets; by q alone where there are too few."""
-    return q <= SIGNIFICANT and all(math.isnan(null.p) or null.p <= SIGNIFICANT for null in nulls)
-
-
 def _write(run: Run, table: pd.DataFrame) -> None:
     """Write the rows beside earlier ones of other sets, replacements and outcomes."""
     path, keys = run.path / run_folder.ABLATION, ["set", "by", "outcome"]
@@ -370,7 +530,8 @@ def _write(run: Run, table: pd.DataFrame) -> None:
         earlier = read_frame(path)
         known = set(table[keys].itertuples(index=False, name=None))
         others = [row not in known for row in earlier[keys].itertuples(index=False, name=None)]
-        if any(others):
-            table = pd.concat([earlier[others], table], ignore_index=True)
+        earlier = earlier[others].reindex(columns=list(COLUMNS))
+        if len(earlier):
+            table = pd.concat([earlier, table], ignore_index=True)
     with atomic_write(path) as file:
         write_csv(table, Path(file.name))

@@ -11,6 +11,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import resolve_adapter
 from headprobe.model.dtypes import DTYPES
 from headprobe.model.heads import ObservedModel, observe_model
+from headprobe.model.in_memory import REMEDY, InMemoryModel
 from headprobe.model.load import (
     CheckpointSource,
     choose_device,
@@ -21,9 +22,26 @@ from headprobe.model.load import (
 from headprobe.runs.folder import MANIFEST, Run
 
 
-def measured_source(run: Run, trust_remote_code: bool) -> CheckpointSource:
-    """Return the source of the run's model; HeadprobeError if its name means another model here."""
+def measured_source(
+    run: Run, trust_remote_code: bool, in_memory: InMemoryModel | None = None
+) -> CheckpointSource:
+    """Return the source of the run's model; HeadprobeError if its name means another model here.
+
+    ``in_memory`` is the model of a run that measured one in memory.
+    """
     model = run.manifest.model
+    if model.kind == "memory":
+        if in_memory is None:
+            raise HeadprobeError(
+                str(run.path),
+                "measured a model in memory, which cannot be loaded",
+                f"In Python, give model and tokenizer again. Otherwise: {REMEDY}",
+            )
+        return CheckpointSource(in_memory.name, in_memory=in_memory)
+    if in_memory is not None:
+        raise HeadprobeError(
+            "model", f"{run.path} measured {model.asked}, not a model in memory", "Leave it out"
+        )
     source = CheckpointSource(
         model.asked,
         revision=model.revision if model.kind in ("hub", "gguf") else None,
@@ -43,11 +61,16 @@ def measured_model(
     """The run's model, loaded again and verified on ``ids`` [T]; HeadprobeError if its weights are
     not those that the run measured."""
     dtype = DTYPES.get(run.manifest.model.dtype)
+    if source.in_memory is not None:
+        dtype = source.in_memory.model.dtype
     if dtype is None:
         raise damaged(run, f"model.dtype is {run.manifest.model.dtype}, which no scan uses")
     with quiet_libraries():
         source = resolve_adapter(source)
-        config, device = load_config(source), choose_device("auto")
+        config = load_config(source)
+        device = choose_device("auto")
+        if source.in_memory is not None:
+            device = source.in_memory.device("auto")
         if source.folder is not None:  # weights on the Hub are checked after the download
             check_weights(run, source, config)
         with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:

@@ -39,6 +39,9 @@ from headprobe.vocabulary import Skipped
 PASSAGE_TOKENS = 512
 """Default of the maximum tokens per passage; a smaller context of the model takes precedence."""
 
+PASSAGE_BUDGET = "passage.budget"
+"""The name of ``--budget`` in ``Manifest.measured_with``, where a scan has one."""
+
 UNBOUNDED = 1 << 30
 """The context of a model whose configuration gives none."""
 
@@ -57,6 +60,8 @@ class ProbeCorpus:
     """Input that was left out."""
     sampled_from: int | None = None
     """Number of passages before sampling; None without sampling."""
+    budget: int | None = None
+    """The maximum of tokens per passage, if the user gave one."""
 
     @property
     def unusable_words(self) -> float:
@@ -146,6 +151,7 @@ def read_corpus(
         ),
         skips.all(),
         sampled_from,
+        budget,
     )
     if not corpus.instances.usable.any():
         raise HeadprobeError(

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import headprobe
+from headprobe.analysis.ablation import CONFIDENCE, is_above_chance
 from headprobe.analysis.effects import cluster_sums, mean_effects
 from headprobe.batching.corpus import Corpus
 from headprobe.causal.ablation import Ablation, Head, Replacements
@@ -36,7 +37,7 @@ from headprobe.causal.pruning import (
     weight_magnitude,
 )
 from headprobe.causal.replacements import collect_replacements
-from headprobe.commands.ablate import CONFIDENCE, _corpus, _halves, _tokens
+from headprobe.commands.causal_text import passage_tokens, read_run_corpus, split_halves
 from headprobe.commands.measured_model import measured_model, measured_source
 from headprobe.commands.pruned_checkpoint import (
     SavedCheckpoint,
@@ -286,8 +287,9 @@ class _Pruning:
         run, options, progress = self.run, self.options, self.progress
         source = measured_source(run, options.trust_remote_code)
         encoder = load_encoder(source)
-        corpus = _corpus(run, encoder, progress)
-        even, odd = _halves(corpus, max(options.tokens, MEAN_TOKENS), run.manifest.seed)
+        corpus = read_run_corpus(run, encoder, progress)
+        most = max(options.tokens, MEAN_TOKENS)
+        even, odd = split_halves(corpus, most, run.manifest.seed, "prune")
         ranking, acceptance = self._split(corpus, even)
         figures = _first(corpus, odd, max(options.tokens, FIGURE_TOKENS))
         builders = [OutcomeBuilder() for _ in range(3)]
@@ -303,7 +305,7 @@ class _Pruning:
             progress.stage("collecting replacement values", len(even), "passages")
             means = collect_replacements(
                 observed,
-                [_tokens(corpus, passage) for passage in even],
+                [passage_tokens(corpus, passage) for passage in even],
                 corpus.starts,
                 advance=progress.advance,
             )
@@ -331,6 +333,7 @@ class _Pruning:
                     means.mean if by == "mean" else None,
                     layout,
                     (judging, after),
+                    quantization=run.manifest.model.quantization,
                     overwrite=options.overwrite,
                 )
         progress.finish()
@@ -432,11 +435,11 @@ class _Pruning:
         every = [Ablation(heads, by, means) for each in sets.values() for heads in each]
         intact, ablated = ablated_losses(observed, scored, every)
         base = outcome.values(intact)
-        vocabulary = observed.model.config.get_text_config().vocab_size
-        if base.mean() >= math.log(vocabulary):
+        chance = math.log(observed.model.config.get_text_config().vocab_size)
+        if not is_above_chance(base, outcome.cluster, 1, chance, CONFIDENCE):
             self.progress.warn(
-                f"the intact model's loss of {base.mean():.2f} nats is not below that of a uniform "
-                "guess: losses on this text do not show which heads it needs"
+                f"the intact model's loss of {base.mean():.2f} nats is not shown to be below that "
+                "of a uniform guess: losses on this text do not say which heads it needs"
             )
         change = outcome.values(ablated) - base
         first = 0
@@ -450,12 +453,16 @@ class _Pruning:
 
     def _compare_with_limit(self) -> None:
         """Warn where the loss on the other half of the documents rises by more than permitted."""
-        limit, rise = self.options.max_loss, self.losses[0]["effect"]
-        if limit is not None and rise > limit:
-            self.progress.warn(
-                f"on the other half of the documents the loss rises by {rise:.3f} nats, more than "
-                f"{limit:g}; more text chooses better: --tokens"
-            )
+        limit, chosen = self.options.max_loss, self.losses[0]
+        if limit is None or chosen["effect"] <= limit:
+            return
+        interval = ""
+        if chosen["effect_low"] is not None:
+            interval = f" [{chosen['effect_low']:.3f} {chosen['effect_high']:.3f}]"
+        self.progress.warn(
+            f"on the other half of the documents the loss rises by {chosen['effect']:.3f}"
+            f"{interval} nats, more than {limit:g}; more text chooses better: --tokens"
+        )
 
     def _baselines(
         self, observed: ObservedModel, chosen: tuple[Head, ...]

@@ -50,6 +50,8 @@ class SavedCheckpoint:
     origin_type: str
     """That of the original model."""
     dtype: str
+    quantization: str | None
+    """How the original weights are stored where they are quantised: these are not."""
     parameters: int
     origin_parameters: int
     """The number of parameters of the original model."""
@@ -118,14 +120,15 @@ def save_checkpoint(
     layout: Joint | None,
     hooked: tuple[ScoredSequences, NDArray[np.float32]],
     *,
+    quantization: str | None,
     overwrite: bool,
 ) -> SavedCheckpoint:
     """Write the model without the heads of ``mask`` to ``folder``, whole or not at all.
 
     ``mean`` [L, H, V] takes the place of their outputs, or zero where it is None. ``layout`` is
-    that of joint projections. The model itself may be changed. The checkpoint is loaded again and
-    compared with the losses [M] of the ``hooked`` model; HeadprobeError where they differ by more
-    than rounding.
+    that of joint projections, ``quantization`` says how the original weights are stored. The model
+    itself may be changed. The checkpoint is loaded again and compared with the losses [M] of the
+    ``hooked`` model; HeadprobeError where they differ by more than rounding.
     """
     model = observed.model
     origin = sum(parameter.numel() for parameter in model.parameters())
@@ -168,6 +171,7 @@ def save_checkpoint(
         model_type=config.model_type,
         origin_type=origin_type,
         dtype=str(pruned.dtype).removeprefix("torch."),
+        quantization=quantization,
         parameters=sum(parameter.numel() for parameter in pruned.parameters()),
         origin_parameters=origin,
         bytes=size,

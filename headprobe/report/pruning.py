@@ -81,9 +81,10 @@ def draw_saved(saved: Any, mask: Path | None, console: Console) -> None:
         kind = saved.model_type
         if kind != saved.origin_type:
             kind = f"{kind} (was {saved.origin_type})"
+        dtype = saved.dtype if saved.quantization is None else f"from {saved.quantization}"
         gone = saved.origin_parameters - saved.parameters
         lines = [
-            f"saved  {saved.path}: {safe_text(kind)}, {saved.dtype}, {saved.bytes / 1e6:,.1f} MB, "
+            f"saved  {saved.path}: {safe_text(kind)}, {dtype}, {saved.bytes / 1e6:,.1f} MB, "
             f"{saved.parameters / 1e6:,.2f} M parameters"
             + (f", {gone / 1e6:,.2f} M fewer" if gone > 0 else ""),
             f"proof  loaded again by transformers: loss {saved.loss:.6f} on {saved.tokens:,} "

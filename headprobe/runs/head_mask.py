@@ -125,9 +125,16 @@ class HeadMask:
 
 
 def write_mask(path: Path, values: Mapping[str, Any]) -> None:
-    """Write the values of a mask as a file."""
+    """Write the values of a mask as a file, in which each layer and each verdict is a line."""
+    lines = ",\n".join(f"  {json.dumps(key)}: {_lines(value)}" for key, value in values.items())
     with atomic_write(path) as file:
-        file.write((json.dumps(values, indent=1) + "\n").encode())
+        file.write(f"{{\n{lines}\n}}\n".encode())
+
+
+def _lines(value: Any) -> str:
+    if not isinstance(value, list) or not value:
+        return json.dumps(value)
+    return "[\n    " + ",\n    ".join(map(json.dumps, value)) + "\n  ]"
 
 
 def check_mask_target(path: Path, overwrite: bool) -> None:

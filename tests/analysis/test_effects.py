@@ -5,8 +5,8 @@ import pytest
 
 from headprobe.analysis.effects import (
     TOO_FEW,
-    above_half,
     adjust,
+    cluster_ratio,
     cluster_sums,
     compare_with_null,
     mean_effects,
@@ -49,9 +49,20 @@ def test_selectivity_needs_rows_on_both_sides() -> None:
     assert np.isnan(selectivity(change, is_query, 3)[0])
 
 
-def test_adjusted_p_and_binomial() -> None:
+def test_adjusted_p() -> None:
     q = adjust(np.array([0.01, np.nan, 0.04]))
     np.testing.assert_allclose(q[[0, 2]], [0.02, 0.04])
     assert np.isnan(q[1])
-    assert above_half(129, 200) < 1e-3
-    assert above_half(100, 200) > 0.5
+
+
+def test_ratio_has_the_interval_of_its_jackknife() -> None:
+    rng = np.random.default_rng(1)
+    cluster = np.repeat(np.arange(8), 10)
+    below = rng.normal(1, 0.3, 80)
+    above = 0.6 * below + rng.normal(0, 0.05, 80)
+    ratio = cluster_ratio(above, below, cluster, 0.95)
+    left = [above[cluster != c].sum() / below[cluster != c].sum() for c in range(8)]
+    error = np.sqrt(7 / 8 * np.sum((np.array(left) - ratio.value) ** 2))
+    assert ratio.value == pytest.approx(above.sum() / below.sum())
+    assert (ratio.high - ratio.low) / (2 * error) == pytest.approx(2.3646, rel=1e-3)
+    assert ratio.low < 0.6 < ratio.high

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 
 import headprobe
+from headprobe.causal.losses import ResumablePass
 from headprobe.cli.main import run as run_command
 from headprobe.commands.ablate import choose_sets
+from headprobe.commands.causal_text import read_run_corpus
+from headprobe.commands.measured_model import measured_source
 from headprobe.errors import HeadprobeError
-from headprobe.runs.folder import Run
+from headprobe.model.load import load_encoder
+from headprobe.progress import SilentProgress
+from headprobe.runs.folder import UNFINISHED_ABLATION, Run
 
 pytestmark = pytest.mark.xdist_group("ablate")
 
@@ -51,6 +56,83 @@ def test_named_heads(scanned: Run, pairs: Path, capsys: pytest.CaptureFixture[st
     again = ablate(scanned, capsys, "L0H1", "--by", "zero", "--pairs", str(pairs), "--sets", "0")
     assert len(again) == 2
     assert len(Run.load(scanned.path).ablation) == 4  # earlier sets stay
+
+
+def test_an_interrupted_ablation_continues(
+    scanned: Run, pairs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was done is not run again, and the results are the same; another set is refused."""
+    words = ["L1H0", "--pairs", str(pairs), "--sets", "3"]
+    whole = ablate(scanned, capsys, *words)
+    calls = 0
+
+    def interrupt(progress: object, count: int) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+
+    base = ["ablate", "-r", str(scanned.path), "--json", "--tokens", "300"]
+    with monkeypatch.context() as patch:
+        patch.setattr("headprobe.commands.ablation_progress.AblationProgress.advance", interrupt)
+        assert run_command([*base, *words]) == 130
+    assert "--resume" in capsys.readouterr().err
+    state = scanned.path / UNFINISHED_ABLATION
+    assert state.exists()
+    assert run_command([*base, "L1H1", *words[1:], "--resume"]) == 2
+    assert "differs in the heads" in capsys.readouterr().err
+    runs = []
+    resume = ResumablePass.resume
+    monkeypatch.setattr(
+        ResumablePass, "resume", lambda self, *rest: runs.append(1) or resume(self, *rest)
+    )
+    assert ablate(scanned, capsys, *words, "--resume") == whole
+    assert not state.exists()
+    full = len(runs)
+    ablate(scanned, capsys, *words)
+    assert len(runs) - full == full + 3
+    assert run_command([*base, *words, "--resume"]) == 2
+    assert "no unfinished ablation" in capsys.readouterr().err
+
+
+def test_the_plan_runs_nothing(
+    scanned: Run, pairs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headprobe.commands.ablate.measured_model", None)
+    words = ["ablate", "L1H0", "-r", str(scanned.path), "--pairs", str(pairs), "--dry-run"]
+    assert run_command([*words, "--json"]) == 0
+    plan = json.loads(capsys.readouterr().out)
+    model = scanned.manifest.model
+    assert plan["interventions"] == model.n_heads
+    assert plan["passes"] == pytest.approx(model.n_heads * (1 - 1 / model.n_layers))
+    assert plan["pairs"] == 8
+    assert run_command(words) == 0
+    assert "8 (" in capsys.readouterr().out
+
+
+def test_chance_on_pairs_is_judged_by_templates(
+    scanned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pairs of one template prove nothing, however many they are: no set is run on them."""
+    path = tmp_path / "one.jsonl"
+    lines = [
+        {"good": f"The {noun} was here.", "bad": f"The {noun} xqz here.", "template": "one"}
+        for noun in ("cat", "dog", "house", "boy", "girl", "tree", "king", "queen")
+    ]
+    path.write_text("\n".join(map(json.dumps, lines)), "utf-8")
+    [_, row] = ablate(scanned, capsys, "L1H0", "--pairs", str(path), "--sets", "0")
+    assert (row["usable"], row["important"]) == (False, False)
+    assert row["base"] > 0 and row["accuracy"] > 0.5
+    assert row["effect"] is row["random_median"] is row["q"] is None
+
+
+def test_a_run_is_cut_again_with_its_own_budget(tmp_path: Path) -> None:
+    run = headprobe.scan(out=tmp_path / "run", max_passages=2, budget=64, probes=["story"])
+    source = measured_source(run, trust_remote_code=False)
+    corpus = read_run_corpus(run, load_encoder(source), SilentProgress())
+    own = set(run.instances.passage_ids.tolist())
+    assert own <= set(corpus.instances.passage_ids.tolist())
+    assert corpus.lengths.max() <= 64 + 64
 
 
 def test_each_head_and_the_same_head_by_name_agree(
