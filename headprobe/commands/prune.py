@@ -105,6 +105,14 @@ class PruneOptions:
 
     def check(self, run: Run) -> None:
         """Raise HeadprobeError for options that do not fit each other or the run."""
+        for name, value, kinds in (
+            ("groups", self.groups, int | None),
+            ("max_loss", self.max_loss, int | float | None),
+            ("sets", self.sets, int),
+            ("tokens", self.tokens, int),
+        ):
+            if not isinstance(value, kinds) or isinstance(value, bool):
+                raise HeadprobeError(f"{name}={value!r}", "wrong type", "Give a number")
         ways = {"--groups": self.groups, "--max-loss": self.max_loss, "--apply": self.apply}
         given = [name for name, value in ways.items() if value is not None]
         if len(given) > 1:
@@ -302,13 +310,7 @@ class _Pruning:
         with measured_model(run, source, ids) as observed:
             check_surgery(observed, source.name)
             by = self._replacement(observed, named)
-            progress.stage("collecting replacement values", len(even), "passages")
-            means = collect_replacements(
-                observed,
-                [passage_tokens(corpus, passage) for passage in even],
-                corpus.starts,
-                advance=progress.advance,
-            )
+            means = self._means(observed, corpus, even, by)
             choosing = [
                 RemovalLosses(observed, text, means, by, progress.advance) for text in texts[:2]
             ]
@@ -317,7 +319,6 @@ class _Pruning:
                 self.group_count = replace(named, replacement=by).whole_groups(run.manifest.model)
             layout = self._layout(choosing[0], source, is_optional=named is not None)
             chosen = named.removed if named is not None else self._choose(*choosing)
-            progress.stage(f"measuring {len(chosen):,} heads and their baselines")
             after = self._measure(observed, builders[2].outcomes[0], judging, means, by, chosen)
             self._compare_with_limit()
             mask = self._mask(observed, chosen, by, named)
@@ -374,6 +375,22 @@ class _Pruning:
             raise HeadprobeError(f"--by mean: {kind}", what, "Replace by zero: --by zero")
         self.progress.warn(f"{kind} {what}: heads are replaced by zero")
         return "zero"
+
+    def _means(
+        self, observed: ObservedModel, corpus: Corpus, even: Sequence[int], by: Replacement
+    ) -> Replacements:
+        """The heads' mean outputs on the even folds; zeros where nothing needs them."""
+        if by == "zero":
+            shape = len(observed.layers), observed.n_heads, observed.head_dim
+            zeros = torch.zeros(shape, device=observed.device)
+            return Replacements(zeros, torch.zeros(0, 1, *shape, device=observed.device))
+        self.progress.stage("collecting replacement values", len(even), "passages")
+        return collect_replacements(
+            observed,
+            [passage_tokens(corpus, passage) for passage in even],
+            corpus.starts,
+            advance=self.progress.advance,
+        )
 
     def _layout(
         self, measure: RemovalLosses, source: CheckpointSource, *, is_optional: bool
@@ -433,7 +450,12 @@ class _Pruning:
         """Measure the chosen set and its baselines; return the losses [M] without the set."""
         sets = {CHOSEN: [chosen], **self._baselines(observed, chosen)}
         every = [Ablation(heads, by, means) for each in sets.values() for heads in each]
-        intact, ablated = ablated_losses(observed, scored, every)
+        self.progress.stage(
+            f"measuring {len(chosen):,} heads and their baselines on {len(scored.row):,} tokens",
+            len(every) * len(scored.sequences),
+            "sequences",
+        )
+        intact, ablated = ablated_losses(observed, scored, every, self.progress.advance)
         base = outcome.values(intact)
         chance = math.log(observed.model.config.get_text_config().vocab_size)
         if not is_above_chance(base, outcome.cluster, 1, chance, CONFIDENCE):

@@ -134,7 +134,7 @@ def save_checkpoint(
     origin = sum(parameter.numel() for parameter in model.parameters())
     origin_type = model.config.model_type
     size = sum(each.numel() * each.element_size() for each in model.parameters())
-    check_space(folder.absolute().parent, size)
+    check_space(folder.absolute().parent, size, f"Make room, or {_REMEDY[0].lower()}{_REMEDY[1:]}")
     if mask.groups_removed:
         kept = kept_groups(observed, mask.removed)
         smaller = smaller_model(observed, mask.groups_removed, source.name)

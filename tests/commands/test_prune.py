@@ -315,3 +315,8 @@ def test_from_python(scanned: Run, tmp_path: Path) -> None:
     assert result.mask is not None and result.mask.groups_removed == 1
     with pytest.raises(HeadprobeError, match="one must remain"):
         headprobe.prune(str(scanned.path), groups=99)
+    for options in ({"groups": "1"}, {"groups": True}, {"max_loss": "x"}, {"tokens": 1.5}):
+        with pytest.raises(HeadprobeError, match="wrong type"):
+            headprobe.prune(scanned, **options)
+    with pytest.raises(HeadprobeError, match="no such replacement"):
+        headprobe.prune(scanned, max_loss=0.1, by="median")
