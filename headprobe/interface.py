@@ -147,8 +147,9 @@ class Run(StoredRun):
         each: bool = False,
         by: str = "mean",
         sets: int = 99,
+        role: str | None = None,
         pairs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
-        tokens: int = 10_000,
+        tokens: int | None = None,
         resume: bool = False,
         model: Any = None,
         tokenizer: Any = None,
@@ -160,8 +161,9 @@ class Run(StoredRun):
         ``heads`` are ``"L12H5"``, ``"role:coreference"``, ``"cluster:3"`` or ``"group:L3G1"``, one
         or several; heads that are named together are ablated together. With ``each``, every head is
         ablated by itself. ``by`` is ``mean``, ``zero``, ``resample`` or ``uniform``, ``sets`` the
-        number of random sets of each kind, and ``pairs`` names files of minimal pairs. The rows are
-        also written to ``ablation.csv``. A run of a model in memory needs ``model`` and
+        number of random sets of each kind, ``role`` the role whose relations are the heads' labels
+        (by default all of theirs), and ``pairs`` names files of minimal pairs. The rows are also
+        written to ``ablation.csv``. A run of a model in memory needs ``model`` and
         ``tokenizer`` again. Raises HeadprobeError for errors that the user can correct.
         """
         from headprobe.commands.ablate import (
@@ -174,13 +176,17 @@ class Run(StoredRun):
 
         named = [heads] if isinstance(heads, str) else list(heads)
         files = [pairs] if isinstance(pairs, str | os.PathLike) else list(pairs)
-        options = AblationOptions(
-            check_replacement(by), sets, tuple(Path(file) for file in files), tokens
+        options = AblationOptions.of(
+            each,
+            by=check_replacement(by),
+            null_count=sets,
+            pairs=[Path(file) for file in files],
+            tokens=tokens,
         )
         shown = progress or default_progress()
         prepared = prepare_ablation(
             self,
-            choose_sets(self, named, each),
+            choose_sets(self, named, each, role),
             options,
             shown,
             trust_remote_code=trust_remote_code,

@@ -57,8 +57,8 @@ class FinalNorm:
             return cls(None, torch.ones_like(probe), torch.zeros_like(probe), is_centred=False)
 
         def call(row: Tensor) -> Tensor:
-            normed: Tensor = _first(module(row.to(like.dtype)[None, None]))[0, 0].float()
-            return normed
+            normed: Tensor = _first(module(row.to(like.dtype)[None, None]))[0, 0]
+            return normed.to(torch.float32)
 
         bias = call(torch.zeros_like(probe))
         ones = call(torch.ones_like(probe)) - bias
@@ -84,7 +84,8 @@ class FinalNorm:
         flat = streams.reshape(1, -1, streams.shape[-1]).to(dtype)
         module = self.module or nn.Identity()
         normed: Tensor = _first(module(flat)).float()
-        return normed.reshape(streams.shape)
+        shaped: Tensor = normed.reshape(streams.shape)
+        return shaped
 
     def _scale(self, streams: Tensor, normed: Tensor) -> Tensor:
         deviation = streams - streams.mean(-1, keepdim=True) if self.is_centred else streams

@@ -68,6 +68,12 @@ def bundled_pairs() -> list[Path]:
     return sorted((configs_folder() / "pairs").glob("*.jsonl"))
 
 
+def find_pairs(path: Path) -> Path:
+    """Return the file of a built-in set of pairs by its name; any other path as it is."""
+    named = {built_in.stem: built_in for built_in in bundled_pairs()}
+    return path if path.exists() else named.get(str(path), path)
+
+
 def read_pairs(path: Path) -> list[Pair]:
     """Read minimal pairs from a JSON Lines file; HeadprobeError if it holds none or is damaged.
 

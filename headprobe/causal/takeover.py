@@ -144,13 +144,15 @@ class ResponseMeasurement:
         first = min(keeper.terms)
         missing = [torch.zeros_like(keeper.terms[first])] * first
         terms = torch.stack([*missing, *(keeper.terms[at] for at in sorted(keeper.terms))], 1)
-        with_state = outputs, keeper.stream
-        where = request.responders, intact[rows], targets
-        frozen, without = self._direct.losses(*with_state, terms, None, *where)
+        frozen, without = self._direct.losses(
+            outputs, keeper.stream, terms, None, request.responders, intact[rows], targets
+        )
         response.frozen[place] = frozen.cpu().numpy()
         response.without[:, place] = without.cpu().numpy()
         if before is not None:
-            _, unmoved = self._direct.losses(*with_state, terms, before, *where)
+            _, unmoved = self._direct.losses(
+                outputs, keeper.stream, terms, before, request.responders, intact[rows], targets
+            )
             response.unmoved[:, place] = unmoved.cpu().numpy()
         return terms
 

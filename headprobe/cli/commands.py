@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from headprobe import __version__
+from headprobe.cli.causal import ablate, takeover
 from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
@@ -22,7 +23,6 @@ from headprobe.cli.printing import (
     RulesOption,
     RunArgument,
     RunOption,
-    TrustRemoteCode,
     checks_paths,
     find_run,
     print_json,
@@ -338,144 +338,6 @@ def _report(
     print(safe_text(str(target)))
 
 
-class By(StrEnum):
-    """What takes the place of an ablated head's output."""
-
-    MEAN = "mean"
-    ZERO = "zero"
-    RESAMPLE = "resample"
-    UNIFORM = "uniform"
-
-
-@app.command("ablate")
-@checks_paths
-def _ablate(
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN] [HEADS]...",
-            help="Heads to ablate together (L12H5), role:NAME, cluster:N or group:L3G1.",
-            show_default=False,
-        ),
-    ] = None,
-    run: RunOption = None,
-    each: Annotated[bool, typer.Option("--each", help="Ablate every head by itself.")] = False,
-    by: Annotated[By, typer.Option(help="What takes the place of the heads' outputs.")] = By.MEAN,
-    sets: Annotated[
-        int, typer.Option(metavar="N", min=0, max=10_000, help="Random sets of each kind.")
-    ] = 99,
-    pairs: Annotated[
-        list[Path] | None,
-        typer.Option(
-            metavar="FILE",
-            help="Minimal pairs, one JSON object a line [default: the built-in pairs].",
-        ),
-    ] = None,
-    tokens: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
-        ),
-    ] = 10_000,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Continue the ablation that was interrupted.")
-    ] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be run, without the model.")
-    ] = False,
-    trust_remote_code: TrustRemoteCode = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure what the model loses without some heads."""
-    from headprobe.commands.ablate import AblationOptions, ablate, choose_sets, prepare_ablation
-    from headprobe.report.ablation import draw_ablation, draw_ablation_plan, row_values
-    from headprobe.report.layout import progress_for
-
-    named, heads = _split_run(targets or [])
-    found = find_run(named, run, quiet or as_json)
-    chosen = choose_sets(found, heads, each)
-    options = AblationOptions(by.value, sets, tuple(pairs or ()), tokens)
-    progress = progress_for(quiet=quiet or as_json)
-    try:
-        prepared = prepare_ablation(
-            found, chosen, options, progress, trust_remote_code=trust_remote_code
-        )
-        table = None if dry_run else ablate(prepared, progress, resume=resume)
-    finally:
-        progress.finish()
-    if table is None:
-        if as_json:
-            from dataclasses import asdict
-
-            print_json(asdict(prepared.plan))
-        else:
-            draw_ablation_plan(prepared.plan, stdout())
-        return
-    rows = row_values(table)
-    if as_json:
-        print_json(rows)
-    else:
-        draw_ablation(rows, stdout())
-
-
-@app.command("takeover")
-@checks_paths
-def _takeover(
-    targets: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[RUN] [HEADS]...",
-            help="Heads to ablate one by one (L12H5), role:NAME, cluster:N or group:L3G1 [default: "
-            "leaders of clusters of repeaters, and the heads that matter most].",
-            show_default=False,
-        ),
-    ] = None,
-    run: RunOption = None,
-    tokens: Annotated[
-        int,
-        typer.Option(
-            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
-        ),
-    ] = 4_000,
-    trust_remote_code: TrustRemoteCode = False,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Test whether other heads take over from ablated ones."""
-    from headprobe.commands.takeover import takeover
-    from headprobe.report.ablation import table_values
-    from headprobe.report.layout import progress_for
-    from headprobe.report.takeover import draw_takeover
-
-    named, heads = _split_run(targets or [])
-    found = find_run(named, run, quiet or as_json)
-    progress = progress_for(quiet=quiet or as_json)
-    try:
-        table = takeover(found, heads, progress, tokens=tokens, trust_remote_code=trust_remote_code)
-    finally:
-        progress.finish()
-    rows = table_values(table)
-    if as_json:
-        print_json(rows)
-    else:
-        draw_takeover(rows, stdout())
-
-
-def _split_run(words: list[str]) -> tuple[Path | None, list[str]]:
-    """Tell a run folder from heads: the first word may be a run, if it names no heads."""
-    from headprobe.config import check_path
-    from headprobe.vocabulary import is_head
-
-    if not words or is_head(words[0]) or words[0].partition(":")[1]:
-        return None, words
-    check_path(words[0])
-    return Path(words[0]), words[1:]
-
-
-app.command("prune")(prune)
-
-
 class Format(StrEnum):
     """The formats of ``export``."""
 
@@ -492,6 +354,13 @@ class FigureSize(StrEnum):
     COLUMN = "column"
     PAGE = "page"
     SLIDE = "slide"
+
+
+app.command("ablate")(ablate)
+
+app.command("takeover")(takeover)
+
+app.command("prune")(prune)
 
 
 @app.command("export")

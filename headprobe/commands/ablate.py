@@ -35,7 +35,14 @@ from headprobe.batching.corpus import Corpus
 from headprobe.causal.ablation import Ablation, By, Head, Intervention
 from headprobe.causal.losses import InterventionLosses, ScoredSequences, ablated_losses
 from headprobe.causal.null_sets import NullSets, layer_sets, matched_sets
-from headprobe.causal.outcomes import LOSS, Outcome, OutcomeBuilder, bundled_pairs, read_pairs
+from headprobe.causal.outcomes import (
+    LOSS,
+    Outcome,
+    OutcomeBuilder,
+    bundled_pairs,
+    find_pairs,
+    read_pairs,
+)
 from headprobe.causal.replacements import collect_replacements
 from headprobe.commands.ablation_progress import AblationProgress
 from headprobe.commands.causal_text import (
@@ -67,6 +74,10 @@ QUERY_LOSS = "query-loss"
 """The outcome on the text at the query rows of a set's relations only."""
 
 
+SET_TOKENS, EACH_TOKENS = 5_000, 10_000
+"""Tokens of text by default: for named sets of heads, and for every head by itself."""
+
+
 @dataclass(frozen=True)
 class HeadSet:
     """A set of heads to ablate together."""
@@ -77,9 +88,26 @@ class HeadSet:
     """The role that the set stands for; matched null sets have no head with it."""
 
 
-def choose_sets(run: Run, targets: Sequence[str], each: bool) -> list[HeadSet]:
+def choose_sets(
+    run: Run, targets: Sequence[str], each: bool, role: str | None = None
+) -> list[HeadSet]:
     """Return the sets that ``targets`` name: heads (one set together), ``role:NAME``,
-    ``cluster:N`` and ``group:L3G1``; with ``each``, every head of the model by itself."""
+    ``cluster:N`` and ``group:L3G1``; with ``each``, every head of the model by itself.
+
+    ``role`` is the role that sets without ``role:NAME`` stand for.
+    """
+    sets = _named_sets(run, targets, each)
+    if role is None:
+        return sets
+    known = {name for row in run.rows(run_folder.CLAIMS) for name in (row.text("role"),)}
+    if role not in known:
+        raise HeadprobeError(
+            f"--role {role}", "no head of the run has it", suggest_names(role, known)
+        )
+    return [replace(each, role=each.role or role) for each in sets]
+
+
+def _named_sets(run: Run, targets: Sequence[str], each: bool) -> list[HeadSet]:
     rows = run.rows(run_folder.HEADS)
     if each:
         if targets:
@@ -140,9 +168,26 @@ class AblationOptions:
     null_count: int = 99
     """The number of random sets of each kind."""
     pairs: tuple[Path, ...] = ()
-    """Files of minimal pairs; the built-in ones where there are none."""
-    tokens: int = 10_000
+    """Files of minimal pairs, or names of built-in ones."""
+    tokens: int = SET_TOKENS
     """About the number of tokens of text on which losses are measured."""
+
+    @classmethod
+    def of(
+        cls,
+        each: bool,
+        *,
+        by: By,
+        null_count: int,
+        pairs: Sequence[Path],
+        tokens: int | None,
+    ) -> "AblationOptions":
+        """Fill in defaults: named sets run on all built-in pairs too, and on less text than every
+        head by itself (``each``), because they are compared with many random sets."""
+        default = () if each else bundled_pairs()
+        return cls(
+            by, null_count, tuple(pairs or default), tokens or (EACH_TOKENS if each else SET_TOKENS)
+        )
 
 
 @dataclass(frozen=True)
@@ -198,14 +243,16 @@ def prepare_ablation(
     in_memory: InMemoryModel | None = None,
 ) -> PreparedAblation:
     """Read pairs and probes, and draw the null sets; HeadprobeError for what the user can mend."""
-    listed = [pair for path in options.pairs or bundled_pairs() for pair in read_pairs(path)]
+    files = [find_pairs(path) for path in options.pairs]
+    listed = [pair for path in files for pair in read_pairs(path)]
+    is_built_in = set(files) <= set(bundled_pairs())
     source = measured_source(run, trust_remote_code, in_memory)
     encoder = load_encoder(source)
     corpus = read_run_corpus(run, encoder, progress)
     even, odd = split_halves(corpus, options.tokens, run.manifest.seed, "ablate")
     builder = OutcomeBuilder()
     builder.add_text(corpus, odd)
-    if left_out := builder.add_pairs(listed, encoder, lenient=not options.pairs):
+    if left_out := builder.add_pairs(listed, encoder, lenient=is_built_in):
         progress.warn(
             f"{left_out} of the {len(listed)} built-in minimal pairs are left out: both sides are "
             "the same tokens"

@@ -18,7 +18,7 @@ In each checkpoint, an *unrelated* head predicts the word after "near the" in a 
 other heads attend to words by distance, and write what no head and no output reads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -29,7 +29,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from headprobe.planted.checkpoint import END, START, UNKNOWN, build_tokenizer
-from headprobe.planted.weights import CONSTANT_SIZE, ROPE_THETA, CheckpointShape, build_random_model
+from headprobe.planted.weights import CONSTANT_SIZE, ROPE_THETA, CheckpointShape
 
 SHAPE = CheckpointShape(4, 8, 8, 96)
 """The size of the checkpoints. A head has room for the codes of all names."""
@@ -65,7 +65,7 @@ FILLERS = ("then", "often", "again", "once", "later", "maybe")
 PRONOUNS = MappingProxyType({"He": MALE, "She": FEMALE})
 
 CASES = ("sole", "parallel", "backup", "elsewhere", "random")
-"""The kinds of checkpoints; the last has random weights."""
+"""The kinds of checkpoints; the heads of the last have random weights."""
 
 ENGINE, COPY, BACKUP, UNRELATED = (1, 2), (2, 5), (2, 6), (3, 1)
 """Layer and head of the engine, of its copy, of its backup and of the unrelated head."""
@@ -73,8 +73,12 @@ ENGINE, COPY, BACKUP, UNRELATED = (1, 2), (2, 5), (2, 6), (3, 1)
 _SIZE = 14.0
 """The size of a code that an engine writes: enough to be sure of the verb."""
 
+_CLASS_SIZE = 5.0
+"""How strongly a word predicts the class of the next one, without any head: verbs after pronouns,
+places after "the". Without heads, too, a model is above chance."""
+
 _FEATURES = (
-    *("start", "male", "female", "he", "she", "near", "place", "done", "name"),
+    *("start", "male", "female", "he", "she", "the", "near", "place", "done", "name"),
     *(f"name {name}" for name in VERBS),
     *(f"place {place}" for place in PLACES),
     *(f"verb of {name}" for name in VERBS),
@@ -84,6 +88,10 @@ _FEATURES = (
 """Features of the residual stream, one dimension each; the constant comes first."""
 
 _AT = MappingProxyType({name: place for place, name in enumerate(("constant", *_FEATURES))})
+
+_SPREAD, _OUTPUT_SPREAD = 1.0, 0.005
+"""The standard deviations of random weights: attention is uneven, and outputs are so small that the
+model stays above chance."""
 
 HIDDEN = -(-len(_AT) // SHAPE.heads) * SHAPE.heads
 
@@ -152,10 +160,10 @@ def plant_engines(folder: Path, case: str, seed: int = 0) -> None:
     tokenizer = build_tokenizer(dict.fromkeys(forms), {}, adds_start=True)
     tokenizer.save_pretrained(folder)
     numbers = tokenizer.get_vocab()
+    model = _build(case, numbers)
     if case == "random":
-        build_random_model(SHAPE, len(numbers), 0.1, seed).save_pretrained(folder)
-        return
-    _build(case, numbers).save_pretrained(folder)
+        _randomise(model, torch.Generator().manual_seed(seed))
+    model.save_pretrained(folder)
 
 
 def _build(case: str, numbers: Mapping[str, int]) -> LlamaForCausalLM:
@@ -181,8 +189,10 @@ def _build(case: str, numbers: Mapping[str, int]) -> LlamaForCausalLM:
         output = torch.zeros(len(numbers), HIDDEN)
         for name, verb in VERBS.items():
             output[numbers[verb], _AT[f"verb of {name}"]] = 1
+            output[numbers[verb], [_AT["he"], _AT["she"]]] = _CLASS_SIZE
         for place, thing in THINGS.items():
             output[numbers[thing], _AT[f"thing of {place}"]] = 1
+            output[numbers[place], _AT["the"]] = _CLASS_SIZE
         model.lm_head.weight.copy_(output / scale)
         for layer, block in enumerate(model.model.layers):
             for part in block.mlp.parameters():
@@ -195,7 +205,24 @@ def _build(case: str, numbers: Mapping[str, int]) -> LlamaForCausalLM:
                 block.self_attn.k_proj.weight[rows] = keys / scale
                 block.self_attn.v_proj.weight[rows] = values / scale
                 block.self_attn.o_proj.weight[:, rows] = outputs
-    return model.eval()
+    model.eval()
+    return model
+
+
+def _randomise(model: LlamaForCausalLM, generator: torch.Generator) -> None:
+    """Give all heads random weights; the constant, which is the same everywhere, is not read."""
+    with torch.no_grad():
+        for block in model.model.layers:
+            attention = block.self_attn
+            for weight, spread in (
+                (attention.q_proj.weight, _SPREAD),
+                (attention.k_proj.weight, _SPREAD),
+                (attention.v_proj.weight, _SPREAD),
+            ):
+                weight.copy_(spread * torch.randn(weight.shape, generator=generator))
+                weight[:, 0] = 0
+            output = attention.o_proj.weight
+            output.copy_(_OUTPUT_SPREAD * torch.randn(output.shape, generator=generator))
 
 
 def _embeddings(numbers: Mapping[str, int]) -> Tensor:
@@ -216,6 +243,7 @@ def _embeddings(numbers: Mapping[str, int]) -> Tensor:
     for place in PLACES:
         mark(place, "near", f"place {place}")
     mark("has", "place")
+    mark("the", "the")
     return table
 
 
@@ -265,7 +293,8 @@ def _sentences(rng: Random, name: str, entity: int) -> list[str]:
         first.append((person, "PROPN", f"(e{at}-person-1-new)"))
         first += [(link, "VERB", "")] if person == people[0] else []
     first += [(word, "ADV", "") for word in after]
-    first += [("near", "ADP", ""), ("the", "DET", ""), (place, "NOUN", "")]
+    between = [(word, "ADV", "") for word in rng.sample(FILLERS, rng.randrange(5))]
+    first += [("near", "ADP", ""), ("the", "DET", ""), (place, "NOUN", ""), *between]
     first += [("has", "VERB", ""), (THINGS[place], "NOUN", ""), (".", "PUNCT", "")]
     at = entity + people.index(meant)
     second = [
@@ -286,18 +315,17 @@ def _sentences(rng: Random, name: str, entity: int) -> list[str]:
     return lines
 
 
+ENGINE_HEADS = (ENGINE, COPY, BACKUP, UNRELATED)
+"""The heads that the self-test ablates; in most cases some of them are fillers."""
+
+
 def expected_verdicts(case: str) -> Mapping[tuple[tuple[int, int], tuple[int, int]], str]:
-    """Return the verdict that each pair of an ablated head and a responder must have."""
-    verdicts = {(ENGINE, UNRELATED): "neither"}
+    """Return the verdicts of pairs of an ablated head and a responder; all others are neither.
+
+    When a backup is ablated, the engine is the one that already runs.
+    """
     if case == "parallel":
-        verdicts[ENGINE, COPY] = "running"
-    elif case == "backup":
-        verdicts[ENGINE, BACKUP] = "starts"
-    elif case == "elsewhere":
-        verdicts = {}
-    return verdicts
-
-
-def named_heads(case: str) -> Sequence[tuple[int, int]]:
-    """Return the heads of a case that ``takeover`` is asked about."""
-    return (ENGINE, COPY if case != "backup" else BACKUP)
+        return {(ENGINE, COPY): "running", (COPY, ENGINE): "running"}
+    if case == "backup":
+        return {(ENGINE, BACKUP): "starts", (BACKUP, ENGINE): "running"}
+    return {}

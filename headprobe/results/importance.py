@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from headprobe.format import count
 from headprobe.runs.folder import ABLATION, TAKEOVER, Run
 from headprobe.runs.tables import Row
 
@@ -90,15 +91,17 @@ def spare_engines(rows: Sequence[Mapping[str, Any]]) -> str:
         return "Spare engines: unknown, because the intact model is not above chance on this text."
     running = [row for row in rows if row["verdict"] == RUNNING]
     starting = [row for row in rows if row["verdict"] == STARTS]
-    tested = f"{len(ablated)} ablated heads"
+    tested = count(len(ablated), "ablated head")
     if not (running or starting):
         return f"Spare engines: none was seen among {tested}."
     parts = []
-    if running:
-        pairs = {frozenset((row["ablated"], row["responder"])) for row in running}
-        parts.append(f"{len(pairs)} pairs of heads already do the same work")
+    # A pair in which one head starts interacts in the other direction as well
+    started = {frozenset((row["ablated"], row["responder"])) for row in starting}
+    pairs = {frozenset((row["ablated"], row["responder"])) for row in running} - started
+    if pairs:
+        parts.append(f"{count(len(pairs), 'pair')} of heads already do the same work")
     if starting:
         backed = len({row["ablated"] for row in starting})
         heads = len({row["responder"] for row in starting})
-        parts.append(f"for {backed} of them a later head starts ({heads} heads)")
+        parts.append(f"for {backed} a later head starts ({heads} such heads)")
     return f"Spare engines: yes. Among {tested}, {', and '.join(parts)}."
