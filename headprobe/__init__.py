@@ -16,15 +16,28 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Sequence
 
+    import pandas as pd
     from peft import PeftModel
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from headprobe.commands.prune import PruneResult
     from headprobe.interface import Run
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run as StoredRun
 
-__all__ = ["HeadprobeError", "__version__", "judge", "load", "merge", "resume", "scan"]
+__all__ = [
+    "HeadprobeError",
+    "__version__",
+    "ablate",
+    "judge",
+    "load",
+    "merge",
+    "prune",
+    "resume",
+    "scan",
+    "takeover",
+]
 __version__ = "0.2.0"
 
 
@@ -177,3 +190,39 @@ def judge(
         SilentProgress().warn,
     )
     return _opened(judged.run)
+
+
+def ablate(
+    run: str | os.PathLike[str] | Run, heads: str | Sequence[str] = (), **options: Any
+) -> pd.DataFrame:
+    """Replace the outputs of heads and return what the model loses, as ``headprobe ablate`` does.
+
+    ``run`` is a run or its folder. The other arguments are those of ``Run.ablate``.
+    """
+    table: pd.DataFrame = _with_pages(run).ablate(heads, **options)
+    return table
+
+
+def takeover(
+    run: str | os.PathLike[str] | Run, heads: str | Sequence[str] = (), **options: Any
+) -> pd.DataFrame:
+    """Test whether other heads take over from ablated ones, as ``headprobe takeover`` does.
+
+    ``run`` is a run or its folder. The other arguments are those of ``Run.takeover``.
+    """
+    table: pd.DataFrame = _with_pages(run).takeover(heads, **options)
+    return table
+
+
+def prune(run: str | os.PathLike[str] | Run, **options: Any) -> PruneResult:
+    """Say which heads can go, and save the model without them, as ``headprobe prune`` does.
+
+    ``run`` is a run or its folder. The other arguments are those of ``Run.prune``.
+    """
+    return _with_pages(run).prune(**options)
+
+
+def _with_pages(run: str | os.PathLike[str] | Run) -> Run:
+    import os
+
+    return load(run) if isinstance(run, str | os.PathLike) else run

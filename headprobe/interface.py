@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.console import Console
 
+    from headprobe.commands.prune import PruneResult
+    from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.results.views import HeadView
 
@@ -105,11 +107,7 @@ class Run(StoredRun):
         from headprobe.commands.show_text import show_text
         from headprobe.results.views import attention_frame
 
-        in_memory = None
-        if model is not None:
-            from headprobe.model.in_memory import InMemoryModel
-
-            in_memory = InMemoryModel.of(model, tokenizer)
+        in_memory = _in_memory(model, tokenizer)
         layer, number = parse_head(head)
         self.check_head(layer, number)
         view = show_text(self, layer, number, text, trust_remote_code, in_memory)
@@ -141,8 +139,142 @@ class Run(StoredRun):
         write_page(target, draw_atlas(data))
         return target
 
+    @python_messages
+    def ablate(
+        self,
+        heads: str | Sequence[str] = (),
+        *,
+        each: bool = False,
+        by: str = "mean",
+        sets: int = 99,
+        role: str | None = None,
+        pairs: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] = (),
+        tokens: int | None = None,
+        resume: bool = False,
+        model: Any = None,
+        tokenizer: Any = None,
+        trust_remote_code: bool = False,
+        progress: "Progress | None" = None,
+    ) -> "pd.DataFrame":
+        """Replace the outputs of heads and return what the model loses, as ``headprobe ablate``.
+
+        ``heads`` are ``"L12H5"``, ``"role:coreference"``, ``"cluster:3"`` or ``"group:L3G1"``, one
+        or several; heads that are named together are ablated together. With ``each``, every head is
+        ablated by itself. ``by`` is ``mean``, ``zero``, ``resample`` or ``uniform``, ``sets`` the
+        number of random sets of each kind, ``role`` the role whose relations are the heads' labels
+        (by default all of theirs), and ``pairs`` names files of minimal pairs. The rows are also
+        written to ``ablation.csv``. A run of a model in memory needs ``model`` and
+        ``tokenizer`` again. Raises HeadprobeError for errors that the user can correct.
+        """
+        from headprobe.commands.ablate import (
+            AblationOptions,
+            ablate,
+            check_replacement,
+            choose_sets,
+            prepare_ablation,
+        )
+
+        named = [heads] if isinstance(heads, str) else list(heads)
+        files = [pairs] if isinstance(pairs, str | os.PathLike) else list(pairs)
+        options = AblationOptions.of(
+            each,
+            by=check_replacement(by),
+            null_count=sets,
+            pairs=[Path(file) for file in files],
+            tokens=tokens,
+        )
+        shown = progress or default_progress()
+        prepared = prepare_ablation(
+            self,
+            choose_sets(self, named, each, role),
+            options,
+            shown,
+            trust_remote_code=trust_remote_code,
+            in_memory=_in_memory(model, tokenizer),
+        )
+        table = ablate(prepared, shown, resume=resume)
+        self.__dict__.pop("ablation", None)  # the cached table
+        return table
+
+    @python_messages
+    def takeover(
+        self,
+        heads: str | Sequence[str] = (),
+        *,
+        tokens: int = 4_000,
+        model: Any = None,
+        tokenizer: Any = None,
+        trust_remote_code: bool = False,
+        progress: "Progress | None" = None,
+    ) -> "pd.DataFrame":
+        """Test whether other heads take over from ablated ones, as ``headprobe takeover`` does.
+
+        ``heads`` are named as in ``ablate``; by default they are the leaders of clusters of
+        repeaters and the heads that matter most. The rows are also written to ``takeover.csv``. A
+        run of a model in memory needs ``model`` and ``tokenizer`` again. Raises HeadprobeError for
+        errors that the user can correct.
+        """
+        from headprobe.commands.takeover import takeover
+
+        table = takeover(
+            self,
+            [heads] if isinstance(heads, str) else list(heads),
+            progress or default_progress(),
+            tokens=tokens,
+            trust_remote_code=trust_remote_code,
+            in_memory=_in_memory(model, tokenizer),
+        )
+        self.__dict__.pop("takeovers", None)  # the cached table
+        return table
+
+    @python_messages
+    def prune(
+        self,
+        *,
+        groups: int | None = None,
+        max_loss: float | None = None,
+        apply: str | os.PathLike[str] | None = None,
+        mask: str | os.PathLike[str] | None = None,
+        save: str | os.PathLike[str] | None = None,
+        by: str | None = None,
+        sets: int = 5,
+        tokens: int = 4_000,
+        overwrite: bool = False,
+        trust_remote_code: bool = False,
+        progress: "Progress | None" = None,
+    ) -> "PruneResult":
+        """Say which heads can go, and save the model without them, as ``headprobe prune`` does.
+
+        The result's ``heads``, ``groups`` and ``losses`` are DataFrames, its ``mask`` says what
+        goes, and ``saved`` describes the checkpoint. A model in memory must be saved and scanned
+        first. Raises HeadprobeError for errors that the user can correct.
+        """
+        from headprobe.commands.prune import PruneOptions, prune
+
+        options = PruneOptions(
+            groups=groups,
+            max_loss=max_loss,
+            apply=None if apply is None else Path(apply),
+            mask=None if mask is None else Path(mask),
+            save=None if save is None else Path(save),
+            by=by,
+            sets=sets,
+            tokens=tokens,
+            overwrite=overwrite,
+            trust_remote_code=trust_remote_code,
+        )
+        return prune(self, options, progress or default_progress())
+
     def _repr_html_(self) -> str:
         return self.summary().html
+
+
+def _in_memory(model: Any, tokenizer: Any) -> "InMemoryModel | None":
+    if model is None:
+        return None
+    from headprobe.model.in_memory import InMemoryModel
+
+    return InMemoryModel.of(model, tokenizer)
 
 
 class Head:

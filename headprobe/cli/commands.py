@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from headprobe import __version__
+from headprobe.cli.causal import ablate, takeover
 from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
@@ -28,6 +29,7 @@ from headprobe.cli.printing import (
     print_run,
     stdout,
 )
+from headprobe.cli.prune import prune
 from headprobe.cli.scan import scan
 from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
@@ -352,6 +354,13 @@ class FigureSize(StrEnum):
     COLUMN = "column"
     PAGE = "page"
     SLIDE = "slide"
+
+
+app.command("ablate")(ablate)
+
+app.command("takeover")(takeover)
+
+app.command("prune")(prune)
 
 
 @app.command("export")

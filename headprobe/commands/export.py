@@ -10,7 +10,7 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 from headprobe.runs import folder as run_folder
 from headprobe.runs.files import read_or_fail
-from headprobe.runs.folder import CONTROLS, TABLES, Run
+from headprobe.runs.folder import ABLATION, CONTROLS, TABLES, TAKEOVER, Run
 from headprobe.runs.tables import read_frame
 
 Writer = Callable[[Path], object]
@@ -25,10 +25,12 @@ _FIRST_COLUMNS = {
     run_folder.PAIRS: "name_a,name_b,",
     run_folder.SKIPPED: "source,what,reason,",
     run_folder.CONTROLS: "control,family,relation,",
+    run_folder.ABLATION: "set,heads,by,outcome,",
+    run_folder.TAKEOVER: "ablated,responder,relation,",
 }
 """How each CSV table begins, in every version."""
 
-CSV_FILES = (*TABLES, CONTROLS)
+CSV_FILES = (*TABLES, CONTROLS, ABLATION, TAKEOVER)
 """The files that an export as CSV can write."""
 
 

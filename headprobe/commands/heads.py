@@ -1,9 +1,10 @@
 """``headprobe heads``: the heads of a run in a table, by role and by any number."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from headprobe.errors import HeadprobeError
 from headprobe.format import suggest_names
+from headprobe.results.importance import EFFECT_COLUMNS, effect_cells, single_effects
 from headprobe.results.views import IDLE, NONE, REPEATER, HeadList, kind_of, roles_of
 from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
@@ -38,18 +39,20 @@ def list_heads(
     ``role`` may also be a kind of head: ``redundant``, ``idle``, ``repeater``, ``mixed`` or
     ``none``. The numbers of a head are those of the relation by which it earned ``role``; without
     ``role``, those of its strongest role, or else of its best relation. ``sort`` is a numeric
-    column of ``heads.csv``, ``n`` or ``held_out``: the largest first, heads without the number
-    last. By default it is ``gain``, or ``strength`` where no head has a gain. At most ``most``
-    heads are returned. Raises HeadprobeError for a role or a column that the run cannot have.
+    column of ``heads.csv``, ``n``, ``held_out`` or, if heads were ablated by themselves, one of
+    ``EFFECT_COLUMNS``: the largest first, heads without the number last. By default it is ``gain``,
+    or ``strength`` where no head has a gain. At most ``most`` heads are returned. Raises
+    HeadprobeError for a role or a column that the run cannot have.
     """
     heads = run.rows(run_folder.HEADS)
     if role is not None:
         _check_role(run, role, heads)
+    effects = single_effects(run)
     if sort is not None:
-        _check_column(sort, heads)
+        _check_column(sort, heads, bool(effects))
     claims, relations = _claims(run), _relations(run)
     rows = [
-        _row(head, claims, relations, role)
+        _row(_with_effect(head, effects), claims, relations, role)
         for head in heads
         if role is None or role in {*roles_of(head), head.text("role"), kind_of(head)}
     ]
@@ -79,7 +82,20 @@ def _check_role(run: Run, role: str, heads: Collection[Row]) -> None:
         raise HeadprobeError(f"--role {role}", "not a role", suggest_names(role, known))
 
 
-def _check_column(sort: str, heads: Collection[Row]) -> None:
+def _with_effect(head: Row, effects: Mapping[str, Mapping[str, Row]]) -> Row:
+    """Return the row with ``EFFECT_COLUMNS``, if the run has effects of single heads."""
+    if not effects:
+        return head
+    return Row({**head.cells, **effect_cells(effects.get(head.text("name"), {}))})
+
+
+def _check_column(sort: str, heads: Collection[Row], has_effects: bool) -> None:
+    if sort in EFFECT_COLUMNS:
+        if not has_effects:
+            raise HeadprobeError(
+                f"--sort {sort}", "no head was ablated by itself", "First: headprobe ablate --each"
+            )
+        return
     columns = list(next(iter(heads)).cells) if heads else []
     known = [name for name in columns if name not in (*TEXTS, *FLAGS)]
     if sort not in (*known, *_OF_RELATION):

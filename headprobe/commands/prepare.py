@@ -42,6 +42,9 @@ from headprobe.vocabulary import Skipped
 PASSAGE_TOKENS = 512
 """Default of the maximum tokens per passage; a smaller context of the model takes precedence."""
 
+PASSAGE_BUDGET = "passage.budget"
+"""The name of ``--budget`` in ``Manifest.measured_with``, where a scan has one."""
+
 UNBOUNDED = 1 << 30
 """The context of a model whose configuration gives none."""
 
@@ -62,6 +65,8 @@ class ProbeCorpus:
     """Number of passages before sampling; None without sampling."""
     annotator: AnnotatorNote | None = None
     """The parser of the plain text files; None if they were not parsed."""
+    budget: int | None = None
+    """The maximum of tokens per passage, if the user gave one."""
 
     @property
     def unusable_words(self) -> float:
@@ -156,6 +161,7 @@ def read_corpus(
         skips.all(),
         sampled_from,
         None if annotator is None else describe_annotator(annotator),
+        budget,
     )
     if not corpus.instances.usable.any():
         raise HeadprobeError(

@@ -13,7 +13,7 @@ import torch
 import headprobe
 from headprobe.batching.encoder import Encoder
 from headprobe.commands.judging import measuring_rules
-from headprobe.commands.prepare import ProbeCorpus
+from headprobe.commands.prepare import PASSAGE_BUDGET, ProbeCorpus
 from headprobe.measure.loop import PassPlan
 from headprobe.model.adapters import hash_adapter
 from headprobe.model.heads import ObservedModel
@@ -40,6 +40,7 @@ def draft_manifest(
     """Return the manifest without the values that follow from the sums (``commands.judging``)."""
     corpus = probes.corpus
     scored = PassPlan.whole_run(corpus, seed).scored
+    budget = {} if probes.budget is None else {PASSAGE_BUDGET: float(probes.budget)}
     return Manifest(
         model=model,
         tokenizer=TokenizerNote(
@@ -63,7 +64,7 @@ def draft_manifest(
         peak_memory_mib=_peak_memory(),
         rules_sha256=rules.sha256,
         fold_hash=FOLD_HASH,
-        measured_with=measuring_rules(rules),
+        measured_with=measuring_rules(rules) | budget,
         work=work,
         sampled_from=probes.sampled_from,
         annotator=probes.annotator,

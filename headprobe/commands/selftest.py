@@ -14,22 +14,33 @@ from pathlib import Path
 import torch
 
 from headprobe.commands.scan import scan
+from headprobe.commands.takeover import takeover
 from headprobe.config import ScanConfig
 from headprobe.errors import HeadprobeError
 from headprobe.model.load import quiet_libraries
 from headprobe.planted.checkpoint import Case, Seat, plant, planted_cases, random_cases
+from headprobe.planted.engines import CASES as ENGINE_CASES
+from headprobe.planted.engines import ENGINE_HEADS, expected_verdicts, plant_engines, write_texts
 from headprobe.planted.heads import PlannedHead
 from headprobe.planted.words import Lexeme, read_lexicon, write_sample
 from headprobe.probes.catalog import find_probe_files
 from headprobe.progress import Progress, SilentProgress
+from headprobe.results.importance import NEITHER
 from headprobe.results.views import CaseResult, Fault, SelfTest
 from headprobe.roles.rules import load_rules
 from headprobe.runs.folder import HEADS
 from headprobe.runs.manifest import ControlNote
 from headprobe.runs.tables import Row
-from headprobe.vocabulary import head_name
+from headprobe.vocabulary import head_name, parse_head
 
 PLANTED, SHUFFLED, RANDOM = "planted", "shuffled links", "random weights"
+TAKEOVER = "takeover"
+"""The kind of checkpoints with engines that take over (``planted.engines``); ``--quick`` leaves
+them out."""
+
+ENGINE_DOCUMENTS = 24
+"""The documents of the text that engines are tested on."""
+
 SHARES = {PLANTED: 0.5, RANDOM: 0.15}
 """Share of the bundled probe sets that each kind of case is scanned on."""
 
@@ -57,15 +68,21 @@ def selftest(
     with _folder(keep) as folder:
         for kind, share in SHARES.items():
             write_sample(files, folder / _slug(kind), share)
-        progress.stage("scanning checkpoints", len(cases), "checkpoints")
+        engines = () if quick else ENGINE_CASES
+        progress.stage("scanning checkpoints", len(cases) + len(engines), "checkpoints")
         places = [folder / f"{number:02}" for number in range(len(cases))]
         with _workers() as workers:
             for found in workers.map(_scan_case, cases, repeat(lexicon), places):
                 results += found
                 progress.advance()
+            folders = [folder / f"engines-{case}" for case in engines]
+            for result in workers.map(engine_case, engines, folders, repeat(seed)):
+                results.append(result)
+                progress.advance()
+    kinds = (PLANTED, SHUFFLED, RANDOM, *([TAKEOVER] if engines else []))
     return SelfTest(
         cases=tuple(results),
-        totals=tuple(_total(kind, results) for kind in (PLANTED, SHUFFLED, RANDOM)),
+        totals=tuple(_total(kind, results) for kind in kinds),
         right=not any(result.faults for result in results),
         seconds=time.perf_counter() - started,
     )
@@ -110,6 +127,47 @@ def _scan_case(case: Case, lexicon: Sequence[Lexeme], place: Path) -> list[CaseR
         _result(case, kind, len(heads), planted, _faults(seats, leaders, wanted, heads)),
         _result(case, SHUFFLED, len(heads), 0, shuffled),
     ]
+
+
+def engine_case(case: str, place: Path, seed: int) -> CaseResult:
+    """Scan one checkpoint with engines, test takeover, and compare the verdicts with the planted
+    ones."""
+    place.mkdir()
+    with quiet_libraries():
+        plant_engines(place / "model", case, seed)
+    write_texts(place / "texts.conllu", ENGINE_DOCUMENTS, seed)
+    config = ScanConfig(
+        model=str(place / "model"),
+        probes=(str(place / "texts.conllu"),),
+        out=place / "run",
+        device="cpu",
+        seed=seed,
+    )
+    run = scan(config, _NoWarnings())
+    table = takeover(run, [head_name(*head) for head in ENGINE_HEADS], _NoWarnings())
+    names = zip(table["ablated"], table["responder"], table["verdict"], strict=True)
+    found = {(parse_head(one), parse_head(other)): str(verdict) for one, other, verdict in names}
+    wanted = expected_verdicts(case)
+    faults = [
+        Fault(head_name(*pair[1]), case, verdict, is_false, f"without {head_name(*pair[0])}")
+        for pair in {**found, **wanted}
+        for verdict, is_false in (
+            (found.get(pair, NEITHER), True),
+            (wanted.get(pair, NEITHER), False),
+        )
+        if verdict != NEITHER and found.get(pair, NEITHER) != wanted.get(pair, NEITHER)
+    ]
+    missed = sum(not fault.named for fault in faults)
+    return CaseResult(
+        case=f"engines: {case}",
+        kind=TAKEOVER,
+        heads=len(run.rows(HEADS)),
+        planted=len(wanted),
+        found=len(wanted) - missed,
+        missed=missed,
+        falsely_named=len(faults) - missed,
+        faults=tuple(faults),
+    )
 
 
 def _result(case: Case, kind: str, heads: int, planted: int, found: Iterable[Fault]) -> CaseResult:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from headprobe.errors import HeadprobeError
+from headprobe.results.importance import rows_by_head, takeovers_by_head
 from headprobe.results.views import HeadView
 from headprobe.roles.rules import load_rules
 from headprobe.runs import folder as run_folder
@@ -55,6 +56,7 @@ def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadVi
     }
     examples = _RowsByHead(run.iterate_examples(only), _of_example)
     profiles = run.tally("profile")
+    ablation, takeover = rows_by_head(run), takeovers_by_head(run)
     for row in run.iterate_rows(run_folder.HEADS, only):
         head = _of_row(row)
         rows = {name: table.take(head) for name, table in tables.items()}
@@ -65,6 +67,8 @@ def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadVi
             profile=_profile(profiles[head]),
             examples=examples.take(head),
             domains=rows.get(run_folder.DOMAINS, ()),
+            ablation=ablation.get(head_name(*head), ()),
+            takeover=takeover.get(head_name(*head), ()),
         )
     complete = {name: table.is_empty() for name, table in tables.items()}
     for name, is_empty in {**complete, run_folder.EXAMPLES: examples.is_empty()}.items():

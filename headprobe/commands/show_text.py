@@ -11,7 +11,7 @@ from headprobe.batching.batches import Batcher, Chunk
 from headprobe.batching.corpus import Corpus, align
 from headprobe.batching.encoder import Encoder
 from headprobe.batching.layout import Block
-from headprobe.commands.provenance import hash_model
+from headprobe.commands.measured_model import check_weights, damaged, measured_source
 from headprobe.errors import HeadprobeError
 from headprobe.measure.torch_view import TorchView
 from headprobe.model.adapters import resolve_adapter
@@ -33,7 +33,7 @@ from headprobe.probes.document import Document
 from headprobe.probes.passages import cut_passages
 from headprobe.probes.text import plain_sentence
 from headprobe.results.views import TextView
-from headprobe.runs.folder import MANIFEST, Run
+from headprobe.runs.folder import Run
 from headprobe.vocabulary import Skipped, head_name
 
 
@@ -70,24 +70,16 @@ def show_texts(
     if model.kind == "memory":
         return _show_in_memory(run, heads, text, in_memory)
     note(f"loading the model that was measured: {model.asked}")
-    source = CheckpointSource(
-        model.asked,
-        revision=model.revision if model.kind in ("hub", "gguf") else None,
-        trust_remote_code=trust_remote_code,
-        bundled=model.kind == "bundled",
-        adapter=model.adapter,
-        gguf=model.gguf,
-    )
-    _check_kind(run, source)
+    source = measured_source(run, trust_remote_code)
     dtype = DTYPES.get(model.dtype)
     if dtype is None:
-        raise _damaged(run, f"model.dtype is {model.dtype}, which no scan uses")
+        raise damaged(run, f"model.dtype is {model.dtype}, which no scan uses")
     device = choose_device("auto")
     with quiet_libraries():
         source = resolve_adapter(source)
         config = load_config(source)
         if source.folder is not None:  # weights on the Hub are checked after the download
-            _check_weights(run, source, config)
+            check_weights(run, source, config)
         return _run_text(run, source, config, device, dtype, heads, text)
 
 
@@ -101,7 +93,7 @@ def _show_in_memory(
     source = CheckpointSource(in_memory.name, in_memory=in_memory)
     with quiet_libraries():
         config, device = load_config(source), in_memory.device("auto")
-        _check_weights(run, source, config)
+        check_weights(run, source, config)
         return _run_text(run, source, config, device, in_memory.model.dtype, heads, text)
 
 
@@ -119,10 +111,10 @@ def _run_text(
     check_tokens(source.name, config, corpus.token_ids)
     with open_model(source, config, device, dtype, lambda _: None, spread=True) as model:
         if source.kind == "hub":
-            _check_weights(run, source, config)
+            check_weights(run, source, config)
         observed = observe_model(model, source.name, torch.from_numpy(corpus.token_ids).long())
         if (len(observed.layers), observed.n_heads) != (note.n_layers, note.n_heads):
-            raise _damaged(
+            raise damaged(
                 run,
                 f"it has {note.n_layers} layers of {note.n_heads} heads, and {source.name} "
                 f"has {len(observed.layers)} of {observed.n_heads}",
@@ -146,40 +138,6 @@ def _run_text(
         )
         for layer, head in heads
     ]
-
-
-def _check_kind(run: Run, source: CheckpointSource) -> None:
-    """Raise HeadprobeError if the model's name means something else here than in the scan."""
-    kind = run.manifest.model.kind
-    if kind == "folder" and source.folder is None:
-        raise HeadprobeError(
-            source.name,
-            f"the folder of the model of {run.path} is not here",
-            "Restore it, or scan the model where it is now",
-        )
-    if kind == "gguf" and source.kind == "hub" and not run.manifest.model.gguf:
-        raise HeadprobeError(
-            source.name,
-            f"the GGUF file of the model of {run.path} is not here",
-            "Run the command in the folder of the scan, or scan the file where it is now",
-        )
-    if kind != source.kind:
-        raise HeadprobeError(
-            source.name,
-            f"is a {source.kind} here, and the model of {run.path} was a {kind}",
-            "Run the command in the folder of the scan, or scan again",
-        )
-
-
-def _check_weights(run: Run, source: CheckpointSource, config: Any) -> None:
-    if hash_model(source, config) != run.manifest.model.weights_sha256:
-        raise HeadprobeError(
-            source.name, f"its weights are not those that {run.path} measured", "Scan it again"
-        )
-
-
-def _damaged(run: Run, what: str) -> HeadprobeError:
-    return HeadprobeError(str(run.path / MANIFEST), what, "Scan again")
 
 
 def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:

@@ -46,7 +46,8 @@ class Observer:
 
     For each layer the calls are ``residual``, ``begin_layer``, ``attended`` once per part of each
     tile, and ``end_layer``. All methods do nothing by default. The tensors passed are reused or
-    freed afterwards: an observer must copy what it keeps.
+    freed afterwards: an observer must copy what it keeps. It may write into the heads' outputs
+    (``end_layer``) to intervene, and into nothing else.
     """
 
     @property
@@ -71,7 +72,7 @@ class Observer:
 
     def end_layer(self, module: nn.Module, output: Tensor) -> None:
         """Called after a layer attended; ``output`` [N, H, V] are its heads' outputs, before the
-        output projection."""
+        output projection, which receives what an observer writes into them."""
 
 
 class PassFinished(Exception):  # noqa: N818
@@ -155,7 +156,9 @@ class LayerMask:
             seen[:, -1] = tile.rows == EMPTY
             # Half of the lowest number: a score added to it stays finite
             low = torch.finfo(dtype).min / 2
-            bias = torch.where(seen, 0.0, low).to(dtype)[:, None, :, None, :]
+            # Filled in the dtype itself: where() would overflow with a float64
+            bias = torch.zeros(seen.shape, dtype=dtype, device=seen.device)
+            bias = bias.masked_fill_(~seen, low)[:, None, :, None, :]
             self._bias[tile.start] = bias
         return bias
 

@@ -5,7 +5,7 @@ the text costs the model are wanted: then ``score`` computes them from a few log
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -33,6 +33,19 @@ def score(
 
     ``outputs`` are the base model's outputs for the sequence's ``ids`` [N]; ``scored_tokens`` [M]
     are the places of the tokens to score, each predicted from the hidden state before it.
+    """
+    home = outputs.last_hidden_state.device  # that of the last layer
+    nats, places = torch.zeros((), device=home), scored_tokens.to(home)
+    for piece in token_losses(model, outputs, places - 1, ids.to(home)[places], logits):
+        nats += piece.sum()
+    return nats
+
+
+def token_losses(
+    model: PreTrainedModel, outputs: Any, rows: Tensor, targets: Tensor, logits: int
+) -> Iterator[Tensor]:
+    """Yield the cross-entropy, in nats, of the token ids ``targets`` [M], each predicted at one of
+    the ``rows`` [M] of a packed sequence; ``outputs`` are the base model's for that sequence.
 
     At most ``logits`` logits exist at a time, never all M x vocabulary of them. They are a block of
     some tokens by some words of the vocabulary, from these words' rows of the output layer. Where
@@ -40,35 +53,36 @@ def score(
     block has all words and at least one token. The model's own forward computes the logits, with
     ``outputs`` in place of its base model, so that models that scale or cap their logits do so.
     """
+    home = outputs.last_hidden_state.device
     head = _plain_head(model)
     if head is None:
         words = words_per_call = model.config.get_text_config().vocab_size
-        rows = max(1, logits // words)
+        tokens_per_call = max(1, logits // words)
     else:
         # Square blocks, of about as many tokens as words
         words = len(head[1].weight)
-        room = min(logits, MAX_CPU_LOGITS) if ids.device.type == "cpu" else logits
-        rows = max(1, min(len(scored_tokens), math.isqrt(room)))
-        words_per_call = room // rows
-    home = outputs.last_hidden_state.device  # that of the last layer
-    nats, ids = torch.zeros((), device=home), ids.to(home)
-    for places in scored_tokens.to(home).split(rows):
-        piece = replace(outputs, last_hidden_state=outputs.last_hidden_state[:, places - 1])
-        targets = ids[places]
+        room = min(logits, MAX_CPU_LOGITS) if rows.device.type == "cpu" else logits
+        tokens_per_call = max(1, min(len(rows), math.isqrt(room)))
+        words_per_call = room // tokens_per_call
+    for some, wanted in zip(
+        rows.to(home).split(tokens_per_call),
+        targets.to(home).split(tokens_per_call),
+        strict=True,
+    ):
+        piece = replace(outputs, last_hidden_state=outputs.last_hidden_state[:, some])
         # log(sum(exp)) over the vocabulary and the target's own logit, block by block
-        target_logit = torch.zeros_like(targets, dtype=torch.float32)
+        target_logit = torch.zeros_like(wanted, dtype=torch.float32)
         log_sum = torch.full_like(target_logit, -math.inf)
         for first in range(0, words, words_per_call):
             block = _logits(model, piece, head, slice(first, first + words_per_call)).to(home)
             log_sum = torch.logaddexp(log_sum, block.logsumexp(-1))
             # The target's logit is in exactly one block: in the others gather any and add
             # 0, because to select rows by a mask would make the host wait for a GPU
-            column = targets - first
+            column = wanted - first
             is_here = (column >= 0) & (column < block.shape[-1])
             column = column.clamp(0, block.shape[-1] - 1)
             target_logit += torch.where(is_here, block.gather(-1, column[:, None])[:, 0], 0)
-        nats += (log_sum - target_logit).sum()
-    return nats
+        yield log_sum - target_logit
 
 
 class _FixedOutput(nn.Module):

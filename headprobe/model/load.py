@@ -293,17 +293,28 @@ def load_encoder(source: CheckpointSource) -> Encoder:
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer in the same folder as the weights"
         )
+    with _tokenizer_errors(source):
+        encoder = Encoder(load_tokenizer(source), source.name)
+        encoder.encode(SAMPLE)
+    return encoder
+
+
+def load_tokenizer(source: CheckpointSource) -> Any:
+    """Load the tokenizer of a checkpoint as transformers does, for saving it elsewhere."""
+    with _tokenizer_errors(source):
+        place, options = _text_place(source)
+        return AutoTokenizer.from_pretrained(place, use_fast=True, **options)
+
+
+@contextmanager
+def _tokenizer_errors(source: CheckpointSource) -> Iterator[None]:
     with (
         reading(source),
         friendly_load_errors(source.name, "its tokenizer cannot be loaded"),
         quiet_libraries(),
         hold_back_panics(),
     ):
-        place, options = _text_place(source)
-        tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **options)
-        encoder = Encoder(tokenizer, source.name)
-        encoder.encode(SAMPLE)
-    return encoder
+        yield
 
 
 SAMPLE = ("It was too tired.", "naïve – 東京 🙂 ﷽ \u0301\x00")

@@ -19,6 +19,7 @@ from rich.text import Text
 from headprobe import format as numbers
 from headprobe import format as wording
 from headprobe.format import clip, fraction, safe_text
+from headprobe.report.ablation import draw_importance
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.layout import LABEL, filled, longest_word, marks, title
 from headprobe.results.views import HeadView, TextView, kind_of, numbered_words, roles_of
@@ -204,6 +205,8 @@ def draw_head(view: HeadView, console: Console, everything: bool = False) -> Non
     console.print(Padding(_reason(view.head, console.width), (0, 0, 0, 2)))
     console.print(Padding(_means(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width, everything):
+        console.print(part)
+    for part in draw_importance(view):
         console.print(part)
     for part in _profile(view.profile):
         console.print(part)

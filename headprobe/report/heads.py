@@ -7,8 +7,10 @@ from rich.text import Text
 
 from headprobe import format as numbers
 from headprobe.format import clip, safe_text
+from headprobe.report.ablation import effect_text
 from headprobe.report.best_heads import NAME_WIDTH, baseline_words, relation_words
 from headprobe.report.layout import LABEL, Column, draw_columns, marks
+from headprobe.results.importance import EFFECT_COLUMNS
 from headprobe.results.views import HeadList, kind_of, roles_of
 from headprobe.runs.tables import COUNTS, GAPPED_COUNTS, Row
 from headprobe.vocabulary import DUPLICATE, INDUCTION, POSITIONAL
@@ -54,6 +56,8 @@ def _columns(listed: HeadList) -> list[Column]:
         Column("95 %", [_span(head) for head in heads], rank=6),
         _numbers("strength", heads, _fraction("strength"), rank=8),
     ]
+    if any(head.text("effect") for head in heads):
+        columns.append(_numbers("effect", heads, _effect("effect"), rank=4))
     if any(head.text("repeater_of") for head in heads):
         repeated = [safe_text(head.text("repeater_of")) or numbers.MISSING for head in heads]
         columns.append(Column("repeats", repeated, rank=3))
@@ -84,6 +88,8 @@ def _format(column: str) -> Callable[[Row], str]:
     """How a column of ``heads.csv`` that has no place of its own is printed."""
     if column in (*COUNTS, *GAPPED_COUNTS):
         return _count(column)
+    if column in EFFECT_COLUMNS:
+        return _effect(column)
     if column in ("q", "p"):
         return lambda head: numbers.p_value(head.number(column))
     return lambda head: numbers.decimal(head.number(column))
@@ -99,6 +105,10 @@ def _fraction(column: str) -> Callable[[Row], str]:
 
 def _signed(column: str) -> Callable[[Row], str]:
     return lambda head: numbers.signed(head.number(column))
+
+
+def _effect(column: str) -> Callable[[Row], str]:
+    return lambda head: effect_text(head.number(column))
 
 
 def _span(head: Row) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headprobe.results.importance import ablation_values, takeover_values
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import CONTROLS, POWER, Run
 from headprobe.runs.manifest import ProbeNote
@@ -67,6 +68,24 @@ class Plan:
     quantization: str | None = None
     adapter: str | None = None
     estimate: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class AblationPlan:
+    """What an ablation will run."""
+
+    sets: tuple[str, ...]
+    """The names of the sets of heads."""
+    interventions: int
+    """Number of sets, with the random sets."""
+    passes: float
+    """The work in passes of the whole model, where layers below the first ablated one are reused.
+    """
+    text_tokens: int
+    pair_tokens: int
+    outcomes: tuple[str, ...]
+    pairs: int
+    """Number of minimal pairs."""
 
 
 @dataclass(frozen=True)
@@ -254,6 +273,10 @@ class HeadView:
     """Its lines of ``examples.jsonl``."""
     domains: tuple[Row, ...] = ()
     """Its rows of ``domains.csv``."""
+    ablation: tuple[Row, ...] = ()
+    """The rows of ``ablation.csv`` whose set has the head."""
+    takeover: tuple[Row, ...] = ()
+    """The rows of ``takeover.csv`` in which it was ablated or responded."""
 
 
 def run_values(run: Run) -> dict[str, Any]:
@@ -316,6 +339,10 @@ def overview_values(run: Run) -> dict[str, Any]:
 
 def head_values(view: HeadView) -> dict[str, Any]:
     """Return a head as JSON values."""
+    causal = {
+        "ablation": [ablation_values(row) for row in view.ablation],
+        "takeover": [takeover_values(row) for row in view.takeover],
+    }
     return {
         "run": str(view.run),
         "head": _of_heads(view.head),
@@ -323,4 +350,5 @@ def head_values(view: HeadView) -> dict[str, Any]:
         "domains": [row.plain_values() for row in view.domains],
         "profile": [{"distance": name, "share": share} for name, share in view.profile],
         "examples": list(view.examples),
+        **{name: rows for name, rows in causal.items() if rows},
     }

@@ -87,14 +87,16 @@ def write_or_fail(target: Path, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def check_space(folder: Path, size: int) -> None:
+def check_space(
+    folder: Path, size: int, remedy: str = "Make room, or name another folder with -o"
+) -> None:
     """Raise CannotWriteError where ``size`` bytes do not fit the disk that ``folder`` is on."""
     while not folder.exists():
         folder = folder.parent
     free = shutil.disk_usage(folder).free
     if free < size:
         what = f"has {free / 2**20:,.0f} MiB free, and {size / 2**20:,.0f} MiB or more are needed"
-        raise CannotWriteError(str(folder), what, "Make room, or name another folder with -o")
+        raise CannotWriteError(str(folder), what, remedy)
 
 
 def check_plain(path: Path) -> None:

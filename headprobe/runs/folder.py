@@ -74,6 +74,15 @@ TABLES = (HEADS, CLAIMS, RELATIONS, DOMAINS, POWER, PAIRS, SKIPPED)
 CONTROLS = "controls.csv"
 """One row per control and relation; only runs with controls have this table."""
 
+ABLATION = "ablation.csv"
+"""One row per set of heads and outcome; only runs that ``ablate`` has used have this table."""
+
+TAKEOVER = "takeover.csv"
+"""One row per ablated head and responder; only runs that ``takeover`` has used have this table."""
+
+UNFINISHED_ABLATION = "ablation-unfinished.npz"
+"""The state of an ablation that was interrupted (``runs.unfinished_ablation``)."""
+
 EXAMPLES = "examples.jsonl"
 """One JSON object per line: an example sentence of a head."""
 
@@ -100,7 +109,7 @@ TOKENS = "tokens.json"
 
 OWN = frozenset(
     {MANIFEST, *TABLES, CONTROLS, EXAMPLES, TALLIES, INSTANCES, *CONTROL_SUMS.values(), RULES}
-    | {SHARD, DRAFT, TOKENS}
+    | {ABLATION, TAKEOVER, UNFINISHED_ABLATION, SHARD, DRAFT, TOKENS}
 )
 """Every file that headprobe writes to a run or shard folder; only these are ever removed."""
 
@@ -114,6 +123,8 @@ _COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         PAIRS: ("name_a", "name_b"),
         SKIPPED: ("source", "what", "reason", "count"),
         CONTROLS: ("control", "family", "relation", "looks_to", "n"),
+        ABLATION: ("set", "heads", "by", "outcome", "effect", "usable"),
+        TAKEOVER: ("ablated", "responder", "relation", "verdict"),
     }
 )
 """The columns that tables of every version have, and that readers rely on."""
@@ -158,7 +169,9 @@ class Run:
         """The names of the run's tables. Runs of earlier versions lack some of ``TABLES``, and only
         runs with controls have ``CONTROLS``."""
         always = (HEADS, RELATIONS, PAIRS, SKIPPED)
-        present = (name for name in (*TABLES, CONTROLS) if (self.path / name).exists())
+        present = (
+            name for name in (*TABLES, CONTROLS, ABLATION, TAKEOVER) if (self.path / name).exists()
+        )
         return tuple(dict.fromkeys((*always, *present)))
 
     @cached_property
@@ -185,6 +198,16 @@ class Run:
     def controls(self) -> "pd.DataFrame":
         """One row per control and relation; HeadprobeError if the run has no controls."""
         return read_frame(self.path / CONTROLS)
+
+    @cached_property
+    def ablation(self) -> "pd.DataFrame":
+        """One row per set of heads and outcome; HeadprobeError before ``ablate``."""
+        return read_frame(self.path / ABLATION)
+
+    @cached_property
+    def takeovers(self) -> "pd.DataFrame":
+        """One row per ablated head and responder; HeadprobeError before ``takeover``."""
+        return read_frame(self.path / TAKEOVER)
 
     @cached_property
     def domains(self) -> "pd.DataFrame":

@@ -271,7 +271,8 @@ class Manifest:
 
     measured_with: Mapping[str, float] = field(default_factory=dict)
     """The rules that are applied while measuring, so that judging the run again does not change
-    them: when a head is active on a sampled row, and what flags a sink."""
+    them: when a head is active on a sampled row, and what flags a sink; and
+    ``passage.budget``, the ``--budget`` of a scan that had one."""
 
     sampled_from: int | None = None
     """The number of all passages, if only a sample of them was measured."""

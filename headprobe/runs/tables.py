@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COUNTS = (
     *("layer", "head", "kv_group", "n", "best_offset", "count", "forms", "n_all"),
-    "positional_rows",
+    *("positional_rows", "sets", "matched_sets", "controls"),
 )
 """Columns of integers, in any table."""
 
@@ -32,15 +32,19 @@ GAPPED_COUNTS = ("cluster",)
 GAPPED_COUNTS_OF = MappingProxyType({"claims.csv": ("n",)})
 """Further columns of integers with empty cells, by table: not every role rests on instances."""
 
-FLAGS = ("idle", "same_kv_group", "can_say")
+FLAGS = ("idle", "same_kv_group", "can_say", "usable", "important")
 """Columns of ``true`` and ``false``."""
 
 TEXTS = (
     "name", "role", "roles", "reason", "repeater_of", "best_relation", "best_looks_to", "baseline",
     "best_start", "beats", "family", "relation", "looks_to", "name_a", "name_b", "source", "what",
-    "control", "domain", "why", "best_head",
+    "control", "domain", "why", "best_head", "set", "heads", "by", "outcome", "null",
+    "matched_null", "responder", "verdict",
 )  # fmt: skip
 """Columns of text. Every other column holds numbers."""
+
+TEXTS_OF = MappingProxyType({"takeover.csv": ("ablated",)})
+"""Further columns of text, by table: in ``ablation.csv`` the same name is that of a number."""
 
 _START = r"""(?:^|(?<=[;\t\r\n]))"""
 """Where a spreadsheet may begin a cell: at the start of one of ours, and after a character that it
@@ -114,7 +118,7 @@ def iterate_rows(
     with _reading(path), path.open(encoding="utf-8", newline="") as lines:
         header = _header(lines, columns)
         rows = csv.reader((line for line in lines if line.startswith(start)), strict=True)
-        yield from _rows(header, rows, _gapped(path))
+        yield from _rows(header, rows, _gapped(path), _texts(path))
 
 
 def _header(lines: Iterator[str], columns: Collection[str] = ()) -> list[str]:
@@ -139,8 +143,18 @@ def _gapped(path: Path) -> tuple[str, ...]:
     return (*GAPPED_COUNTS, *GAPPED_COUNTS_OF.get(path.name, ()))
 
 
-def _rows(header: list[str], rows: Iterator[list[str]], gapped: Collection[str]) -> Iterator[Row]:
-    checks = [_check_of(column, gapped) for column in header]
+def _texts(path: Path) -> tuple[str, ...]:
+    """The columns of text of a table."""
+    return (*TEXTS, *TEXTS_OF.get(path.name, ()))
+
+
+def _rows(
+    header: list[str],
+    rows: Iterator[list[str]],
+    gapped: Collection[str],
+    texts: Collection[str] = TEXTS,
+) -> Iterator[Row]:
+    checks = [_check_of(column, gapped, texts) for column in header]
     for number, cells in enumerate(rows, start=2):
         if len(cells) != len(header):
             raise ValueError(f"{len(cells)} cells in a row, {len(header)} in the header")
@@ -157,9 +171,11 @@ _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,2})?")
 
 
-def _check_of(column: str, gapped: Collection[str]) -> Callable[[str], object]:
+def _check_of(
+    column: str, gapped: Collection[str], texts: Collection[str]
+) -> Callable[[str], object]:
     """What says whether a cell is of the column's type."""
-    if column in TEXTS:
+    if column in texts:
         return lambda _: True
     if column in FLAGS:
         return ("true", "false").__contains__
@@ -178,7 +194,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
     import pandas as pd
 
     kinds = dict.fromkeys(COUNTS, "int64") | dict.fromkeys(_gapped(path), "Int64")
-    kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(TEXTS, "str")
+    kinds |= dict.fromkeys(FLAGS, "bool") | dict.fromkeys(_texts(path), "str")
     with _reading(path):
         with path.open(encoding="utf-8", newline="") as lines:
             header = _header(lines)
@@ -190,6 +206,6 @@ def read_frame(path: Path) -> "pd.DataFrame":
             dtype={name: kinds.get(name, "float64") for name in header},
         )
     for name in header:
-        if name in TEXTS and frame[name].str.contains("'", regex=False).any():
+        if name in _texts(path) and frame[name].str.contains("'", regex=False).any():
             frame[name] = frame[name].map(unguard, na_action="ignore")
     return frame

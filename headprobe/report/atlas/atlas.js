@@ -7,6 +7,7 @@ const named = (fields) => (values) => Object.fromEntries(fields.map((field, plac
 for (const head of data.heads) {
   head.relations = head.relations.map(named(data.fields.relations));
   head.sentences = head.sentences?.map(named(data.fields.sentences));
+  head.ablation = head.ablation?.map(named(data.fields.ablation));
 }
 const byName = new Map(data.heads.map((head, number) => [head.name, number]));
 const SVG = "http://www.w3.org/2000/svg";
@@ -65,6 +66,13 @@ function signed(value) {
   return value === null || value === undefined || value < 0 ? fraction(value) : `+${fraction(value)}`;
 }
 
+/** Thousandths as the tables print effects: +0.123; a dash for one that was not computed. */
+function effect(value) {
+  if (value === null || value === undefined) return "–";
+  const digits = String(Math.abs(value)).padStart(4, "0");
+  return `${value < 0 ? "-" : "+"}${digits.slice(0, -3)}.${digits.slice(-3)}`;
+}
+
 /** An interval: +.35 +.45, or the text that says why there is none. */
 function span(row) {
   if (typeof row.low === "string") return row.low;
@@ -86,6 +94,10 @@ function scale(name) {
   const [what, index] = name.split(":");
   if (what === "gain") {
     return { values: data.gains[index], print: signed, label: `gain: ${data.relations[index].words}` };
+  }
+  if (what === "effect") {
+    const { outcome, values, harm } = data.effects[index];
+    return { values: harm, shown: values, print: effect, label: `harm of the head's ablation: ${outcome}` };
   }
   return { values: data.heads.map((head) => head.numbers[index]), print: fraction, label: NUMBERS[index][1] };
 }
@@ -118,7 +130,7 @@ function drawGrid() {
     }
     const kind = kindOf(head);
     const value = scaled ? scaled.values[number] : null;
-    const label = scaled ? `${head.name}: ${scaled.print(value)}` : `${head.name}: ${head.roles.join(", ") || kind.name}`;
+    const label = scaled ? `${head.name}: ${scaled.print((scaled.shown ?? scaled.values)[number])}` : `${head.name}: ${head.roles.join(", ") || kind.name}`;
     const cell = shape("g", {
       class: `cell ${scaled ? "value" : kind.style}${matching.has(number) ? "" : " faded"}${shown.includes(number) ? " shown" : ""}`,
       role: "button", tabindex: number === focused ? 0 : -1, "aria-label": label, "data-head": number,
@@ -336,6 +348,21 @@ function similar(head) {
   })];
 }
 
+/** What the model loses without the head, and which heads take over. */
+function importance(head) {
+  const parts = [];
+  if (head.ablation) {
+    const headings = [["ablated", ""], ["outcome", ""], ["effect", "number"], ["95 %", ""], ["q", "number"], ["recovery by its label", ""]];
+    parts.push(element("h3", {}, "Without this head"), tableOf(headings, head.ablation.map((row) => element("tr", { class: row.important ? "earned" : "" },
+      cell(row.set, "wrap"), cell(row.outcome), cell(effect(row.effect), "number"),
+      cell(row.low === null ? "–" : `${effect(row.low)} ${effect(row.high)}`), cell(row.q, "number"), cell(row.recovery)))));
+  }
+  if (head.takeover) {
+    parts.push(element("h3", {}, "Takeover"), ...head.takeover.map((line) => element("p", { class: "note" }, line)));
+  }
+  return parts;
+}
+
 function card(number) {
   const head = data.heads[number];
   const kind = kindOf(head);
@@ -347,6 +374,7 @@ function card(number) {
     element("p", { class: "reason" }, head.reason),
     numberLine(head),
     element("h3", {}, "Relations"), relationTable(head), ...baselineLines(head),
+    ...importance(head),
     ...sentences(head),
     element("h3", {}, "How far back it looks"), element("p", { class: "note" }, "share of attention by distance in words"), profile(head),
     ...(head.domains.length ? [element("h3", {}, "By domain"), domainTable(head)] : []),
@@ -477,6 +505,7 @@ function start() {
   const option = (value, label) => element("option", { value }, label);
   select.append(option("role", "role"),
     element("optgroup", { label: "statistics" }, ...NUMBERS.map(([name], index) => option(`number:${index}`, name))),
+    ...(data.effects.length ? [element("optgroup", { label: "harm of ablation" }, ...data.effects.map((each, index) => option(`effect:${index}`, each.outcome)))] : []),
     element("optgroup", { label: "gain on a relation" }, ...data.relations.map((relation, index) => option(`gain:${index}`, relation.words))));
   select.addEventListener("change", drawGrid);
   const search = document.getElementById("search");

@@ -13,11 +13,14 @@ from typing import Any
 from headprobe import __version__
 from headprobe import format as wording
 from headprobe.format import clip, safe_text
+from headprobe.report.ablation import recovery_text
 from headprobe.report.best_heads import relation_words
 from headprobe.report.colours import colour_class
 from headprobe.report.head import missed_targets, outcome_of
 from headprobe.report.layout import kinds, marks
+from headprobe.report.takeover import has_verdict, takeover_words
 from headprobe.report.text_notes import annotator_words, probe_amounts, text_limits
+from headprobe.results.importance import LOSSES, single_effects
 from headprobe.results.views import HeadView, kind_of
 from headprobe.runs.folder import PAIRS, POWER, Run
 from headprobe.runs.manifest import Manifest
@@ -55,6 +58,10 @@ SENTENCE_FIELDS = (*("text", "about", "outcome", "query", "targets", "attended",
 """What the list of each sentence holds: ``text`` and ``about`` are indices, the others places of
 words; ``attended`` are pairs of a place and a weight."""
 
+ABLATION_FIELDS = (*("set", "outcome", "effect", "low", "high", "q", "important", "recovery"),)
+"""What the list of each ablation of a head holds; effects are whole thousandths, ``recovery`` is
+text."""
+
 BASELINE_SUFFIX = "_top1"
 """How the columns of baselines end in ``relations.csv``."""
 
@@ -62,6 +69,11 @@ BASELINE_SUFFIX = "_top1"
 def hundredths(value: float | None) -> int | None:
     """Return a number rounded to two decimals as ``headprobe.format`` does, in hundredths."""
     return None if value is None else round(float(f"{value:.2f}") * 100)
+
+
+def thousandths(value: float | None) -> int | None:
+    """Return an effect rounded to three decimals, in thousandths."""
+    return None if value is None else round(float(f"{value:.3f}") * 1000)
 
 
 def atlas_data(run: Run, views: Iterable[HeadView], rule_changes: Sequence[str]) -> Json:
@@ -103,7 +115,12 @@ def atlas_data(run: Run, views: Iterable[HeadView], rule_changes: Sequence[str])
         "baselines": list(collected.baselines),
         "heads": collected.heads,
         "pairs": [_pair(row) for row in pairs],
-        "fields": {"relations": RELATION_FIELDS, "sentences": SENTENCE_FIELDS},
+        "effects": _effects(run, [head.text("name") for head in collected.rows]),
+        "fields": {
+            "relations": RELATION_FIELDS,
+            "sentences": SENTENCE_FIELDS,
+            "ablation": ABLATION_FIELDS,
+        },
     }
     return data | collected.sentences(MAX_BYTES - _size(data))
 
@@ -145,6 +162,7 @@ class _Collector:
                 "profile": [[distance, hundredths(share)] for distance, share in view.profile],
                 "relations": [self._numbers(row) for row in shown],
                 "domains": list(self._domains(view, shown)),
+                **_causal(view),
             }
         )
         self.rows.append(head)
@@ -236,6 +254,44 @@ class _Collector:
     def _priority(self, number: int) -> tuple[bool, int]:
         strength = self.heads[number]["strength"]
         return strength is None, -(strength or 0)
+
+
+def _causal(view: HeadView) -> Json:
+    """What a head's ablation says, and what takes over from it; nothing where neither was run."""
+    ablation = [
+        [
+            clip(row.text("set"), LONGEST_WORD),
+            clip(row.text("outcome"), LONGEST_WORD),
+            thousandths(row.number("effect")),
+            thousandths(row.number("effect_low")),
+            thousandths(row.number("effect_high")),
+            wording.p_value(row.number("q")) if row.flag("usable") else "unusable",
+            row.flag("important"),
+            recovery_text(row),
+        ]
+        for row in view.ablation
+    ]
+    takeover = [clip(takeover_words(row), 200) for row in view.takeover if has_verdict(row)]
+    return {name: rows for name, rows in (("ablation", ablation), ("takeover", takeover)) if rows}
+
+
+def _effects(run: Run, names: Sequence[str]) -> list[Json]:
+    """For each outcome the effect and the harm of each head's own ablation."""
+    effects = single_effects(run)
+    outcomes = dict.fromkeys(name for rows in effects.values() for name in rows)
+    made = []
+    for outcome in outcomes:
+        rows = [effects.get(name, {}).get(outcome) for name in names]
+        values = [None if row is None else thousandths(row.number("effect")) for row in rows]
+        sign = 1 if outcome in LOSSES else -1
+        made.append(
+            {
+                "outcome": clip(outcome, LONGEST_WORD),
+                "values": values,
+                "harm": [None if value is None else max(0, sign * value) for value in values],
+            }
+        )
+    return made
 
 
 def json_text(value: object) -> str:

@@ -1,0 +1,191 @@
+"""Do other heads take over? Interactions of pairs, and responses of later heads.
+
+See ``docs/causal.md``. An engine that already *runs*: without both heads the loss is higher than
+the two effects together. An engine that *starts*: a later head's role score or direct effect rises
+when the other head is ablated. Both are compared with matched control heads, and both must be a
+material part of the harm: in a large text, or a model without noise, any pair of heads interacts.
+
+The direct effect of a copy that always runs rises as well, since each of two equal terms is worth
+little beside the other. A head starts only if its own *reaction*, the change of its term, saves
+loss.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headprobe.analysis.ablation import CONFIDENCE, SIGNIFICANT
+from headprobe.analysis.effects import (
+    MIN_NULL_SETS,
+    Effects,
+    adjust,
+    cluster_ratio,
+    cluster_sums,
+    mean_effects,
+)
+from headprobe.arrays import Bools, Floats
+
+MIN_CONTROLS = MIN_NULL_SETS
+"""The fewest controls that a 95th percentile is taken of."""
+
+
+MIN_SHARE = 0.10
+"""The smallest share of the harm that counts as takeover: of the harm of both heads that is more
+than the sum, and of the harm of one head that another's reaction saves. Also the smallest rise of a
+role score."""
+
+
+def clustered(values: Floats, cluster: NDArray[np.int64]) -> Effects:
+    """Return the means of ``values`` [S, U] with intervals over clusters."""
+    return mean_effects(*cluster_sums(values, cluster), CONFIDENCE)
+
+
+def interaction(loss: Floats, loss_a: Floats, loss_b: Floats, loss_ab: Floats) -> Floats:
+    """Return I = loss(AB) - loss(A) - loss(B) + loss() of each unit."""
+    return loss_ab - loss_a - loss_b + loss
+
+
+@dataclass(frozen=True)
+class Running:
+    """The interaction of a pair of heads."""
+
+    value: float
+    low: float
+    control_q95: float
+    """95th percentile of the interactions with controls; NaN where there are too few."""
+    controls: int
+    runs: bool
+    """Whether the second head already does the work of the first."""
+
+
+def is_material(low: float, joint: float) -> bool:
+    """Return whether an interaction with this lower end is a material part of the ``joint`` harm;
+    others need no controls."""
+    return low > max(0.0, MIN_SHARE * joint)
+
+
+def judge_interaction(effect: Effects, joint: float, controls: Floats) -> Running:
+    """Judge one interaction by its lower end and by the interactions of its controls [C].
+
+    ``joint`` is the harm of ablating both heads.
+    """
+    value, low = float(effect.mean[0]), float(effect.low[0])
+    enough = len(controls) >= MIN_CONTROLS
+    q95 = float(np.quantile(controls, 0.95)) if enough else float("nan")
+    runs = enough and is_material(low, joint) and value > q95
+    return Running(value, low, q95, len(controls), bool(runs))
+
+
+@dataclass(frozen=True)
+class Responders:
+    """How K later heads respond to the ablation of one head; NaN where nothing was measured."""
+
+    direct: Floats
+    """[K]: the change of the direct effect."""
+    direct_low: Floats
+    top1_before: Floats
+    """[K]: the role score with the intact model."""
+    top1_after: Floats
+    change_low: Floats
+    """[K]: lower end of the change of the role score."""
+    reaction: Floats
+    """[K]: what the change of the head's own term saves, in nats."""
+    reaction_low: Floats
+    by_role: Bools
+    """[K]: whether the role score is the stronger evidence."""
+    q: Floats
+    """[K]: Benjamini-Hochberg over the responders, of twice the smaller of both one-sided p."""
+
+    def rises(self, harm: float) -> Bools:
+        """[K]: whether a head's score or direct effect rises materially.
+
+        ``harm`` is the effect of the ablation, what all reactions together have not saved.
+        """
+        role = self.change_low > MIN_SHARE
+        saved = self.reaction_low > MIN_SHARE * (self.reaction + max(harm, 0.0))
+        direct = (self.direct > 0) & (self.reaction_low > 0) & saved
+        return np.asarray((self.q <= SIGNIFICANT) & (role | direct))
+
+    @property
+    def statistic(self) -> Floats:
+        """[K]: the change that is compared with controls: that with the stronger evidence."""
+        return np.where(self.by_role, self.top1_after - self.top1_before, self.direct)
+
+
+def judge_responders(
+    direct: Floats | None,
+    reaction: Floats | None,
+    cluster: NDArray[np.int64],
+    before: Floats | None,
+    after: Floats | None,
+    instance_cluster: NDArray[np.int64],
+    count: int,
+) -> Responders:
+    """Judge the K = ``count`` responders of one ablation.
+
+    ``direct`` [K, N] are the changes of direct effects at N rows, ``reaction`` [K, N] what the
+    changes of the heads' terms save there, ``before`` and ``after`` [K, I]
+    the hits on the relation; None where they were not measured.
+    """
+    nothing = np.full(count, np.nan)
+    change_low, p_role, top1_before, top1_after = nothing, nothing, nothing, nothing
+    direct_mean, direct_low, p_direct = nothing, nothing, nothing
+    reaction_mean, reaction_low = nothing, nothing
+    if reaction is not None and reaction.shape[1]:
+        effect = clustered(reaction, cluster)
+        reaction_mean, reaction_low = effect.mean, effect.low
+    if direct is not None and direct.shape[1]:
+        effect = clustered(direct, cluster)
+        direct_mean, direct_low, p_direct = effect.mean, effect.low, _p_of(effect, direct)
+    if before is not None and after is not None and before.shape[1]:
+        effect = clustered(after - before, instance_cluster)
+        change_low, p_role = effect.low, _p_of(effect, after - before)
+        top1_before, top1_after = before.mean(1), after.mean(1)
+    p = np.stack([p_direct, p_role])
+    known = (~np.isnan(p)).sum(0)
+    smallest = np.where(np.isnan(p), 2.0, p).min(0)
+    both = np.where(known > 0, np.minimum(1.0, smallest * known), np.nan)
+    by_role = np.where(np.isnan(p_role), 2.0, p_role) < np.where(np.isnan(p_direct), 2.0, p_direct)
+    return Responders(
+        direct_mean,
+        direct_low,
+        top1_before,
+        top1_after,
+        change_low,
+        reaction_mean,
+        reaction_low,
+        by_role,
+        adjust(both),
+    )
+
+
+def _p_of(effect: Effects, values: Floats) -> Floats:
+    """The p of each row; 1 where nothing changes at all, for which t is not defined."""
+    return np.where((values == 0).all(1), np.where(np.isnan(effect.p), np.nan, 1.0), effect.p)
+
+
+def starts(responders: Responders, harm: float, controls: Floats) -> tuple[Bools, Floats]:
+    """Return which responders start, and the 95th percentile [K] of their controls.
+
+    ``controls`` [C, K] are the same statistic of the responders when control heads are ablated; NaN
+    where a control is not in an earlier layer than the responder. With fewer than ``MIN_CONTROLS``
+    there is no percentile, and q decides alone.
+    """
+    count = (~np.isnan(controls)).sum(0)
+    q95 = np.full(controls.shape[1], np.nan)
+    for place in np.flatnonzero(count >= MIN_CONTROLS):
+        q95[place] = np.nanquantile(controls[:, place], 0.95)
+    above = np.isnan(q95) | (responders.statistic > q95)
+    return np.asarray(responders.rises(harm) & above), q95
+
+
+def norm_share(change: Floats, frozen: Floats, cluster: NDArray[np.int64]) -> float:
+    """Return which share of the harm [N] the final norm repairs by its own scale.
+
+    ``change`` is the change of the loss, ``frozen`` that with the norm's scale as in the intact
+    run: (frozen - change) / frozen. NaN unless the lower end of ``frozen`` is above 0.
+    """
+    if not len(frozen) or not clustered(frozen[None], cluster).low[0] > 0:
+        return float("nan")
+    return cluster_ratio(frozen - change, frozen, cluster, CONFIDENCE).value
