@@ -22,6 +22,7 @@ from headprobe.measure.statistics import (
     OutputStatistic,
     PairStatistic,
     ShapeStatistic,
+    SketchStatistic,
     Statistic,
     WinnerStatistic,
 )
@@ -36,8 +37,8 @@ WEIGHTS_PER_THREAD = 1 << 18
 """Attention weights that a thread of a CPU processes at a time. With their scores and intermediate
 results they should fit in its cache of some megabytes."""
 
-_NARROW = frozenset({"example_weight", "sampled_kept"})
-"""Arrays by row, which are kept in float32."""
+_NARROW = frozenset({"example_weight", "sampled_kept", "sketch"})
+"""Arrays by row, which are kept as narrow as they are."""
 
 
 class StatisticsCollector(PassObserver):
@@ -70,6 +71,7 @@ class StatisticsCollector(PassObserver):
             OutputStatistic(len(instances.cells), observed.layers, heads, width, device),
             SimilarityStatistic(observed.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, starts, device),
+            SketchStatistic(len(instances.sketched_words), layers, heads, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
         self._use_numba = device.type == "cpu"

@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from headprobe.runs.arrays import Declared, Kind, read_any_arrays, read_arrays
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, FOLDS, LAGS, MAX_DISTANCE, QUADRANTS
+from headprobe.vocabulary import (
+    CATEGORIES,
+    DEPREL_PAIRS,
+    FOLDS,
+    LAGS,
+    MAX_DISTANCE,
+    QUADRANTS,
+    SKETCH_WORDS,
+)
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
@@ -78,6 +86,9 @@ AXES: Mapping[str, str] = MappingProxyType(
         "column_position_rows": "P",
         "column_token_passages": "K",
         "column_position_passages": "P",
+        # The sketch: stripped attention of each sketched row to the word that stands 1, 2, ... words
+        # before it; zero before the start of the passage (docs/method.md, Sketch).
+        "sketch": "QLHJ",
         # Bits per character, on a sample of passages.
         "bits": "",
         "characters": "",
@@ -100,6 +111,12 @@ COUNTS = frozenset(
     }
 )
 """The arrays of integers; all others hold floating-point numbers."""
+
+OPTIONAL = frozenset({"sketch"})
+"""Arrays that runs of earlier versions lack."""
+
+HALF = frozenset({"sketch"})
+"""Arrays of half precision; all others of floating-point numbers have at least 32 bits."""
 
 _SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
 """The arrays whose numbers may be below zero, entropy and bits by rounding."""
@@ -214,6 +231,7 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "M": DEPREL_PAIRS,
         "O": QUADRANTS,
         "Z": packed_bytes(layers * heads),
+        "J": SKETCH_WORDS,
     }
     if instances is None:
         return sizes
@@ -224,6 +242,7 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "C": len(instances.cells),
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
+        "Q": len(instances.sketched_words),
     }
 
 
@@ -234,7 +253,7 @@ def least_bytes(sizes: Mapping[str, int]) -> int:
     left out.
     """
     return sum(
-        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 4)
+        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 2 if name in HALF else 4)
         for name, axes in AXES.items()
         if name not in SPARSE and set(axes) <= sizes.keys()
     )
@@ -281,8 +300,9 @@ def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[st
     """Read arrays, as they were before ``Tallies.save`` made them smaller."""
     stored = [*names, *(name + _PRESENT for name in names if name in SPARSE)]
     declared = {name: _declared(name) for name in stored}
-    found = read_arrays(path, declared, sizes, None if names == tuple(AXES) else stored)
-    return {name: _restored(name, found) for name in names}
+    only = None if names == tuple(AXES) else stored
+    found = read_arrays(path, declared, sizes, only, OPTIONAL)
+    return {name: _restored(name, found) for name in names if name in found}
 
 
 def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
