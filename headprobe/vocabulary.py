@@ -4,8 +4,9 @@ Axes. Docstrings name the axes of arrays by one letter each. Of arrays in run fo
 is computed from them: B batch, T token, W word, I instance, F fold, L layer, H query head, R
 relation, D distance, C cell (a domain and an output fold), V value dimension of a head, K distinct
 token, X example row, N flattened head (layer * heads + head), G domain, Y category, M deprel pair,
-O quadrant, A sampled row, E sequence of repeated random tokens, Q sketched row, J distance within a sketch. A module that needs other letters,
-or one of these with another meaning, lists them under "Letters in shapes" in its docstring:
+O quadrant, A sampled row, E sequence of repeated random tokens, Q sketched row, J distance in a
+sketch. A module that needs other letters, or one of these with another meaning, lists them under
+"Letters in shapes" in its docstring:
 ``batching`` (layout, batches, batch_instances), ``model.attention`` and ``measure`` (layer_view,
 torch_view, numba_kernels) do for what one forward pass has.
 

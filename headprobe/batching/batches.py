@@ -455,9 +455,7 @@ class Batcher:
         sampled, sampled_row = batch_rows(instances.sampled_words, queries)
         example, example_row = batch_rows(instances.example_words, queries)
         sketched, sketched_row = batch_rows(instances.sketched_words, queries)
-        sketch_pair, within = pair_with_nearest(
-            sketched, usable.shape[1], first_word, SKETCH_WORDS
-        )
+        sketch_pair, within = pair_with_nearest(sketched, usable.shape[1], first_word, SKETCH_WORDS)
         row, back = np.divmod(within, SKETCH_WORDS)
         sentence = stack([instances.sentence[span] for span in words], 0)
         arrays = {

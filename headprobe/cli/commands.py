@@ -13,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from headprobe import __version__
+from headprobe.cli.compare import compare
 from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
@@ -412,6 +413,8 @@ def _print_files(written: "Sequence[Path]", quiet: bool, as_json: bool) -> None:
 
 
 app.command("judge")(judge)
+
+app.command("compare")(compare)
 
 app.command("merge")(merge)
 

@@ -86,8 +86,8 @@ AXES: Mapping[str, str] = MappingProxyType(
         "column_position_rows": "P",
         "column_token_passages": "K",
         "column_position_passages": "P",
-        # The sketch: stripped attention of each sketched row to the word that stands 1, 2, ... words
-        # before it; zero before the start of the passage (docs/method.md, Sketch).
+        # The sketch (docs/compare.md): stripped attention of each sketched row to the word that
+        # stands 1, 2, ... words before it, and zero before the start of the passage.
         "sketch": "QLHJ",
         # Bits per character, on a sample of passages.
         "bits": "",
@@ -215,6 +215,14 @@ def load_array(
     return _load(path, sizes, (name,))[name]
 
 
+def load_optional(path: Path, name: str, sizes: Mapping[str, int]) -> NDArray[Any] | None:
+    """Read only the array ``name``; None where the run is of an earlier version that lacks it.
+
+    Errors as from ``read_sums``.
+    """
+    return _load(path, sizes, (name,)).get(name)
+
+
 def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> dict[str, int]:
     """The sizes of the axes of a run whose model has these ``layers`` and ``heads`` a layer.
 
@@ -253,7 +261,8 @@ def least_bytes(sizes: Mapping[str, int]) -> int:
     left out.
     """
     return sum(
-        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 2 if name in HALF else 4)
+        math.prod(sizes[axis] for axis in axes)
+        * (1 if name in COUNTS else 2 if name in HALF else 4)
         for name, axes in AXES.items()
         if name not in SPARSE and set(axes) <= sizes.keys()
     )
