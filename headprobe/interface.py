@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from headprobe.progress import Progress
+    from headprobe.results.comparison import Comparison as ComparedRuns
     from headprobe.results.views import HeadView
 
 WIDTH = 100
@@ -194,6 +195,32 @@ class Head:
 
     def _repr_html_(self) -> str:
         return self.page().html
+
+
+class Comparison:
+    """Two runs, head by head: what ``headprobe.compare`` returns."""
+
+    def __init__(self, comparison: "ComparedRuns") -> None:
+        self.comparison = comparison
+
+    @cached_property
+    def heads(self) -> "pd.DataFrame":
+        """One row per head of the first run (``compare.csv`` in ``docs/output.md``)."""
+        from headprobe.results.comparison import comparison_table
+
+        return comparison_table(self.comparison)
+
+    def summary(self) -> Page:
+        """Return the comparison as ``headprobe compare`` prints it."""
+        from headprobe.report.comparison import draw_comparison
+
+        return _page(lambda console: draw_comparison(self.comparison, console))
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary().html
 
 
 def default_progress() -> "Progress":

@@ -59,10 +59,32 @@ def _one_model(comparison: Comparison) -> str:
     )
     if named:
         sentence += f": of the {len(named):,} that A names, B gives {kept:,} the same role"
-    changed = sum(head.q is not None and head.q < ALPHA for head in comparison.heads)
+    return f"{sentence}. {_changes(comparison)}"
+
+
+def _changes(comparison: Comparison) -> str:
+    """Say how many heads changed, and by how much at most."""
     what = "top1" if comparison.text == "same" else "gain"
-    many = numbers.count(changed, "head changes", "heads change")
-    return f"{sentence}. The {what} of {many} clearly (q < .05)."
+    clear = _clear_changes(comparison)
+    if not clear:
+        return f"The {what} of no head changes clearly (q < .05)."
+    return (
+        f"The {what} of {numbers.count(len(clear), 'head changes', 'heads changes')} clearly "
+        f"(q < .05), by {_small(clear[0].change)} at most ({clear[0].head_a})."
+    )
+
+
+def _clear_changes(comparison: Comparison) -> list[ComparedHead]:
+    """The heads that changed clearly, the largest changes first."""
+    clear = [h for h in comparison.heads if h.q is not None and h.q < ALPHA]
+    return sorted(clear, key=lambda head: -abs(head.change or 0))
+
+
+def _small(value: float | None) -> str:
+    """A change, which may be of single instances: ``+.004``."""
+    if value is None:
+        return ""
+    return f"{'-' if value < 0 else '+'}{numbers.decimal(abs(value), 3)}"
 
 
 def _two_models(comparison: Comparison) -> str:
@@ -149,10 +171,7 @@ def _order(roles: Iterable[str]) -> list[str]:
 
 def _draw_changes(comparison: Comparison, console: Console) -> None:
     """Print the heads that changed clearly, the largest changes first."""
-    clear = [
-        h for h in comparison.heads if h.q is not None and h.q < ALPHA and h.change is not None
-    ]
-    clear.sort(key=lambda head: -abs(head.change or 0))
+    clear = _clear_changes(comparison)
     what = "top1, on the instances of both runs" if comparison.text == "same" else "gain"
     console.print(title("changes", f"of the {what}; q < .05 over all heads"))
     if not clear:
@@ -169,10 +188,10 @@ def _draw_changes(comparison: Comparison, console: Console) -> None:
             Column(
                 "gain B", [numbers.signed(head.gain_b) for head in shown], is_number=True, rank=1
             ),
-            Column("change", [numbers.signed(head.change) for head in shown], is_number=True),
+            Column("change", [_small(head.change) for head in shown], is_number=True),
             Column(
                 "interval",
-                [numbers.span(head.change_low, head.change_high) for head in shown],
+                [f"{_small(head.change_low)} {_small(head.change_high)}" for head in shown],
                 is_number=True,
             ),
             Column("q", [numbers.p_value(head.q) for head in shown], is_number=True),

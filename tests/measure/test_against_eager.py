@@ -14,7 +14,7 @@ from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
 from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
-from headprobe.runs.sums import AXES, unpack_heads
+from headprobe.runs.sums import AXES, HALF, unpack_heads
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -193,7 +193,7 @@ def test_sums_do_not_depend_on_batch_size_or_order(name: str) -> None:
         if array.dtype.kind in "iu":
             assert np.array_equal(array, small[key]), key
         else:
-            rounding = 1e-3 if key == "sketch" else 1e-6  # numbers of half precision
+            rounding = 1e-3 if key in HALF else 1e-6
             np.testing.assert_allclose(array, small[key], rtol=rounding, atol=1e-5, err_msg=key)
         if key in order_free:
             np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
