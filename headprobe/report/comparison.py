@@ -99,13 +99,14 @@ def _two_models(comparison: Comparison) -> str:
     of_named = [head for head in matched if head.role_a != NONE]
     same = sum(head.same_role for head in of_named)
     sentence = (
-        f"{len(matched):,} of the {numbers.count(len(comparison.heads), 'head')} of A have a "
-        f"counterpart in B"
+        f"{len(matched):,} of the {numbers.count(len(comparison.heads), 'head')} of A "
+        f"{'has' if len(matched) == 1 else 'have'} a counterpart in B"
     )
     if named:
         sentence += (
-            f"; of the {len(named):,} that A names, {len(of_named):,} have one, "
-            f"and {same:,} of these hold the same role"
+            f"; of the {len(named):,} that A names, {len(of_named):,} "
+            f"{'has' if len(of_named) == 1 else 'have'} one, "
+            f"and {same:,} of these {'holds' if same == 1 else 'hold'} the same role"
         )
     seats = comparison.seats
     if seats is None:
