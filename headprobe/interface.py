@@ -130,15 +130,29 @@ class Run(StoredRun):
         return draw_roles(data, named_size(size))
 
     @python_messages
-    def report(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the atlas of the run, one self-contained HTML file, and return its path."""
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compare: "str | os.PathLike[str] | StoredRun | None" = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the atlas of the run, one self-contained HTML file, and return its path.
+
+        ``compare`` is another run that the page shows beside this one.
+        """
+        from headprobe.commands.compare import compare_runs
         from headprobe.commands.report import page_target, write_page
         from headprobe.commands.show import head_views, rule_changes
         from headprobe.report.atlas.data import atlas_data
         from headprobe.report.atlas.page import draw_atlas
+        from headprobe.report.atlas.views import comparison_data
 
-        target = page_target(self, Path(path), overwrite)
-        data = atlas_data(self, head_views(self), rule_changes(self))
+        target, added = page_target(self, Path(path), overwrite), {}
+        if compare is not None:
+            other = compare if isinstance(compare, StoredRun) else StoredRun.load(Path(compare))
+            added = comparison_data(compare_runs(self, other))
+        data = atlas_data(self, head_views(self), rule_changes(self), added)
         write_page(target, draw_atlas(data))
         return target
 

@@ -14,6 +14,7 @@ from typer.core import TyperGroup
 
 from headprobe import __version__
 from headprobe.cli.compare import compare
+from headprobe.cli.completion import complete_runs
 from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
@@ -306,6 +307,14 @@ def _report(
             help="HTML file to write [default: RUN.html beside the run folder].",
         ),
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Also show this run beside it.",
+            autocompletion=complete_runs,
+        ),
+    ] = None,
     png: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write figures for slides to this folder instead."),
@@ -326,13 +335,22 @@ def _report(
 
     found = find_run(run, run_option, quiet)
     if png is not None:
-        if out is not None:
-            raise HeadprobeError("--png", "writes figures, not a page", "Leave out -o")
+        for option, value in (("-o", out), ("--compare", compare)):
+            if value is not None:
+                raise HeadprobeError("--png", "writes figures, not a page", f"Leave out {option}")
         writers = _figure_writers(found, "png", FigureSize.SLIDE)
         _print_files(export(found, png, writers, overwrite), quiet, as_json=False)
         return
     target = page_target(found, out, overwrite)
-    data = atlas_data(found, head_views(found), rule_changes(found))
+    added: dict[str, Any] = {}
+    if compare is not None:
+        from headprobe.commands.compare import compare_runs
+        from headprobe.commands.show import find_run as find_named
+        from headprobe.report.atlas.views import comparison_data
+
+        other = find_named(compare, lambda _: None)
+        added = comparison_data(compare_runs(found, other))
+    data = atlas_data(found, head_views(found), rule_changes(found), added)
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))
 

@@ -248,7 +248,7 @@ def _draw_counterparts(comparison: Comparison, console: Console) -> None:
             Column("role", [safe_text(head.role_b or "") for head in shown]),
             Column("affinity", [_close(head.affinity) for head in shown], is_number=True),
             Column("floor", [_close(head.floor95) for head in shown], is_number=True, rank=1),
-            Column("match", [_verdict(head) for head in shown]),
+            Column("match", [verdict_of(head) for head in shown]),
             Column(
                 "gains r", [numbers.signed(head.gains_r) for head in shown], is_number=True, rank=2
             ),
@@ -263,7 +263,8 @@ def _close(value: float | None) -> str:
     return "" if value is None else numbers.decimal(value, 3)
 
 
-def _verdict(head: ComparedHead) -> str:
+def verdict_of(head: ComparedHead) -> str:
+    """Say whether a head and its counterpart match; ``candidate`` where there is no floor."""
     if head.matched is None:
         return "candidate" if head.nearest else "no"
     return "yes" if head.matched else "no"

@@ -220,3 +220,16 @@ def test_python(runs: Scans, tmp_path: Path) -> None:
     assert found.heads.equals(comparison_table(found.comparison))
     assert str(found.summary()).splitlines()[0] in answer(found.comparison)
     assert "<pre" in found._repr_html_()
+
+
+def test_the_atlas_shows_another_run(runs: Scans, here: Path, capsys) -> None:
+    model, permuted = (str(runs(name).path) for name in ("model", "permuted"))
+    assert command_line(["report", model, "--compare", permuted, "-o", "a.html"]) == 0
+    page = (here / "a.html").read_text("utf-8")
+    assert "12 of the 12 heads of A have a counterpart in B" in page
+    headprobe.load(model).report("b.html", compare=permuted)
+    assert (here / "b.html").read_text("utf-8") == page
+    assert command_line(["report", model, "--compare", model, "-o", "c.html"]) == 2
+    assert "is named twice" in capsys.readouterr().err
+    assert command_line(["report", model, "--compare", permuted, "--png", "figures"]) == 2
+    assert "Leave out --compare" in capsys.readouterr().err
