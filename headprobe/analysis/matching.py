@@ -17,77 +17,12 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
 from headprobe.arrays import Bools, Floats, Ints
-from headprobe.runs.instances import SKETCH_SEED, Instances
-from headprobe.vocabulary import SKETCH_WORDS
-
-MIN_ROWS = 16
-"""The fewest shared rows on which heads are compared."""
 
 FLOOR_PERCENTILE = 95
 """The percentile of the similarities with a random twin that a match must exceed."""
 
 PERMUTATIONS = 9_999
 """The number of random permutations of the heads of each layer."""
-
-
-@dataclass(frozen=True)
-class SharedRows:
-    """The rows that the sketches of two runs have in common, and the earlier words of each."""
-
-    rows_a: Ints
-    """[S]: the index of each row in the sketch of the first run."""
-
-    rows_b: Ints
-    """[S]: the index of the same row in the sketch of the second run."""
-
-    words: Bools
-    """[S, J]: whether both runs can use the word at this distance before the row."""
-
-    def __len__(self) -> int:
-        return len(self.rows_a)
-
-
-def shared_rows(a: Instances, b: Instances) -> SharedRows:
-    """Find the sketched rows that two runs share.
-
-    A row is named by document, sentence and word, and must have the same form in both runs. Its
-    earlier words count where both runs have them in the same passage, can use them, and spell them
-    alike. Rows with fewer than two such words say nothing and are left out.
-    """
-    names_a, names_b = _names(a), _names(b)
-    _, rows_a, rows_b = np.intersect1d(names_a, names_b, return_indices=True)
-    unique = [
-        np.isin(n[r], _repeated(n), invert=True) for n, r in ((names_a, rows_a), (names_b, rows_b))
-    ]
-    rows_a, rows_b = rows_a[unique[0] & unique[1]], rows_b[unique[0] & unique[1]]
-    forms, usable = zip(
-        *(_words_before(each, rows) for each, rows in ((a, rows_a), (b, rows_b))), strict=True
-    )
-    alike = forms[0] == forms[1]
-    words = usable[0][:, 1:] & usable[1][:, 1:] & alike[:, 1:]
-    kept = alike[:, 0] & (words.sum(1) >= 2)
-    return SharedRows(rows_a[kept], rows_b[kept], words[kept])
-
-
-def _names(instances: Instances) -> NDArray[np.uint64]:
-    """[Q]: the name of each sketched row, as a hash."""
-    return instances.word_keys(SKETCH_SEED)[instances.sketched_words]
-
-
-def _repeated(names: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The names that occur more than once: two probe files have a document of the same id."""
-    distinct, counts = np.unique(names, return_counts=True)
-    return distinct[counts > 1]
-
-
-def _words_before(instances: Instances, rows: Ints) -> tuple[NDArray[np.str_], Bools]:
-    """[S, 1 + J] each: the form of the row's own word and of the words 1, 2, ... before it, and
-    whether they are usable words of the row's passage."""
-    word = instances.sketched_words[rows]
-    back = np.arange(SKETCH_WORDS + 1)
-    exists = instances.place[word][:, None] >= back
-    before = np.where(exists, word[:, None] - back, 0)
-    return instances.forms[instances.form[before]], exists & instances.usable[before]
 
 
 def head_vectors(sketch: NDArray[Any], rows: Ints, words: Bools) -> Floats:

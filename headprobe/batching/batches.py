@@ -43,6 +43,7 @@ from headprobe.batching.layout import (
     pair_with_nearest,
     sort_pairs_by_kind,
 )
+from headprobe.runs.sketch import sketched_words
 from headprobe.vocabulary import SKETCH_WORDS, CandidateRule
 
 
@@ -227,7 +228,7 @@ class AlignedBatch:
 
     sketch_place: Tensor
     """[P']: the place of each of these pairs in the sketch, q * ``SKETCH_WORDS`` + distance - 1,
-    where q is the index of the row in ``Instances.sketched_words``."""
+    where q is the index of the row in ``sketched_words``."""
 
     instances: BatchInstances
     """The instances whose query words are among those of the batch."""
@@ -324,6 +325,7 @@ class Batcher:
         instances = corpus.instances
         self.starts = corpus.starts
         self._indexer = InstanceIndexer(instances)
+        self._sketched_words = sketched_words(instances)
         self._distinct_tokens, self._token_column = np.unique(corpus.token_ids, return_inverse=True)
         punctuation = instances.upos_names[instances.upos] == "PUNCT"
         self._punctuation = (punctuation & instances.usable).astype(np.float32)
@@ -454,7 +456,7 @@ class Batcher:
         classes = self._classes(words, usable)
         sampled, sampled_row = batch_rows(instances.sampled_words, queries)
         example, example_row = batch_rows(instances.example_words, queries)
-        sketched, sketched_row = batch_rows(instances.sketched_words, queries)
+        sketched, sketched_row = batch_rows(self._sketched_words, queries)
         sketch_pair, within = pair_with_nearest(sketched, usable.shape[1], first_word, SKETCH_WORDS)
         row, back = np.divmod(within, SKETCH_WORDS)
         sentence = stack([instances.sentence[span] for span in words], 0)

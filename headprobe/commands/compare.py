@@ -17,15 +17,12 @@ from headprobe.analysis.changes import (
     paired_change,
 )
 from headprobe.analysis.matching import (
-    MIN_ROWS,
     Matching,
-    SharedRows,
     equal_seats,
     head_vectors,
     kappa,
     match_heads,
     self_assigned,
-    shared_rows,
     similarity,
     twin_floor,
 )
@@ -37,6 +34,7 @@ from headprobe.results.comparison import DEPTHS, ComparedHead, Comparison, Side,
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.runs.folder import CONTROL_SUMS, POWER, RULES, Run
 from headprobe.runs.instances import Instances
+from headprobe.runs.sketch import MIN_ROWS, SharedRows, shared_rows
 from headprobe.vocabulary import NONE, head_name
 
 if TYPE_CHECKING:

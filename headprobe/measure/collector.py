@@ -31,6 +31,7 @@ from headprobe.model.attention import TilePart
 from headprobe.model.forward import PassObserver
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.instances import Instances
+from headprobe.runs.sketch import sketched_words
 from headprobe.runs.sums import Tallies
 
 WEIGHTS_PER_THREAD = 1 << 18
@@ -71,7 +72,7 @@ class StatisticsCollector(PassObserver):
             OutputStatistic(len(instances.cells), observed.layers, heads, width, device),
             SimilarityStatistic(observed.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, starts, device),
-            SketchStatistic(len(instances.sketched_words), layers, heads, device),
+            SketchStatistic(len(sketched_words(instances)), layers, heads, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
         self._use_numba = device.type == "cpu"

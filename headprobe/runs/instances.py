@@ -25,7 +25,6 @@ from headprobe.vocabulary import (
     FOLDS,
     OUTPUT_FOLDS,
     POOLED,
-    SKETCH_ROWS,
     STRICT_SUFFIX,
     CandidateRule,
     Relation,
@@ -43,10 +42,6 @@ PAIRS = 1 << 18
 
 MAX_INSTANCES = 20_000
 """The largest number of instances of a relation that is measured (``smallest_keys``)."""
-
-SKETCH_SEED = 20
-"""The seed of the choice of sketched rows. It is the same in all runs, whatever their own seed, so
-that runs of one text sketch the same rows."""
 
 FOLD_HASH = "blake2b-8 of the UTF-8 text, little endian, modulo 64"
 """The description of ``fold_of`` in the manifest."""
@@ -462,19 +457,6 @@ class Instances:
         sentence = self.passage_sentence[self.passage] + self.sentence
         place = np.arange(len(self.form)) - self.sentence_first
         return mix_keys(mix_keys(keys[self.passage], sentence), place)
-
-    @cached_property
-    def sketched_words(self) -> Integers:
-        """[Q]: the word numbers of the rows whose attention is kept in the sketch, ascending.
-
-        They are the usable words with a usable earlier word in their passage, thinned to the
-        ``SKETCH_ROWS`` with the smallest keys. Two runs that share most of their words share most
-        of these rows, too, whatever their tokenizers, passages and shards.
-        """
-        first = self.passage_first[self.passage]
-        has_earlier = self.usable_before[:-1] > self.usable_before[first]
-        rows = np.flatnonzero(self.usable & self.in_text & has_earlier)
-        return rows[smallest_keys(self.word_keys(SKETCH_SEED)[rows], SKETCH_ROWS)]
 
     def choose_class_queries(self, seed: int) -> "Instances":
         """These instances with ``class_queries`` and ``n_all`` set for the relations with

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headprobe.runs.arrays import Declared, Kind, read_any_arrays, read_arrays
 from headprobe.runs.instances import Instances
+from headprobe.runs.sketch import sketched_words
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -250,7 +251,7 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "C": len(instances.cells),
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
-        "Q": len(instances.sketched_words),
+        "Q": len(sketched_words(instances)),
     }
 
 

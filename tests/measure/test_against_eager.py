@@ -14,6 +14,7 @@ from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
 from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
+from headprobe.runs.sketch import sketched_words
 from headprobe.runs.sums import AXES, HALF, unpack_heads
 from headprobe.vocabulary import (
     CATEGORIES,
@@ -103,7 +104,7 @@ def sketches_agree(instances, tallies, slow: Slow) -> None:
     found = tallies["sketch"]
     assert found.dtype == np.float16
     expected = np.zeros(found.shape)
-    for place, word in enumerate(instances.sketched_words):
+    for place, word in enumerate(sketched_words(instances)):
         row = str(instances.passage_ids[instances.passage[word]]), int(instances.place[word])
         for at in np.ndindex(found.shape[1:3]):
             for earlier, share in slow.stripped[*row, at].items():
@@ -235,8 +236,8 @@ def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
 def sketches(instances, tallies) -> dict[tuple[str, int], np.ndarray]:
     """Return the sketch of every sketched row, by passage and word."""
     rows = zip(
-        instances.passage_ids[instances.passage[instances.sketched_words]].tolist(),
-        instances.place[instances.sketched_words].tolist(),
+        instances.passage_ids[instances.passage[sketched_words(instances)]].tolist(),
+        instances.place[sketched_words(instances)].tolist(),
         strict=True,
     )
     return dict(zip(rows, tallies["sketch"], strict=True))
