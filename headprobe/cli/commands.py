@@ -31,6 +31,7 @@ from headprobe.cli.printing import (
     stdout,
 )
 from headprobe.cli.scan import scan
+from headprobe.cli.trace import trace
 from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
@@ -433,6 +434,8 @@ def _print_files(written: "Sequence[Path]", quiet: bool, as_json: bool) -> None:
 app.command("judge")(judge)
 
 app.command("compare")(compare)
+
+app.command("trace")(trace)
 
 app.command("merge")(merge)
 

@@ -62,7 +62,7 @@ def shared_rows(a: Instances, b: Instances) -> SharedRows:
     """
     names_a, names_b = _names(a), _names(b)
     _, rows_a, rows_b = np.intersect1d(names_a, names_b, return_indices=True)
-    known = np.isin(names_a[rows_a], [*_repeated(a), *_repeated(b)], invert=True)
+    known = np.isin(names_a[rows_a], np.concatenate([_repeated(a), _repeated(b)]), invert=True)
     rows_a, rows_b = rows_a[known], rows_b[known]
     forms, usable = zip(
         *(_words_before(each, rows) for each, rows in ((a, rows_a), (b, rows_b))), strict=True
