@@ -31,7 +31,7 @@ from headprobe.cli.printing import (
     stdout,
 )
 from headprobe.cli.scan import scan
-from headprobe.cli.trace import trace
+from headprobe.cli.trace import report_trace, trace
 from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
@@ -323,22 +323,28 @@ def _report(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the atlas of a run: one HTML page with every head.
+    """Write the atlas of a run or of a trace: one HTML page with every head.
 
     The page loads nothing from elsewhere.
     """
     from headprobe.commands.export import export
     from headprobe.commands.report import page_target, write_page
     from headprobe.commands.show import head_views, rule_changes
+    from headprobe.commands.trace_folder import is_trace
     from headprobe.format import safe_text
     from headprobe.report.atlas.data import atlas_data
     from headprobe.report.atlas.page import draw_atlas
 
-    found = find_run(run, run_option, quiet)
     if png is not None:
         for option, value in (("-o", out), ("--compare", compare)):
             if value is not None:
                 raise HeadprobeError("--png", "writes figures, not a page", f"Leave out {option}")
+    named = run_option if run is None else run
+    if named is not None and is_trace(named):
+        report_trace(named, out, compare, png, overwrite, quiet)
+        return
+    found = find_run(run, run_option, quiet)
+    if png is not None:
         writers = _figure_writers(found, "png", FigureSize.SLIDE)
         _print_files(export(found, png, writers, overwrite), quiet, as_json=False)
         return

@@ -37,7 +37,8 @@ def trace_answer(trace: Trace) -> str:
         return f"No head gains a role {span}."
     first = min(onsets, key=lambda each: (each.event.by, each.event.after))
     return (
-        f"{len(heads):,} of {numbers.count(len(trace.heads), 'head')} gain a role {span}. "
+        f"{len(heads):,} of {numbers.count(len(trace.heads), 'head')} "
+        f"{'gains' if len(heads) == 1 else 'gain'} a role {span}. "
         f"The first is {safe_text(first.role)} ({first.head}), {interval_words(first)}."
     )
 
@@ -52,11 +53,13 @@ def interval_words(event: HeadEvent) -> str:
     return f"after step {after:,} and by step {by:,}"
 
 
-def sparkline(values: Sequence[float | None]) -> str:
-    """Return a curve of one character for each value, from the lowest to the highest; a space for a
-    missing one."""
+def sparkline(values: Sequence[float | None], low: float | None = None) -> str:
+    """Return a curve of one character for each value; a space for a missing one.
+
+    It reaches from ``low``, by default the smallest value, to the largest.
+    """
     known = [value for value in values if value is not None]
-    low, high = min(known, default=0.0), max(known, default=0.0)
+    low, high = min(known, default=0.0) if low is None else low, max(known, default=0.0)
     reach = (high - low) or 1.0
     last = len(_BARS) - 1
     return "".join(
@@ -79,7 +82,13 @@ def _draw_curves(trace: Trace, console: Console) -> None:
         [
             Column("", [safe_text(label) for label in labels]),
             Column(f"step {steps[0].step:,}", _ends(series, is_count, 0), is_number=True),
-            Column("curve", [sparkline(values) for values in series]),
+            Column(
+                "curve",
+                [
+                    sparkline(values, 0.0 if whole else None)
+                    for values, whole in zip(series, is_count, strict=True)
+                ],
+            ),
             Column(f"step {steps[-1].step:,}", _ends(series, is_count, -1), is_number=True),
         ],
         console,

@@ -13,7 +13,9 @@ from headprobe.format import clip, safe_text
 from headprobe.report.colours import colour_class
 from headprobe.report.comparison import answer, verdict_of
 from headprobe.report.layout import marks
+from headprobe.report.trace import trace_answer
 from headprobe.results.comparison import ComparedHead, Comparison
+from headprobe.results.trace import HeadEvent, Trace
 from headprobe.results.views import REPEATER
 from headprobe.vocabulary import NONE, REDUNDANT
 
@@ -89,6 +91,39 @@ def comparison_data(comparison: Comparison) -> Json:
             ((number, cells(head)) for number, head in enumerate(comparison.heads)),
         ),
     }
+
+
+def trace_data(trace: Trace) -> Json:
+    """Return what the atlas of the last step of a training shows of all its steps."""
+    numbers = {name: place for place, name in enumerate(trace.heads)}
+    return {
+        "views": [
+            role_view(f"step {step.step:,}{' (random weights)' if step.twin else ''}", step.roles)
+            for step in trace.counted
+        ],
+        "slider": True,
+        "section": section(
+            "The training",
+            trace_answer(trace),
+            trace.warnings,
+            (("head", ""), ("role", ""), ("event", ""), ("after step", "number"), ("by", "number")),
+            (
+                (
+                    numbers[each.head],
+                    (each.head, each.role, each.event.kind, *map(_step, _ends(each))),
+                )
+                for each in trace.events
+            ),
+        ),
+    }
+
+
+def _ends(event: HeadEvent) -> tuple[int | None, int | None]:
+    return event.event.after, event.event.by
+
+
+def _step(step: int | None) -> str:
+    return "" if step is None else f"{step:,}"
 
 
 _TWO_MODELS = (
