@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from huggingface_hub import HfApi, scan_cache_dir
+from huggingface_hub import HfApi, constants, scan_cache_dir
 from huggingface_hub.errors import CacheNotFound
 
 from headprobe.errors import HeadprobeError
@@ -44,7 +44,7 @@ def list_revisions(model: str, pattern: str) -> Sequence[Revision]:
 def cached_commits(model: str) -> set[str]:
     """Return the commits of ``model`` of which the cache has any file."""
     try:
-        cache = scan_cache_dir()
+        cache = scan_cache_dir(constants.HF_HUB_CACHE)
     except CacheNotFound:
         return set()
     return {
@@ -58,4 +58,4 @@ def cached_commits(model: str) -> set[str]:
 def remove_commit(model: str, commit: str) -> None:
     """Remove the files of one commit from the cache, but those that other commits share."""
     if commit in cached_commits(model):
-        scan_cache_dir().delete_revisions(commit).execute()
+        scan_cache_dir(constants.HF_HUB_CACHE).delete_revisions(commit).execute()

@@ -376,6 +376,7 @@ def _curves(trace: Trace, size: Size) -> "Figure":
     _step_axis(trace, axes)
     axes.set_ylabel("heads that hold the role")
     axes.set_ylim(bottom=0)
+    axes.yaxis.get_major_locator().set_params(integer=True)
     axes.set_title(clip(trace.model, 60))
     if trace.roles:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
