@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from headprobe.commands.prune import PruneResult
-    from headprobe.interface import Run
+    from headprobe.interface import Comparison, Run
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run as StoredRun
@@ -30,6 +30,7 @@ __all__ = [
     "HeadprobeError",
     "__version__",
     "ablate",
+    "compare",
     "judge",
     "load",
     "merge",
@@ -190,6 +191,28 @@ def judge(
         SilentProgress().warn,
     )
     return _opened(judged.run)
+
+
+@python_messages
+def compare(
+    run_a: str | os.PathLike[str] | StoredRun,
+    run_b: str | os.PathLike[str] | StoredRun,
+    *,
+    same_model: bool = False,
+) -> Comparison:
+    """Compare two runs of one model, or of two models, as ``headprobe compare`` does.
+
+    ``same_model`` takes both for one model, such as a quantised copy. ``.heads`` of the result is a
+    DataFrame with one row per head of the first run. Raises HeadprobeError where the runs cannot be
+    compared.
+    """
+    import os
+
+    from headprobe.commands.compare import compare_runs
+    from headprobe.interface import Comparison
+
+    runs = [load(run) if isinstance(run, str | os.PathLike) else run for run in (run_a, run_b)]
+    return Comparison(compare_runs(*runs, same_model=same_model))
 
 
 def ablate(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from headprobe.commands.prune import PruneResult
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
+    from headprobe.results.comparison import Comparison as ComparedRuns
     from headprobe.results.views import HeadView
 
 WIDTH = 100
@@ -127,15 +128,29 @@ class Run(StoredRun):
         return draw_roles(data, named_size(size))
 
     @python_messages
-    def report(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
-        """Write the atlas of the run, one self-contained HTML file, and return its path."""
+    def report(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        compare: "str | os.PathLike[str] | StoredRun | None" = None,
+        overwrite: bool = False,
+    ) -> Path:
+        """Write the atlas of the run, one self-contained HTML file, and return its path.
+
+        ``compare`` is another run that the page shows beside this one.
+        """
+        from headprobe.commands.compare import compare_runs
         from headprobe.commands.report import page_target, write_page
         from headprobe.commands.show import head_views, rule_changes
         from headprobe.report.atlas.data import atlas_data
         from headprobe.report.atlas.page import draw_atlas
+        from headprobe.report.atlas.views import comparison_data
 
-        target = page_target(self, Path(path), overwrite)
-        data = atlas_data(self, head_views(self), rule_changes(self))
+        target, added = page_target(self, Path(path), overwrite), {}
+        if compare is not None:
+            other = compare if isinstance(compare, StoredRun) else StoredRun.load(Path(compare))
+            added = comparison_data(compare_runs(self, other))
+        data = atlas_data(self, head_views(self), rule_changes(self), added)
         write_page(target, draw_atlas(data))
         return target
 
@@ -326,6 +341,32 @@ class Head:
 
     def _repr_html_(self) -> str:
         return self.page().html
+
+
+class Comparison:
+    """Two runs, head by head: what ``headprobe.compare`` returns."""
+
+    def __init__(self, comparison: "ComparedRuns") -> None:
+        self.comparison = comparison
+
+    @cached_property
+    def heads(self) -> "pd.DataFrame":
+        """One row per head of the first run (``compare.csv`` in ``docs/output.md``)."""
+        from headprobe.results.comparison import comparison_table
+
+        return comparison_table(self.comparison)
+
+    def summary(self) -> Page:
+        """Return the comparison as ``headprobe compare`` prints it."""
+        from headprobe.report.comparison import draw_comparison
+
+        return _page(lambda console: draw_comparison(self.comparison, console))
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary().html
 
 
 def default_progress() -> "Progress":

@@ -4,8 +4,9 @@ Axes. Docstrings name the axes of arrays by one letter each. Of arrays in run fo
 is computed from them: B batch, T token, W word, I instance, F fold, L layer, H query head, R
 relation, D distance, C cell (a domain and an output fold), V value dimension of a head, K distinct
 token, X example row, N flattened head (layer * heads + head), G domain, Y category, M deprel pair,
-O quadrant, A sampled row, E sequence of repeated random tokens. A module that needs other letters,
-or one of these with another meaning, lists them under "Letters in shapes" in its docstring:
+O quadrant, A sampled row, E sequence of repeated random tokens, Q sketched row, J distance in a
+sketch. A module that needs other letters, or one of these with another meaning, lists them under
+"Letters in shapes" in its docstring:
 ``batching`` (layout, batches, batch_instances), ``model.attention`` and ``measure`` (layer_view,
 torch_view, numba_kernels) do for what one forward pass has.
 
@@ -48,6 +49,12 @@ gigabyte."""
 MAX_DISTANCE = 511
 """The largest word distance that is counted exactly; longer distances count as this one
 (docs/method.md, Baselines)."""
+
+SKETCH_ROWS = 256
+"""The most rows of a run whose attention is kept, to compare heads of different models."""
+
+SKETCH_WORDS = 64
+"""The number of nearest earlier words whose attention is kept of each of these rows."""
 
 _HEAD = re.compile(r"(?:L([0-9]{1,9})H([0-9]{1,9})|([0-9]{1,9})[.-]([0-9]{1,9}))", re.IGNORECASE)
 

@@ -40,9 +40,11 @@ from headprobe.batching.layout import (
     pack_passages,
     pair_kinds,
     pair_with_earlier,
+    pair_with_nearest,
     sort_pairs_by_kind,
 )
-from headprobe.vocabulary import CandidateRule
+from headprobe.runs.sketch import sketched_words
+from headprobe.vocabulary import SKETCH_WORDS, CandidateRule
 
 
 class KernelInputs(NamedTuple):
@@ -69,8 +71,8 @@ class KernelInputs(NamedTuple):
     """[2, B, W', W]: ``AlignedBatch.kinds``."""
 
     passage_edges: Ints
-    """[5, B + 1]: the index at which each passage starts in ``extra``, ``link_row``,
-    ``sampled_pair``, ``class_row`` and ``example``, in this order."""
+    """[6, B + 1]: the index at which each passage starts in ``extra``, ``link_row``,
+    ``sampled_pair``, ``class_row``, ``example`` and ``sketch_pair``, in this order."""
 
     target_edges: Ints
     """[J + 1]: the index at which each link starts in ``target`` and ``target_pair``."""
@@ -112,6 +114,9 @@ class KernelInputs(NamedTuple):
     example: Ints
     """[S']: ``AlignedBatch.example``."""
 
+    sketch_pair: Ints
+    """[P']: ``AlignedBatch.sketch_pair``."""
+
 
 def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
     """Return the arrays of a batch that is on the host and has query words; they share its
@@ -126,6 +131,7 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         "link_row": instances.row[:links].numpy(),
         "class_row": instances.row[links:].numpy(),
         "example": batch.example.numpy(),
+        "sketch_pair": batch.sketch_pair.numpy(),
     }
     passage_of_items = (
         lists["extra"][0],
@@ -133,6 +139,7 @@ def build_kernel_inputs(batch: "AlignedBatch") -> KernelInputs:
         lists["sampled_pair"] // pairs,
         lists["class_row"] // batch.queries,
         lists["example"] // batch.queries,
+        lists["sketch_pair"] // pairs,
     )
     return KernelInputs(
         starts=batch.starts,
@@ -215,6 +222,13 @@ class AlignedBatch:
 
     example_row: Tensor
     """[S']: the index of each of these rows in ``Instances.example_words``."""
+
+    sketch_pair: Tensor
+    """[P']: the pairs of the sketched rows with their nearest earlier words."""
+
+    sketch_place: Tensor
+    """[P']: the place of each of these pairs in the sketch, q * ``SKETCH_WORDS`` + distance - 1,
+    where q is the index of the row in ``sketched_words``."""
 
     instances: BatchInstances
     """The instances whose query words are among those of the batch."""
@@ -311,6 +325,7 @@ class Batcher:
         instances = corpus.instances
         self.starts = corpus.starts
         self._indexer = InstanceIndexer(instances)
+        self._sketched_words = sketched_words(instances)
         self._distinct_tokens, self._token_column = np.unique(corpus.token_ids, return_inverse=True)
         punctuation = instances.upos_names[instances.upos] == "PUNCT"
         self._punctuation = (punctuation & instances.usable).astype(np.float32)
@@ -441,6 +456,9 @@ class Batcher:
         classes = self._classes(words, usable)
         sampled, sampled_row = batch_rows(instances.sampled_words, queries)
         example, example_row = batch_rows(instances.example_words, queries)
+        sketched, sketched_row = batch_rows(self._sketched_words, queries)
+        sketch_pair, within = pair_with_nearest(sketched, usable.shape[1], first_word, SKETCH_WORDS)
+        row, back = np.divmod(within, SKETCH_WORDS)
         sentence = stack([instances.sentence[span] for span in words], 0)
         arrays = {
             **order.extra_indices(self._groups, usable.shape[1]),
@@ -453,6 +471,8 @@ class Batcher:
             "sampled_pair": pair_with_earlier(sampled, usable.shape[1], first_word),
             "example": example,
             "example_row": example_row,
+            "sketch_pair": sketch_pair,
+            "sketch_place": sketched_row[row] * SKETCH_WORDS + back,
         }
         batch_instances = self._indexer.index(
             block.passages, words, first_word, usable.shape[1], self._candidate_keys(words)

@@ -66,6 +66,11 @@ class Encoder:
         self.start, self.prepended = self._find_start(where)
         self.name = type(tokenizer).__name__
 
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer, which neither truncates nor pads."""
+        return self._tokenizer
+
     def _find_start(self, where: str) -> tuple[tuple[int, ...], bool]:
         """Return ``start`` and ``prepended``."""
         probe = "a"

@@ -339,6 +339,23 @@ def pair_with_earlier(rows: NDArray[np.int64], words: int, first_word: int) -> N
     return pairs
 
 
+def pair_with_nearest(
+    rows: NDArray[np.int64], words: int, first_word: int, most: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of each row with its ``most`` nearest earlier words, row by row from the nearest.
+
+    ``rows`` are b * W + w as in ``pair_with_earlier``. Returns the pairs [P], and for each
+    s * most + distance - 1, where s is the index of its row in ``rows``.
+    """
+    queries = words - first_word
+    passage, row = np.divmod(rows, max(queries, 1))
+    back = np.arange(1, most + 1)
+    earlier = (first_word + row)[:, None] - back
+    pairs = (passage[:, None] * words + earlier) * queries + row[:, None]
+    there = earlier >= 0
+    return pairs[there], np.flatnonzero(there)
+
+
 N_PAIR_KINDS = CATEGORIES + QUADRANTS * DEPREL_PAIRS
 """Number of kinds of word pairs. Every pair has two: its category, and its quadrant and deprel
 pair. The latter are numbered after the categories."""

@@ -89,7 +89,8 @@ class FinalNorm:
 
     def _scale(self, streams: Tensor, normed: Tensor) -> Tensor:
         deviation = streams - streams.mean(-1, keepdim=True) if self.is_centred else streams
-        return (normed - self.bias).norm(dim=-1) / (deviation * self.gain).norm(dim=-1)
+        ratio: Tensor = (normed - self.bias).norm(dim=-1) / (deviation * self.gain).norm(dim=-1)
+        return ratio
 
 
 def _first(result: Any) -> Tensor:

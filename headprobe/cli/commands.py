@@ -14,6 +14,8 @@ from typer.core import TyperGroup
 
 from headprobe import __version__
 from headprobe.cli.causal import ablate, takeover
+from headprobe.cli.compare import compare
+from headprobe.cli.completion import complete_runs
 from headprobe.cli.heads import heads, show_head
 from headprobe.cli.printing import (
     AsJson,
@@ -31,6 +33,7 @@ from headprobe.cli.printing import (
 )
 from headprobe.cli.prune import prune
 from headprobe.cli.scan import scan
+from headprobe.cli.trace import report_trace, trace
 from headprobe.config import MAX_NUMBER
 from headprobe.errors import HeadprobeError
 
@@ -307,6 +310,14 @@ def _report(
             help="HTML file to write [default: RUN.html beside the run folder].",
         ),
     ] = None,
+    compare: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Also show this run beside it.",
+            autocompletion=complete_runs,
+        ),
+    ] = None,
     png: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Write figures for slides to this folder instead."),
@@ -314,26 +325,41 @@ def _report(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the atlas of a run: one HTML page with every head.
+    """Write the atlas of a run or of a trace: one HTML page with every head.
 
     The page loads nothing from elsewhere.
     """
     from headprobe.commands.export import export
     from headprobe.commands.report import page_target, write_page
     from headprobe.commands.show import head_views, rule_changes
+    from headprobe.commands.trace_folder import is_trace
     from headprobe.format import safe_text
     from headprobe.report.atlas.data import atlas_data
     from headprobe.report.atlas.page import draw_atlas
 
+    if png is not None:
+        for option, value in (("-o", out), ("--compare", compare)):
+            if value is not None:
+                raise HeadprobeError("--png", "writes figures, not a page", f"Leave out {option}")
+    named = run_option if run is None else run
+    if named is not None and is_trace(named):
+        report_trace(named, out, compare, png, overwrite, quiet)
+        return
     found = find_run(run, run_option, quiet)
     if png is not None:
-        if out is not None:
-            raise HeadprobeError("--png", "writes figures, not a page", "Leave out -o")
         writers = _figure_writers(found, "png", FigureSize.SLIDE)
         _print_files(export(found, png, writers, overwrite), quiet, as_json=False)
         return
     target = page_target(found, out, overwrite)
-    data = atlas_data(found, head_views(found), rule_changes(found))
+    added: dict[str, Any] = {}
+    if compare is not None:
+        from headprobe.commands.compare import compare_runs
+        from headprobe.commands.show import find_run as find_named
+        from headprobe.report.atlas.views import comparison_data
+
+        other = find_named(compare, lambda _: None)
+        added = comparison_data(compare_runs(found, other))
+    data = atlas_data(found, head_views(found), rule_changes(found), added)
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))
 
@@ -421,6 +447,10 @@ def _print_files(written: "Sequence[Path]", quiet: bool, as_json: bool) -> None:
 
 
 app.command("judge")(judge)
+
+app.command("compare")(compare)
+
+app.command("trace")(trace)
 
 app.command("merge")(merge)
 

@@ -47,21 +47,27 @@ def _command_line_parameter(config_field: "Field[Any]") -> inspect.Parameter:
     )
 
 
-def _with_config_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Replace ``**options`` of a command by one parameter for each field of ``ScanConfig``."""
-    own = [
-        each
-        for each in inspect.signature(command).parameters.values()
-        if each.kind is not each.VAR_KEYWORD
-    ]
-    parameters = [*map(_command_line_parameter, fields(ScanConfig)), *own]
-    signature: Any = inspect.Signature(parameters, return_annotation=None)
-    command.__signature__ = signature  # type: ignore[attr-defined]
-    return command
+def with_config_options(*names: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Replace ``**options`` of a command by one parameter for each field of ``ScanConfig``, or only
+    for the fields of these ``names``."""
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        own = [
+            each
+            for each in inspect.signature(command).parameters.values()
+            if each.kind is not each.VAR_KEYWORD
+        ]
+        chosen = [each for each in fields(ScanConfig) if not names or each.name in names]
+        parameters = [*map(_command_line_parameter, chosen), *own]
+        signature: Any = inspect.Signature(parameters, return_annotation=None)
+        command.__signature__ = signature  # type: ignore[attr-defined]
+        return command
+
+    return decorate
 
 
 @checks_paths
-@_with_config_options
+@with_config_options()
 def scan(
     *,
     csv: Annotated[
@@ -88,7 +94,7 @@ def scan(
     from headprobe.runs.folder import MANIFEST, Run
     from headprobe.runs.recent import remember_run
 
-    _check_numba()
+    check_numba()
     config = ScanConfig.from_options(options)
     if csv is not None:
         _check_apart(csv, config.out)
@@ -122,7 +128,7 @@ def scan(
     print_run(run, quiet, as_json)
 
 
-def _check_numba() -> None:
+def check_numba() -> None:
     """Raise HeadprobeError for variables with which numba fails when it is imported, or later."""
     threads = os.environ.get("NUMBA_NUM_THREADS", "1")
     if not (threads.isdecimal() and threads.isascii() and 0 < int(threads[:9]) <= 1 << 10):

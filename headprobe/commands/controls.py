@@ -23,6 +23,7 @@ from headprobe.runs.checkpoint import CheckpointWriter
 from headprobe.runs.fingerprint import Fingerprint
 from headprobe.runs.folder import CONTROL_SUMS, list_runs
 from headprobe.runs.manifest import METHOD_VERSION, ControlName
+from headprobe.runs.sums import OPTIONAL
 
 MODEL_PART = "checkpoint"
 """The name of the checkpoint's own part of a partial scan; each control has another part."""
@@ -152,6 +153,8 @@ def _find_measured(
                 tallies = run.sums(CONTROL_SUMS[name], instances)
             except HeadprobeError:
                 continue  # damaged or removed: measure again
+            if OPTIONAL - tallies.arrays.keys():
+                continue  # of an earlier version
             return ControlSums(name, setup.seed, key, run.path.name, instances, tallies)
     return None
 

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from headprobe.errors import HeadprobeError
+from headprobe.results.comparison import COMPARE, COMPARE_JSON
 from headprobe.runs import folder as run_folder
 from headprobe.runs.files import read_or_fail
 from headprobe.runs.folder import ABLATION, CONTROLS, TABLES, TAKEOVER, Run
@@ -27,8 +28,10 @@ _FIRST_COLUMNS = {
     run_folder.CONTROLS: "control,family,relation,",
     run_folder.ABLATION: "set,heads,by,outcome,",
     run_folder.TAKEOVER: "ablated,responder,relation,",
+    COMPARE: "head_a,head_b,affinity,",
+    COMPARE_JSON: '{\n "a": {',
 }
-"""How each CSV table begins, in every version."""
+"""How each table begins, in every version."""
 
 CSV_FILES = (*TABLES, CONTROLS, ABLATION, TAKEOVER)
 """The files that an export as CSV can write."""
@@ -145,6 +148,14 @@ def export(
     """
     if folder.exists() and folder.resolve() == run.path.resolve():
         raise HeadprobeError(str(folder), "is the run itself", "Name another folder")
+    return write_files(folder, writers, overwrite)
+
+
+def write_files(folder: Path, writers: Mapping[str, Writer], overwrite: bool = False) -> list[Path]:
+    """Write files into ``folder``, all of them or none; return their paths.
+
+    Raises HeadprobeError as ``check_export`` does, and if they cannot be written.
+    """
     check_export(folder, writers, overwrite)
     created = [each for each in (folder, *folder.parents) if not each.exists()]
     temporary = {name: folder / f".{secrets.token_hex(4)}-{name}" for name in writers}

@@ -31,7 +31,7 @@ def early_fingerprint(config: ScanConfig, source: CheckpointSource, rules: Rules
             **{f"the probes {probe.name}": probe.sha256 for probe in probes},
             "the number of probe files": str(len(probes)),
             "the rules": rules.sha256,
-            **_software(),
+            **software(),
             "the files of the checkpoint": _hash_code(source),
             "the number of threads (OMP_NUM_THREADS)": str(torch.get_num_threads()),
         }
@@ -52,7 +52,7 @@ def scan_fingerprint(prepared: PreparedScan, rules: Rules, config: ScanConfig) -
             "the rules": rules.sha256,
             **config.fingerprint_values(),
             "the version of the annotator": _annotator_version(probes),
-            **_software(),
+            **software(),
             "the tokens": hash_corpus(probes.corpus),
         }
     )
@@ -63,7 +63,8 @@ def _annotator_version(probes: ProbeCorpus) -> str:
     return "" if note is None else f"{note.tool} {note.version}, {note.model} {note.model_version}"
 
 
-def _software() -> dict[str, str]:
+def software() -> dict[str, str]:
+    """Return the versions of the software and of the method."""
     return {
         **{f"the version of {name}": version for name, version in versions().items()},
         "the version of the method": str(METHOD_VERSION),

@@ -22,6 +22,7 @@ from headprobe.measure.statistics import (
     OutputStatistic,
     PairStatistic,
     ShapeStatistic,
+    SketchStatistic,
     Statistic,
     WinnerStatistic,
 )
@@ -30,14 +31,15 @@ from headprobe.model.attention import TilePart
 from headprobe.model.forward import PassObserver
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.instances import Instances
+from headprobe.runs.sketch import sketched_words
 from headprobe.runs.sums import Tallies
 
 WEIGHTS_PER_THREAD = 1 << 18
 """Attention weights that a thread of a CPU processes at a time. With their scores and intermediate
 results they should fit in its cache of some megabytes."""
 
-_NARROW = frozenset({"example_weight", "sampled_kept"})
-"""Arrays by row, which are kept in float32."""
+_NARROW = frozenset({"example_weight", "sampled_kept", "sketch"})
+"""Arrays by row, which are kept as narrow as they are."""
 
 
 class StatisticsCollector(PassObserver):
@@ -70,6 +72,7 @@ class StatisticsCollector(PassObserver):
             OutputStatistic(len(instances.cells), observed.layers, heads, width, device),
             SimilarityStatistic(observed.layers, heads, idle_line, seed, device),
             ColumnStatistic(distinct_tokens, layers, starts, device),
+            SketchStatistic(len(sketched_words(instances)), layers, heads, device),
             ExampleStatistic(len(instances.example_words), layers, heads, device),
         )
         self._use_numba = device.type == "cpu"

@@ -82,6 +82,11 @@ class LayerView(Protocol):
         (``AlignedBatch.sampled_pair``)."""
 
     @property
+    def sketch(self) -> Tensor:
+        """[H, P']: stripped attention of the pairs of sketched rows
+        (``AlignedBatch.sketch_pair``)."""
+
+    @property
     def strongest(self) -> tuple[Tensor, Tensor]:
         """[S', H, M] each: the M largest values of stripped attention in each example row,
         descending, and their words. M is ``N_STRONGEST``, or W' if that is smaller."""

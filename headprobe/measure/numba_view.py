@@ -70,6 +70,9 @@ class ViewArrays(NamedTuple):
     sampled: Singles
     """[H, P]"""
 
+    sketch: Singles
+    """[H, P']"""
+
     strongest: Singles
     """[H, S', M]"""
 
@@ -105,6 +108,7 @@ class NumbaView:
             "instance_hits": torch.empty(heads, count, dtype=torch.uint8),
             "instance_shares": torch.empty(2, heads, count),
             "sampled": torch.empty(heads, len(batch.sampled_pair)),
+            "sketch": torch.empty(heads, len(batch.sketch_pair)),
             "strongest": torch.empty(examples),
             "strongest_word": torch.empty(examples, dtype=torch.int64),
         }
@@ -164,6 +168,10 @@ class NumbaView:
     @property
     def sampled(self) -> Tensor:
         return self._tensors["sampled"]
+
+    @property
+    def sketch(self) -> Tensor:
+        return self._tensors["sketch"]
 
     @property
     def strongest(self) -> tuple[Tensor, Tensor]:
@@ -250,6 +258,8 @@ def fill_view(
         add_by_kind(share, kinds[0, b], kinds[1, b], words, first, queries, arrays.by_kind[h])
         part = slice(edge[2, 0], edge[2, 1])
         gather_pairs(share, inputs.sampled_pair[part], base, arrays.sampled[h, part])
+        part = slice(edge[5, 0], edge[5, 1])
+        gather_pairs(share, inputs.sketch_pair[part], base, arrays.sketch[h, part])
         part = slice(edge[4, 0], edge[4, 1])
         find_strongest(
             share,

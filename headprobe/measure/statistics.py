@@ -2,7 +2,8 @@
 
 Each class derives from ``Statistic`` and fills some arrays of ``runs.sums``: ``ShapeStatistic``
 where heads look by distance, ``PairStatistic`` attention by kind of word pair, ``WinnerStatistic``
-and ``ExampleStatistic`` the strongest words of sampled rows, ``OutputStatistic`` the size of head
+and ``ExampleStatistic`` the strongest words of sampled rows, ``SketchStatistic`` the attention of a
+few rows by which heads of different models are compared, ``OutputStatistic`` the size of head
 outputs, and ``ColumnStatistic`` the keys that attract attention whatever the text.
 ``measure.relations`` and ``measure.similarity`` have the others.
 """
@@ -16,7 +17,13 @@ from headprobe.batching.batches import Chunk
 from headprobe.batching.layout import N_PAIR_KINDS
 from headprobe.measure.layer_view import N_STRONGEST, LayerView, OutputView, select_rows
 from headprobe.model.heads import Layer
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, MAX_DISTANCE, QUADRANTS
+from headprobe.vocabulary import (
+    CATEGORIES,
+    DEPREL_PAIRS,
+    MAX_DISTANCE,
+    QUADRANTS,
+    SKETCH_WORDS,
+)
 
 
 class Statistic:
@@ -154,6 +161,25 @@ class WinnerStatistic(Statistic):
 
     def sums(self) -> Mapping[str, Tensor]:
         return {"sampled_winner": self._winner, "sampled_kept": self._kept}
+
+
+class SketchStatistic(Statistic):
+    """The stripped attention of the sketched rows to their nearest earlier words, in half
+    precision. Each row is filled once, so parts of a run add."""
+
+    def __init__(self, rows: int, layers: int, heads: int, device: torch.device) -> None:
+        self._sketch = torch.zeros(
+            layers, heads, rows * SKETCH_WORDS, dtype=torch.float16, device=device
+        )
+
+    def add(self, view: LayerView) -> None:
+        place = view.batch.sketch_place
+        if len(place):
+            self._sketch[view.layer.index].index_copy_(1, place, view.sketch.half())
+
+    def sums(self) -> Mapping[str, Tensor]:
+        by_row = self._sketch.unflatten(2, (-1, SKETCH_WORDS))
+        return {"sketch": by_row.permute(2, 0, 1, 3)}
 
 
 class OutputStatistic(Statistic):

@@ -207,6 +207,11 @@ class TorchView:
         """[H, P]"""
         return self.by_pair.index_select(0, self.batch.sampled_pair).T
 
+    @property
+    def sketch(self) -> Tensor:
+        """[H, P']"""
+        return self.by_pair.index_select(0, self.batch.sketch_pair).T
+
     def _complete_rows(self, rows: Tensor) -> Tensor:
         """[H, W', N]: stripped attention to all words in N ``rows`` (b * W + w)."""
         words, queries = self.batch.words, self.batch.queries

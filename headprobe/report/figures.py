@@ -18,6 +18,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.format import clip, relation_words
 from headprobe.report.colours import COLOURS, OWN_ROLE, QUIET
 from headprobe.report.layout import kinds, marks
+from headprobe.results.trace import Trace
 from headprobe.results.views import HeadView, kind_of
 from headprobe.runs.tables import Row
 
@@ -329,4 +330,86 @@ def _distances(data: RunFigures, role: str, size: Size) -> "Figure":
     axes.tick_params(length=0)
     figure.colorbar(image, ax=axes, label="share of attention")
     axes.set_title(clip(role, 40))
+    return figure
+
+
+def trace_figures(trace: Trace, size: Size) -> "Iterator[tuple[str, Figure]]":
+    """Yield the name of each figure of a trace and the figure.
+
+    ``roles-by-step``: the heads that hold each role. ``bits-by-step``: bits per character.
+    ``onsets``: between which steps each role of a head begins. Raises HeadprobeError if matplotlib
+    is not installed.
+    """
+    with _style(size):
+        yield "roles-by-step", _curves(trace, size)
+        yield "bits-by-step", _bits(trace, size)
+        if trace.onsets:
+            yield "onsets", _onsets(trace, size)
+
+
+_WIDE = 50
+"""Ratio of the last step to the first one after 0 above which steps are on a logarithmic scale."""
+
+
+def _step_axis(trace: Trace, axes: "Axes") -> None:
+    steps = [step.step for step in trace.counted]
+    first = next((step for step in steps if step > 0), 1)
+    if steps[-1] / first > _WIDE:
+        axes.set_xscale("symlog", linthresh=first)
+    axes.set_xlabel("step")
+
+
+def _curves(trace: Trace, size: Size) -> "Figure":
+    figure, axes = _new_figure(size.width, size.width * 0.62)
+    steps = trace.counted
+    for role in trace.roles:
+        heads = [step.counts.get(role, 0) for step in steps]
+        axes.plot(
+            [step.step for step in steps],
+            heads,
+            marker="o",
+            markersize=size.text / 3,
+            linewidth=1.2,
+            color=_colour(role),
+            label=clip(role, 24),
+        )
+    _step_axis(trace, axes)
+    axes.set_ylabel("heads that hold the role")
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="y", integer=True)
+    axes.set_title(clip(trace.model, 60))
+    if trace.roles:
+        figure.legend(loc="outside lower center", ncols=2, frameon=False)
+    return figure
+
+
+def _bits(trace: Trace, size: Size) -> "Figure":
+    figure, axes = _new_figure(size.width, size.width * 0.45)
+    known = [(step.step, step.bits) for step in trace.counted if step.bits is not None]
+    axes.plot(
+        [step for step, _ in known],
+        [bits for _, bits in known],
+        marker="o",
+        markersize=size.text / 3,
+        linewidth=1.2,
+        color="#0072b2",
+    )
+    _step_axis(trace, axes)
+    axes.set_ylabel("bits per character")
+    axes.set_title(clip(trace.model, 60))
+    return figure
+
+
+def _onsets(trace: Trace, size: Size) -> "Figure":
+    """The first onsets, as intervals between two checkpoints."""
+    shown = sorted(trace.onsets, key=lambda each: (each.event.by, each.event.after))
+    shown = shown[: 2 * HEADS_SHOWN]
+    figure, axes = _new_figure(size.width, (0.17 * len(shown) + 0.75) * size.text / 7)
+    for place, each in enumerate(shown):
+        ends = [each.event.after or 0, each.event.by or 0]
+        axes.plot(ends, [place, place], color=_colour(each.role), linewidth=3)
+    axes.set_yticks(range(len(shown)), [f"{each.head}  {clip(each.role, 24)}" for each in shown])
+    axes.set_ylim(len(shown) - 0.4, -0.6)
+    _step_axis(trace, axes)
+    axes.set_title("onsets, between two checkpoints")
     return figure

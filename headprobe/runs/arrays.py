@@ -62,9 +62,11 @@ def read_arrays(
     declared: Mapping[str, Declared],
     sizes: Mapping[str, int],
     only: Collection[str] | None = None,
+    optional: Collection[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Read the arrays of an ``.npz`` file that are ``declared``, or ``only`` some of them.
 
+    The file may lack the ``optional`` ones, which are then missing from the result.
     ``sizes`` are those of the axes, by letter. An axis whose size is not given may have any, but
     the same in all arrays. Raises ValueError where the file holds other arrays than ``declared``
     (unless ``only`` some are read) or an array that is not as declared, and any of
@@ -74,6 +76,7 @@ def read_arrays(
     known = dict(sizes)
     with _open(path) as archive:
         members = [info.filename for info in archive.infolist()]
+        names = [name for name in names if name not in optional or f"{name}.npy" in members]
         for name in names:
             if members.count(f"{name}.npy") != 1:
                 raise ValueError(f"it lacks the array {name}, or has it twice")

@@ -258,6 +258,16 @@ class Run:
         with read_or_fail(self.path / TALLIES) as path:
             return load_array(path, name, axis_sizes(model.n_layers, model.n_heads))
 
+    def sketch(self, name: str = TALLIES) -> "NDArray[Any] | None":
+        """The attention [Q, L, H, J] of the rows that name heads of different models by what they
+        do, of the run or of one of its ``CONTROL_SUMS``; None in runs of earlier versions."""
+        from headprobe.runs.sums import axis_sizes, load_optional
+
+        model = self.manifest.model
+        sizes = axis_sizes(model.n_layers, model.n_heads, self.instances)
+        with read_or_fail(self.path / name) as path:
+            return load_optional(path, "sketch", {axis: sizes[axis] for axis in "QLHJ"})
+
     def check_head(self, layer: int, head: int) -> None:
         """Raise HeadprobeError unless the run's model has this head."""
         model = self.manifest.model

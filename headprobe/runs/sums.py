@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from headprobe.runs.arrays import Declared, Kind, read_any_arrays, read_arrays
 from headprobe.runs.instances import Instances
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, FOLDS, LAGS, MAX_DISTANCE, QUADRANTS
+from headprobe.runs.sketch import sketched_words
+from headprobe.vocabulary import (
+    CATEGORIES,
+    DEPREL_PAIRS,
+    FOLDS,
+    LAGS,
+    MAX_DISTANCE,
+    QUADRANTS,
+    SKETCH_WORDS,
+)
 
 AXES: Mapping[str, str] = MappingProxyType(
     {
@@ -78,6 +87,9 @@ AXES: Mapping[str, str] = MappingProxyType(
         "column_position_rows": "P",
         "column_token_passages": "K",
         "column_position_passages": "P",
+        # The sketch (docs/compare.md): stripped attention of each sketched row to the word that
+        # stands 1, 2, ... words before it, and zero before the start of the passage.
+        "sketch": "QLHJ",
         # Bits per character, on a sample of passages.
         "bits": "",
         "characters": "",
@@ -100,6 +112,12 @@ COUNTS = frozenset(
     }
 )
 """The arrays of integers; all others hold floating-point numbers."""
+
+OPTIONAL = frozenset({"sketch"})
+"""Arrays that runs of earlier versions lack."""
+
+HALF = frozenset({"sketch"})
+"""Arrays of half precision; all others of floating-point numbers have at least 32 bits."""
 
 _SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
 """The arrays whose numbers may be below zero, entropy and bits by rounding."""
@@ -198,6 +216,14 @@ def load_array(
     return _load(path, sizes, (name,))[name]
 
 
+def load_optional(path: Path, name: str, sizes: Mapping[str, int]) -> NDArray[Any] | None:
+    """Read only the array ``name``; None where the run is of an earlier version that lacks it.
+
+    Errors as from ``read_sums``.
+    """
+    return _load(path, sizes, (name,)).get(name)
+
+
 def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> dict[str, int]:
     """The sizes of the axes of a run whose model has these ``layers`` and ``heads`` a layer.
 
@@ -214,6 +240,7 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "M": DEPREL_PAIRS,
         "O": QUADRANTS,
         "Z": packed_bytes(layers * heads),
+        "J": SKETCH_WORDS,
     }
     if instances is None:
         return sizes
@@ -224,6 +251,7 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
         "C": len(instances.cells),
         "X": len(instances.example_words),
         "A": len(instances.sampled_words),
+        "Q": len(sketched_words(instances)),
     }
 
 
@@ -234,7 +262,8 @@ def least_bytes(sizes: Mapping[str, int]) -> int:
     left out.
     """
     return sum(
-        math.prod(sizes[axis] for axis in axes) * (1 if name in COUNTS else 4)
+        math.prod(sizes[axis] for axis in axes)
+        * (1 if name in COUNTS else 2 if name in HALF else 4)
         for name, axes in AXES.items()
         if name not in SPARSE and set(axes) <= sizes.keys()
     )
@@ -281,8 +310,9 @@ def _load(path: Path, sizes: Mapping[str, int], names: Sequence[str]) -> dict[st
     """Read arrays, as they were before ``Tallies.save`` made them smaller."""
     stored = [*names, *(name + _PRESENT for name in names if name in SPARSE)]
     declared = {name: _declared(name) for name in stored}
-    found = read_arrays(path, declared, sizes, None if names == tuple(AXES) else stored)
-    return {name: _restored(name, found) for name in names}
+    only = None if names == tuple(AXES) else stored
+    found = read_arrays(path, declared, sizes, only, OPTIONAL)
+    return {name: _restored(name, found) for name in names if name in found}
 
 
 def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:

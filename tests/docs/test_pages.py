@@ -12,8 +12,12 @@ import yaml
 import headprobe
 from headprobe.commands.documentation import list_topics
 from headprobe.resources import DOCS, configs_folder
+from headprobe.results.comparison import comparison_table
+from headprobe.results.trace import trace_tables
 from headprobe.runs.folder import Run
 from tests.docs.markdown import PAGES, README, ROOT, anchors, blocks, first_cells, links
+from tests.report.test_comparison import ONE_MODEL
+from tests.report.test_trace import TRACE
 
 pytestmark = pytest.mark.xdist_group("pages")  # one scan serves all
 
@@ -101,6 +105,12 @@ def test_documented_columns_are_those_written(scanned: Run, table: str) -> None:
         written = next(csv.reader(lines))
     documented = list(first_cells(DOCS / "output.md", f"{table}.csv"))
     assert sorted(documented) == sorted(written)
+
+
+def test_documented_columns_of_comparisons_and_traces_are_those_written() -> None:
+    written = {"compare.csv": comparison_table(ONE_MODEL), **trace_tables(TRACE)}
+    for name, table in written.items():
+        assert sorted(first_cells(DOCS / "output.md", name)) == sorted(table.columns), name
 
 
 def test_documented_keys_are_those_written(scanned: Run) -> None:

@@ -42,6 +42,8 @@ class Slow:
     # by passage and word of the passage: the place of the winner, from 1
     winner: dict[tuple[str, int, Head], int] = field(default_factory=dict)
     kept: dict[tuple[str, int, Head], float] = field(default_factory=dict)
+    # the same: stripped attention by earlier word
+    stripped: dict[tuple[str, int, Head], dict[int, float]] = field(default_factory=dict)
     heads: dict[tuple[str, Head], float] = field(default_factory=lambda: defaultdict(float))
     profile: dict[tuple[str, Head, int], float] = field(default_factory=lambda: defaultdict(float))
     pairs: dict[int, int] = field(default_factory=lambda: defaultdict(int))
@@ -169,6 +171,7 @@ def _take_head(
             slow.deprels[quadrant, *labels, at] += share
         best = max(raw[query].values(), default=0.0)
         first = [key for key, weight in raw[query].items() if weight == best and weight > 0]
+        slow.stripped[passage.id, query, at] = stripped[query]
         slow.kept[passage.id, query, at] = sum(raw[query].values())
         slow.winner[passage.id, query, at] = first[0] + 1 if len(first) == 1 else 0
         slow.outputs[at].append(written[tokens_of[query][-1]])

@@ -11,6 +11,7 @@ from headprobe.model.attention import TilePart
 
 NUMBERS = (
     "sampled",
+    "sketch",
     "over_rows",
     "attention_received",
     "kept",

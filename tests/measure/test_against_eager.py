@@ -14,8 +14,18 @@ from headprobe.batching.encoder import Encoder
 from headprobe.measure.memory import BatchLimits
 from headprobe.model import forward as scoring
 from headprobe.model.load import CheckpointSource, load_config, load_encoder, load_model
-from headprobe.runs.sums import AXES, unpack_heads
-from headprobe.vocabulary import CATEGORIES, DEPREL_PAIRS, DEPRELS, FOLDS, LAGS, QUADRANTS, UPOS
+from headprobe.runs.sketch import sketched_words
+from headprobe.runs.sums import AXES, HALF, unpack_heads
+from headprobe.vocabulary import (
+    CATEGORIES,
+    DEPREL_PAIRS,
+    DEPRELS,
+    FOLDS,
+    LAGS,
+    QUADRANTS,
+    SKETCH_WORDS,
+    UPOS,
+)
 from tests.helpers.checkpoints import SHARED, toy_tokenizer
 from tests.helpers.passes import LARGE, SMALL, passages_of, run
 from tests.helpers.probes import PROBES
@@ -89,6 +99,20 @@ def pairs_agree(instances, tallies, slow: Slow, tolerance: float) -> None:
             assert kept == pytest.approx(slow.kept[*row, at], abs=tolerance), (row, at)
 
 
+def sketches_agree(instances, tallies, slow: Slow) -> None:
+    """Compare the stripped attention of every sketched row, in half precision."""
+    found = tallies["sketch"]
+    assert found.dtype == np.float16
+    expected = np.zeros(found.shape)
+    for place, word in enumerate(sketched_words(instances)):
+        row = str(instances.passage_ids[instances.passage[word]]), int(instances.place[word])
+        for at in np.ndindex(found.shape[1:3]):
+            for earlier, share in slow.stripped[*row, at].items():
+                if row[1] - earlier <= SKETCH_WORDS:
+                    expected[place, *at, row[1] - earlier - 1] = share
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
 def outputs_agree(instances, tallies, slow: Slow) -> None:
     """Compare relative output norms, with the mean over all rows removed."""
     norms = {}
@@ -121,6 +145,7 @@ def test_sums_of_tiny_models_equal_the_slow_computation(name: str, budget: int) 
     assert instances.tokens.max() > 1
     assert not instances.usable.all()
     pairs_agree(instances, tallies, slow, tolerance=1e-5)
+    sketches_agree(instances, tallies, slow)
     outputs_agree(instances, tallies, slow)
     assert float(tallies["bits"]) == pytest.approx(slow.bits, rel=1e-5)
 
@@ -169,13 +194,18 @@ def test_sums_do_not_depend_on_batch_size_or_order(name: str) -> None:
         if array.dtype.kind in "iu":
             assert np.array_equal(array, small[key]), key
         else:
-            np.testing.assert_allclose(array, small[key], rtol=1e-6, atol=1e-5, err_msg=key)
+            rounding = 1e-3 if key in HALF else 1e-6
+            np.testing.assert_allclose(array, small[key], rtol=rounding, atol=1e-5, err_msg=key)
         if key in order_free:
             np.testing.assert_allclose(array, mixed[key], rtol=1e-6, atol=1e-5, err_msg=key)
     for key in ("duplicate_hits", "induction_hits"):
         assert np.array_equal(large[key], mixed[key]), key
     assert hits_by_place(instances, large) == hits_by_place(other, mixed)
     assert winners(instances, large) == winners(other, mixed)
+    one, two = sketches(instances, large), sketches(other, mixed)
+    assert one.keys() == two.keys()
+    for row, shares in one.items():
+        np.testing.assert_allclose(shares, two[row], rtol=1e-3, atol=1e-5)
 
 
 def hits_by_place(instances, tallies) -> dict[tuple[object, ...], bytes]:
@@ -201,6 +231,16 @@ def winners(instances, tallies) -> dict[tuple[str, int], list[list[int]]]:
         strict=True,
     )
     return dict(zip(rows, tallies["sampled_winner"].tolist(), strict=True))
+
+
+def sketches(instances, tallies) -> dict[tuple[str, int], np.ndarray]:
+    """Return the sketch of every sketched row, by passage and word."""
+    rows = zip(
+        instances.passage_ids[instances.passage[sketched_words(instances)]].tolist(),
+        instances.place[sketched_words(instances)].tolist(),
+        strict=True,
+    )
+    return dict(zip(rows, tallies["sketch"], strict=True))
 
 
 def test_run_has_all_declared_arrays_with_consistent_axes() -> None:

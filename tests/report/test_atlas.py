@@ -16,11 +16,15 @@ from headprobe.cli.main import run as run_command
 from headprobe.commands.show import head_views
 from headprobe.report.atlas.data import MAX_BYTES, atlas_data
 from headprobe.report.atlas.page import draw_atlas, json_for_html
+from headprobe.report.atlas.views import NO_COUNTERPART, comparison_data
+from headprobe.report.comparison import answer
+from headprobe.results.comparison import ComparedHead
 from headprobe.results.views import HeadView
-from headprobe.runs.folder import RELATIONS, Run
+from headprobe.runs.folder import HEADS, RELATIONS, Run
 from headprobe.runs.tables import Row
 from tests.helpers.browser import chromium, needs_browser, opened
 from tests.helpers.synthetic import HOSTILE, manifest
+from tests.report.test_comparison import TWO_MODELS
 
 SCRIPT = "</script><script>document.title = 'taken'</script><img src=x onerror=alert(1)>"
 
@@ -247,3 +251,35 @@ def test_report_writes_a_page_beside_the_run_and_never_over_another_file(
     for wrong in (here, here / "none" / "page.html"):
         assert run_command(["report", str(run.path), "-o", str(wrong), "--overwrite"]) == 2
     assert HOSTILE not in first
+
+
+@needs_browser
+@pytest.mark.xdist_group("browser")
+def test_another_run_is_shown_beside_this_one(browser: Browser, run: Run, tmp_path: Path) -> None:
+    """Its roles colour the grid, and its sentence and table are text, whatever they hold."""
+    heads = tuple(
+        ComparedHead(
+            row.text("name"), None, 0.5, 0.4, False, True, SCRIPT, SCRIPT if n % 3 else None, None
+        )
+        for n, row in enumerate(run.rows(HEADS))
+    )
+    beside = replace(TWO_MODELS, heads=heads, notes=(SCRIPT,))
+    data = atlas_data(run, head_views(run), [], comparison_data(beside))
+    path = tmp_path / "atlas.html"
+    path.write_text(draw_atlas(data), encoding="utf-8")
+    page = opened(browser, path)
+    assert page.locator("#sentence").inner_text() == answer(beside)
+    section = page.locator("#section")
+    assert section.locator("tbody tr").count() == len(heads)
+    assert section.locator("tbody td").nth(1).inner_text() == SCRIPT
+    page.locator("#colour").select_option("view:0")
+    labels = [
+        str(cell.get_attribute("aria-label")).partition(": ")[2]
+        for cell in page.locator("#grid .cell").all()
+    ]
+    assert labels == [head.role_b or NO_COUNTERPART for head in heads]
+    assert page.locator("#legend li").count() == 2
+    section.locator("tbody a").nth(4).click()
+    assert page.locator("article h2").inner_text().startswith(heads[4].head_a)
+    assert not page.locator("#steps").is_visible()
+    assert page.locator("img").count() == 0 and page.problems == []  # type: ignore[attr-defined]

@@ -83,6 +83,11 @@ function kindOf(head) {
   return data.kinds[head.kind];
 }
 
+/** The view by which the grid is coloured: roles of another run or step; null for other colours. */
+function viewOf(chosen) {
+  return chosen.startsWith("view:") ? data.views[Number(chosen.slice(5))] : null;
+}
+
 function chip(kind) {
   return element("span", { class: `chip ${kind.style}` }, element("i", {}, kind.letter), kind.name);
 }
@@ -122,15 +127,17 @@ function drawGrid() {
       parts.push(shape("text", { class: "axis", x: x(head) + CELL / 2, y: 8 }, String(head.head)));
     }
   }
-  const scaled = chosen === "role" ? null : scale(chosen);
+  const view = viewOf(chosen);
+  const scaled = chosen === "role" || view ? null : scale(chosen);
   const largest = scaled ? Math.max(1, ...scaled.values) : 1;
   data.heads.forEach((head, number) => {
     if (head.head === 0 && (data.layers <= 48 || head.layer % 4 === 0)) {
       parts.push(shape("text", { class: "axis", x: MARGIN - 14, y: y(head) + CELL / 2 }, `L${head.layer}`));
     }
-    const kind = kindOf(head);
+    const kind = view ? view.kinds[view.heads[number]] : kindOf(head);
     const value = scaled ? scaled.values[number] : null;
-    const label = scaled ? `${head.name}: ${scaled.print((scaled.shown ?? scaled.values)[number])}` : `${head.name}: ${head.roles.join(", ") || kind.name}`;
+    const text = scaled ? scaled.print((scaled.shown ?? scaled.values)[number]) : view ? kind.name : head.roles.join(", ") || kind.name;
+    const label = `${head.name}: ${text}`;
     const cell = shape("g", {
       class: `cell ${scaled ? "value" : kind.style}${matching.has(number) ? "" : " faded"}${shown.includes(number) ? " shown" : ""}`,
       role: "button", tabindex: number === focused ? 0 : -1, "aria-label": label, "data-head": number,
@@ -140,7 +147,7 @@ function drawGrid() {
     if (scaled) box.setAttribute("fill-opacity", value === null ? 0 : Math.max(0.04, value / largest).toFixed(3));
     cell.append(box);
     if (!scaled) {
-      const second = head.roles.find((role) => role !== kind.name && role !== "redundant");
+      const second = view ? null : head.roles.find((role) => role !== kind.name && role !== "redundant");
       const letter = second ? data.kinds.find((each) => each.name === second) : null;
       cell.append(shape("text", { x: x(head) + CELL / 2 - 0.5, y: y(head) + CELL / 2 }, kind.letter + (letter ? letter.letter.toLowerCase() : "")));
       if (letter) cell.classList.add("second");
@@ -148,10 +155,10 @@ function drawGrid() {
     parts.push(cell);
   });
   grid.replaceChildren(...parts);
-  drawLegend(scaled, largest);
+  drawLegend(scaled, largest, view);
 }
 
-function drawLegend(scaled, largest) {
+function drawLegend(scaled, largest, view) {
   const legend = document.getElementById("legend");
   const hint = document.getElementById("hint");
   const search = document.getElementById("search");
@@ -163,6 +170,12 @@ function drawLegend(scaled, largest) {
     });
     legend.replaceChildren(element("li", {}, "0"), ...steps, element("li", {}, scaled.print(largest)));
     hint.textContent = `Darker is larger. ${scaled.label}.`;
+    return;
+  }
+  if (view) {
+    legend.replaceChildren(...view.kinds.map((kind) =>
+      element("li", {}, chip(kind), element("span", { class: "note" }, ` ${kind.heads}`))));
+    hint.textContent = `${view.label}.`;
     return;
   }
   legend.replaceChildren(...data.kinds.map((kind) => {
@@ -485,6 +498,36 @@ function drawRelations() {
   }));
 }
 
+/** The section about another run, or about the steps of a training. */
+function drawSection() {
+  const { title, sentence, notes, headings, rows } = data.section;
+  const table = tableOf(headings, rows.map((row) =>
+    element("tr", row.head === null ? {} : { class: "link", onclick: (event) => open(row.head, event.shiftKey) },
+      ...row.cells.map((text, column) => column === 0 && row.head !== null
+        ? element("td", {}, element("a", { href: `#${data.heads[row.head].name}` }, text))
+        : cell(text, headings[column][1] || "wrap")))));
+  const found = document.getElementById("section");
+  document.getElementById("sentence").textContent = sentence;
+  found.append(element("h2", {}, title),
+    ...notes.map((note) => element("p", { class: "note" }, note)), table);
+  found.hidden = false;
+}
+
+/** The slider that moves through the steps of a training; its last step is this run. */
+function startSlider() {
+  const slider = document.getElementById("step");
+  const label = document.getElementById("step-name");
+  slider.max = data.views.length - 1;
+  slider.value = slider.max;
+  label.textContent = data.views.at(-1).label;
+  slider.addEventListener("input", () => {
+    label.textContent = data.views[slider.value].label;
+    document.getElementById("colour").value = `view:${slider.value}`;
+    drawGrid();
+  });
+  document.getElementById("steps").hidden = false;
+}
+
 function colour(value) {
   document.getElementById("colour").value = value;
   drawGrid();
@@ -503,7 +546,10 @@ function start() {
     (groups < data.columns ? `, in ${groups} KV groups` : "");
   const select = document.getElementById("colour");
   const option = (value, label) => element("option", { value }, label);
+  const views = data.views ?? [];
   select.append(option("role", "role"),
+    ...(views.length ? [element("optgroup", { label: data.slider ? "roles at a step" : "another run" },
+      ...views.map((view, index) => option(`view:${index}`, view.label)))] : []),
     element("optgroup", { label: "statistics" }, ...NUMBERS.map(([name], index) => option(`number:${index}`, name))),
     ...(data.effects.length ? [element("optgroup", { label: "harm of ablation" }, ...data.effects.map((each, index) => option(`effect:${index}`, each.outcome)))] : []),
     element("optgroup", { label: "gain on a relation" }, ...data.relations.map((relation, index) => option(`gain:${index}`, relation.words))));
@@ -543,6 +589,8 @@ function start() {
   window.addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(redrawArcs, 80); });
   const facts = document.getElementById("facts");
   for (const [label, text] of data.facts) facts.append(element("dt", {}, label), element("dd", {}, text));
+  if (data.section) drawSection();
+  if (data.slider) startSlider();
   drawRelations();
   drawTable();
   readHash();

@@ -8,6 +8,7 @@ All text passes ``safe_text``.
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
 from headprobe import __version__
@@ -76,10 +77,16 @@ def thousandths(value: float | None) -> int | None:
     return None if value is None else round(float(f"{value:.3f}") * 1000)
 
 
-def atlas_data(run: Run, views: Iterable[HeadView], rule_changes: Sequence[str]) -> Json:
+def atlas_data(
+    run: Run,
+    views: Iterable[HeadView],
+    rule_changes: Sequence[str],
+    added: Mapping[str, Any] = MappingProxyType({}),
+) -> Json:
     """Collect the data of a run's atlas.
 
     ``views`` are the views of all heads, by layer and head; they are read once and not kept.
+    ``added`` is what the page shows besides the run (``atlas.views``).
     """
     manifest = run.manifest
     power = run.rows(POWER) if POWER in run.tables else []
@@ -121,6 +128,7 @@ def atlas_data(run: Run, views: Iterable[HeadView], rule_changes: Sequence[str])
             "sentences": SENTENCE_FIELDS,
             "ablation": ABLATION_FIELDS,
         },
+        **added,
     }
     return data | collected.sentences(MAX_BYTES - _size(data))
 
