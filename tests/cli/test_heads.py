@@ -142,10 +142,10 @@ def test_commands_that_write_a_run_remember_it(
     assert last_run() == tmp_path / "two"  # a shard is no run
     assert command_line(["merge", str(tmp_path / "three"), "-q"]) == 0
     assert last_run() == tmp_path / "three"
-    with pytest.warns(UserWarning, match="bits per character"):
+    with pytest.warns(UserWarning, match="bits per byte"):
         written = headprobe.scan(checkpoint, probes, device="cpu", out=tmp_path / "four")
     assert last_run() == written.path
-    with pytest.warns(UserWarning, match="bits per character"):
+    with pytest.warns(UserWarning, match="bits per byte"):
         headprobe.judge(tmp_path / "one")
     assert last_run() == tmp_path / "one"
     monkeypatch.setenv("HEADPROBE_STATE", os.devnull)
