@@ -360,6 +360,8 @@ def _step_axis(trace: Trace, axes: "Axes") -> None:
 
 
 def _curves(trace: Trace, size: Size) -> "Figure":
+    from matplotlib.ticker import MaxNLocator
+
     figure, axes = _new_figure(size.width, size.width * 0.62)
     steps = trace.counted
     for role in trace.roles:
@@ -376,7 +378,7 @@ def _curves(trace: Trace, size: Size) -> "Figure":
     _step_axis(trace, axes)
     axes.set_ylabel("heads that hold the role")
     axes.set_ylim(bottom=0)
-    axes.yaxis.get_major_locator().set_params(integer=True)
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_title(clip(trace.model, 60))
     if trace.roles:
         figure.legend(loc="outside lower center", ncols=2, frameon=False)
