@@ -117,10 +117,12 @@ def test_imports_are_found_wherever_they_stand(tmp_path: Path) -> None:
     [
         "headprobe",
         "headprobe.cli.commands",
+        "headprobe.commands.compare",
         "headprobe.commands.heads",
         "headprobe.commands.judge",
         "headprobe.commands.merge",
         "headprobe.commands.show",
+        "headprobe.commands.trace_folder",
         "headprobe.report.head",
         "headprobe.report.summary",
         "headprobe.analysis.gains",

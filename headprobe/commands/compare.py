@@ -32,7 +32,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.format import relation_name
 from headprobe.results.comparison import DEPTHS, ComparedHead, Comparison, Side, Text
 from headprobe.roles.rules import Rules, load_rules
-from headprobe.runs.folder import CONTROL_SUMS, POWER, RULES, Run
+from headprobe.runs.folder import CONTROL_SUMS, HEADS, POWER, RELATIONS, RULES, TALLIES, Run
 from headprobe.runs.instances import Instances
 from headprobe.runs.sketch import MIN_ROWS, SharedRows, shared_rows
 from headprobe.vocabulary import NONE, head_name
@@ -113,7 +113,7 @@ class _Measured:
         self.count = model.n_layers * model.n_heads
         self.names = [head_name(*divmod(n, model.n_heads)) for n in range(self.count)]
         self.probes = {probe.sha256 for probe in run.manifest.probes}
-        heads = run.rows("heads.csv")
+        heads = run.rows(HEADS)
         self.roles = [row.text("role") or NONE for row in heads]
         self.best = [(row.text("best_relation"), row.text("best_looks_to")) for row in heads]
         self.has_twin = any(note.control == "twin" for note in run.manifest.controls)
@@ -137,7 +137,11 @@ class _Measured:
 
     @cached_property
     def hits(self) -> MeasuredHits:
-        return MeasuredHits(self.instances, self.run.tally("hits"), self.count)
+        hits = self.run.tally("hits")
+        if len(hits) != self.run.instances.first_instance[-1]:
+            path, what = self.run.path / TALLIES, "has hits of another number of instances"
+            raise HeadprobeError(str(path), what, "Scan again")
+        return MeasuredHits(self.instances, hits, self.count)
 
     @cached_property
     def relations(self) -> "dict[RelationKey, pd.DataFrame]":
@@ -151,7 +155,7 @@ class _Measured:
         for rows in by_key.values():
             if rows["name"].tolist() != self.names:
                 raise HeadprobeError(
-                    str(self.run.path / "relations.csv"),
+                    str(self.run.path / RELATIONS),
                     "does not have one row for each head and relation",
                     "Scan again",
                 )

@@ -1,6 +1,7 @@
 """``headprobe compare``: what is known to be the same is recovered, and chance matches nothing."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -170,8 +171,6 @@ def test_runs_without_a_sketch_are_refused_across_models(
     runs: Scans, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Runs of earlier versions; they are read as before, and compared with their own model."""
-    import shutil
-
     old = tmp_path / "old"
     shutil.copytree(runs("model").path, old)
     sums = Tallies.load(old / "tallies.npz").arrays
@@ -233,3 +232,41 @@ def test_the_atlas_shows_another_run(runs: Scans, here: Path, capsys) -> None:
     assert "is named twice" in capsys.readouterr().err
     assert command_line(["report", model, "--compare", permuted, "--png", "figures"]) == 2
     assert "Leave out --compare" in capsys.readouterr().err
+
+
+def without_rows(folder: Path) -> None:
+    lines = (folder / "relations.csv").read_text("utf-8").splitlines()
+    (folder / "relations.csv").write_text("\n".join(lines[:-1]) + "\n", "utf-8")
+
+
+def with_array(name: str, change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        sums = dict(Tallies.load(folder / "tallies.npz").arrays)
+        Tallies({**sums, name: change(sums[name])}).save(folder / "tallies.npz")
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        without_rows,
+        with_array("hits", lambda hits: hits[:5]),
+        with_array("sketch", lambda sketch: sketch[..., :3]),
+        with_array("sketch", lambda sketch: sketch[1:]),
+        with_array("sketch", lambda sketch: -1 - sketch),
+        lambda folder: (folder / "power.csv").unlink(),
+        lambda folder: (folder / "rules.yaml").unlink(),
+    ],
+)
+def test_damaged_runs_are_one_line(
+    runs: Scans,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], None],
+) -> None:
+    shutil.copytree(runs("text").path, tmp_path / "run")
+    spoil(tmp_path / "run")
+    assert command_line(["compare", str(tmp_path / "run"), str(runs("narrow").path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(str(tmp_path / "run")) and error.count("\n") == 1
