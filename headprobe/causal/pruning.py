@@ -261,12 +261,12 @@ def removal_layout(losses: RemovalLosses, count: int, where: str) -> Joint:
         smaller = smaller_model(observed, count, where)
         is_joint = has_joint_projection(observed, smaller)
         try:
-            found = stock_losses(remove_groups(observed, smaller, kept, layout), text)
+            losses_now = stock_losses(remove_groups(observed, smaller, kept, layout), text)
         except (RuntimeError, ValueError, TypeError, LookupError) as error:
             if is_out_of_memory(error):
                 raise out_of_memory(where) from error
             break  # its modules do not fit together
-        if np.abs(found - expected).mean() <= tolerance(observed.model):
+        if np.abs(losses_now - expected).mean() <= tolerance(observed.model):
             return layout
         if not is_joint:
             break

@@ -71,17 +71,17 @@ def verdicts(run: Run) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
 def _measured(run: Run) -> dict[frozenset[Head], Row]:
     """The measured effects on the loss by set of heads; of several the most harmful."""
     path = run.path / run_folder.ABLATION
-    found: dict[frozenset[Head], Row] = {}
+    effects: dict[frozenset[Head], Row] = {}
     if not path.exists():
-        return found
+        return effects
     for row in iterate_rows(path, columns=("set", "heads", "by", "outcome", "effect", "usable")):
         is_loss = row.text("outcome") == _LOSS and row.text("by") in _SAVED and row.flag("usable")
         if not is_loss or row.number("effect_low") is None:
             continue
         heads = frozenset(parse_head(name) for name in row.text("heads").split(";"))
-        if heads not in found or _low(row) > _low(found[heads]):
-            found[heads] = row
-    return found
+        if heads not in effects or _low(row) > _low(effects[heads]):
+            effects[heads] = row
+    return effects
 
 
 def _low(row: Row) -> float:
