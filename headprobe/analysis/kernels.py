@@ -15,6 +15,7 @@ from itertools import pairwise, starmap
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from headprobe.arrays import Floats, Ints, Singles
 from headprobe.compiled import numba_kernel, thread_count
@@ -29,6 +30,9 @@ CELLS = 2 * N_DEPRELS
 
 FLUSH = 256
 """Rows summed in single precision before they are added in double precision."""
+
+MOST_IN_LANE = 255
+"""Hits that one byte of a sum of packed hits can count."""
 
 HEADS = 128
 """Heads in one block: the tables of a block stay in the processor's cache."""
@@ -322,3 +326,56 @@ def _add_weights(
     """Add ``value`` times the weights from ``at`` on to the ``sums`` from ``to`` on."""
     for h in range(wide):
         sums[to + h] += value * weights[at + h]
+
+
+@numba_kernel
+def sum_packed(
+    low: int,
+    high: int,
+    packed: NDArray[np.uint8],
+    order: Ints,
+    edges: Ints,
+    lanes: NDArray[np.uint64],
+    heads: int,
+    sums: Floats,
+) -> None:
+    """Fill the rows from ``low`` to ``high`` of ``sums`` [C * N] with hits of packed rows [I * Z].
+
+    Row c is the sum over the instances ``order[edges[c]:edges[c + 1]]``. ``lanes`` [256] holds the
+    eight bits of each byte in eight bytes of one number, so that one addition counts eight heads.
+    """
+    wide, size = U(heads), U((heads + 7) // 8)
+    counts = np.zeros(size, np.uint64)
+    for c in range(low, high):
+        to, pending = U(c) * wide, 0
+        for h in range(wide):
+            sums[to + h] = 0
+        for place in range(edges[c], edges[c + 1]):
+            at = U(order[place]) * size
+            for z in range(size):
+                counts[z] += lanes[packed[at + z]]
+            pending += 1
+            if pending == MOST_IN_LANE or place == edges[c + 1] - 1:
+                pending = 0
+                for h in range(wide):
+                    lane = counts[h >> U(3)] >> (U(8) * (h & U(7)))
+                    sums[to + h] += np.float64(lane & np.uint64(255))
+                for z in range(size):
+                    counts[z] = np.uint64(0)
+
+
+@numba_kernel
+def add_squared_changes(
+    sums: Floats, sizes: Floats, total: float, mean: Floats, changes: Floats
+) -> None:
+    """Add to ``changes`` [N] the squared changes of ``mean`` [N] when each group is left out.
+
+    ``sums`` is [J * N] and ``sizes`` [J]; groups without instances are skipped.
+    """
+    wide = U(len(mean))
+    for j in range(len(sizes)):
+        if sizes[j] > 0:
+            at, size, rest = U(j) * wide, sizes[j], total - sizes[j]
+            for h in range(wide):
+                change = (sums[at + h] - size * mean[h]) / rest
+                changes[h] += change * change
