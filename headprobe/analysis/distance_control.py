@@ -108,10 +108,15 @@ class _Block(NamedTuple):
     @classmethod
     def of(cls, heads: slice, profile: Floats, norm: Floats) -> "_Block":
         """The block of some ``heads`` of the profiles [N, D]."""
-        both = [np.ascontiguousarray(each[heads].T) for each in (profile, norm)]
-        until = [np.cumsum(each, axis=0).reshape(-1) for each in both]
-        tail = np.maximum.accumulate(both[0][::-1], axis=0)[::-1]
-        return cls(heads, *(each.reshape(-1) for each in both), *until, tail.reshape(-1))
+        plain, moved = (np.ascontiguousarray(each[heads].T) for each in (profile, norm))
+        return cls(
+            heads,
+            profile=plain.reshape(-1),
+            norm=moved.reshape(-1),
+            profile_until=np.cumsum(plain, axis=0).reshape(-1),
+            norm_until=np.cumsum(moved, axis=0).reshape(-1),
+            tail=np.maximum.accumulate(plain[::-1], axis=0)[::-1].reshape(-1),
+        )
 
     @property
     def size(self) -> int:
