@@ -11,7 +11,7 @@ mark. Of 16 checkpoints that were tried, those below have the most heads that pa
 11 to 14 of 96 each, 50 in all. The others have 3 to 12.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -58,6 +58,9 @@ OFF = {"min_lift": 0.0, "min_share_gain": -1.0}
 """Values of the two rules that every head meets."""
 
 
+Judged = tuple[CheckpointShape, JudgedSums]
+
+
 class Quiet(SilentProgress):
     """A random model knows no text, and says so."""
 
@@ -97,9 +100,9 @@ def write_checkpoint(folder: Path, shape: CheckpointShape, seed: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory: pytest.TempPathFactory) -> Mapping[CheckpointShape, JudgedSums]:
+def judged(tmp_path_factory: pytest.TempPathFactory) -> Sequence[Judged]:
     """Every checkpoint, scanned on the same text and judged by the packaged rules."""
-    folder, results = tmp_path_factory.mktemp("even"), {}
+    folder, results = tmp_path_factory.mktemp("even"), list[Judged]()
     write_text(folder / "marks.conllu")
     for number, (shape, seed) in enumerate(CHECKPOINTS):
         checkpoint = folder / f"model-{number}"
@@ -112,14 +115,15 @@ def judged(tmp_path_factory: pytest.TempPathFactory) -> Mapping[CheckpointShape,
             device="cpu",
         )
         run = scan(config, Quiet())
-        results[shape] = judge_sums(run.instances, run.tallies, shape.groups, load_rules())
+        sums = judge_sums(run.instances, run.tallies, shape.groups, load_rules())
+        results.append((shape, sums))
     return results
 
 
-def named(judged: Mapping[CheckpointShape, JudgedSums], rules: Rules) -> list[Verdict]:
+def named(judged: Sequence[Judged], rules: Rules) -> list[Verdict]:
     """The heads that earn a role that rests on a relation."""
     verdicts = []
-    for shape, sums in judged.items():
+    for shape, sums in judged:
         found, _ = judge(
             sums.evidence, sums.statistics, sums.behaviour, sums.tallies, shape.groups, rules
         )
@@ -127,8 +131,8 @@ def named(judged: Mapping[CheckpointShape, JudgedSums], rules: Rules) -> list[Ve
     return verdicts
 
 
-def test_rows_are_almost_even(judged: Mapping[CheckpointShape, JudgedSums]) -> None:
-    for sums in judged.values():
+def test_rows_are_almost_even(judged: Sequence[Judged]) -> None:
+    for _, sums in judged:
         instances = sums.instances
         assert instances.usable.all() and (instances.tokens == 1).all()
         keys = instances.place + 2  # the word itself and the start token are keys, too
@@ -136,7 +140,7 @@ def test_rows_are_almost_even(judged: Mapping[CheckpointShape, JudgedSums]) -> N
 
 
 def test_without_the_rules_on_amounts_at_least_40_heads_would_be_named(
-    judged: Mapping[CheckpointShape, JudgedSums],
+    judged: Sequence[Judged],
 ) -> None:
     verdicts = named(judged, replace(load_rules(), **OFF))
     assert len(verdicts) >= 40
@@ -144,16 +148,14 @@ def test_without_the_rules_on_amounts_at_least_40_heads_would_be_named(
 
 
 @pytest.mark.parametrize("rule", CONTROLLED)
-def test_each_of_the_two_rules_stops_all_of_them(
-    rule: str, judged: Mapping[CheckpointShape, JudgedSums]
-) -> None:
+def test_each_of_the_two_rules_stops_all_of_them(rule: str, judged: Sequence[Judged]) -> None:
     rules = load_rules()
     alone = replace(rules, **{**OFF, rule: getattr(rules, rule)})
     assert not named(judged, alone)
 
 
-def test_no_near_even_head_is_named(judged: Mapping[CheckpointShape, JudgedSums]) -> None:
+def test_no_near_even_head_is_named(judged: Sequence[Judged]) -> None:
     assert not named(judged, load_rules())
-    for sums in judged.values():
+    for _, sums in judged:
         roles = {role for verdict in sums.verdicts for role in verdict.roles}
         assert roles <= {"positional", "redundant"}
