@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headprobe.arrays import Bools, Floats, Ints
-from headprobe.runs.instances import Instances, Integers, RelationInstances
-from headprobe.vocabulary import MAX_DISTANCE, CandidateRule, Scope
+from headprobe.arrays import Bools, Ints
+from headprobe.runs.instances import Instances, Integers, RelationInstances, join_instances
+from headprobe.vocabulary import CandidateRule, Scope
 
 MAX_ENTRIES = 1_000_000
-"""Entries of the largest temporary array (query rows by distances, or query rows by heads)."""
+"""Entries of the largest temporary array (query rows by heads)."""
 
 
 @dataclass(frozen=True)
@@ -105,38 +105,6 @@ class Candidates:
         after = np.searchsorted(keys, base + self.query)
         return after - np.searchsorted(keys, base + self.scope_first)
 
-    def by_distance(self) -> Floats:
-        """Return the number of candidates at each word distance, [Q, D'] (index distance - 1).
-
-        There are as many columns as the longest row needs, at most ``MAX_DISTANCE``; the last of
-        ``MAX_DISTANCE`` columns counts all candidates at that distance or farther.
-        """
-        width = int(min(self.words_before.max(initial=1), MAX_DISTANCE))
-        words = self.query[:, None] - np.arange(1, width + 1)
-        counts = self.contain(np.maximum(words, 0)) & (words >= 0)
-        table = counts.astype(np.float64)
-        if width == MAX_DISTANCE:
-            table[:, -1] = self.count() - table[:, :-1].sum(1)
-        return table
-
-    def tokens_by_distance(self) -> Floats:
-        """Return the number of tokens of the candidates at each word distance, [Q, D'].
-
-        Columns are those of ``by_distance``; column ``MAX_DISTANCE`` adds up the tokens of
-        all candidates at that distance or farther.
-        """
-        width = int(min(self.words_before.max(initial=1), MAX_DISTANCE))
-        words = self.query[:, None] - np.arange(1, width + 1)
-        counted = self.contain(np.maximum(words, 0)) & (words >= 0)
-        table = np.where(counted, self.instances.tokens[np.maximum(words, 0)], 0.0)
-        far = np.flatnonzero(self.words_before >= MAX_DISTANCE)
-        if len(far):
-            rows = Candidates(self.instances, self.query[far], self.scope, self.rule)
-            index, word = rows.pairs()
-            tokens = np.bincount(index, weights=self.instances.tokens[word], minlength=len(far))
-            table[far, -1] = tokens - table[far, :-1].sum(1)
-        return table
-
     def longest(self) -> tuple[Ints, Ints]:
         """Return the tokens of each query's longest candidate, and how many are as long, [Q] each.
 
@@ -198,19 +166,6 @@ class Candidates:
             pending = pending[~suits & (place[pending] >= 0)]
         return nearest_words
 
-    def nearest_beyond(self) -> Ints:
-        """Return the distance [Q] of the nearest candidate at ``MAX_DISTANCE`` or more, or 0."""
-        distance = np.zeros_like(self.query)
-        pending = np.flatnonzero(self.words_before >= MAX_DISTANCE)
-        step = MAX_DISTANCE
-        while len(pending):
-            rows = Candidates(self.instances, self.query[pending], self.scope, self.rule)
-            is_candidate = rows.contain(rows.query - step)
-            distance[pending[is_candidate]] = step
-            step += 1
-            pending = pending[~is_candidate & (rows.words_before >= step)]
-        return distance
-
 
 def candidates_of(instances: Instances, links: RelationInstances) -> Candidates:
     """Return the candidates of every instance of a relation (Q = I)."""
@@ -224,45 +179,46 @@ def position_in_run(counts: Ints) -> Ints:
     return np.arange(total[-1] if len(total) else 0) - np.repeat(total - counts, counts)
 
 
-def target_table(links: RelationInstances, chosen: Ints, width: int) -> Bools:
-    """Return whether the word at each distance (index distance - 1) is a target, [I', width].
+class BlockInstances(NamedTuple):
+    """The instances of all relations whose queries are in a block of query rows, by relation.
 
-    The rows are the instances ``chosen`` [I']. No target may be farther away than ``width``.
+    All arrays are of one type, because compiled loops exist once for each combination of types.
     """
-    index, targets = links.targets_of(chosen)
-    table = np.zeros((len(chosen), width), dtype=np.bool_)
-    table[index, links.query[chosen][index] - targets - 1] = True
-    return table
 
-
-class RelationRows(NamedTuple):
-    """The instances of one relation whose queries are in a block of query rows."""
-
-    number: int
-    """Index of the relation."""
-    links: RelationInstances
-    """All instances of the relation."""
-    chosen: Ints
-    """[I']: the instances whose query is in the block."""
+    number: Ints
+    """[I']: number of the instance in the run (``Instances.first_instance``)."""
+    relation: Ints
+    """[I']: index of its relation."""
     row: Ints
-    """[I']: the row of the block in which each instance's query stands."""
+    """[I']: row of the block in which its query stands."""
+    first: Ints
+    """[I']: index into ``targets`` of its first target."""
+    stop: Ints
+    """[I']: index into ``targets`` after its last target."""
+    targets: Ints
+    """[K]: word numbers of the targets of all blocks."""
+
+    @property
+    def nearest(self) -> Ints:
+        """[I']: word number of each instance's last target."""
+        return self.targets[self.stop - 1]
 
 
 def slices(count: int, width: int) -> Iterator[slice]:
     """Cut an axis of ``count``: each piece times ``width`` has at most ``MAX_ENTRIES`` entries."""
-    size = max(1, MAX_ENTRIES // width)
+    size = max(1, MAX_ENTRIES // max(width, 1))
     for first in range(0, count, size):
         yield slice(first, min(first + size, count))
 
 
 def shared_rows(
     instances: Instances, relations: Sequence[RelationInstances], heads: int
-) -> Iterator[tuple[Candidates, list[RelationRows]]]:
+) -> Iterator[tuple[Candidates, BlockInstances]]:
     """Yield the query words of all relations in blocks, with the instances that use each block.
 
-    A query word occurs once for each combination of scope and rule, so that relations with
-    the same candidates share its row. Short rows come first. Neither rows by words nor rows by
-    ``heads`` exceed ``MAX_ENTRIES`` in a block.
+    ``relations`` are those measured, in their order. A query word occurs once for each combination
+    of scope and rule, so that relations with the same candidates share its row. Short rows come
+    first. Rows times ``heads`` do not exceed ``MAX_ENTRIES`` in a block.
     """
     same_candidates = defaultdict(list)
     for index, links in enumerate(relations):
@@ -275,21 +231,31 @@ def shared_rows(
         every = Candidates(instances, np.flatnonzero(is_query), scope, rule)
         by_length = np.argsort(every.words_before, kind="stable")
         every = Candidates(instances, every.query[by_length], scope, rule)
-        rank = np.zeros(len(is_query), dtype=np.min_scalar_type(len(is_query)))
+        rank = np.zeros(len(is_query), dtype=np.int64)
         rank[every.query] = np.arange(len(by_length))
-        # Instances of each relation, sorted by the row of their query.
-        sorted_instances = []
-        for index in members:
-            row = rank[relations[index].query]
-            order = np.argsort(row, kind="stable").astype(rank.dtype)
-            sorted_instances.append((index, order, row[order]))
-        widest = max(int(every.words_before.max(initial=1)), MAX_DISTANCE)
-        for part in slices(len(every.query), max(widest, heads)):
-            # searchsorted would copy all rows if the edges had another dtype
-            block, edges = [], np.array([part.start, part.stop], dtype=rank.dtype)
-            for index, order, row in sorted_instances:
-                low, high = np.searchsorted(row, edges)
-                if high > low:
-                    some = order[low:high], row[low:high].astype(np.int64) - part.start
-                    block.append(RelationRows(index, relations[index], *some))
-            yield Candidates(instances, every.query[part], scope, rule), block
+        sizes = [len(relations[index]) for index in members]
+        joined = join_instances([relations[index] for index in members])
+        first, stop, targets = (
+            each.astype(np.int64, copy=False)
+            for each in (joined.first, joined.stop, joined.targets)
+        )
+        row = rank[joined.query]
+        order = np.argsort(row, kind="stable")
+        sorted_row = row[order]
+        relation = np.repeat(members, sizes)
+        starts = instances.first_instance[members]
+        number = np.repeat(starts, sizes) + position_in_run(np.array(sizes))
+        for part in slices(len(every.query), heads):
+            # Sorted again, by place in the joined arrays, so that a relation's sums stay in cache
+            some = np.sort(order[slice(*np.searchsorted(sorted_row, [part.start, part.stop]))])
+            yield (
+                Candidates(instances, every.query[part], scope, rule),
+                BlockInstances(
+                    number[some],
+                    relation[some],
+                    row[some] - part.start,
+                    first[some],
+                    stop[some],
+                    targets,
+                ),
+            )

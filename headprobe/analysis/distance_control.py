@@ -18,18 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.analysis.candidates import (
-    Candidates,
-    RelationRows,
-    shared_rows,
-    target_table,
+from headprobe.analysis.candidates import BlockInstances, Candidates, shared_rows
+from headprobe.analysis.choice_kernels import (
+    add_target_shares,
+    choose_by_distance,
+    pack_hits,
+    sum_profiles,
 )
-from headprobe.analysis.kernels import HEADS, add_target_shares, choose_by_distance, head_blocks
+from headprobe.analysis.kernels import HEADS, head_blocks
 from headprobe.arrays import Floats, Ints
-from headprobe.compiled import in_threads, map_in_threads
+from headprobe.compiled import in_threads, split_over_threads, thread_count
 from headprobe.runs.instances import Instances, RelationInstances
-from headprobe.runs.sums import pack_heads, packed_bytes
+from headprobe.runs.sums import packed_bytes
 from headprobe.vocabulary import FOLDS
+
+Distances = NDArray[np.int32]
 
 DISTANCE_RULES = ("habit", "habit_length")
 """Names of the two rules, as in ``Evidence.baselines``."""
@@ -78,157 +81,152 @@ def distance_control(
         share_by_document=np.zeros(by_fold),
         share_by_form=np.zeros(by_fold),
     )
-    profiles = _in_blocks(profile, norm)
-    for rows, relation_rows in shared_rows(instances, relations, heads):
-        scored = _score_rows(rows, profiles)
-        for some in relation_rows:
-            _add(result, instances, some, scored)
+    words, blocks = _Words.of(instances), _in_blocks(profile, norm)
+    for rows, block_instances in shared_rows(instances, relations, heads):
+        for rule, distance in _choices(rows, blocks, words).items():
+            write_hits(result.hits[rule], rows, block_instances, distance)
+        _add_shares(result, rows, block_instances, blocks, words)
     return result
 
 
 class _Block(NamedTuple):
-    """The profiles of a block of heads."""
+    """The profiles of a block of heads, each flattened from [D, B]."""
 
     heads: slice
     """The heads."""
     profile: Floats
-    """[D, B]: mean stripped attention."""
+    """Mean stripped attention at each distance."""
     norm: Floats
-    """[D, B]: mean norm-weighted attention."""
+    """Mean norm-weighted attention at each distance."""
+    profile_until: Floats
+    """Sums of ``profile`` up to each distance."""
+    norm_until: Floats
+    """Sums of ``norm`` up to each distance."""
+    tail: Floats
+    """The largest value of ``profile`` from each distance on."""
 
-
-@dataclass(frozen=True)
-class _ScoredRows:
-    """What the profiles predict for a block of query words."""
-
-    rows: Candidates
-    """The query words [Q] and their candidates."""
-    profiles: Sequence[_Block]
-    """The profiles of all heads."""
-    distance: Mapping[str, Ints]
-    """For each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head, [Q, N]."""
-    inverses: Sequence["_Inverses"]
-    """The inverse sums of each block of heads."""
-
-
-class _Inverses(NamedTuple):
-    """``1 / (sum of a profile over the earlier words of each row)``, 0 where the sum is 0.
-
-    Each is [Q * B] for the heads of one block, contiguous, because every relation reads it.
-    """
-
-    mass: Floats
-    """Of the mean stripped attention, over the candidates."""
-    norm: Floats
-    """Of the norm-weighted profile, over all usable earlier words of the passage."""
-    share: tuple[Floats, Floats]
-    """Of the mean stripped attention over the same words, and of this times their tokens."""
-
-
-def _score_rows(rows: Candidates, profiles: Sequence[_Block]) -> _ScoredRows:
-    """Apply the two rules to a block of rows and sum the profiles over each row."""
-    counts = rows.by_distance()
-    passage, everything = rows, counts
-    if rows.rule != "any" or rows.scope == "sentence":
-        passage = Candidates(rows.instances, rows.query, "passage", "any")
-        everything = passage.by_distance()
-    tokens = passage.tokens_by_distance()
-
-    def sum_rows(block: _Block) -> _Inverses:
-        mass = _per_mass(counts, block.profile)
-        words = mass if everything is counts else _per_mass(everything, block.profile)
-        norm, by_tokens = _per_mass(everything, block.norm), _per_mass(tokens, block.profile)
-        return _Inverses(
-            mass.reshape(-1), norm.reshape(-1), (words.reshape(-1), by_tokens.reshape(-1))
+    @classmethod
+    def of(cls, heads: slice, profile: Floats, norm: Floats) -> "_Block":
+        """The block of some ``heads`` of the profiles [N, D]."""
+        plain, moved = (np.ascontiguousarray(each[heads].T) for each in (profile, norm))
+        return cls(
+            heads,
+            profile=plain.reshape(-1),
+            norm=moved.reshape(-1),
+            profile_until=np.cumsum(plain, axis=0).reshape(-1),
+            norm_until=np.cumsum(moved, axis=0).reshape(-1),
+            tail=np.maximum.accumulate(plain[::-1], axis=0)[::-1].reshape(-1),
         )
 
-    inverses = map_in_threads(profiles, sum_rows)
-    return _ScoredRows(rows, profiles, _choices(rows, profiles), inverses)
+    @property
+    def size(self) -> int:
+        """B: the number of heads."""
+        return int(self.heads.stop - self.heads.start)
 
 
-def _count_heads(profiles: Sequence[_Block]) -> int:
-    return profiles[-1].heads.stop if profiles else 0
+class _Words(NamedTuple):
+    """What compiled loops read of the words of a run."""
+
+    tokens: Ints
+    """[W]: number of tokens."""
+    most_tokens: Ints
+    """[W]: the largest number of tokens of a word of its passage up to this one."""
+    odd: Ints
+    """The words that are unusable or have several tokens."""
+
+    @classmethod
+    def of(cls, instances: Instances) -> "_Words":
+        """Those of a run."""
+        tokens = instances.tokens.astype(np.int64)
+        # A base that grows with each passage lets one running maximum serve all of them
+        base = instances.passage * (tokens.max(initial=0) + 1)
+        most_tokens = np.maximum.accumulate(base + tokens) - base
+        return cls(tokens, most_tokens, np.flatnonzero(~instances.usable | (tokens != 1)))
 
 
-def _per_mass(counts: Floats, profile: Floats) -> Floats:
-    """[Q, B]: 1 / (sum of the profile [D, B] over the counted words [Q, D']); 0 if the sum is 0."""
-    mass = counts @ profile[: counts.shape[1]]
-    return np.divide(1.0, mass, out=np.zeros_like(mass), where=mass > 0)
-
-
-def _add(
-    result: DistanceControl, instances: Instances, some: RelationRows, scored: _ScoredRows
+def _add_shares(
+    result: DistanceControl,
+    rows: Candidates,
+    instances: BlockInstances,
+    blocks: Sequence[_Block],
+    words: _Words,
 ) -> None:
-    """Add the hits and shares of a relation's instances in a block of rows to ``result``."""
-    number, links, chosen, row = some
-    width = int(scored.rows.words_before.max(initial=1))
-    targets = target_table(links, chosen, width)
-    first = instances.first_instance[number]
-    for rule, distance in scored.distance.items():
-        hits = np.take_along_axis(targets, distance[row] - 1, axis=1)
-        result.hits[rule][first + chosen] = pack_heads(hits)
-    query, nearest = links.query[chosen], links.nearest[chosen]
-    ends = (each[chosen].astype(np.int64) for each in (links.query, links.first, links.stop))
-    words = *ends, links.targets.astype(np.int64, copy=False)
-    once, tokens = np.ones(len(instances.tokens)), instances.tokens.astype(np.float64)
-    folds = instances.document_fold[instances.passage[query]], instances.form_fold[nearest]
+    """Add the shares of the targets of a block's instances to ``result``."""
+    run, query = rows.instances, rows.query
+    passage_first = run.passage_first[run.passage[query]].astype(np.int64)
+    is_whole = rows.scope == "passage" and rows.rule == "any"
+    odd = words.odd, np.searchsorted(words.odd, passage_first), np.searchsorted(words.odd, query)
+    keys = run.candidate_keys(rows.rule)
+    asked = query[instances.row]
+    folds = run.document_fold[run.passage[asked]], run.form_fold[instances.nearest]
+    heads = blocks[-1].heads.stop
+    sums = (
+        *(each.reshape(-1) for each in (result.expected, result.share_norm)),
+        *(each.reshape(2, -1) for each in (result.share_by_document, result.share_by_form)),
+    )
 
-    def add_shares(place: int) -> None:
-        block, inverses = scored.profiles[place], scored.inverses[place]
-        heads = block.profile.shape[1]
+    def add(block: _Block) -> None:
+        profiles = block.profile, block.norm
+        inverses = np.empty((4, len(query) * block.size))
+        sum_profiles(
+            *(query, rows.scope_first, passage_first, run.usable, words.tokens, *keys, *odd),
+            *(is_whole, *profiles, block.profile_until, block.norm_until, block.size, inverses),
+        )
+        add_target_shares(
+            *(asked, instances.first, instances.stop, instances.targets, words.tokens),
+            *(instances.row, instances.relation, *folds, FOLDS, *profiles, inverses),
+            *(block.size, block.heads.start, heads, *sums),
+        )
 
-        def sums(weights: Floats, profile: Floats, inverse: Floats) -> Floats:
-            """[2, F, B]: shares of the targets by document fold and by form fold."""
-            total = np.zeros((2, FOLDS, heads))
-            by_fold = total.reshape(2, -1)
-            rows = weights, row, *folds
-            add_target_shares(*words, *rows, profile.reshape(-1), inverse, heads, *by_fold)
-            return total
-
-        expected = sums(once, block.profile, inverses.mass)[0].sum(0)
-        share_norm = sums(once, block.norm, inverses.norm)[0].sum(0)
-        result.expected[number, block.heads] += expected
-        result.share_norm[number, block.heads] += share_norm
-        for form, (weights, inverse) in enumerate(zip((once, tokens), inverses.share, strict=True)):
-            by_document, by_form = sums(weights, block.profile, inverse)
-            result.share_by_document[form, number, :, block.heads] += by_document
-            result.share_by_form[form, number, :, block.heads] += by_form
-
-    in_threads(range(len(scored.profiles)), add_shares)
+    in_threads(blocks, add)
 
 
-def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Ints]:
+def write_hits(
+    hits: NDArray[np.uint8], rows: Candidates, instances: BlockInstances, distance: Distances
+) -> None:
+    """Write to packed ``hits`` [I, Z] whether the word that each head chooses is a target.
+
+    ``distance`` [Q, N] is that of the chosen word in each of the ``rows``.
+    """
+    width, heads = int(rows.words_before.max(initial=1)), distance.shape[1]
+    arrays = (
+        *(instances.number, instances.row, rows.query, instances.first, instances.stop),
+        *(instances.targets, width, distance.reshape(-1), heads, hits.reshape(-1)),
+    )
+    split_over_threads(
+        len(instances.row), thread_count(), lambda low, high: pack_hits(low, high, *arrays)
+    )
+
+
+def distance_choices(rows: Candidates, profile: Floats) -> Mapping[str, Distances]:
     """Return for each of ``DISTANCE_RULES`` the distance of the candidate chosen for each head.
 
     ``profile`` [N, D] is the mean attention per distance; the results are [Q, N]. They have no
     meaning in rows without a candidate.
     """
-    return _choices(rows, _in_blocks(profile, profile))
+    return _choices(rows, _in_blocks(profile, profile), _Words.of(rows.instances))
 
 
 def _in_blocks(profile: Floats, norm: Floats) -> list[_Block]:
     """``profile`` and ``norm`` [N, D], cut into blocks of heads."""
-    return [
-        _Block(some, *(np.ascontiguousarray(each[some].T) for each in (profile, norm)))
-        for some in head_blocks(len(profile), HEADS)
-    ]
+    return [_Block.of(some, profile, norm) for some in head_blocks(len(profile), HEADS)]
 
 
-def _choices(rows: Candidates, profiles: Sequence[_Block]) -> Mapping[str, Ints]:
+def _choices(rows: Candidates, blocks: Sequence[_Block], words: _Words) -> Mapping[str, Distances]:
     """``distance_choices`` for profiles in blocks."""
     instances, query = rows.instances, rows.query
-    tokens, keys = instances.tokens.astype(np.int64), instances.candidate_keys(rows.rule)
-    shape = len(query), _count_heads(profiles)
-    distance = {rule: np.empty(shape, dtype=np.int64) for rule in DISTANCE_RULES}
+    keys = instances.candidate_keys(rows.rule)
+    shape = len(query), blocks[-1].heads.stop if blocks else 0
+    distance = {rule: np.empty(shape, dtype=np.int32) for rule in DISTANCE_RULES}
 
     def choose(block: _Block) -> None:
-        heads = block.profile.shape[1]
-        chosen = np.empty((len(DISTANCE_RULES), len(query), heads), dtype=np.int64)
-        words = query, rows.scope_first, instances.usable, tokens, *keys
-        into = chosen.reshape(len(chosen), -1)
-        choose_by_distance(*words, block.profile.reshape(-1), heads, *into)
+        chosen = np.empty((len(DISTANCE_RULES), len(query), block.size), dtype=np.int32)
+        choose_by_distance(
+            *(query, rows.scope_first, instances.usable, words.tokens, words.most_tokens, *keys),
+            *(block.profile, block.tail, block.size, *chosen.reshape(len(chosen), -1)),
+        )
         for rule, of_rule in zip(DISTANCE_RULES, chosen, strict=True):
             distance[rule][:, block.heads] = of_rule
 
-    in_threads(profiles, choose)
+    in_threads(blocks, choose)
     return distance

@@ -30,6 +30,7 @@ from headprobe.analysis.intervals import EvidenceThresholds, Interval, interval,
 from headprobe.analysis.lift import Lift, ShareSums, lift_of
 from headprobe.analysis.pos_control import PosPreferences, category_hits
 from headprobe.arrays import Bools, Floats, Ints
+from headprobe.compiled import map_in_threads
 from headprobe.runs.instances import Instances, RelationInstances
 from headprobe.runs.sums import Tallies
 from headprobe.vocabulary import ANY_MARK, FOLDS, WORD_CLASS, Relation
@@ -88,8 +89,10 @@ def gains_over(
     and the smaller lower end count.
     """
     rivals = list(baselines.values())
-    over_baselines = [interval(hits - rival, cells, confidence) for rival in rivals]
-    over_category = [interval(hits - rule, cells, confidence) for rule in category]
+    intervals = map_in_threads(
+        [*rivals, *category], lambda rival: interval(hits - rival, cells, confidence)
+    )
+    over_baselines, over_category = intervals[: len(rivals)], intervals[len(rivals) :]
     top1s = np.array(np.broadcast_arrays(*[rival.total / cells.total for rival in rivals]))
     largest = top1s.argmax(0)
     one_by_one = form_rule == "leave one out"

@@ -13,6 +13,7 @@ from scipy.special import stdtr, stdtrit
 
 from headprobe.analysis.evidence import Evidence
 from headprobe.analysis.groups import Cells, GroupSums
+from headprobe.analysis.kernels import add_squared_changes
 from headprobe.arrays import Bools, Floats, Ints
 
 
@@ -67,9 +68,11 @@ def delete_one_variance(sums: Floats, sizes: Floats) -> Floats:
     count, total = int(filled.sum()), sizes.sum()
     if count < 2:
         return np.full(sums.shape[1], np.nan)
-    sizes, sums = sizes[filled], sums[filled]
-    changes = (sums - sizes[:, None] * (sums.sum(0) / total)) / (total - sizes)[:, None]
-    return np.asarray(np.einsum("jn,jn->n", changes, changes) * (count - 1) / count)
+    flat = np.ascontiguousarray(sums, dtype=np.float64).reshape(-1)
+    mean = np.asarray(sums.sum(0) / total, dtype=np.float64)
+    changes = np.zeros_like(mean)
+    add_squared_changes(flat, sizes.astype(np.float64), float(total), mean, changes)
+    return changes * ((count - 1) / count)
 
 
 def leave_one_out(sums: Floats, sizes: Floats) -> Floats:

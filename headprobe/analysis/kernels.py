@@ -31,6 +31,9 @@ CELLS = 2 * N_DEPRELS
 FLUSH = 256
 """Rows summed in single precision before they are added in double precision."""
 
+MOST_IN_LANE = 255
+"""Hits that one byte of a sum of packed hits can count."""
+
 HEADS = 128
 """Heads in one block: the tables of a block stay in the processor's cache."""
 
@@ -326,132 +329,53 @@ def _add_weights(
 
 
 @numba_kernel
-def choose_by_distance(
-    query: Ints,
-    first: Ints,
-    usable: NDArray[np.bool_],
-    tokens: Any,
-    required: Ints,
-    excluded: Ints,
-    profile: Floats,
+def sum_packed(
+    low: int,
+    high: int,
+    packed: NDArray[np.uint8],
+    order: Ints,
+    edges: Ints,
+    lanes: NDArray[np.uint64],
     heads: int,
-    habit: Ints,
-    by_length: Ints,
+    sums: Floats,
 ) -> None:
-    """Fill ``habit`` and ``by_length`` [Q * B] with the distance of each head's best candidate.
+    """Fill the rows from ``low`` to ``high`` of ``sums`` [C * N] with hits of packed rows [I * Z].
 
-    Candidates are the ``usable`` words from ``first`` [Q] to the query that share its ``required``
-    number, and not its ``excluded`` one (``Instances.candidate_keys``). The best has the largest
-    value of ``profile`` [D * B] at its distance, or the largest such value times ``tokens``; the
-    nearer of equal ones. Of the candidates in the last bin only the nearest counts.
+    Row c is the sum over the instances ``order[edges[c]:edges[c + 1]]``. ``lanes`` [256] holds the
+    eight bits of each byte in eight bytes of one number, so that one addition counts eight heads.
     """
-    wide = U(heads)
-    best, longest = np.empty(heads), np.empty(heads)
-    for q in range(len(query)):
-        to = U(q) * wide
+    wide, size = U(heads), U((heads + 7) // 8)
+    counts = np.zeros(size, np.uint64)
+    for c in range(low, high):
+        to, pending = U(c) * wide, 0
         for h in range(wide):
-            best[h] = longest[h] = -1
-            habit[to + h] = by_length[to + h] = 1
-        for word in range(query[q] - 1, first[q] - 1, -1):
-            if (
-                not usable[word]
-                or required[word] != required[query[q]]
-                or excluded[word] == excluded[query[q]]
-            ):
-                continue
-            distance = query[q] - word
-            at, size = U(min(distance, MAX_DISTANCE) - 1) * wide, np.float64(tokens[word])
-            for h in range(wide):
-                value = profile[at + h]
-                scaled = size * value
-                habit[to + h] = distance if value > best[h] else habit[to + h]
-                best[h] = max(best[h], value)
-                by_length[to + h] = distance if scaled > longest[h] else by_length[to + h]
-                longest[h] = max(longest[h], scaled)
-            if distance >= MAX_DISTANCE:
-                break
+            sums[to + h] = 0
+        for place in range(edges[c], edges[c + 1]):
+            at = U(order[place]) * size
+            for z in range(size):
+                counts[z] += lanes[packed[at + z]]
+            pending += 1
+            if pending == MOST_IN_LANE or place == edges[c + 1] - 1:
+                pending = 0
+                for h in range(wide):
+                    lane = counts[h >> U(3)] >> (U(8) * (h & U(7)))
+                    sums[to + h] += np.float64(lane & np.uint64(255))
+                for z in range(size):
+                    counts[z] = np.uint64(0)
 
 
 @numba_kernel
-def choose_by_category(
-    query: Ints,
-    first: Ints,
-    usable: NDArray[np.bool_],
-    upos: Ints,
-    required: Ints,
-    excluded: Ints,
-    bins: Ints,
-    values: Any,
-    heads: int,
-    chosen: Ints,
+def add_squared_changes(
+    sums: Floats, sizes: Floats, total: float, mean: Floats, changes: Floats
 ) -> None:
-    """Fill ``chosen`` [Q * B] with the distance of each head's best candidate.
+    """Add to ``changes`` [N] the squared changes of ``mean`` [N] when each group is left out.
 
-    Candidates are those of ``choose_by_distance``. The best is in the category with the largest of
-    ``values`` [U * K * B]; the nearer of equal ones. Only the nearest candidate of each category
-    can be the best, so the others are skipped.
+    ``sums`` is [J * N] and ``sizes`` [J]; groups without instances are skipped.
     """
-    wide, of_query = U(heads), U(len(values) // N_UPOS)
-    latest = np.full((bins[-1] + 1) * N_UPOS, -1, np.int64)
-    best = np.empty(heads, values.dtype)
-    for q in range(len(query)):
-        to, row = U(q) * wide, U(upos[query[q]]) * of_query
-        for h in range(wide):
-            best[h] = -1
-            chosen[to + h] = 1
-        for word in range(query[q] - 1, first[q] - 1, -1):
-            if (
-                not usable[word]
-                or required[word] != required[query[q]]
-                or excluded[word] == excluded[query[q]]
-            ):
-                continue
-            distance = query[q] - word
-            column = bins[min(distance, MAX_DISTANCE)] * N_UPOS + upos[word]
-            if latest[column] == q:
-                continue
-            latest[column] = q
-            at = row + U(column) * wide
+    wide = U(len(mean))
+    for j in range(len(sizes)):
+        if sizes[j] > 0:
+            at, size, rest = U(j) * wide, sizes[j], total - sizes[j]
             for h in range(wide):
-                value = values[at + h]
-                chosen[to + h] = distance if value > best[h] else chosen[to + h]
-                best[h] = max(best[h], value)
-
-
-@numba_kernel
-def add_target_shares(
-    query: Ints,
-    first: Ints,
-    stop: Ints,
-    targets: Ints,
-    weights: Floats,
-    row: Ints,
-    document: Ints,
-    form: Ints,
-    profile: Floats,
-    inverse: Floats,
-    heads: int,
-    by_document: Floats,
-    by_form: Floats,
-) -> None:
-    """Add the share of the targets in ``profile`` [D * B] to two sums by fold [F * B].
-
-    Instance i has the ``targets`` from ``first[i]`` to ``stop[i]``, each of which counts
-    ``weights`` [W] times. ``inverse`` [Q * B] is 1 divided by the sum of the profile in its
-    ``row``; ``document`` and ``form`` are its folds.
-    """
-    wide = U(heads)
-    sums = np.empty(heads)
-    for i in range(len(query)):
-        for h in range(wide):
-            sums[h] = 0
-        for t in range(first[i], stop[i]):
-            at = U(min(query[i] - targets[t], MAX_DISTANCE) - 1) * wide
-            weight = weights[targets[t]]
-            for h in range(wide):
-                sums[h] += weight * profile[at + h]
-        at, to, also = U(row[i]) * wide, U(document[i]) * wide, U(form[i]) * wide
-        for h in range(wide):
-            share = sums[h] * inverse[at + h]
-            by_document[to + h] += share
-            by_form[also + h] += share
+                change = (sums[at + h] - size * mean[h]) / rest
+                changes[h] += change * change

@@ -41,11 +41,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.analysis.candidates import (
-    Candidates,
-    shared_rows,
-    target_table,
-)
+from headprobe.analysis.candidates import Candidates, shared_rows
+from headprobe.analysis.choice_kernels import choose_by_category
+from headprobe.analysis.distance_control import Distances, write_hits
 from headprobe.analysis.evidence import divide, floats
 from headprobe.analysis.kernels import (
     CELLS,
@@ -53,7 +51,6 @@ from headprobe.analysis.kernels import (
     add_expected,
     add_offered,
     add_shifts,
-    choose_by_category,
     count_columns,
     count_pairs,
     head_blocks,
@@ -61,7 +58,7 @@ from headprobe.analysis.kernels import (
 from headprobe.arrays import Floats, Ints, Singles
 from headprobe.compiled import in_threads
 from headprobe.runs.instances import Instances, RelationInstances
-from headprobe.runs.sums import Tallies, pack_heads, packed_bytes
+from headprobe.runs.sums import Tallies, packed_bytes
 from headprobe.vocabulary import (
     CATEGORIES,
     DEPREL_PAIRS,
@@ -341,14 +338,9 @@ def category_hits(
     heads, count = means.shape[1], int(instances.first_instance[-1])
     rules = _in_blocks(means), _in_blocks(preferences.preferences)
     hits = np.zeros((len(rules), count, packed_bytes(heads)), np.uint8)
-    for rows, relation_rows in shared_rows(instances, relations, heads):
-        chosen = [_choose(rows, blocks) for blocks in rules]
-        for number, links, some, row in relation_rows:
-            targets = target_table(links, some, int(rows.words_before.max(initial=1)))
-            places = instances.first_instance[number] + some
-            for rule_hits, distance in zip(hits, chosen, strict=True):
-                is_hit = np.take_along_axis(targets, distance[row] - 1, axis=1)
-                rule_hits[places] = pack_heads(is_hit)
+    for rows, block_instances in shared_rows(instances, relations, heads):
+        for rule_hits, blocks in zip(hits, rules, strict=True):
+            write_hits(rule_hits, rows, block_instances, _choose(rows, blocks))
     return hits
 
 
@@ -380,18 +372,18 @@ def _in_blocks(values: Array) -> list[_Block]:
     ]
 
 
-def _choose(rows: Candidates, blocks: Sequence[_Block]) -> Ints:
+def _choose(rows: Candidates, blocks: Sequence[_Block]) -> Distances:
     """[Q, N]: distance of the candidate with the largest value of its category for each head.
 
     They have no meaning in rows without a candidate.
     """
     instances, query = rows.instances, rows.query
     upos, keys = instances.upos_number.astype(np.int64), instances.candidate_keys(rows.rule)
-    distance = np.empty((len(query), blocks[-1].heads.stop), dtype=np.int64)
+    distance = np.empty((len(query), blocks[-1].heads.stop), dtype=np.int32)
 
     def choose(block: _Block) -> None:
         heads = block.values.shape[-1]
-        chosen = np.empty((len(query), heads), dtype=np.int64)
+        chosen = np.empty((len(query), heads), dtype=np.int32)
         words = query, rows.scope_first, instances.usable, upos, *keys
         values, into = block.values.reshape(-1), chosen.reshape(-1)
         choose_by_category(*words, _BINS, values, heads, into)

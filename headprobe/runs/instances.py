@@ -152,11 +152,11 @@ class RelationInstances:
             yield instance + some.start, words
 
 
-def _join_instances(relation: Relation, members: Sequence[RelationInstances]) -> RelationInstances:
-    """The instances of all members, one relation after another, as those of ``relation``."""
+def join_instances(members: Sequence[RelationInstances]) -> RelationInstances:
+    """The instances of all members, one relation after another, as those of the first relation."""
     shifts = np.cumsum([0, *(len(links.targets) for links in members)])
     return RelationInstances(
-        relation,
+        members[0].relation,
         np.concatenate([links.query for links in members]),
         np.concatenate([links.first + at for links, at in zip(members, shifts, strict=False)]),
         np.concatenate([links.stop + at for links, at in zip(members, shifts, strict=False)]),
@@ -378,7 +378,7 @@ class Instances:
         target."""
         if relation >= len(self.relations):
             members = [self.of(member) for member in self.members(relation)]
-            return _join_instances(self.judged_relations[relation], members)
+            return replace(join_instances(members), relation=self.judged_relations[relation])
         spec = self.relations[relation]
         if spec.every:
             return self._of_class(relation)

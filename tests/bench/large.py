@@ -123,8 +123,9 @@ def tallies(asked: Instances, layers: int = LAYERS, heads: int = HEADS) -> Talli
             # two random bytes in one: a hit in a quarter of the instances
             "hits": rng.integers(256, size=(int(n.sum()), packed_bytes(layers * heads)), dtype="u1")
             & rng.integers(256, size=(int(n.sum()), packed_bytes(layers * heads)), dtype="u1"),
-            "profile": rng.random((*grid, MAX_DISTANCE)),
-            "profile_norm": rng.random((*grid, MAX_DISTANCE)),
+            # Attention per distance falls about as 1 / distance, as in real heads
+            "profile": words * rng.random((*grid, MAX_DISTANCE)) / np.arange(1, MAX_DISTANCE + 1),
+            "profile_norm": rng.random((*grid, MAX_DISTANCE)) / np.arange(1, MAX_DISTANCE + 1),
             "profile_pairs": np.full(MAX_DISTANCE, words),
             "category": _by_kind(rng, pair_counts(asked) > 0, grid),
             "deprel_pairs": _by_kind(rng, _met(asked), grid),
