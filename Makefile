@@ -38,6 +38,7 @@ BENCH = GOMP_SPINCOUNT=0 $(BIN)/python -m tests.bench
 bench: $(VENV)/tested
 	$(BENCH) $(ARGS)
 	$(BENCH) --dtype bfloat16 --shapes 135M --texts all
+	$(BENCH).ablation
 	$(BENCH).beside --only-judging --words 200000 --heads 1024 $(if $(RUN),--run $(RUN))
 
 format: $(VENV)/tested

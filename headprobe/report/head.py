@@ -22,6 +22,7 @@ from headprobe.format import clip, fraction, safe_text
 from headprobe.report.ablation import draw_importance
 from headprobe.report.best_heads import baseline_words, relation_words
 from headprobe.report.layout import LABEL, filled, longest_word, marks, title
+from headprobe.report.takeover import draw_takeovers
 from headprobe.results.views import HeadView, TextView, kind_of, numbered_words, roles_of
 from headprobe.runs.tables import Row
 
@@ -206,7 +207,7 @@ def draw_head(view: HeadView, console: Console, everything: bool = False) -> Non
     console.print(Padding(_means(view.head), (1, 0, 0, 2)))
     for part in _relations(view.relations, console.width, everything):
         console.print(part)
-    for part in draw_importance(view):
+    for part in (*draw_importance(view), *draw_takeovers(view)):
         console.print(part)
     for part in _profile(view.profile):
         console.print(part)

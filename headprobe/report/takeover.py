@@ -1,15 +1,18 @@
 """The page of ``headprobe takeover``, and its lines on other pages."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.padding import Padding
 from rich.table import Table
+from rich.text import Text
 
 from headprobe.format import MISSING, clip, safe_text
 from headprobe.report.ablation import effect_text
-from headprobe.report.layout import LABEL
+from headprobe.report.layout import LABEL, title
 from headprobe.results.importance import RUNNING, STARTS, spare_engines
+from headprobe.results.views import HeadView
 from headprobe.runs.tables import Row
 
 ROWS_SHOWN = 40
@@ -30,10 +33,10 @@ def takeover_words(row: Row) -> str:
             f"{responder} already does the work of {ablated}: without both the loss is "
             f"{amount} nats above the sum of their effects"
         )
-    top1 = row.number("top1_after"), row.number("top1_before")
+    after, before = row.number("top1_after"), row.number("top1_before")
     parts = []
-    if None not in top1:
-        parts.append(f"top1 {top1[0]:.2f} instead of {top1[1]:.2f}")
+    if after is not None and before is not None:
+        parts.append(f"top1 {after:.2f} instead of {before:.2f}")
     if row.number("direct_effect_change") is not None:
         parts.append(f"direct effect {effect_text(row.number('direct_effect_change'))} nats")
     return f"{responder} starts when {ablated} is ablated: {', '.join(parts)}"
@@ -70,3 +73,12 @@ def draw_takeover(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         "running: without both heads the loss rises by more than the two effects together"
     )
     console.print("starts: a later head whose top1 or direct effect rises without the ablated head")
+
+
+def draw_takeovers(view: HeadView) -> Iterator[RenderableType]:
+    """Yield the verdicts in which a head was ablated or responded."""
+    rows = [row for row in view.takeover if has_verdict(row)]
+    if rows:
+        yield title("takeover")
+        for row in rows:
+            yield Padding(Text(safe_text(takeover_words(row))), (0, 0, 0, 2))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench import beside, large
+from tests.bench import ablation, beside, large
 from tests.bench.contestants import WAYS
 from tests.bench.lane import lane
 
@@ -43,3 +43,10 @@ def test_ways_in_half_precision(way: str) -> None:
     assert way in WAYS
     with lane("6-layer", "bfloat16", "short", 2, 1, way) as run:
         assert run()["wall"] > 0
+
+
+def test_ablation_beside_hooks_by_hand() -> None:
+    """Both ways find the same losses, which ``measure`` asserts."""
+    seconds = ablation.measure("6-layer", 60)
+    assert list(seconds) == ["headprobe", "hooks by hand"]
+    assert all((each > 0).all() for each in seconds.values())
