@@ -97,8 +97,8 @@ def _pair(values: Any, file: str, number: int) -> Pair:
         raise ValueError(f"line {number} is no JSON object")
     texts = [values.get(name, values.get(f"sentence_{name}")) for name in ("good", "bad")]
     good, bad = texts
-    if not isinstance(good, str) or not isinstance(bad, str) or good == bad:
-        raise ValueError(f"line {number} has no good and bad sentences that differ")
+    if not isinstance(good, str) or not isinstance(bad, str):
+        raise ValueError(f"line {number} has no good and bad sentences")
     # BLiMP: UID names the paradigm, and pairs are written from templates that it does not name
     group = str(values.get("phenomenon", values.get("UID", file)))
     template = str(values.get("template", values.get("pair_id", values.get("pairID", number))))
@@ -167,11 +167,11 @@ class OutcomeBuilder:
             )
         )
 
-    def add_pairs(self, pairs: Sequence[Pair], encoder: Encoder, *, lenient: bool = False) -> int:
+    def add_pairs(self, pairs: Sequence[Pair], encoder: Encoder) -> int:
         """Add one outcome per group of pairs: log p(good) - log p(bad), in nats.
 
-        With ``lenient``, pairs whose sides are the same tokens are left out, else they are errors.
-        Returns how many were left out.
+        Pairs whose sides are the same tokens are left out (some of BLiMP's are the same text).
+        Returns how many.
 
         The tokens that both sentences share at their start have the same probability in both, so
         only the later ones are scored. Sequences end before the last scored token, and equal
@@ -179,13 +179,6 @@ class OutcomeBuilder:
         """
         sides_of = {pair: self._sides(pair, encoder) for pair in pairs}
         kept = [pair for pair, (good, bad) in sides_of.items() if not np.array_equal(good, bad)]
-        if len(kept) < len(sides_of) and not lenient:
-            equal = next(pair for pair in sides_of if pair not in kept)
-            raise HeadprobeError(
-                f"pair {equal.good!r}",
-                "its critical words are the same tokens",
-                "Remove it from the file, or leave out critical and rival",
-            )
         for group in dict.fromkeys(pair.group for pair in kept):
             members = [pair for pair in kept if pair.group == group]
             templates = {name: i for i, name in enumerate(sorted({p.template for p in members}))}

@@ -243,19 +243,17 @@ def prepare_ablation(
     in_memory: InMemoryModel | None = None,
 ) -> PreparedAblation:
     """Read pairs and probes, and draw the null sets; HeadprobeError for what the user can mend."""
-    files = [find_pairs(path) for path in options.pairs]
-    listed = [pair for path in files for pair in read_pairs(path)]
-    is_built_in = set(files) <= set(bundled_pairs())
+    listed = [pair for path in options.pairs for pair in read_pairs(find_pairs(path))]
     source = measured_source(run, trust_remote_code, in_memory)
     encoder = load_encoder(source)
     corpus = read_run_corpus(run, encoder, progress)
     even, odd = split_halves(corpus, options.tokens, run.manifest.seed, "ablate")
     builder = OutcomeBuilder()
     builder.add_text(corpus, odd)
-    if left_out := builder.add_pairs(listed, encoder, lenient=is_built_in):
+    if left_out := builder.add_pairs(listed, encoder):
         progress.warn(
-            f"{left_out} of the {len(listed)} built-in minimal pairs are left out: both sides are "
-            "the same tokens"
+            f"{left_out} of {len(listed)} minimal pairs are left out: both sides are the same "
+            "tokens"
         )
     return PreparedAblation(
         run,
