@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headprobe.config import python_messages
+from headprobe.config import check_path, python_messages
 from headprobe.runs.folder import Run as StoredRun
 from headprobe.vocabulary import head_name, parse_head
 
@@ -136,6 +136,7 @@ class Run(StoredRun):
         from headprobe.report.atlas.data import atlas_data
         from headprobe.report.atlas.page import draw_atlas
 
+        check_path(path)
         target = page_target(self, Path(path), overwrite)
         data = atlas_data(self, head_views(self), rule_changes(self))
         write_page(target, draw_atlas(data))
@@ -196,8 +197,13 @@ class Head:
         return self.page().html
 
 
-def default_progress() -> "Progress":
-    """Return a bar in a notebook, and else nothing but warnings."""
+def progress_of(given: "Progress | None") -> "Progress":
+    """Return the progress that was given, or by default a bar in a notebook, and else one that
+    shows nothing but warnings. TypeError for what is no ``Progress``."""
     from headprobe.progress import NotebookProgress, SilentProgress, is_notebook
 
-    return NotebookProgress() if is_notebook() else SilentProgress()
+    if given is None:
+        return NotebookProgress() if is_notebook() else SilentProgress()
+    if not callable(getattr(given, "stage", None)):
+        raise TypeError(f"progress must be a headprobe.progress.Progress, not {type(given)}")
+    return given

@@ -1,5 +1,6 @@
 """``headprobe heads``: the heads of a run in a table, by role and by any number."""
 
+import shlex
 from collections.abc import Collection
 
 from headprobe.errors import HeadprobeError
@@ -76,7 +77,9 @@ def _check_role(run: Run, role: str, heads: Collection[Row]) -> None:
     present = {name for head in heads for name in roles_of(head)}
     known = list(dict.fromkeys([*of_rules, *sorted(present), *_KINDS]))
     if role not in known:
-        raise HeadprobeError(f"--role {role}", "not a role", suggest_names(role, known))
+        raise HeadprobeError(
+            f"--role {shlex.quote(role)}", "not a role", suggest_names(role, known)
+        )
 
 
 def _check_column(sort: str, heads: Collection[Row]) -> None:
