@@ -43,7 +43,7 @@ def main() -> NoReturn:
     for number in TERMINATING:
         if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
             signal.signal(number, terminate)
-    if _COMPLETION in os.environ:  # a shell asks how to complete a word; typer answers and exits
+    if _is_completion():  # typer answers and exits
         app(prog_name="headprobe")
     code = run(sys.argv[1:])
     sys.stdout.flush()
@@ -54,6 +54,13 @@ def main() -> NoReturn:
         )
         code = code or error_code
     sys.exit(code)
+
+
+def _is_completion() -> bool:
+    """Whether a shell asks how to complete a word. The variable alone can come from anywhere."""
+    names = os.environ.keys()
+    asks = names >= {"COMP_WORDS", "COMP_CWORD"} or "_TYPER_COMPLETE_ARGS" in names
+    return _COMPLETION in names and asks
 
 
 def _open_streams() -> LastingOutput | None:
