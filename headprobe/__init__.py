@@ -64,9 +64,10 @@ def scan(
     import os
 
     from headprobe.commands.scan import scan as run_scan
-    from headprobe.config import ScanConfig
-    from headprobe.interface import default_progress
+    from headprobe.config import ScanConfig, check_names
+    from headprobe.interface import progress_of
 
+    check_names(options)
     is_named = model is None or isinstance(model, str | os.PathLike)
     in_memory = None if is_named else _in_memory(model, tokenizer)
     if in_memory is None and tokenizer is not None:
@@ -78,7 +79,7 @@ def scan(
     config = ScanConfig.from_options(
         {**options, "model": model if is_named else None, "probes": probes}
     )
-    return _opened(run_scan(config, progress or default_progress(), in_memory))
+    return _opened(run_scan(config, progress_of(progress), in_memory))
 
 
 def _opened(run: StoredRun) -> Run:
@@ -116,11 +117,11 @@ def resume(
     from headprobe.commands.distributed import SingleProcess
     from headprobe.commands.resume import load_attempt
     from headprobe.commands.scan import run_scan
-    from headprobe.interface import default_progress
+    from headprobe.interface import progress_of
 
     in_memory = None if model is None else _in_memory(model, tokenizer)
     attempt = load_attempt(Path(run), SingleProcess(), trust_remote_code, in_memory)
-    written = run_scan(attempt, progress or default_progress(), SingleProcess())
+    written = run_scan(attempt, progress_of(progress), SingleProcess())
     return _opened(load(written))
 
 
@@ -141,7 +142,7 @@ def merge(
     from pathlib import Path
 
     from headprobe.commands.merge import merge as merge_shards
-    from headprobe.interface import default_progress
+    from headprobe.interface import progress_of
 
     if isinstance(shards, str | os.PathLike):
         shards = [shards]
@@ -149,7 +150,7 @@ def merge(
         [Path(each) for each in shards],
         None if out is None else Path(out),
         overwrite,
-        progress or default_progress(),
+        progress_of(progress),
     )
     return _opened(merged)
 
@@ -177,14 +178,14 @@ def judge(
     Replaces the verdicts of ``run``, or writes a new run folder ``out``. Raises HeadprobeError for
     errors that the user can correct.
     """
-    import os
     from pathlib import Path
 
     from headprobe.commands.judge import judge_run
     from headprobe.progress import SilentProgress
+    from headprobe.runs.folder import Run as StoredRun
 
     judged = judge_run(
-        load(run) if isinstance(run, str | os.PathLike) else run,
+        run if isinstance(run, StoredRun) else load(run),
         None if rules is None else Path(rules),
         None if out is None else Path(out),
         overwrite,

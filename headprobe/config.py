@@ -293,8 +293,7 @@ class ScanConfig:
         name that is not an option.
         """
         known = {each.name: each for each in fields(cls)}
-        if unknown := options.keys() - known.keys():
-            raise TypeError(f"unexpected options: {', '.join(sorted(unknown))}")
+        check_names(options, known)
         return cls(
             **{
                 name: _convert(known[name], value)
@@ -331,6 +330,15 @@ class ScanConfig:
         """Return the options that change what is measured, by their names in fingerprints."""
         labels = {each.name: option_of(each).fingerprint for each in fields(self)}
         return {label: str(getattr(self, name)) for name, label in labels.items() if label}
+
+
+def check_names(options: Mapping[str, Any], known: Iterable[str] | None = None) -> None:
+    """Raise TypeError unless all ``options`` are ``known``: by default, the keyword arguments of
+    ``headprobe.scan``."""
+    if known is None:
+        known = {each.name for each in fields(ScanConfig) if option_of(each).python}
+    if unknown := options.keys() - set(known):
+        raise TypeError(f"unexpected options: {', '.join(sorted(unknown))}")
 
 
 def python_spelling(text: str) -> str:

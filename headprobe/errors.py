@@ -1,6 +1,9 @@
-"""The exception for errors that the user can correct."""
+"""The exception for errors that the user can correct, and the signals that end the program."""
 
+import signal
 from collections.abc import Callable
+from types import FrameType
+from typing import NoReturn
 
 
 class HeadprobeError(Exception):
@@ -37,3 +40,25 @@ def shorten(text: str) -> str:
     if len(text) <= _LONGEST:
         return text
     return f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 :]}"
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal other than Ctrl-C asked the program to end.
+
+    It is a KeyboardInterrupt, because whatever is done on Ctrl-C is to be done on it, too.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def terminate(number: int, _: FrameType | None) -> NoReturn:
+    """Raise Terminated. The command line makes this the handler of the signals that end it."""
+    raise Terminated(number)
+
+
+TERMINATING = tuple(
+    getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+"""The signals that ask a program to end; SIGHUP comes when its terminal is closed."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headprobe.config import python_messages
+from headprobe.config import check_path, python_messages
 from headprobe.runs.folder import Run as StoredRun
 from headprobe.vocabulary import head_name, parse_head
 
@@ -146,6 +146,7 @@ class Run(StoredRun):
         from headprobe.report.atlas.page import draw_atlas
         from headprobe.report.atlas.views import comparison_data
 
+        check_path(path)
         target, added = page_target(self, Path(path), overwrite), {}
         if compare is not None:
             other = compare if isinstance(compare, StoredRun) else StoredRun.load(Path(compare))
@@ -198,7 +199,7 @@ class Run(StoredRun):
             pairs=[Path(file) for file in files],
             tokens=tokens,
         )
-        shown = progress or default_progress()
+        shown = progress_of(progress)
         prepared = prepare_ablation(
             self,
             choose_sets(self, named, each, role),
@@ -234,7 +235,7 @@ class Run(StoredRun):
         table = takeover(
             self,
             [heads] if isinstance(heads, str) else list(heads),
-            progress or default_progress(),
+            progress_of(progress),
             tokens=tokens,
             trust_remote_code=trust_remote_code,
             in_memory=_in_memory(model, tokenizer),
@@ -278,7 +279,7 @@ class Run(StoredRun):
             overwrite=overwrite,
             trust_remote_code=trust_remote_code,
         )
-        return prune(self, options, progress or default_progress())
+        return prune(self, options, progress_of(progress))
 
     def _repr_html_(self) -> str:
         return self.summary().html
@@ -369,8 +370,13 @@ class Comparison:
         return self.summary().html
 
 
-def default_progress() -> "Progress":
-    """Return a bar in a notebook, and else nothing but warnings."""
+def progress_of(given: "Progress | None") -> "Progress":
+    """Return the progress that was given, or by default a bar in a notebook, and else one that
+    shows nothing but warnings. TypeError for what is no ``Progress``."""
     from headprobe.progress import NotebookProgress, SilentProgress, is_notebook
 
-    return NotebookProgress() if is_notebook() else SilentProgress()
+    if given is None:
+        return NotebookProgress() if is_notebook() else SilentProgress()
+    if not callable(getattr(given, "stage", None)):
+        raise TypeError(f"progress must be a headprobe.progress.Progress, not {type(given)}")
+    return given

@@ -1,5 +1,6 @@
 """Runs in Python and in a notebook: what they show is what the command line prints."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib as mpl
@@ -112,3 +113,26 @@ def test_the_notebook_bar_follows_the_stages(capsys: pytest.CaptureFixture[str])
     progress.stage("judging")
     progress.finish()
     assert "measuring" in capsys.readouterr().err
+
+
+WRONG: dict[str, Callable[[Run], object]] = {
+    "progress of a number": lambda _: headprobe.scan(progress=5),  # type: ignore[arg-type]
+    "a shard, which only the command line has": lambda _: headprobe.scan(shard="1/2", out="part"),
+    "a run of a number": lambda _: headprobe.load(5),  # type: ignore[arg-type]
+    "a run of a number to judge": lambda _: headprobe.judge(5),  # type: ignore[arg-type]
+    "a run of nothing to judge": lambda _: headprobe.judge(None),  # type: ignore[arg-type]
+    "no shards": lambda _: headprobe.merge([]),
+    "a page with a NUL in its name": lambda run: run.report("a\0b"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_calls_say_what_is_wrong(
+    name: str, measured: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As HeadprobeError or TypeError, before anything is written."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((headprobe.HeadprobeError, TypeError)) as refused:
+        WRONG[name](measured)
+    assert len(str(refused.value)) > 10
+    assert list(tmp_path.iterdir()) == []

@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import NoReturn
 
 import typer
@@ -16,9 +15,13 @@ from typer.main import get_command
 
 from headprobe.cli.commands import app
 from headprobe.cli.streams import LastingOutput, open_streams
-from headprobe.errors import HeadprobeError, shorten
+from headprobe.errors import TERMINATING, HeadprobeError, Terminated, shorten, terminate
 
-INTERRUPTED, TERMINATED, USER = 130, 143, 2
+USER = 2
+"""The exit code of an error that the user can correct."""
+
+BY_SIGNAL = 128
+"""The exit code of a program that a signal ended, less the number of the signal."""
 
 _COMPLETION = "_HEADPROBE_COMPLETE"
 """The environment variable by which typer's shell scripts ask for completions."""
@@ -31,14 +34,16 @@ def main() -> NoReturn:
     """Run the command line and exit.
 
     Exit codes: 0 for success, 1 for a bug (with its traceback), 2 for an error that the user can
-    correct (one line on stderr), 130 for an interrupt. A reader of stdout that closes early is not
-    an error. Other faults of stdout are reported after all files are written. Faults of stderr only
-    lose what is printed there.
+    correct (one line on stderr), 130 for Ctrl-C, 143 for SIGTERM and 129 for SIGHUP. A reader of
+    stdout that closes early is not an error. Other faults of stdout are reported after all files
+    are written. Faults of stderr only lose what is printed there.
     """
     _configure_process()
     out = _open_streams()
-    signal.signal(signal.SIGTERM, _terminate)
-    if _COMPLETION in os.environ:  # a shell asks how to complete a word; typer answers and exits
+    for number in TERMINATING:
+        if signal.getsignal(number) is signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(number, terminate)
+    if _is_completion():  # typer answers and exits
         app(prog_name="headprobe")
     code = run(sys.argv[1:])
     sys.stdout.flush()
@@ -49,6 +54,13 @@ def main() -> NoReturn:
         )
         code = code or error_code
     sys.exit(code)
+
+
+def _is_completion() -> bool:
+    """Whether a shell asks how to complete a word. The variable alone can come from anywhere."""
+    names = os.environ.keys()
+    asks = names >= {"COMP_WORDS", "COMP_CWORD"} or "_TYPER_COMPLETE_ARGS" in names
+    return _COMPLETION in names and asks
 
 
 def _open_streams() -> LastingOutput | None:
@@ -93,8 +105,10 @@ def run(argv: Sequence[str]) -> int:
         return _print_error(str(error), USER)
     except KeyboardInterrupt as interrupt:
         again = "no partial files remain. Run the same command again"
+        number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
+        word = "interrupted" if number == signal.SIGINT else "terminated"
         return _print_error(
-            f"interrupted: {interrupt.args[0] if interrupt.args else again}.", INTERRUPTED
+            f"{word}: {interrupt.args[0] if interrupt.args else again}.", BY_SIGNAL + number
         )
     except _UsageProblem as problem:
         return _print_error(_one_line(problem), USER)
@@ -140,8 +154,3 @@ def _print_error(line: str, code: int) -> int:
 
     print(safe_text(line), file=sys.stderr)
     return code
-
-
-def _terminate(_: int, __: FrameType | None) -> NoReturn:
-    # An exception, so that partly written folders are removed.
-    raise SystemExit(TERMINATED)

@@ -33,6 +33,17 @@ _FIRST_COLUMNS = {
 }
 """How each table begins, in every version."""
 
+_WRITTEN = "Written by headprobe"
+"""A comment at the start of tables for papers."""
+
+_MARKS = {
+    ".svg": b"<dc:title>headprobe</dc:title>",
+    ".png": b"Software\0headprobe",
+    ".tex": _WRITTEN.encode(),
+    ".md": _WRITTEN.encode(),
+}
+"""What the start of other files contains, by the suffix of their names."""
+
 CSV_FILES = (*TABLES, CONTROLS, ABLATION, TAKEOVER)
 """The files that an export as CSV can write."""
 
@@ -59,8 +70,14 @@ def table_writers(run: Run, form: str) -> dict[str, Writer]:
 
     tables = paper_tables(run)
     if form == "markdown":
-        return {f"{name}.md": _text_writer(to_markdown(each)) for name, each in tables.items()}
-    return {f"{name}.tex": _text_writer(to_latex(each)) for name, each in tables.items()}
+        return {
+            f"{name}.md": _text_writer(f"<!-- {_WRITTEN} -->\n\n{to_markdown(each)}")
+            for name, each in tables.items()
+        }
+    return {
+        f"{name}.tex": _text_writer(f"% {_WRITTEN}\n{to_latex(each)}")
+        for name, each in tables.items()
+    }
 
 
 def _need(library: str, extra: str) -> None:
@@ -96,8 +113,7 @@ def _text_writer(text: str) -> Writer:
 def check_export(folder: Path, names: Iterable[str], overwrite: bool) -> None:
     """Raise HeadprobeError unless files of these names can be written to a folder.
 
-    Existing ones are replaced only with ``overwrite``, and only plain files; a CSV file only if it
-    is one of headprobe's tables.
+    Existing ones are replaced only with ``overwrite``, and only if headprobe wrote them.
     """
     if folder.exists() and not folder.is_dir():
         raise HeadprobeError(str(folder), "exists and is not a folder", "Name another one")
@@ -132,11 +148,34 @@ def _cannot_write(folder: Path, error: OSError) -> HeadprobeError:
 
 
 def _is_ours(path: Path) -> bool:
+    """Whether a file that exists is a plain one that ``export`` wrote under this name."""
+    columns = _FIRST_COLUMNS.get(f"{path.stem}.csv")
+    if path.suffix == ".csv":
+        return columns is not None and starts_with(path, columns.encode(), within=len(columns))
+    if path.suffix == ".parquet":
+        is_plain = stat.S_ISREG(path.lstat().st_mode)
+        return is_plain and columns is not None and _parquet_columns(path).startswith(columns)
+    mark = _MARKS.get(path.suffix)
+    return mark is not None and starts_with(path, mark)
+
+
+def starts_with(path: Path, mark: bytes, within: int = 4096) -> bool:
+    """Whether a path is a plain file, no link, with ``mark`` in its first bytes."""
     if not stat.S_ISREG(path.lstat().st_mode):
         return False
-    start = _FIRST_COLUMNS.get(path.name, "").encode()
     with path.open("rb") as file:
-        return file.read(len(start)) == start
+        return mark in file.read(within)
+
+
+def _parquet_columns(path: Path) -> str:
+    """The header that the same table has as CSV; empty where there is none."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_schema
+
+    try:
+        return ",".join(read_schema(path).names) + ","
+    except (ArrowException, OSError):
+        return ""
 
 
 def export(

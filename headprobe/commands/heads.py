@@ -1,5 +1,6 @@
 """``headprobe heads``: the heads of a run in a table, by role and by any number."""
 
+import shlex
 from collections.abc import Collection, Mapping
 
 from headprobe.errors import HeadprobeError
@@ -79,7 +80,9 @@ def _check_role(run: Run, role: str, heads: Collection[Row]) -> None:
     present = {name for head in heads for name in roles_of(head)}
     known = list(dict.fromkeys([*of_rules, *sorted(present), *_KINDS]))
     if role not in known:
-        raise HeadprobeError(f"--role {role}", "not a role", suggest_names(role, known))
+        raise HeadprobeError(
+            f"--role {shlex.quote(role)}", "not a role", suggest_names(role, known)
+        )
 
 
 def _with_effect(head: Row, effects: Mapping[str, Mapping[str, Row]]) -> Row:

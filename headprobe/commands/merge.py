@@ -27,6 +27,8 @@ def merge(paths: Sequence[Path], out: Path | None, overwrite: bool, progress: Pr
     ``paths`` are folders of shards, or the run, which stands for the shards in the same folder.
     Raises HeadprobeError if a shard is missing or named twice, or was measured in another way.
     """
+    if not paths:
+        raise HeadprobeError("merge", "no shards are named", "Name their run, or their folders")
     shards = sorted(
         (Shard.load(path) for each in paths for path in _folders(each)),
         key=lambda shard: shard.index,

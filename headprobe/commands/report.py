@@ -3,18 +3,22 @@
 import os
 from pathlib import Path
 
+from headprobe.commands.export import starts_with
 from headprobe.errors import HeadprobeError
 from headprobe.runs.files import atomic_write
 from headprobe.runs.folder import Run
 
 _REMEDY = "Name another file with -o"
 
+_MARK = b'<meta name="generator" content="headprobe '
+"""What the start of every page contains."""
+
 
 def page_target(run: Run, out: Path | None, overwrite: bool) -> Path:
     """Return where the page of a run is written: ``out``, or ``<run>.html`` beside the run folder.
 
     Raises HeadprobeError, before any work is done, if the page cannot be written there, or if the
-    file exists and ``overwrite`` is false.
+    file exists and ``overwrite`` is false, or is not such a page.
     """
     target = (
         run.path.absolute().with_name(f"{run.path.absolute().name}.html") if out is None else out
@@ -26,14 +30,25 @@ def page_target(run: Run, out: Path | None, overwrite: bool) -> Path:
             raise HeadprobeError(
                 str(target), "exists already", f"{_REMEDY}, or replace it: --overwrite"
             )
-        if not target.is_file():
-            raise HeadprobeError(str(target), "is not a plain file", _REMEDY)
+        if not _is_page(target):
+            raise HeadprobeError(
+                str(target),
+                "is not a page that headprobe wrote",
+                f"{_REMEDY}, or move it elsewhere first",
+            )
     folder = target.absolute().parent
     if not folder.is_dir():
         raise HeadprobeError(str(folder), "no such folder", "Create it, or name another with -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise HeadprobeError(str(folder), "cannot be written", _REMEDY)
     return target
+
+
+def _is_page(target: Path) -> bool:
+    try:
+        return starts_with(target, _MARK)
+    except OSError:
+        return False
 
 
 def write_page(target: Path, page: str) -> None:

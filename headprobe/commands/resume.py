@@ -173,9 +173,7 @@ def _nothing_saved(target: Path) -> HeadprobeError:
             str(target), "is already finished; nothing to resume", "headprobe runs lists all runs"
         )
     return HeadprobeError(
-        str(target),
-        "nothing to resume: progress is saved only after the first minute",
-        "Start the scan again",
+        str(target), "nothing to resume: no sums of it are saved", "Start the scan again"
     )
 
 

@@ -81,9 +81,10 @@ def run_scan(attempt: ScanAttempt, progress: Progress, group: ProcessGroup) -> P
             raise
         then = f"Make room, then resume it: {checkpoint.command}"
         raise HeadprobeError(error.where, f"{error.what}; the sums are saved", then) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         writer.save_final()
-        raise KeyboardInterrupt(*filter(None, [writer.resume_hint()])) from None
+        interrupt.args = tuple(filter(None, [writer.resume_hint()]))
+        raise
     except BaseException:
         if remedy := writer.resume_hint():
             progress.warn(remedy)

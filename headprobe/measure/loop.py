@@ -6,7 +6,7 @@
 3. ``ChunkScheduler`` runs the chunks through the model, several at a time on a CPU. During each
    pass the ``StatisticsCollector`` adds every layer's attention and head outputs to its sums.
 4. Repeated random tokens are run through the model for the copying statistics.
-5. ``MeasurementState`` is saved about once a minute, always between whole chunks.
+5. ``MeasurementState`` is saved now and then (``CheckpointWriter``), always between whole chunks.
 6. The sums are moved to the host, completed with counts that need no model, and checked.
 """
 
@@ -52,13 +52,15 @@ class MeasurementState:
     It has flags of the ``passages`` [P] and of the ``sequences`` of repeated random tokens that are
     done, the ``bits`` of the scored passages, references to the sums of all statistics, and the
     ``limits`` of the chunks. With equal limits the remaining passages form the same chunks, so a
-    resumed measurement gives bitwise equal sums.
+    resumed measurement gives bitwise equal sums. ``share`` is not saved: the share of the passages
+    that were left at the start of this attempt and are done now.
     """
 
     def __init__(self, passages: int, limits: Mapping[str, int], summed: Sequence[object]) -> None:
         self.passages = np.zeros(passages, dtype=np.bool_)
         self.sequences = np.zeros(len(LAGS), dtype=np.bool_)
         self.bits = 0.0
+        self.share = 0.0
         self.limits = dict(limits)
         self._totals = {
             name: total for each in summed for name, total in state_tensors(each).items()
@@ -77,6 +79,11 @@ class MeasurementState:
             if type(value) is not int or not 1 <= value < 1 << 62:
                 raise ValueError(f"its limit of {name} is not a positive number")
         return limits
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the sums in bytes."""
+        return sum(total.numel() * total.element_size() for total in self._totals.values())
 
     def left(self, passages: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return those of the passages that are not done."""
@@ -283,17 +290,29 @@ class _Measurer:
         # The saved limits may come from a machine that held all weights. A model whose passes
         # change its state must run one pass at a time here.
         even = self._even(limits if observed.is_stateless else replace(limits, workers=1))
+        left = [state.left(passages) for passages in pass_plan.groups]
         planned = [
             PlannedChunk(blocks, logits)
-            for passages, logits in zip(pass_plan.groups, (limits.logits, None, None), strict=True)
-            for blocks in self._plan(state.left(passages), even)
+            for passages, logits in zip(left, (limits.logits, None, None), strict=True)
+            for blocks in self._plan(passages, even)
         ]
-        with (
-            self._deferring_interrupts(),
-            ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler,
-        ):
-            for _ in scheduler.run(planned, partial(self._count_chunk, state)):
-                self._save_if_due(state)
+        count = partial(self._count_chunk, state, 1 / max(1, sum(map(len, left))))
+        with self._deferring_interrupts():
+            with ChunkScheduler(observed, self.batcher, collector, even.workers) as scheduler:
+                for _ in scheduler.run(planned, count, self._is_interrupted):
+                    self._save_if_due(state)
+            self._run_copies(state, copying, limits)
+            if self.checkpoint is not None:
+                self.checkpoint.save_final(state)
+        return Measurement(
+            self._finished(collector, copying, state.bits), self.batcher.distinct_tokens
+        )
+
+    def _run_copies(
+        self, state: MeasurementState, copying: CopyingObserver, limits: BatchLimits
+    ) -> None:
+        """Run the sequences of repeated random tokens that are not done yet."""
+        observed, corpus, pass_plan = self.observed, self.corpus, self.pass_plan
         start = corpus.token_ids[: corpus.starts]
         in_text = corpus.token_ids[: corpus.token_first[corpus.instances.text_passages]]
         sequences = repeat_tokens(start, np.unique(in_text), observed.context, self.seed)
@@ -309,14 +328,10 @@ class _Measurer:
                 copying,
             )
             state.sequences[_passages_of(blocks)] = True
-        if self.checkpoint is not None:
-            self.checkpoint.save_final(state)
-        return Measurement(
-            self._finished(collector, copying, state.bits), self.batcher.distinct_tokens
-        )
+            self._save_if_due(state)
 
     def _deferring_interrupts(self) -> AbstractContextManager[None]:
-        """Between chunks the sums are consistent: there Ctrl-C saves them and ends the scan."""
+        """Between chunks the sums are consistent: there a signal saves them and ends the scan."""
         if self.checkpoint is None:
             return nullcontext()
         return self.checkpoint.deferring_interrupts()
@@ -355,14 +370,21 @@ class _Measurer:
             workers = max(1, min(workers, count(tokens)))
         return replace(limits, tokens=tokens, workers=workers)
 
-    def _count_chunk(self, state: MeasurementState, chunk: PlannedChunk, bits: float) -> None:
-        state.passages[_passages_of(chunk.blocks)] = True
+    def _count_chunk(
+        self, state: MeasurementState, passage_share: float, chunk: PlannedChunk, bits: float
+    ) -> None:
+        passages = _passages_of(chunk.blocks)
+        state.passages[passages] = True
         state.bits += bits
+        state.share += passage_share * len(passages)
         self._advance(state)
 
     def _advance(self, state: MeasurementState) -> None:
         before, self.done = self.done, int(state.passages.sum())
         self.advance(self.done - before)
+
+    def _is_interrupted(self) -> bool:
+        return self.checkpoint is not None and self.checkpoint.is_interrupted()
 
     def _save_if_due(self, state: MeasurementState) -> None:
         if self.checkpoint is not None:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from queue import SimpleQueue
 from threading import Condition
 from types import TracebackType
@@ -155,29 +154,40 @@ class ChunkScheduler:
         per_worker = max(1, self._threads // workers)
         self._pool = ThreadPoolExecutor(workers, "chunk", torch.set_num_threads, (per_worker,))
 
-    def run(self, chunks: Sequence[PlannedChunk], on_chunk: ChunkCallback) -> Iterator[None]:
+    def run(
+        self,
+        chunks: Sequence[PlannedChunk],
+        on_chunk: ChunkCallback,
+        ends_round: Callable[[], bool] = lambda: False,
+    ) -> Iterator[None]:
         """Run the chunks in rounds, and yield after each round, when the sums are those of whole
         chunks.
 
         ``on_chunk`` is called for each chunk, in order, as soon as it and all before it are done.
-        If a chunk fails, no further one begins, and its error is raised when the running ones have
-        ended.
+        Where ``ends_round`` returns true after a chunk, the round ends with the chunks that have
+        begun. If a chunk fails, no further one begins, and its error is raised when the running
+        ones have ended.
         """
         if self._workers == 1:
             for chunk in chunks:
                 on_chunk(chunk, self._run(chunk, self._collector))
                 yield
             return
-        remaining, per_worker = iter(chunks), FIRST_ROUND_CHUNKS
-        while batch := list(islice(remaining, per_worker * self._workers)):
+        first, per_worker = 0, FIRST_ROUND_CHUNKS
+        while batch := chunks[first : first + per_worker * self._workers]:
             start = time.monotonic()
-            self._round(batch, on_chunk)
+            first += self._round(batch, on_chunk, ends_round)
             was_long = time.monotonic() - start > ROUND_SECONDS / 2
             per_worker = max(1, per_worker // 2) if was_long else 2 * per_worker
             yield
 
-    def _round(self, chunks: Sequence[PlannedChunk], on_chunk: ChunkCallback) -> None:
-        """Run these chunks and wait for them."""
+    def _round(
+        self,
+        chunks: Sequence[PlannedChunk],
+        on_chunk: ChunkCallback,
+        ends_round: Callable[[], bool],
+    ) -> int:
+        """Run these chunks, or the first ones of them, and wait for them; return their number."""
         before, futures = PassProgress(), list[Future[float]]()
         before.end()  # nothing comes before the first pass
         try:
@@ -187,8 +197,15 @@ class ChunkScheduler:
                 # Also for a pass that fails or is cancelled, which must not block the next one
                 futures[-1].add_done_callback(own.end)
                 before = own
-            for future, chunk in zip(futures, chunks, strict=True):
+            for done, (future, chunk) in enumerate(zip(futures, chunks, strict=True)):
+                if future.cancelled():
+                    return done
                 on_chunk(chunk, future.result())
+                if ends_round():
+                    # from the last one, so that those that have begun are always the first ones
+                    for waiting in reversed(futures):
+                        waiting.cancel()
+            return len(chunks)
         finally:
             for future in futures:
                 future.cancel()

@@ -7,7 +7,8 @@ adapter active.
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from transformers.utils.hub import cached_file
 
 from headprobe.errors import HeadprobeError
 from headprobe.model.chatter import hold_back_chatter
+from headprobe.model.configuration import LARGEST
 from headprobe.model.files import check_folder, local_path
 from headprobe.model.hub import hub_is_reachable
 from headprobe.model.load_errors import friendly_load_errors, quote
@@ -175,7 +177,55 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
         ) from error
     if not isinstance(settings, dict):
         raise HeadprobeError(adapter, f"its {CONFIG} contains no settings", "Get another copy")
+    if endless := _endless(settings):
+        raise HeadprobeError(adapter, f"its {CONFIG} {endless}", "Get another copy, or correct it")
     return settings
+
+
+_PATTERNS = (
+    *("target_modules", "exclude_modules", "modules_to_save", "layers_pattern"),
+    *("rank_pattern", "alpha_pattern"),
+)
+"""Settings that peft takes as regular expressions for the names of modules, or as lists of them."""
+
+MOST_REPEATS = 6
+"""The most repetitions in one of them. Matching takes as many steps as a name has letters, to the
+power of this number."""
+
+LARGEST_RANK = 1 << 16
+"""The largest accepted rank of an adapter."""
+
+
+def _endless(settings: Mapping[str, Any]) -> str | None:
+    """What in the settings would keep peft busy without end; None where nothing does."""
+    for key in _PATTERNS:
+        for pattern in _texts(settings.get(key)):
+            plain = re.sub(r"\\.|\[\^?\]?[^\]]*\]", "x", pattern, flags=re.DOTALL)
+            if re.search(r"\)[*+{]", plain) or len(re.findall(r"[*+{]", plain)) > MOST_REPEATS:
+                return f"gives a pattern in {key} that may take for ever ({quote(pattern)})"
+    ranks = settings.get("rank_pattern")
+    for rank in (settings.get("r"), *(ranks.values() if isinstance(ranks, Mapping) else ())):
+        if isinstance(rank, int) and rank > LARGEST_RANK:
+            return f"gives a rank of more than {LARGEST_RANK:,}"
+    copies, most = settings.get("layer_replication"), LARGEST["num_hidden_layers"]
+    if isinstance(copies, list) and (len(copies) > most or sum(map(_span, copies)) > most):
+        return f"asks for more than {most:,} layers"
+    return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in a setting that is one text, a list of them, or a mapping from them."""
+    values = [value] if isinstance(value, str) else value
+    if isinstance(values, list | Mapping):
+        yield from (each for each in values if isinstance(each, str))
+
+
+def _span(ends: Any) -> int:
+    """The number of layers in a pair of the first and the last."""
+    if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int) for end in ends):
+        first, last = int(ends[0]), int(ends[1])
+        return max(0, last - first)
+    return 0
 
 
 def _place(name: str) -> str:

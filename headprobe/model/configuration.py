@@ -1,8 +1,10 @@
-"""Checks of the sizes in a config.json, made before transformers uses them.
+"""Checks of a checkpoint's JSON files, made before libraries use them.
 
-A damaged size makes transformers divide by zero or build layers without end.
+A damaged size makes transformers divide by zero or build layers without end; a few rules of a
+tokenizer can turn one letter into more text than fits into memory.
 """
 
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +26,7 @@ LARGEST = {
     "intermediate_size": 1 << 24,
     "vocab_size": 1 << 26,
     "max_position_embeddings": 1 << 40,
+    "num_labels": 1 << 20,
 }
 """The largest accepted sizes, each more than ten times that of any published model (126 layers of
 128 heads, 16,384 wide). A larger size is damage, and building such a model would not end."""
@@ -63,7 +66,7 @@ _IN_GGUF = {
 """Names of the same settings in the header of a GGUF file, after the name of the architecture; the
 number of experts has the limit of the number of heads."""
 
-_MAY_BE_ZERO = {"intermediate_size", "feed_forward_length", "expert_count"}
+_MAY_BE_ZERO = {"intermediate_size", "feed_forward_length", "expert_count", "num_labels"}
 """Settings that are 0 in models of experts, or in models without."""
 
 _REMEDY = "The file is damaged; get another copy"
@@ -90,6 +93,10 @@ def check_raw(name: str, values: Any) -> None:
                 for key in (canonical, *_ALIASES.get(canonical, ())):
                     _check(name, key, part.get(key), largest)
             for key, value in part.items():
+                if str(key).startswith("__"):
+                    # transformers makes attributes of all settings, and would replace a method
+                    what = f"its config.json has the setting {quote(repr(key))}"
+                    raise HeadprobeError(name, what, _REMEDY)
                 if _MODULES.fullmatch(str(key)) and isinstance(value, int) and value > MOST_MODULES:
                     _check(name, key, value, MOST_MODULES)
 
@@ -112,6 +119,50 @@ def check_sizes(name: str, text: Any) -> None:
         raise HeadprobeError(
             name, f"its config.json divides {heads} heads among {groups} key/value heads", _REMEDY
         )
+
+
+MOST_GROWTH = 1000
+"""The most characters that the normalizer of a tokenizer may make of one."""
+
+
+def check_tokenizer(name: str, path: Path) -> None:
+    """Raise HeadprobeError where the tokenizer.json at ``path`` multiplies text.
+
+    Files that are no JSON are left to the library that reads them.
+    """
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return
+    for part in ("normalizer", "decoder"):
+        if isinstance(values, Mapping) and _growth(values.get(part)) > MOST_GROWTH:
+            raise HeadprobeError(
+                name, f"the {part} of its tokenizer makes text too long", "Get another copy"
+            )
+
+
+def _growth(step: Any, depth: int = 0) -> float:
+    """The most characters that a normalizer or decoder can make of one."""
+    if not isinstance(step, Mapping) or depth > _DEEPEST:
+        return 1.0
+    growth = 1.0
+    for part in ("normalizers", "decoders"):
+        steps = step.get(part)
+        for each in steps if isinstance(steps, list) else ():
+            growth = min(growth * _growth(each, depth + 1), 2.0 * MOST_GROWTH)
+    pattern, content = step.get("pattern"), step.get("content")
+    if isinstance(pattern, Mapping) and isinstance(content, str):
+        text = pattern.get("String")
+        # a regular expression may match between all characters
+        if isinstance(text, str) and text:
+            growth *= max(1.0, len(content) / len(text))
+        else:
+            growth *= len(content) + 1.0
+    return growth
+
+
+_DEEPEST = 16
+"""The most lists of steps inside each other that are looked at."""
 
 
 def check_amount(name: str, config: Any, files: Sequence[Path]) -> None:

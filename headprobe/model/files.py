@@ -108,11 +108,11 @@ def weight_files(source: "CheckpointSource", config: Any) -> list[Path]:
     for stem in stems:
         _check_name(source, "config.json", stem)
         suffix = "" if named is not None else ".index.json"
-        whole, index = _cached_file(source, stem), _cached_file(source, f"{stem}{suffix}")
+        whole, index = local_file(source, stem), local_file(source, f"{stem}{suffix}")
         if whole is not None and not stem.endswith(".index.json"):
             return [whole, *_extra_files(source, config)]
         if index is not None:
-            shards = {name: _cached_file(source, name) for name in _shards(source, index)}
+            shards = {name: local_file(source, name) for name in _shards(source, index)}
             missing = [name for name, path in shards.items() if path is None]
             if missing and folder is not None:
                 raise HeadprobeError(
@@ -159,10 +159,10 @@ def _check_name(source: "CheckpointSource", where: str, name: object) -> None:
 
 def _extra_files(source: "CheckpointSource", config: Any) -> list[Path]:
     names = getattr(type(config), "extra_files", ())
-    return [path for name in names if (path := _cached_file(source, name)) is not None]
+    return [path for name in names if (path := local_file(source, name)) is not None]
 
 
-def _cached_file(source: "CheckpointSource", name: str) -> Path | None:
+def local_file(source: "CheckpointSource", name: str) -> Path | None:
     """The local path of a file of the checkpoint, or None."""
     path = cached_file(
         source.place,

@@ -34,9 +34,15 @@ from headprobe.batching.encoder import Encoder
 from headprobe.errors import HeadprobeError
 from headprobe.model.adapters import base_is_missing, load_adapter
 from headprobe.model.chatter import hold_back_chatter, hold_back_panics
-from headprobe.model.configuration import check_amount, check_memory, check_raw, check_sizes
+from headprobe.model.configuration import (
+    check_amount,
+    check_memory,
+    check_raw,
+    check_sizes,
+    check_tokenizer,
+)
 from headprobe.model.devices import describe_placement, weight_memory
-from headprobe.model.files import check_folder, local_path, weight_files
+from headprobe.model.files import check_folder, local_file, local_path, weight_files
 from headprobe.model.gguf import GgufFile, check_complete, forget_blocks, is_gguf, list_gguf
 from headprobe.model.hub import hub_is_reachable
 from headprobe.model.in_memory import InMemoryModel
@@ -293,6 +299,8 @@ def load_encoder(source: CheckpointSource) -> Encoder:
         raise HeadprobeError(
             source.name, "has no tokenizer", "Save the tokenizer in the same folder as the weights"
         )
+    if source.kind != "gguf" and (path := local_file(source, "tokenizer.json")) is not None:
+        check_tokenizer(source.name, path)
     with _tokenizer_errors(source):
         encoder = Encoder(load_tokenizer(source), source.name)
         encoder.encode(SAMPLE)

@@ -101,9 +101,13 @@ def save_figure(figure: "Figure", path: Path) -> None:
     """Write a figure in the format of the path's suffix; the same figure gives the same bytes."""
     import matplotlib as mpl
 
-    times = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    notes: dict[str, dict[str, str | None]] = {
+        ".svg": {"Creator": "headprobe", "Date": None},
+        ".png": {"Software": "headprobe"},
+        ".pdf": {"Creator": "headprobe", "CreationDate": None},
+    }
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "headprobe"}):
-        figure.savefig(path, metadata=times.get(path.suffix), dpi=200, bbox_inches="tight")
+        figure.savefig(path, metadata=notes.get(path.suffix), dpi=200, bbox_inches="tight")
 
 
 @contextmanager

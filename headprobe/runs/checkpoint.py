@@ -1,7 +1,8 @@
 """Checkpoints of a scan, from which an interrupted scan is resumed.
 
 ``ScanCheckpoint`` is the hidden folder beside the run that holds the state of an unfinished scan.
-``CheckpointWriter`` saves that state about once a minute. A resumed scan also continues the
+``CheckpointWriter`` saves that state after the first seconds, then at longer and longer intervals
+up to a minute, and where Ctrl-C or SIGTERM ends the scan. A resumed scan also continues the
 ``Clock`` of the earlier attempts, and must have the same fingerprint (``runs.fingerprint``).
 """
 
@@ -21,13 +22,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.errors import HeadprobeError
+from headprobe.errors import TERMINATING, HeadprobeError, Terminated, terminate
 from headprobe.runs.arrays import read_any_arrays
 from headprobe.runs.files import (
     CannotWriteError,
     atomic_write,
+    is_partial,
     parse_json,
-    partial_name,
     read_or_fail,
     remove_own,
     write_or_fail,
@@ -120,8 +121,9 @@ class ScanCheckpoint:
     def remove(self) -> None:
         """Remove the saved parts, and the folder unless it holds other files."""
         if not self.path.is_symlink() and self.path.is_dir():
-            names = [self._file(part).name for part in PARTS]
-            remove_own(self.path, {*names, *map(partial_name, names)})
+            names = {self._file(part).name for part in PARTS}
+            left = {path.name for path in self.path.iterdir() if is_partial(path.name)}
+            remove_own(self.path, names | left)
 
     def _file(self, part: str) -> Path:
         return self.path / f"{part}.npz"
@@ -138,16 +140,37 @@ def find_checkpoints(folder: Path, name: str | None = None) -> list[ScanCheckpoi
     return checkpoints
 
 
-WRITE_INTERVAL = 60.0
-"""Seconds between two saves: about the most work that is lost when a scan is killed."""
+FIRST_INTERVAL = 2.0
+"""Seconds until the first save. Each interval is twice as long as the one before it, so that a scan
+that is killed loses about half of what it has measured at most ..."""
 
-WRITE_COST_FACTOR = 50
-"""The next save waits at least this many times as long as the last one took, so that saving costs
-at most two per cent of the time."""
+WRITE_INTERVAL = 60.0
+"""... and no more than these seconds, where saving is cheap enough."""
+
+WRITE_COST_FACTOR = 150
+"""A save waits at least this many times as long as it takes, so that saving costs less than a
+hundredth of the time ..."""
+
+EARLY_SHARE = 0.003
+"""... unless all saves together take at most this share of the time that the measurement is
+expected to take: of a long scan, the first results are saved early."""
+
+_SECONDS, _SECONDS_PER_BYTE = 0.03, 4e-9
+"""How long the first save is expected to take; later ones take as long as the last one."""
 
 
 class CheckpointState(Protocol):
     """A measurement whose state can be saved."""
+
+    @property
+    def share(self) -> float:
+        """The share, 0 to 1, of what was left to measure at the start that is done."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Approximate size of ``arrays`` in bytes."""
+        ...
 
     def arrays(self) -> Mapping[str, NDArray[Any]]:
         """Everything that is needed to continue from here."""
@@ -157,8 +180,8 @@ class CheckpointState(Protocol):
 class CheckpointWriter:
     """Decides when the state of a scan is saved, and saves it.
 
-    Nothing is saved in the first ``WRITE_INTERVAL`` seconds. With ``resumed`` the scan continues
-    from the parts that are saved already. ``warn`` shows a message if the disk is full.
+    With ``resumed`` the scan continues from the parts that are saved already. ``warn`` shows a
+    message if the disk is full.
     """
 
     def __init__(
@@ -170,9 +193,13 @@ class CheckpointWriter:
     ) -> None:
         self._checkpoint, self._warn, self._resumed = checkpoint, warn, resumed
         self._note: Callable[[], Mapping[str, Any]] | None = None
-        self._last, self._wait, self._broken = time.monotonic(), WRITE_INTERVAL, False
+        self._start = self._last = time.monotonic()
+        self._interval, self._broken = FIRST_INTERVAL, False
+        self._cost: float | None = None
+        self._spent = 0.0
         self._final: dict[str, CheckpointState] = {}
-        self._interrupted = False
+        self._unsaved: set[str] = set()
+        self._received: int | None = None
 
     def begin(self, note: Callable[[], Mapping[str, Any]]) -> None:
         """Allow saving from now on. ``note`` returns the description of the scan that is saved with
@@ -180,7 +207,8 @@ class CheckpointWriter:
         self._note = note
 
     def part(self, part: str) -> "CheckpointPart":
-        """The writer of one of ``PARTS``."""
+        """The writer of one of ``PARTS``, whose measurement begins now."""
+        self._start, self._spent = time.monotonic(), 0.0
         return CheckpointPart(self, part, saved=self._resumed and self._checkpoint.has(part))
 
     def arrays(self, part: str) -> Mapping[str, NDArray[Any]] | None:
@@ -199,65 +227,102 @@ class CheckpointWriter:
             self._note = None
             raise
 
-    def is_due(self) -> bool:
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a signal asked the scan to end, which it has not done yet."""
+        return self._received is not None
+
+    def is_due(self, state: CheckpointState) -> bool:
         """Whether it is time to save: the scan is to end, or has run for long."""
-        return self._interrupted or time.monotonic() - self._last >= self._wait
+        if self.is_interrupted:
+            return True
+        now = time.monotonic()
+        waited = now - self._last
+        if waited < min(self._interval, WRITE_INTERVAL):
+            return False
+        cost = self._cost
+        if cost is None:
+            cost = _SECONDS + _SECONDS_PER_BYTE * state.nbytes
+        if waited >= WRITE_COST_FACTOR * cost:
+            return True
+        expected = (now - self._start) / state.share if state.share else 0.0
+        return self._spent + cost <= EARLY_SHARE * expected
 
     def write(self, part: str, state: CheckpointState, *, warn: bool = True) -> bool:
-        """Save a part; whether that succeeded. A full disk does not end the scan: it causes one
-        warning, and nothing is saved any more."""
+        """Save a part, and the final states that are not saved yet; whether that succeeded. A full
+        disk does not end the scan: it causes one warning, and nothing is saved any more."""
         if self._note is None or self._broken:
             return False
         start = time.monotonic()
+        unsaved = {name: self._final[name] for name in sorted(self._unsaved)} | {part: state}
         try:
-            self._checkpoint.save(part, self._note(), state.arrays())
+            for name, each in unsaved.items():
+                self._checkpoint.save(name, self._note(), each.arrays())
+                if self._final.get(name) is each:
+                    self._unsaved.discard(name)
         except CannotWriteError as error:
             self._broken = True
             if warn:
                 self._warn(f"{error.where}: {error.what}; progress is no longer saved for --resume")
         self._last = time.monotonic()
-        self._wait = max(WRITE_INTERVAL, WRITE_COST_FACTOR * (self._last - start))
+        self._interval *= 2
+        self._cost = self._last - start
+        self._spent += self._cost
         return not self._broken
 
     @contextmanager
     def deferring_interrupts(self) -> Iterator[None]:
-        """Let Ctrl-C end the block only when its state is saved (``end_if_interrupted``).
+        """Let Ctrl-C, SIGTERM and SIGHUP end the block only when its state is saved
+        (``end_if_interrupted``).
 
-        Sums that are interrupted while a chunk is added would be of no use. A second Ctrl-C ends
-        the block at once.
+        Sums that are interrupted while a chunk is added would be of no use. The same signal a
+        second time ends the block at once. Handlers of other programs stay.
         """
-        usual = signal.getsignal(signal.SIGINT)
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        if not in_main_thread or usual is not signal.default_int_handler:
+        with self._remembering_signals():
             yield
-            return
-
-        def remember(_: int, __: FrameType | None) -> None:
-            self._interrupted = True
-            signal.signal(signal.SIGINT, usual)
-
-        signal.signal(signal.SIGINT, remember)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, usual)
         self.end_if_interrupted()
 
+    @contextmanager
+    def _remembering_signals(self) -> Iterator[None]:
+        """Note the first signal that arrives in the block, instead of calling its handler."""
+        usual = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, *TERMINATING):
+                handler = signal.getsignal(number)
+                if handler in (signal.default_int_handler, terminate):
+                    usual[number] = handler
+
+        def remember(number: int, _: FrameType | None) -> None:
+            self._received = number
+            signal.signal(number, usual[number])
+
+        try:
+            for number in usual:
+                signal.signal(number, remember)
+            yield
+        finally:
+            for number, handler in usual.items():
+                signal.signal(number, handler)
+
     def end_if_interrupted(self) -> None:
-        """Raise KeyboardInterrupt where Ctrl-C was pressed and not heeded yet."""
-        if self._interrupted:
-            self._interrupted = False
-            raise KeyboardInterrupt
+        """Raise KeyboardInterrupt where a signal asked the scan to end and was not heeded yet."""
+        number, self._received = self._received, None
+        if number is not None:
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     def keep_final(self, part: str, state: CheckpointState) -> None:
         """Remember the final state of a part, in case that the run cannot be written."""
         self._final[part] = state
+        self._unsaved.add(part)
 
     def save_final(self) -> None:
-        """Save all final states: the scan ends, and its run is not written."""
+        """Save all final states: the scan ends, and its run is not written. Signals that ask it to
+        end are too late to matter."""
         self._broken = False  # what failed before was removed meanwhile
-        for part, state in self._final.items():
-            self.write(part, state, warn=False)
+        if self._unsaved:
+            part = min(self._unsaved)
+            with self._remembering_signals():
+                self.write(part, self._final[part], warn=False)
 
     def resume_hint(self) -> str | None:
         """How to resume the scan; None if nothing is saved."""
@@ -271,7 +336,6 @@ class CheckpointPart:
 
     def __init__(self, writer: CheckpointWriter, part: str, *, saved: bool) -> None:
         self._writer, self.part, self._saved = writer, part, saved
-        self._since = time.monotonic()
 
     def saved_arrays(self) -> Mapping[str, NDArray[Any]] | None:
         """The arrays that were saved last, by an earlier attempt or by this one, which continues
@@ -284,19 +348,23 @@ class CheckpointPart:
 
     def save_if_due(self, state: CheckpointState) -> None:
         """Save ``state`` if it is time to."""
-        if self._writer.is_due():
+        if self._writer.is_due(state):
             self._saved |= self._writer.write(self.part, state)
         self._writer.end_if_interrupted()
 
     def deferring_interrupts(self) -> AbstractContextManager[None]:
-        """Let Ctrl-C end the block only where ``save_if_due`` has saved its state."""
+        """Let signals end the block only where ``save_if_due`` has saved its state."""
         return self._writer.deferring_interrupts()
 
+    def is_interrupted(self) -> bool:
+        """Whether ``save_if_due`` will end the scan."""
+        return self._writer.is_interrupted
+
     def save_final(self, state: CheckpointState) -> None:
-        """Save the final ``state`` of the part if it took longer than ``WRITE_INTERVAL``, because
-        the parts that follow may take long, too."""
+        """Save the final ``state`` of the part if it is time to; else it is saved with the parts
+        that follow."""
         self._writer.keep_final(self.part, state)
-        if time.monotonic() - self._since >= WRITE_INTERVAL:
+        if self._writer.is_due(state):
             self._saved |= self._writer.write(self.part, state)
 
 

@@ -162,13 +162,13 @@ def read_json_object(path: Path) -> dict[str, object]:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that replaces ``path`` when the block ends without an exception.
 
-    It is written as ``partial_name(path)`` in the same folder, flushed to the disk and renamed. On
-    any exception it is removed and ``path`` stays as it was. Two processes must not write the same
-    ``path`` at the same time.
+    It is written under a new name in the same folder, flushed to the disk and renamed. On any
+    exception it is removed and ``path`` stays as it was. A process that is killed leaves a file
+    whose name ``is_partial``.
     """
-    temporary = path.with_name(partial_name(path.name))
+    temporary = path.with_name(f".{secrets.token_hex(8)}.{PARTIAL}")
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # never what another program put there, nor a link
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -180,9 +180,9 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
     _flush(path.parent)
 
 
-def partial_name(name: str) -> str:
-    """The name under which ``atomic_write`` writes the file ``name``."""
-    return f"{name}.{PARTIAL}"
+def is_partial(name: str) -> bool:
+    """Whether ``atomic_write`` gives such names to files that are not complete."""
+    return re.fullmatch(rf"\.[0-9a-f]{{16}}\.{PARTIAL}", name) is not None
 
 
 @contextmanager

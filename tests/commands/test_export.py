@@ -95,3 +95,32 @@ def test_links_and_folders_are_never_replaced(run: Run, tmp_path: Path, form: st
     with pytest.raises(HeadprobeError, match=name):
         export(run, folder, writers, overwrite=True)
     assert victim.read_text() == "mine"
+
+
+@pytest.mark.parametrize("form", ["parquet", "latex", "markdown", "csv"])
+def test_overwrite_replaces_only_what_headprobe_wrote(run: Run, tmp_path: Path, form: str) -> None:
+    writers = table_writers(run, form)
+    written = export(run, tmp_path, writers)
+    assert export(run, tmp_path, writers, overwrite=True) == written
+    written[0].write_text("mine")
+    with pytest.raises(HeadprobeError, match="is not a file that headprobe wrote"):
+        export(run, tmp_path, writers, overwrite=True)
+    assert written[0].read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("report", "--png"), ("export", "--format", "svg", "-o")],
+    ids=lambda words: words[0],
+)
+def test_overwrite_replaces_only_figures_that_headprobe_drew(
+    run: Run, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    command, *rest = options
+    words = [command, str(run.path), "-q", *rest, str(tmp_path / "figures"), "--overwrite"]
+    assert run_command(words) == 0
+    assert run_command(words) == 0
+    first, *_ = sorted((tmp_path / "figures").iterdir())
+    first.write_text("mine")
+    assert run_command(words) == 2
+    assert first.read_text() == "mine"

@@ -167,6 +167,11 @@ def array(name: str, change: Callable[[Any], Any]) -> Damage:
     return arrays(lambda held: held.update({name: change(held[name])}))
 
 
+def without(name: str) -> Damage:
+    """Remove one array."""
+    return arrays(lambda held: held.pop(name))
+
+
 def entry(name: str, at: int, value: Any) -> Damage:
     """Replace one entry of an array, by its place in the flattened array."""
 

@@ -79,6 +79,17 @@ EVERY: dict[str, Breaker] = {
     "fewer places": settings(target_modules=["q_proj"]),
     "more places": settings(target_modules=["q_proj", "v_proj", "o_proj"]),
     "layers that do not exist": settings(layers_to_transform=[99]),
+    "places of a pattern without an end": settings(target_modules="(([a-z_.0-9]+)+)+!"),
+    "left-out places of a pattern without an end": settings(exclude_modules="((a|.)*)*!"),
+    "places of twenty repetitions": settings(target_modules=".*" * 20 + "!"),
+    "ranks by a pattern without an end": settings(rank_pattern={"(.+)+!": 2}),
+    "scales by a pattern without an end": settings(alpha_pattern={"(.+)+!": 2}),
+    "layers of a pattern without an end": settings(
+        layers_to_transform=[0], layers_pattern="(([a-z_.0-9]+)+)+!"
+    ),
+    "ranks too large for memory": settings(rank_pattern={"q_proj": 10**10}),
+    "copies of layers without an end": settings(layer_replication=[[0, 3]] * 20_000),
+    "a copy of a billion layers": settings(layer_replication=[[0, 10**9]]),
     "no weights": remove(FILE),
     "weights of text": content(FILE, b"not weights at all"),
     "weights that are empty": content(FILE, b""),

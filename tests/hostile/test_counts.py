@@ -7,7 +7,8 @@ import pytest
 from tests.hostile.driver import Case
 
 KINDS = (
-    *("checkpoints", "tokenizers", "probes", "rules", "run_folder", "command_line", "environment"),
+    *("checkpoints", "tokenizers", "probes", "rules", "run_folder", "parts"),
+    *("command_line", "environment"),
 )
 
 

@@ -100,6 +100,8 @@ CASES = [
     Case("no compiled code from numba", variables({"NUMBA_DISABLE_JIT": "1"}),
          "NUMBA_DISABLE_JIT", own_process=True),
     Case("a cache of the Hub that is a file", variables({"HF_HOME": "/dev/null"}), harmless=True),
+    Case("completion of nothing", variables({"_HEADPROBE_COMPLETE": "complete_bash"}, *SHOW),
+         harmless=True, own_process=True),
     Case("COLUMNS of zero", variables({"COLUMNS": "0"}, *SHOW), harmless=True),
     Case("COLUMNS in words", variables({"COLUMNS": "wide"}, *SHOW), harmless=True),
     Case("COLUMNS of 10**9", variables({"COLUMNS": "1000000000"}, *SHOW), harmless=True),

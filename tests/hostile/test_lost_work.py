@@ -121,6 +121,63 @@ def interrupt_once() -> Callable[[Any, Any], None]:
     return interrupting
 
 
+ENDS_ITSELF = """
+import os, sys, time
+from headprobe.cli.main import main
+from headprobe.measure.loop import _Measurer
+from headprobe.runs.checkpoint import ScanCheckpoint
+
+advance, save = _Measurer._advance, ScanCheckpoint.save
+
+def ending(self, state):
+    advance(self, state)
+    if self.done and WAIT:
+        time.sleep(WAIT)
+    elif self.done:
+        os.kill(os.getpid(), NUMBER)
+
+def saving(self, *arguments):
+    save(self, *arguments)
+    if WAIT:
+        os.kill(os.getpid(), NUMBER)
+
+_Measurer._advance, ScanCheckpoint.save = ending, saving
+main()
+"""
+"""A program that gets a signal when the first passages are measured, or after the first save where
+they take as long as WAIT says."""
+
+
+@pytest.mark.parametrize(
+    ("sent", "wait"),
+    [(signal.SIGTERM, 0), (signal.SIGKILL, 10)],
+    ids=lambda sent: getattr(sent, "name", ""),
+)
+def test_a_process_that_is_ended_in_the_first_minute(
+    workplace: Workplace, sent: signal.Signals, wait: int
+) -> None:
+    """What was measured is saved, and the line that says so tells how to go on."""
+    command = workplace.scan()
+    program = ENDS_ITSELF.replace("NUMBER", str(int(sent))).replace("WAIT", str(wait))
+    done = subprocess.run(
+        [sys.executable, "-c", program, *command],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        timeout=300,
+        check=False,
+    )
+    if sent == signal.SIGTERM:
+        assert done.returncode == 143, done.stderr
+        resume = f"Resume it with headprobe scan --resume {OUT}."
+        assert done.stderr == f"terminated: what was measured is saved. {resume}\n"
+    else:
+        assert done.returncode == -sent, done.stderr
+    assert not (workplace.here / OUT).exists()
+    assert run_here(["scan", "--resume", OUT, "-q"]).code == 0
+    assert_same_run(workplace)
+
+
 CODES = {signal.SIGINT: {130, 0}, signal.SIGTERM: {143, 0}, signal.SIGKILL: {-9, 0}}
 
 

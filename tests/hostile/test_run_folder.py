@@ -1,9 +1,8 @@
-"""Hostile run folders, shards and saved states of scans."""
+"""Hostile run folders."""
 
 import json
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ SHOW_HEAD = ("show-head", "L1H2", "-r", "run", "-q")
 JUDGE = ("judge", "run", "-o", OUT, "-q")
 JUDGE_HERE = ("judge", "run", "-q")
 EXPORT = ("export", "run", "--csv", OUT, "-q")
-MERGE = ("merge", "parts", "-q")
-SHARD = "parts.shard-2-of-2"
 
 
 def run_file(name: str, damage: Damage, command: Sequence[str] = SHOW) -> Attack:
@@ -27,16 +24,6 @@ def run_file(name: str, damage: Damage, command: Sequence[str] = SHOW) -> Attack
     def attack(workplace: Workplace) -> Sequence[str]:
         damage(workplace.run() / name)
         return command
-
-    return attack
-
-
-def shard_file(name: str, damage: Damage, shard: str = SHARD) -> Attack:
-    """Damage one file of a shard, then merge the shards."""
-
-    def attack(workplace: Workplace) -> Sequence[str]:
-        damage(workplace.shards().with_name(shard) / name)
-        return MERGE
 
     return attack
 
@@ -67,37 +54,6 @@ def instances(damage: Damage) -> Attack:
     return run_file("instances.npz", damage, JUDGE)
 
 
-def state(damage: Damage) -> Attack:
-    """Damage the saved state of an interrupted scan, then resume it."""
-
-    def attack(workplace: Workplace) -> Sequence[str]:
-        workplace.interrupted()
-        damage(workplace.here / f".{OUT}.unfinished" / "checkpoint.npz")
-        return ("scan", "--resume", OUT, "-q")
-
-    return attack
-
-
-def note(raw: str) -> Attack:
-    """Replace the note of a saved state."""
-    return state(spoil.array("note", lambda _: np.array(raw)))
-
-
-def note_values(**changes: object) -> Attack:
-    """Change values of the note of a saved state."""
-
-    def damage(path: Path) -> None:
-        with np.load(path) as archive:
-            spare = path.with_suffix(".json")
-            spare.write_text(str(archive["note"]))
-        spoil.json_values(**changes)(spare)
-        raw = spare.read_text()
-        spare.unlink()
-        spoil.array("note", lambda _: np.array(raw))(path)
-
-    return state(damage)
-
-
 def example(**changes: object) -> Damage:
     """One example of L1H2, with other values."""
     values = {
@@ -120,25 +76,11 @@ def example(**changes: object) -> Damage:
     return spoil.content(json.dumps(values | changes) + "\n")
 
 
-def drop(name: str) -> Damage:
-    return spoil.arrays(lambda held: held.pop(name))
-
-
 def swapped(first: str, second: str) -> Damage:
     def change(held: Arrays) -> None:
         held[first], held[second] = held[second], held[first]
 
     return spoil.arrays(change)
-
-
-def missing_shard(workplace: Workplace) -> Sequence[str]:
-    folder = workplace.shards().with_name(SHARD)
-    return ("merge", str(folder.with_name("parts.shard-1-of-2").relative_to(workplace.here)), "-q")
-
-
-def twice_the_same_shard(workplace: Workplace) -> Sequence[str]:
-    workplace.shards()
-    return ("merge", SHARD, SHARD, "-q")
 
 
 def foreign_in_run(workplace: Workplace) -> Sequence[str]:
@@ -163,6 +105,32 @@ def linked_table(workplace: Workplace) -> Sequence[str]:
 def export_into_run(workplace: Workplace) -> Sequence[str]:
     workplace.run()
     return ("export", "run", "--csv", "run", "--overwrite", "-q")
+
+
+def page_over(name: str) -> Attack:
+    """A page in place of a file that is no page."""
+
+    def attack(workplace: Workplace) -> Sequence[str]:
+        workplace.run()
+        path = workplace.here / name
+        if not path.exists():
+            path.write_text("years of work")
+        return ("report", "run", "-o", name, "--overwrite")
+
+    return attack
+
+
+def page_over_link(workplace: Workplace) -> Sequence[str]:
+    workplace.run()
+    spoil.link("run/heads.csv")(workplace.here / "page.html")
+    return ("report", "run", "-o", "page.html", "--overwrite")
+
+
+def figure_over_foreign_one(workplace: Workplace) -> Sequence[str]:
+    workplace.run()
+    (workplace.here / "figures").mkdir()
+    (workplace.here / "figures" / "roles.svg").write_text("<svg/>")
+    return ("export", "run", "--format", "svg", "-o", "figures", "--overwrite", "-q")
 
 
 def export_over_foreign_table(workplace: Workplace) -> Sequence[str]:
@@ -374,6 +342,11 @@ EXPORTS = [
          run_file("pairs.csv", spoil.link("/etc/hostname"), JUDGE_HERE), "pairs.csv"),
     Case("judge here: a table is a folder",
          run_file("pairs.csv", spoil.folder, JUDGE_HERE), "pairs.csv"),
+    Case("a page over the manifest", page_over("run/manifest.json"), "not a page"),
+    Case("a page over a table of the run", page_over("run/heads.csv"), "not a page"),
+    Case("a page over a thesis", page_over("thesis.tex"), "not a page"),
+    Case("a page over a link", page_over_link, "not a page"),
+    Case("a figure over another program's", figure_over_foreign_one, "roles.svg"),
 ]  # fmt: skip
 
 MEMBER = "mass.npy"
@@ -418,7 +391,7 @@ ARCHIVES = [
         "a count below zero": spoil.entry("column_token_rows", 0, -1),
         "a count above 2**63": spoil.array("rows", lambda a: np.array(2**64 - 1, np.uint64)),
         "an attention below zero": spoil.entry("share_norm", 0, -0.5),
-        "an array missing": drop("kept"),
+        "an array missing": spoil.without("kept"),
         "an array too many": spoil.arrays(lambda held: held.update(zork=np.zeros(3))),
         "an axis less": spoil.array("mass", lambda a: a[0]),
         "an axis more": spoil.array("sink", lambda a: a[None]),
@@ -435,7 +408,7 @@ ARCHIVES = [
         "winners beyond the passage": spoil.entry("sampled_winner", 0, 2**30),
         "the kinds that are present, too few": spoil.array("category.met", lambda a: a[:-1]),
         "the kinds that are present, others": spoil.array("category.met", lambda a: ~a),
-        "the kinds that are present, missing": drop("deprel_pairs.met"),
+        "the kinds that are present, missing": spoil.without("deprel_pairs.met"),
         "cells more": spoil.array("output_rows", lambda a: np.repeat(a, 3)),
         "tokens less": spoil.array("column_token", lambda a: a[:, :-2]),
     }.items()
@@ -446,7 +419,7 @@ SUMS_OF_ONE_HEAD = [
     Case("one head: sums without distances",
          sums(spoil.array("profile", lambda a: a[..., :0]), SHOW_HEAD), "tallies.npz"),
     Case("one head: sums of NaN", sums(spoil.entry("profile", 0, np.nan), SHOW_HEAD)),
-    Case("one head: sums missing", sums(drop("profile"), SHOW_HEAD), "tallies.npz"),
+    Case("one head: sums missing", sums(spoil.without("profile"), SHOW_HEAD), "tallies.npz"),
     Case("controls: sums missing", run_file("shuffled.npz", spoil.remove, JUDGE), "shuffled.npz"),
     Case("controls: sums of other layers",
          run_file("shuffled.npz", spoil.array("mass", lambda a: a[:, :1]), JUDGE), "shuffled.npz"),
@@ -462,7 +435,7 @@ INSTANCES = [
         "missing": spoil.remove,
         "truncated": spoil.cut(0.5),
         "pickled objects": spoil.member("forms.npy", spoil.pickled("planted")),
-        "an array missing": drop("form"),
+        "an array missing": spoil.without("form"),
         "words of another number": spoil.array("upos", lambda a: a[:-1]),
         "forms that are numbers": spoil.array("forms", lambda a: np.arange(len(a))),
         "numbers that are floats": spoil.array("form", lambda a: a + 0.5),
@@ -509,100 +482,11 @@ INSTANCES = [
     }.items()
 ]  # fmt: skip
 
-SHARDS = [
-    Case("shard: missing", missing_shard, "missing"),
-    Case("shard: named twice", twice_the_same_shard, "both"),
-    Case("shard note: {}", shard_file("shard.json", spoil.content("{}")), "shard.json"),
-    Case("shard note: nested", shard_file("shard.json", spoil.nested), "shard.json"),
-    Case("shard note: a pipe", shard_file("shard.json", spoil.fifo), "shard.json"),
-    Case("shard note: beyond the count", shard_file("shard.json", spoil.json_values(index=7))),
-    Case("shard note: below zero", shard_file("shard.json", spoil.json_values(index=-1))),
-    Case("shard note: of none", shard_file("shard.json", spoil.json_values(count=0))),
-    Case("shard note: of 10**9", shard_file("shard.json", spoil.json_values(count=10**9))),
-    Case("shard note: terms in a list", shard_file("shard.json", spoil.json_values(terms=[]))),
-    Case("shard note: another seed",
-         shard_file("shard.json", spoil.json_values(terms__zork="1")), "differs"),
-    Case("shard note: an unknown control",
-         shard_file("shard.json", spoil.json_values(controls={"zork": "1"}), "parts.shard-1-of-2")),
-    Case("shard note: a control that only one has",
-         shard_file("shard.json", spoil.json_values(controls={"twin": "1"}), "parts.shard-1-of-2")),
-    Case("shard draft: missing", shard_file("draft.json", spoil.remove), "draft.json"),
-    Case("shard draft: other heads",
-         shard_file("draft.json", spoil.json_values(model__n_heads=8))),
-    Case("shard sums: missing", shard_file("tallies.npz", spoil.remove), "tallies.npz"),
-    Case("shard sums: of other layers",
-         shard_file("tallies.npz", spoil.array("sink", lambda a: a[:1])), "tallies.npz"),
-    Case("shard sums: NaN", shard_file("tallies.npz", spoil.entry("sink", 0, np.nan))),
-    Case("shard tokens: too few",
-         shard_file("tokens.json", spoil.content('["a"]'), "parts.shard-1-of-2")),
-    Case("shard tokens: numbers",
-         shard_file("tokens.json", spoil.content("[1, 2]"), "parts.shard-1-of-2"), "tokens.json"),
-    Case("shard rules: missing",
-         shard_file("rules.yaml", spoil.remove, "parts.shard-1-of-2"), "rules.yaml"),
-    Case("shard instances: missing",
-         shard_file("instances.npz", spoil.remove, "parts.shard-1-of-2"), "instances.npz"),
-]  # fmt: skip
-
-SAVED_SUM = "OutputStatistic_square."
-SAVED = [
-    Case("saved note: {", note("{")),
-    Case("saved note: []", note("[]")),
-    Case("saved note: {}", note("{}")),
-    Case("saved note: nested", note("[" * 100_000)),
-    Case("saved note: 5,000 digits", note("9" * 5000)),
-    Case("saved note: missing", state(drop("note"))),
-    Case("saved note: a number", state(spoil.array("note", lambda _: np.arange(3)))),
-    Case("saved note: pickled", state(spoil.member("note.npy", spoil.pickled("planted")))),
-    Case("saved note: another folder", note_values(folder="/elsewhere"), "/elsewhere"),
-    Case("saved note: resumed in words", note_values(resumed="twice")),
-    Case("saved note: resumed below zero", note_values(resumed=-4)),
-    Case("saved note: a start that is no time", note_values(started="noon")),
-    Case("saved note: seconds of text", note_values(seconds={"read": "x"})),
-    Case("saved note: terms of a list", note_values(terms=["the seed"])),
-    Case("saved note: another seed", note_values(request__seed=5), "differs"),
-    Case("saved note: another run", note_values(request__out="elsewhere")),
-    Case("saved note: an option of the wrong type", note_values(request__budget="x")),
-    Case("saved note: an option too many", note_values(request__trust_remote_code=True)),
-    Case("saved note: another version",
-         note_values(**{"terms__the version of headprobe": "0.0.1"}), "0.0.1"),
-    Case("saved state: truncated", state(spoil.cut(0.7))),
-    Case("saved state: a pipe", state(spoil.fifo)),
-    Case("saved state: a folder", state(spoil.folder)),
-    Case("saved state: no sums", state(drop(SAVED_SUM))),
-    Case("saved state: sums of another shape", state(spoil.array(SAVED_SUM, lambda a: a[:1]))),
-    Case("saved state: sums of text", state(spoil.array(SAVED_SUM, lambda a: a.astype(str)))),
-    Case("saved state: sums of NaN", state(spoil.entry(SAVED_SUM, 0, np.nan))),
-    Case("saved state: passages of another number",
-         state(spoil.array("passages", lambda a: a[:-1]))),
-    Case("saved state: sequences of another number",
-         state(spoil.array("sequences", lambda a: a[:-1]))),
-    Case("saved state: limits below zero",
-         state(spoil.array("limits", lambda a: np.array(str(a).replace(": ", ": -"))))),
-    Case("saved state: limits in words",
-         state(spoil.array("limits", lambda a: np.array(str(a).replace(": ", ': "x", "y": '))))),
-    Case("saved state: limits of other names",
-         state(spoil.array("limits", lambda _: np.array('{"zork": 1}')))),
-    Case("saved state: limits that are nested",
-         state(spoil.array("limits", lambda _: np.array("[" * 100_000)))),
-    Case("saved state: bits that are infinite",
-         state(spoil.array("bits", lambda a: a * np.inf))),
-]  # fmt: skip
-
 RIGHTS = [Case("a manifest of mode 000", run_of_mode_zero, "Permission denied")]
 
 CASES = [
-    *(
-        MANIFEST
-        + LISTED
-        + TYPED
-        + TABLES
-        + EXAMPLES
-        + HARMLESS_EXAMPLES
-        + EXPORTS
-        + ARCHIVES
-        + SUMS_OF_ONE_HEAD
-    ),
-    *(INSTANCES + SHARDS + SAVED),
+    *(MANIFEST + LISTED + TYPED + TABLES + EXAMPLES + HARMLESS_EXAMPLES + EXPORTS + ARCHIVES),
+    *(SUMS_OF_ONE_HEAD + INSTANCES),
 ]
 
 

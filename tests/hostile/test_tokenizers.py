@@ -48,6 +48,12 @@ def replacing(pattern: str, by: str) -> Breaker:
     return tokenizer(normalizer={"type": "Replace", "pattern": {"Regex": pattern}, "content": by})
 
 
+def doubling(kind: str, times: int) -> Breaker:
+    """Each of so many steps makes two letters of one."""
+    step = {"type": "Replace", "pattern": {"String": "e"}, "content": "ee"}
+    return tokenizer(**{kind: {"type": "Sequence", f"{kind}s": [step] * times}})
+
+
 def template(single: list[Any], special: dict[str, Any]) -> Breaker:
     return tokenizer(
         post_processor={
@@ -97,6 +103,9 @@ STEPS: dict[str, Breaker] = {
         normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}
     ),
     "a normalizer of no data": tokenizer(normalizer={"type": "Precompiled"}),
+    "a letter that is doubled forty times": doubling("normalizer", 40),
+    "a letter that is doubled forty times when it is read": doubling("decoder", 40),
+    "a letter that becomes a book": replacing("e", "e" * 1_000_000),
     "an unknown decoder": tokenizer(decoder={"type": "Zork"}),
     "a decoder of a list": tokenizer(decoder=[1]),
     "a sequence of a number": tokenizer(normalizer={"type": "Sequence", "normalizers": [7]}),

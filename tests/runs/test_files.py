@@ -12,7 +12,7 @@ from headprobe.runs.arrays import read_any_arrays
 from headprobe.runs.checkpoint import ScanCheckpoint
 from headprobe.runs.files import (
     atomic_write,
-    partial_name,
+    is_partial,
     read_json,
     read_or_fail,
 )
@@ -39,6 +39,17 @@ def test_file_is_replaced_only_when_complete(tmp_path: Path) -> None:
             assert (path.read_bytes() if path.exists() else None) == before
         assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_with_a_similar_name_is_not_lost(tmp_path: Path) -> None:
+    """Neither one that another program calls partial, nor one that it links to."""
+    path, other, mine = tmp_path / "page", tmp_path / "page.partial", tmp_path / "mine"
+    mine.write_text("mine")
+    other.symlink_to(mine)
+    with atomic_write(path) as file:
+        file.write(b"page")
+    assert mine.read_text() == "mine"
+    assert other.is_symlink()
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
@@ -71,7 +82,9 @@ def test_full_disk_keeps_the_last_checkpoint(
 def test_leftovers_of_a_killed_write_are_removed_with_the_checkpoint(tmp_path: Path) -> None:
     checkpoint = ScanCheckpoint(tmp_path / "run")
     checkpoint.save("twin", {}, {})
-    (checkpoint.path / partial_name("twin.npz")).write_bytes(b"half")
+    killed = atomic_write(checkpoint.path / "twin.npz")
+    killed.__enter__().write(b"half")
+    assert [path.name for path in checkpoint.path.iterdir() if is_partial(path.name)]
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
 
