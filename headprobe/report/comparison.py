@@ -11,8 +11,8 @@ from headprobe.report.layout import (
     LABEL,
     Column,
     draw_columns,
-    draw_line,
     filled,
+    marks,
     pairs_table,
     title,
 )
@@ -28,7 +28,7 @@ ALPHA = 0.05
 
 def draw_comparison(comparison: Comparison, console: Console) -> None:
     """Print the answer in a sentence, then the tables behind it."""
-    draw_line(console, Text(answer(comparison), style="bold"))
+    console.print(Text(answer(comparison), style="bold"))
     console.print()
     _draw_sides(comparison, console)
     if comparison.same_model:
@@ -146,16 +146,17 @@ def _text(comparison: Comparison) -> str:
 
 
 def _draw_roles(comparison: Comparison, console: Console) -> None:
-    """Print the table of roles kept and changed."""
+    """Print the table of roles kept and changed; letters stand for the roles of B."""
     counts = comparison.roles
     rows = _order(role for role, _ in counts)
     columns = _order(role for _, role in counts)
-    console.print(title("roles", "rows: A; columns: B; the diagonal is kept"))
+    letters = marks([*rows, *columns])
+    console.print(title("roles", "rows: A; columns: B; equal letters: role kept"))
     cells = [
-        Column("", [safe_text(role) for role in rows]),
+        Column("", [f"{letters[role].letter} {safe_text(role)}" for role in rows]),
         *(
             Column(
-                safe_text(column).replace("-", "-\n", 1),
+                letters[column].letter,
                 [f"{counts[row, column]:,}" if counts[row, column] else "·" for row in rows],
                 is_number=True,
             )
