@@ -83,14 +83,12 @@ class FinalNorm:
     def _normed(self, streams: Tensor, dtype: torch.dtype) -> Tensor:
         flat = streams.reshape(1, -1, streams.shape[-1]).to(dtype)
         module = self.module or nn.Identity()
-        normed: Tensor = _first(module(flat)).float()
-        shaped: Tensor = normed.reshape(streams.shape)
-        return shaped
+        return _first(module(flat)).float().reshape(streams.shape)
 
     def _scale(self, streams: Tensor, normed: Tensor) -> Tensor:
         deviation = streams - streams.mean(-1, keepdim=True) if self.is_centred else streams
-        ratio: Tensor = (normed - self.bias).norm(dim=-1) / (deviation * self.gain).norm(dim=-1)
-        return ratio
+        scale: Tensor = (normed - self.bias).norm(dim=-1) / (deviation * self.gain).norm(dim=-1)
+        return scale
 
 
 def _first(result: Any) -> Tensor:
@@ -236,7 +234,9 @@ def find_final_norm(observed: ObservedModel, run: FlatSequences) -> FinalNorm | 
         if last.shape == stream.shape and _equal(last, stream):
             return FinalNorm.of(None, width, stream)
         for module, given, result in recorder.after:
-            if _equal(given, stream) and result.shape == last.shape and _equal(result, last):
+            if given.shape != stream.shape or result.shape != last.shape:
+                continue
+            if _equal(given, stream) and _equal(result, last):
                 norm = FinalNorm.of(module, width, stream)
                 return norm if _is_norm(norm, stream[0].float(), last[0].float()) else None
     return None
