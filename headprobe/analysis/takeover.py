@@ -3,7 +3,8 @@
 See ``docs/causal.md``. An engine that already *runs*: without both heads the loss is higher than
 the two effects together. An engine that *starts*: a later head's role score or direct effect rises
 when the other head is ablated. Both are compared with matched control heads, and both must be a
-material part of the harm: in a large text, or a model without noise, any pair of heads interacts.
+material part of a harm whose lower end is above 0: in a large text any two heads interact, with
+random weights, too, and where nothing is lost nothing can be taken over.
 
 The direct effect of a copy that always runs rises as well, since each of two equal terms is worth
 little beside the other. A head starts only if its own *reaction*, the change of its term, saves
@@ -24,6 +25,7 @@ from headprobe.analysis.effects import (
     cluster_sums,
     mean_effects,
 )
+from headprobe.analysis.intervals import one_sided_p
 from headprobe.arrays import Bools, Floats
 
 MIN_CONTROLS = MIN_NULL_SETS
@@ -59,13 +61,14 @@ class Running:
     """Whether the second head already does the work of the first."""
 
 
-def is_material(low: float, joint: float) -> bool:
-    """Return whether an interaction with this lower end is a material part of the ``joint`` harm;
-    others need no controls."""
-    return low > max(0.0, MIN_SHARE * joint)
+def is_material(effect: Effects, joint: Effects) -> bool:
+    """Return whether an interaction is a material part of the ``joint`` harm of both heads, which
+    must be above 0 itself; others need no controls."""
+    low = float(effect.low[0])
+    return bool(joint.low[0] > 0 and low > max(0.0, MIN_SHARE * float(joint.mean[0])))
 
 
-def judge_interaction(effect: Effects, joint: float, controls: Floats) -> Running:
+def judge_interaction(effect: Effects, joint: Effects, controls: Floats) -> Running:
     """Judge one interaction by its lower end and by the interactions of its controls [C].
 
     ``joint`` is the harm of ablating both heads.
@@ -73,7 +76,7 @@ def judge_interaction(effect: Effects, joint: float, controls: Floats) -> Runnin
     value, low = float(effect.mean[0]), float(effect.low[0])
     enough = len(controls) >= MIN_CONTROLS
     q95 = float(np.quantile(controls, 0.95)) if enough else float("nan")
-    runs = enough and is_material(low, joint) and value > q95
+    runs = enough and is_material(effect, joint) and value > q95
     return Running(value, low, q95, len(controls), bool(runs))
 
 
@@ -92,18 +95,19 @@ class Responders:
     reaction: Floats
     """[K]: what the change of the head's own term saves, in nats."""
     reaction_low: Floats
+    carried: Floats
+    """[K]: the harm of the ablation without this reaction."""
+    carried_low: Floats
     by_role: Bools
     """[K]: whether the role score is the stronger evidence."""
     q: Floats
     """[K]: Benjamini-Hochberg over the responders, of twice the smaller of both one-sided p."""
 
-    def rises(self, harm: float) -> Bools:
-        """[K]: whether a head's score or direct effect rises materially.
-
-        ``harm`` is the effect of the ablation, what all reactions together have not saved.
-        """
+    @property
+    def rises(self) -> Bools:
+        """[K]: whether a head's score or direct effect rises materially."""
         role = self.change_low > MIN_SHARE
-        saved = self.reaction_low > MIN_SHARE * (self.reaction + max(harm, 0.0))
+        saved = (self.carried_low > 0) & (self.reaction_low > MIN_SHARE * self.carried)
         direct = (self.direct > 0) & (self.reaction_low > 0) & saved
         return np.asarray((self.q <= SIGNIFICANT) & (role | direct))
 
@@ -116,6 +120,7 @@ class Responders:
 def judge_responders(
     direct: Floats | None,
     reaction: Floats | None,
+    harm: Floats,
     cluster: NDArray[np.int64],
     before: Floats | None,
     after: Floats | None,
@@ -125,16 +130,18 @@ def judge_responders(
     """Judge the K = ``count`` responders of one ablation.
 
     ``direct`` [K, N] are the changes of direct effects at N rows, ``reaction`` [K, N] what the
-    changes of the heads' terms save there, ``before`` and ``after`` [K, I]
-    the hits on the relation; None where they were not measured.
+    changes of the heads' terms save there, ``harm`` [N] what the ablation costs there, ``before``
+    and ``after`` [K, I] the hits on the relation; None where they were not measured.
     """
     nothing = np.full(count, np.nan)
     change_low, p_role, top1_before, top1_after = nothing, nothing, nothing, nothing
     direct_mean, direct_low, p_direct = nothing, nothing, nothing
-    reaction_mean, reaction_low = nothing, nothing
+    reaction_mean, reaction_low, carried, carried_low = nothing, nothing, nothing, nothing
     if reaction is not None and reaction.shape[1]:
         effect = clustered(reaction, cluster)
         reaction_mean, reaction_low = effect.mean, effect.low
+        effect = clustered(reaction + harm, cluster)
+        carried, carried_low = effect.mean, effect.low
     if direct is not None and direct.shape[1]:
         effect = clustered(direct, cluster)
         direct_mean, direct_low, p_direct = effect.mean, effect.low, _p_of(effect, direct)
@@ -155,6 +162,8 @@ def judge_responders(
         change_low,
         reaction_mean,
         reaction_low,
+        carried,
+        carried_low,
         by_role,
         adjust(both),
     )
@@ -165,19 +174,39 @@ def _p_of(effect: Effects, values: Floats) -> Floats:
     return np.where((values == 0).all(1), np.where(np.isnan(effect.p), np.nan, 1.0), effect.p)
 
 
-def starts(responders: Responders, harm: float, controls: Floats) -> tuple[Bools, Floats]:
-    """Return which responders start, and the 95th percentile [K] of their controls.
+@dataclass(frozen=True)
+class Started:
+    """Which of K responders start, and their comparison with controls."""
+
+    starts: Bools
+    """[K]."""
+    control_q95: Floats
+    """[K]: 95th percentile of the controls; NaN where there are too few."""
+    control_q: Floats
+    """[K]: Benjamini-Hochberg over the responders, of the p of the comparison with controls."""
+
+
+def starts(responders: Responders, controls: Floats) -> Started:
+    """Judge which responders start.
 
     ``controls`` [C, K] are the same statistic of the responders when control heads are ablated; NaN
     where a control is not in an earlier layer than the responder. With fewer than ``MIN_CONTROLS``
-    there is no percentile, and q decides alone.
+    there is no verdict. A responder that rises is the best of many, so a percentile is not enough:
+    its p is that of one more value from the controls' distribution (Student's t of a prediction
+    interval), adjusted over all responders.
     """
     count = (~np.isnan(controls)).sum(0)
-    q95 = np.full(controls.shape[1], np.nan)
+    q95, p = np.full(controls.shape[1], np.nan), np.ones(controls.shape[1])
     for place in np.flatnonzero(count >= MIN_CONTROLS):
-        q95[place] = np.nanquantile(controls[:, place], 0.95)
-    above = np.isnan(q95) | (responders.statistic > q95)
-    return np.asarray(responders.rises(harm) & above), q95
+        known = controls[~np.isnan(controls[:, place]), place]
+        q95[place] = np.quantile(known, 0.95)
+        spread = known.std(ddof=1) * np.sqrt(1 + 1 / len(known))
+        above = float(responders.statistic[place] - known.mean())
+        if above > 0:
+            p[place] = one_sided_p(len(known) - 1, np.array([above / spread]))[0] if spread else 0
+    q = adjust(p)
+    above_controls = (responders.statistic > q95) & (q <= SIGNIFICANT)
+    return Started(np.asarray(responders.rises & above_controls), q95, q)
 
 
 def norm_share(change: Floats, frozen: Floats, cluster: NDArray[np.int64]) -> float:

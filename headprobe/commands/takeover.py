@@ -70,7 +70,7 @@ MAX_ROWS = 256
 COLUMNS = (
     *("ablated", "responder", "relation", "top1_before", "top1_after", "change_low"),
     *("direct_effect_change", "direct_effect_change_low", "reaction", "reaction_low", "q"),
-    "response_control_q95",
+    *("response_control_q95", "response_control_q"),
     *("interaction", "interaction_low", "interaction_control_q95", "controls", "norm_share"),
     "verdict",
 )
@@ -336,12 +336,13 @@ class _Attempt:
             for pair in pairs
         }
         joint = {
-            pair: float((losses[frozenset(pair)] - base)[rows_of[pair[0]].units].mean())
-            for pair in pairs
+            (head, other): clustered(
+                (losses[frozenset((head, other))] - base)[None, rows_of[head].units],
+                self._text.cluster[rows_of[head].units],
+            )
+            for head, other in pairs
         }
-        doubtful = [
-            pair for pair, effect in effects.items() if is_material(effect.low[0], joint[pair])
-        ]
+        doubtful = [pair for pair, effect in effects.items() if is_material(effect, joint[pair])]
         controls = {
             (head, other): self._controls(other, {head, other}, len(self._observed.layers))
             for head, other in doubtful
@@ -426,16 +427,14 @@ class _Attempt:
         judged: dict[Head, Responders] = {}
         for place, head in enumerate(heads):
             before, after = found[2 * place : 2 * place + 2]
-            judged[head] = self._judge(measurement, prepared, asked[2 * place], before, after)
-        harm = {
-            head: float((losses[frozenset((head,))] - base)[rows_of[head].sample].mean())
-            for head in heads
-        }
-        controls = self._response_controls(measurement, prepared, asked, found, judged, harm)
+            harm = (losses[frozenset((head,))] - base)[rows_of[head].sample]
+            request = asked[2 * place]
+            judged[head] = self._judge(measurement, prepared, request, before, after, harm)
+        controls = self._response_controls(measurement, prepared, asked, found, judged)
         cells: dict[Head, dict[Head, dict[str, Any]]] = {}
         for place, head in enumerate(heads):
             responders = judged[head]
-            is_start, q95 = starts(responders, harm[head], controls[head])
+            started = starts(responders, controls[head])
             sample = rows_of[head].sample
             share = _NOTHING
             if measurement.has_direct and later[head]:
@@ -454,9 +453,10 @@ class _Attempt:
                     "reaction": responders.reaction[k],
                     "reaction_low": responders.reaction_low[k],
                     "q": responders.q[k],
-                    "response_control_q95": q95[k],
+                    "response_control_q95": started.control_q95[k],
+                    "response_control_q": started.control_q[k],
                     "norm_share": share,
-                    "verdict": STARTS if is_start[k] else NEITHER,
+                    "verdict": STARTS if started.starts[k] else NEITHER,
                 }
                 for k, other in enumerate(later[head])
             }
@@ -475,6 +475,7 @@ class _Attempt:
         request: Request,
         before: Response,
         after: Response,
+        harm: NDArray[np.float64],
     ) -> Responders:
         hits_before = hits_after = None
         cluster = np.zeros(0, np.int64)
@@ -490,6 +491,7 @@ class _Attempt:
         return judge_responders(
             direct,
             reaction,
+            harm,
             self._text.cluster[request.tokens],
             hits_before,
             hits_after,
@@ -504,7 +506,6 @@ class _Attempt:
         asked: Sequence[Request],
         found: Sequence[Response],
         judged: Mapping[Head, Responders],
-        harm: Mapping[Head, float],
     ) -> dict[Head, NDArray[np.float64]]:
         """Return for each ablated head [C, K]: the responders' statistic without control heads.
 
@@ -512,8 +513,8 @@ class _Attempt:
         """
         requests, owners = [], []
         for request, (head, found_by) in zip(asked[1::2], judged.items(), strict=True):
-            rises = found_by.rises(harm[head])
-            rising = [each for each, up in zip(request.responders, rises, strict=True) if up]
+            ups = zip(request.responders, found_by.rises, strict=True)
+            rising = [each for each, up in ups if up]
             if rising:
                 last = max(layer for layer, _ in rising)
                 for control in self._controls(head, {head, *rising}, last):
@@ -530,7 +531,8 @@ class _Attempt:
             compared = Response(
                 intact.frozen, intact.without[keep], intact.unmoved[keep], intact.hits
             )
-            own = self._judge(measurement, prepared, request, compared, response)
+            nothing = np.zeros(len(request.tokens))
+            own = self._judge(measurement, prepared, request, compared, response, nothing)
             line = np.full(len(whole.responders), np.nan)
             change = own.top1_after - own.top1_before
             line[keep] = np.where(judged[head].by_role[keep], change, own.direct)

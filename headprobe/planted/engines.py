@@ -31,8 +31,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from headprobe.planted.checkpoint import END, START, UNKNOWN, build_tokenizer
 from headprobe.planted.weights import CONSTANT_SIZE, ROPE_THETA, CheckpointShape
 
-SHAPE = CheckpointShape(4, 8, 8, 96)
-"""The size of the checkpoints. A head has room for the codes of all names."""
+SHAPE = CheckpointShape(5, 8, 8, 96)
+"""The size of the checkpoints. A head has room for the codes of all names, and the layers before
+the backup have enough heads for its controls."""
 
 MALE = ("Tom", "Bob", "Ned", "Max", "Sam", "Jim", "Leo", "Ben", "Dan", "Gus")
 FEMALE = ("Ann", "Eve", "Ida", "Joy", "Liz", "Meg", "Pam", "Sue", "Una", "Zoe")
@@ -67,7 +68,7 @@ PRONOUNS = MappingProxyType({"He": MALE, "She": FEMALE})
 CASES = ("sole", "parallel", "backup", "elsewhere", "random")
 """The kinds of checkpoints; the heads of the last have random weights."""
 
-ENGINE, COPY, BACKUP, UNRELATED = (1, 2), (2, 5), (2, 6), (3, 1)
+ENGINE, COPY, BACKUP, UNRELATED = (2, 2), (3, 5), (3, 6), (4, 1)
 """Layer and head of the engine, of its copy, of its backup and of the unrelated head."""
 
 _SIZE = 14.0

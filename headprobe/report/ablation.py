@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from headprobe.format import MISSING, clip, p_value, safe_text
-from headprobe.report.layout import LABEL, title
+from headprobe.report.layout import LABEL, Column, draw_columns, title
 from headprobe.results.views import AblationPlan, HeadView
 from headprobe.runs.tables import Row
 
@@ -47,28 +47,41 @@ def draw_ablation_plan(plan: AblationPlan, console: Console) -> None:
 
 def draw_ablation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print one line per set and outcome: the effect with its interval, beside random sets."""
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("set", overflow="fold", style="bold")
-    table.add_column("outcome", overflow="fold")
-    for name in ("intact", "effect", "interval", "random 95%", "p", "q", "recovery", "control"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for row in rows:
-        cells = clip(row["set"], 40), safe_text(row["outcome"]), _number(row["base"])
-        if not row["usable"]:
-            table.add_row(*cells, "unusable")
-            continue
-        low, high = row["effect_low"], row["effect_high"]
-        interval = "" if low is None else f"[{_number(low)} {_number(high)}]"
-        table.add_row(
-            *cells,
-            _number(row["effect"]),
-            interval,
-            _number(row["random_q95"]),
-            safe_text(row["null"]) if row["p"] is None else p_value(row["p"]),
-            p_value(row["q"]) + (" *" if row["important"] else ""),
-            *recovery_words(row),
-        )
-    console.print(table)
+    usable = [bool(row["usable"]) for row in rows]
+    pairs = list(zip(rows, usable, strict=True))
+    recovery = [recovery_words(row) if can else ("", "") for row, can in pairs]
+    stars = [" *" if row["important"] else "" for row in rows]
+
+    def numbers(name: str, key: str, rank: int) -> Column:
+        cells = [_number(row[key]) if can else "" for row, can in pairs]
+        return Column(name, cells, rank=rank, is_number=True)
+
+    columns = [
+        Column("set", [clip(row["set"], 40) for row in rows], folds=True),
+        Column("outcome", [clip(row["outcome"], 40) for row in rows], folds=True),
+        Column("intact", [_number(row["base"]) for row in rows], rank=4, is_number=True),
+        Column(
+            "effect",
+            [_number(row["effect"]) if can else "unusable" for row, can in pairs],
+            is_number=True,
+        ),
+        Column("95 %", [_interval(row) for row in rows], rank=2),
+        numbers("random\n95 %", "random_q95", 5),
+        Column("p", [_p_words(row) if can else "" for row, can in pairs], rank=3, is_number=True),
+        Column(
+            "q",
+            [
+                p_value(row["q"]) + star if can else ""
+                for (row, can), star in zip(pairs, stars, strict=True)
+            ],
+            rank=1,
+            is_number=True,
+        ),
+    ]
+    if any(value for value, _ in recovery):
+        both = [f"{value} / {control}" if value else "" for value, control in recovery]
+        columns.append(Column("recovery / control", both, rank=3))
+    draw_columns(columns, console)
     console.print("loss: nats per token, higher is harm. Pairs: margin in nats, lower is harm.")
     console.print("* important: q and the p of every null with 19 sets or more are at most .05")
     if any(row["recovery"] is not None for row in rows):
@@ -78,6 +91,15 @@ def draw_ablation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         )
     if any(not row["usable"] for row in rows):
         console.print("unusable: the intact model is not above chance, so no effect is given")
+
+
+def _interval(row: Mapping[str, Any]) -> str:
+    low, high = row["effect_low"], row["effect_high"]
+    return "" if low is None else f"{_number(low)} {_number(high)}"
+
+
+def _p_words(row: Mapping[str, Any]) -> str:
+    return safe_text(row["null"]) if row["p"] is None else p_value(row["p"])
 
 
 def recovery_words(row: Mapping[str, Any]) -> tuple[str, str]:

@@ -31,11 +31,13 @@ def test_interaction_is_what_the_single_effects_leave() -> None:
         (0.5, 0.6, np.full(18, 0.1), False),
         (0.5, 50.0, np.full(19, 0.0), False),
         (-0.5, 0.6, np.full(19, -0.9), False),
+        (0.5, -0.2, np.full(19, 0.1), False),
     ],
-    ids=["runs", "as controls", "too few controls", "immaterial", "less than the sum"],
+    ids=["runs", "as controls", "few controls", "immaterial", "less than the sum", "no harm"],
 )
 def test_running(mean: float, joint: float, controls: np.ndarray, runs: bool) -> None:
-    assert judge_interaction(clustered(noisy(mean), CLUSTER), joint, controls).runs == runs
+    whole = clustered(noisy(joint, seed=3), CLUSTER)
+    assert judge_interaction(clustered(noisy(mean), CLUSTER), whole, controls).runs == runs
 
 
 def test_a_head_starts_by_its_reaction_or_by_its_role() -> None:
@@ -47,22 +49,38 @@ def test_a_head_starts_by_its_reaction_or_by_its_role() -> None:
     before = (rng.random((6, len(CLUSTER))) < 0.3).astype(float)
     after = before.copy()
     after[4] = 1
-    found = judge_responders(direct, reaction, CLUSTER, before, after, CLUSTER, 6)
+    found = judge_responders(direct, reaction, noisy(0.5)[0], CLUSTER, before, after, CLUSTER, 6)
     controls = np.zeros((19, 6))
     controls[:, 3] = 0.9
-    is_start, q95 = starts(found, 0.5, controls)
-    assert is_start.tolist() == [True, False, False, False, True, False]
-    assert q95[3] == pytest.approx(0.9)
+    started = starts(found, controls)
+    assert started.starts.tolist() == [True, False, False, False, True, False]
+    assert started.control_q95[3] == pytest.approx(0.9)
     assert found.top1_after[4] == 1 > found.top1_before[4]
-    assert starts(found, 0.5, controls[:18])[0][3]  # too few controls: q decides
+    assert not starts(found, controls[:18]).starts.any()  # too few controls
+    harmless = judge_responders(
+        direct, reaction, noisy(-0.6)[0], CLUSTER, before, after, CLUSTER, 6
+    )
+    assert starts(harmless, controls).starts.tolist() == [False] * 4 + [True, False]
+
+
+def test_the_best_of_many_responders_must_stand_out_among_controls() -> None:
+    """A rise just above the 95th percentile is what the best of many has by chance."""
+    many = 20
+    direct = noisy(0.5, many)
+    found = judge_responders(direct, direct, noisy(0.5)[0], CLUSTER, None, None, CLUSTER, many)
+    controls = np.random.default_rng(4).normal(0, 0.33, (19, many))
+    started = starts(found, controls)
+    assert (found.statistic > started.control_q95).any()
+    assert not started.starts.any()
+    assert starts(found, controls / 10).starts.all()
 
 
 def test_heads_that_do_not_change_have_no_evidence() -> None:
     nothing = np.zeros((2, len(CLUSTER)))
-    found = judge_responders(nothing, nothing, CLUSTER, None, None, CLUSTER, 2)
+    found = judge_responders(nothing, nothing, nothing[0], CLUSTER, None, None, CLUSTER, 2)
     assert found.q.tolist() == [1, 1]
     assert np.isnan(found.top1_before).all()
-    assert judge_responders(None, None, CLUSTER, None, None, CLUSTER, 0).q.shape == (0,)
+    assert judge_responders(None, None, nothing[0], CLUSTER, None, None, CLUSTER, 0).q.shape == (0,)
 
 
 def test_share_of_the_norm_needs_harm() -> None:

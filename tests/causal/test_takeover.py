@@ -98,15 +98,15 @@ def test_a_model_in_memory_is_ablated_as_its_folder(folder: Path, tmp_path: Path
     texts = [str(folder / "sole" / "texts.conllu")]
     run = headprobe.scan(model, texts, tokenizer=tokenizer, out=tmp_path / "run")
     with pytest.raises(headprobe.HeadprobeError, match="in memory"):
-        run.ablate("L1H2", sets=0)
+        run.ablate("L2H2", sets=0)
     named = {"model": model, "tokenizer": tokenizer}
-    mine = headprobe.ablate(run, "L1H2", sets=0, **named)
-    theirs = headprobe.load(folder / "sole" / "run").ablate("L1H2", sets=0)
+    mine = headprobe.ablate(run, "L2H2", sets=0, **named)
+    theirs = headprobe.load(folder / "sole" / "run").ablate("L2H2", sets=0)
     assert mine["effect"].tolist() == pytest.approx(theirs["effect"].tolist(), abs=1e-5)
-    assert run.ablation["set"].tolist() == ["L1H2", "L1H2"]
-    assert headprobe.takeover(run, ["L3H1"], tokens=200, **named)["verdict"].tolist() == []
+    assert run.ablation["set"].tolist() == ["L2H2", "L2H2"]
+    assert headprobe.takeover(run, ["L4H1"], tokens=200, **named)["verdict"].tolist() == []
     with pytest.raises(headprobe.HeadprobeError, match="no replacement"):
-        run.ablate("L1H2", by="median", **named)
+        run.ablate("L2H2", by="median", **named)
 
 
 def test_engines_stand_in_different_layers(tmp_path: Path) -> None:

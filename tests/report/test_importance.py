@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import headprobe
 from headprobe.cli.main import run as run_command
 from headprobe.commands.ablate import COLUMNS
 from headprobe.commands.show import head_views
 from headprobe.commands.takeover import COLUMNS as TAKEOVER_COLUMNS
+from headprobe.report.ablation import draw_ablation, row_values
 from headprobe.report.atlas.data import atlas_data
 from headprobe.report.atlas.page import draw_atlas
 from headprobe.results.tables import write_csv
@@ -127,3 +130,15 @@ def test_tables_are_exported_and_read(ablated: Run, tmp_path: Path) -> None:
     run = headprobe.load(ablated.path)
     assert run.ablation["effect"][0] == pytest.approx(0.1234)
     assert run.takeovers["ablated"].tolist() == ["L0H1", "L0H1"]
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_the_table_names_sets_at_every_width(width: int) -> None:
+    """Narrow consoles lose columns, but never the set, the outcome or the effect."""
+    rows = row_values(pd.DataFrame([row("L13H8;L16H5", 0.1234), row("L0H1", -0.02)]))
+    shown = Console(file=StringIO(), width=width, markup=False)
+    draw_ablation(rows, shown)
+    page = shown.file.getvalue()
+    for text in ("L13H8", "L16H5", "loss", "+0.123", "-0.020"):
+        assert text in page
+    assert ("0.81 [0.70 0.90] / 0.12" in page) == (width > 40)
