@@ -24,8 +24,9 @@ from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat, token_losses
 from headprobe.model.heads import ObservedModel, _output_map
 
-TOLERANCE = 1e-4
-"""How far, relative to the largest entry, a sum may be from what the model computes."""
+TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
+"""How far, relative to the largest entry, a sum may be from what the model computes, in float32 and
+in half precision."""
 
 HIDDEN_BYTES = 64 << 20
 """The most memory that the hidden states of a batch of heads take."""
@@ -238,20 +239,20 @@ def find_final_norm(observed: ObservedModel, run: FlatSequences) -> FinalNorm | 
                 continue
             if _equal(given, stream) and _equal(result, last):
                 norm = FinalNorm.of(module, width, stream)
-                return norm if _is_norm(norm, stream[0].float(), last[0].float()) else None
+                return norm if _is_norm(norm, stream[0].float(), last[0]) else None
     return None
 
 
 def _is_norm(norm: FinalNorm, stream: Tensor, last: Tensor) -> bool:
     """Whether g, b and c describe the module: it is its own frozen form."""
     deviation = stream - stream.mean(-1, keepdim=True) if norm.is_centred else stream
-    scale = norm._scale(stream, last)
+    scale = norm._scale(stream, last.float())
     return _equal(deviation * norm.gain * scale[:, None] + norm.bias, last)
 
 
 def _equal(one: Tensor, other: Tensor) -> bool:
     largest = float(other.abs().max().clamp(min=1e-6))
-    tolerance = TOLERANCE if other.dtype == torch.float32 else 2e-2
+    tolerance = TOLERANCE if other.dtype == torch.float32 else HALF_TOLERANCE
     return float((one.float() - other.float()).abs().max()) <= tolerance * largest
 
 
@@ -334,5 +335,5 @@ class _BlockRecorder:
 
 
 def _near(one: Tensor, other: Tensor, scale: Tensor) -> bool:
-    tolerance = TOLERANCE if other.dtype == torch.float32 else 2e-2
+    tolerance = TOLERANCE if other.dtype == torch.float32 else HALF_TOLERANCE
     return float((one - other).abs().max()) <= tolerance * float(scale)

@@ -26,6 +26,13 @@ def test_which_architectures_have_direct_effects(name: str) -> None:
     assert (find_final_norm(observed, run) is None) == (name in WITHOUT)
 
 
+@pytest.mark.parametrize("name", ["llama-gqa", "gpt2"])
+def test_half_precision_has_direct_effects(name: str) -> None:
+    observed = observe_model(tiny_model(name).to(torch.bfloat16), name, random_ids(24))
+    [run] = chunks(observed, scored().sequences, 1)
+    assert find_final_norm(observed, run) is not None
+
+
 @pytest.mark.parametrize("kind", [nn.RMSNorm, nn.LayerNorm])
 def test_a_frozen_norm_keeps_the_scale_of_another_stream(kind: type[nn.Module]) -> None:
     torch.manual_seed(0)

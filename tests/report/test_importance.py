@@ -141,4 +141,4 @@ def test_the_table_names_sets_at_every_width(width: int) -> None:
     page = shown.file.getvalue()
     for text in ("L13H8", "L16H5", "loss", "+0.123", "-0.020"):
         assert text in page
-    assert ("0.81 [0.70 0.90] / 0.12" in page) == (width > 40)
+    assert ("0.81 [0.70 0.90] / 0.12" in page) == (width == 140)
