@@ -7,8 +7,8 @@ on commas, above every baseline. The rules on amounts, ``min_lift`` and ``min_sh
 The checkpoints are real ones with random weights. Their embeddings share a common vector, as those
 of trained models do; queries therefore have a common part, and a head prefers the same tokens in
 every row. Texts have few word forms and many marks, so that this preference is often one for a
-mark. Of some 26 checkpoints that were tried, over several texts, those below have the most heads that
-pass all other rules: 11 to 14 of 96 each, 50 in all.
+mark. Of some 26 checkpoints that were tried, over several texts, those below have the most heads
+that pass all other rules: 11 to 14 of 96 each, 50 in all.
 """
 
 from collections.abc import Sequence
