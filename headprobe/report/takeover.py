@@ -5,18 +5,17 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
-from headprobe.format import MISSING, clip, safe_text
+from headprobe.format import MISSING, clip, p_value, safe_text
 from headprobe.report.ablation import effect_text
-from headprobe.report.layout import LABEL, title
+from headprobe.report.layout import LABEL, Column, draw_columns, title
 from headprobe.results.importance import RUNNING, STARTS, spare_engines
 from headprobe.results.views import HeadView
 from headprobe.runs.tables import Row
 
-ROWS_SHOWN = 40
-"""The most rows of the table on the screen; ``takeover.csv`` has all."""
+ROWS_SHOWN = 12
+"""The rows of the table on the screen, unless more have a verdict; ``takeover.csv`` has all."""
 
 
 def has_verdict(row: Row) -> bool:
@@ -43,30 +42,34 @@ def takeover_words(row: Row) -> str:
 
 
 def draw_takeover(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the answer in one sentence, then the rows with a verdict, or those nearest to one."""
+    """Print the answer in one sentence, then rows with a verdict, and some of the smallest q."""
     console.print(spare_engines(rows))
     verdicts = [row for row in rows if row["verdict"] in (RUNNING, STARTS)]
     rest = [row for row in rows if row["verdict"] not in (RUNNING, STARTS)]
-    shown = [*verdicts, *rest][:ROWS_SHOWN]
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=LABEL)
-    table.add_column("ablated", style="bold")
-    table.add_column("responder", style="bold")
-    for name in ("interaction", "controls 95%", "top1", "direct effect", "q"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("verdict")
-    for row in shown:
-        before, after = row["top1_before"], row["top1_after"]
-        table.add_row(
-            clip(row["ablated"], 12),
-            clip(row["responder"], 12),
-            effect_text(row["interaction"]),
-            effect_text(row["interaction_control_q95"]),
-            MISSING if before is None or after is None else f"{before:.2f} → {after:.2f}",
-            effect_text(row["direct_effect_change"]),
-            MISSING if row["q"] is None else f"{row['q']:.3f}",
-            safe_text(row["verdict"]),
-        )
-    console.print(table)
+    rest.sort(key=lambda row: 2.0 if row["q"] is None else row["q"])
+    shown = [*verdicts, *rest][: max(ROWS_SHOWN, len(verdicts))]
+
+    def numbers(name: str, key: str, rank: int) -> Column:
+        return Column(name, [effect_text(row[key]) for row in shown], rank=rank, is_number=True)
+
+    tops = [
+        MISSING
+        if row["top1_before"] is None or row["top1_after"] is None
+        else f"{row['top1_before']:.2f} → {row['top1_after']:.2f}"
+        for row in shown
+    ]
+    columns = [
+        Column("ablated", [clip(row["ablated"], 12) for row in shown]),
+        Column("responder", [clip(row["responder"], 12) for row in shown]),
+        numbers("interaction", "interaction", 1),
+        numbers("controls\n95 %", "interaction_control_q95", 4),
+        Column("top1", tops, rank=2),
+        numbers("direct\neffect", "direct_effect_change", 3),
+        numbers("reaction", "reaction", 3),
+        Column("q", [p_value(row["q"]) for row in shown], rank=3, is_number=True),
+        Column("verdict", [safe_text(row["verdict"]) for row in shown]),
+    ]
+    draw_columns(columns, console)
     if len(rows) > len(shown):
         console.print(f"{len(rows) - len(shown):,} more rows: takeover.csv", style=LABEL)
     console.print(
