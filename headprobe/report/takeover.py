@@ -42,7 +42,7 @@ def takeover_words(row: Row) -> str:
 
 
 def draw_takeover(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
-    """Print the answer in one sentence, then the rows with a verdict, and some of the smallest q."""
+    """Print the answer in one sentence, then rows with a verdict, and some of the smallest q."""
     console.print(spare_engines(rows))
     verdicts = [row for row in rows if row["verdict"] in (RUNNING, STARTS)]
     rest = [row for row in rows if row["verdict"] not in (RUNNING, STARTS)]

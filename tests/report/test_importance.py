@@ -15,9 +15,10 @@ from headprobe.cli.main import run as run_command
 from headprobe.commands.ablate import COLUMNS
 from headprobe.commands.show import head_views
 from headprobe.commands.takeover import COLUMNS as TAKEOVER_COLUMNS
-from headprobe.report.ablation import draw_ablation, row_values
+from headprobe.report.ablation import draw_ablation, row_values, table_values
 from headprobe.report.atlas.data import atlas_data
 from headprobe.report.atlas.page import draw_atlas
+from headprobe.report.takeover import draw_takeover
 from headprobe.results.tables import write_csv
 from headprobe.runs.folder import ABLATION, TAKEOVER, Run
 from tests.helpers.synthetic import HOSTILE
@@ -142,3 +143,14 @@ def test_the_table_names_sets_at_every_width(width: int) -> None:
     for text in ("L13H8", "L16H5", "loss", "+0.123", "-0.020"):
         assert text in page
     assert ("0.81 [0.70 0.90] / 0.12" in page) == (width == 140)
+
+
+@pytest.mark.parametrize("width", [40, 80, 140])
+def test_takeover_is_answered_in_one_sentence(ablated: Run, width: int) -> None:
+    rows = table_values(ablated.takeovers)
+    shown = Console(file=StringIO(), width=width, markup=False)
+    draw_takeover(rows, shown)
+    page = " ".join(shown.file.getvalue().split())
+    assert page.startswith("Spare engines: yes. Among 1 ablated head, 1 pair of heads already do")
+    for text in ("L0H1", "L1H0", "L1H1", "running", "starts"):
+        assert text in page
