@@ -145,14 +145,23 @@ def _heads_and_run(words: "Sequence[str]") -> tuple[list[tuple[int, int]], Path 
     return heads, Path(others[0]) if others else None
 
 
+LONGEST_TEXT = 1 << 20
+"""The most bytes of a text on stdin. No model reads as many, and a device may have no end."""
+
+
 def _read_stdin(quiet: bool) -> str:
-    """Return the text on stdin; HeadprobeError if it is closed, cannot be read or is not UTF-8."""
+    """Return the text on stdin; HeadprobeError if it is closed, too long, cannot be read or is not
+    UTF-8."""
     if sys.stdin is None or sys.stdin.closed:
         raise HeadprobeError("--text -", "stdin is closed", "Give the text itself, or a pipe")
     if sys.stdin.isatty() and not quiet:
         print("type the text, then Ctrl-D", file=sys.stderr)
     try:
-        return sys.stdin.buffer.read().decode("utf-8-sig")
+        raw = sys.stdin.buffer.read(LONGEST_TEXT + 1)
+        if len(raw) > LONGEST_TEXT:
+            what = f"stdin holds more than {LONGEST_TEXT:,} bytes"
+            raise HeadprobeError("--text -", what, "Give one sentence or paragraph")
+        return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         what = f"stdin is not UTF-8 (byte 0x{error.object[error.start]:02x} at {error.start})"
         raise HeadprobeError("--text -", what, "Convert it, with iconv for example") from None

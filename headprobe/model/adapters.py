@@ -177,8 +177,8 @@ def _read_settings(adapter: str, revision: str | None) -> Mapping[str, Any]:
         ) from error
     if not isinstance(settings, dict):
         raise HeadprobeError(adapter, f"its {CONFIG} contains no settings", "Get another copy")
-    if what := _endless(settings):
-        raise HeadprobeError(adapter, f"its {CONFIG} {what}", "Get another copy, or correct it")
+    if endless := _endless(settings):
+        raise HeadprobeError(adapter, f"its {CONFIG} {endless}", "Get another copy, or correct it")
     return settings
 
 
@@ -222,8 +222,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _span(ends: Any) -> int:
     """The number of layers in a pair of the first and the last."""
-    if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int) for end in ends):
-        return max(0, ends[1] - ends[0])
+    match ends:
+        case [int(first), int(last)]:
+            return max(0, last - first)
     return 0
 
 

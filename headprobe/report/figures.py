@@ -117,6 +117,10 @@ def _style(size: Size) -> Iterator[None]:
         raise HeadprobeError(
             "figures", "need matplotlib, which is not installed", "pip install 'headprobe[figures]'"
         ) from None
+    except ValueError as error:  # of MPLBACKEND, though no figure here needs a backend
+        raise HeadprobeError(
+            "matplotlib", f"cannot be imported ({error})", "Correct or unset MPLBACKEND"
+        ) from None
     with mpl.rc_context(
         {
             "font.size": size.text,

@@ -66,7 +66,8 @@ def default_run() -> Path:
     Raises HeadprobeError if there is neither.
     """
     last = last_run()
-    if last is not None and (last / MANIFEST).is_file():
+    # os.path: the note may hold a path that no file can have
+    if last is not None and os.path.isfile(last / MANIFEST):  # noqa: PTH113
         return last
     runs, _ = list_runs(RUNS)
     if runs:

@@ -1,8 +1,10 @@
 """Hostile command lines: arguments, paths, and what stands where commands write."""
 
+import io
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,6 +94,23 @@ def deleted_folder(workplace: Workplace) -> Sequence[str]:
 
 def csv_equal_to_out(workplace: Workplace) -> Sequence[str]:
     return workplace.scan("--csv", OUT)
+
+
+class Zeros(io.RawIOBase):
+    """A stream without an end, like /dev/zero."""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        buffer[:] = bytes(len(buffer))
+        return len(buffer)
+
+
+def endless_text(workplace: Workplace) -> Sequence[str]:
+    workplace.run()
+    workplace.patch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(Zeros())))
+    return ("show-head", "L0H0", "-r", "run", "--text", "-", "-q")
 
 
 CASES = [
@@ -224,6 +243,7 @@ CASES = [
     Case("a shard without out", plain("scan", "--shard", "1/2", "-q")),
     Case("a GGUF file without a model", plain("scan", "--gguf", "x.gguf", "-q")),
     Case("text of no word", typed(" "), "no word"),
+    Case("text without an end on stdin", endless_text, "more than"),
     Case("text that is longer than the context", typed("dog " * 500), "longer"),
     Case("merge into the shard",
          lambda workplace: ("merge", str(workplace.shards().relative_to(workplace.here)), "-q",

@@ -1,5 +1,6 @@
 """Hostile environments: variables, standard streams, and the current folder."""
 
+import json
 from collections.abc import Sequence
 
 import pytest
@@ -63,6 +64,15 @@ def planted_rules(workplace: Workplace) -> Sequence[str]:
     return ("show", "run")
 
 
+def long_memory(workplace: Workplace) -> Sequence[str]:
+    """The note of the run written last names a path of 6,000 letters."""
+    state = workplace.here / "state"
+    state.mkdir()
+    (state / "last-run.json").write_text(json.dumps({"run": "/x" * 3000}))
+    workplace.patch.setenv("HEADPROBE_STATE", str(state))
+    return ("show",)
+
+
 def runs_in_the_way(workplace: Workplace) -> Sequence[str]:
     """The folder of runs is a file."""
     (workplace.here / "headprobe-runs").write_text("mine")
@@ -100,6 +110,10 @@ CASES = [
     Case("no compiled code from numba", variables({"NUMBA_DISABLE_JIT": "1"}),
          "NUMBA_DISABLE_JIT", own_process=True),
     Case("a cache of the Hub that is a file", variables({"HF_HOME": "/dev/null"}), harmless=True),
+    Case("a drawing library without a screen it knows",
+         variables({"MPLBACKEND": "zork"}, "export", "run", "--format", "svg", "-o", "out", "-q"),
+         "MPLBACKEND", own_process=True),
+    Case("a run written last whose path is too long", long_memory, "/x/x"),
     Case("completion of nothing", variables({"_HEADPROBE_COMPLETE": "complete_bash"}, *SHOW),
          harmless=True, own_process=True),
     Case("COLUMNS of zero", variables({"COLUMNS": "0"}, *SHOW), harmless=True),
