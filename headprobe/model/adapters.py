@@ -222,9 +222,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _span(ends: Any) -> int:
     """The number of layers in a pair of the first and the last."""
-    if isinstance(ends, list) and len(ends) == 2 and all(isinstance(end, int) for end in ends):
-        first, last = int(ends[0]), int(ends[1])
-        return max(0, last - first)
+    match ends:
+        case [int(first), int(last)]:
+            return max(0, last - first)
     return 0
 
 

@@ -153,11 +153,10 @@ def _growth(step: Any, depth: int = 0) -> float:
     pattern, content = step.get("pattern"), step.get("content")
     if isinstance(pattern, Mapping) and isinstance(content, str):
         text = pattern.get("String")
-        # a regular expression may match between all characters
         if isinstance(text, str) and text:
             growth *= max(1.0, len(content) / len(text))
         else:
-            growth *= len(content) + 1.0
+            growth *= len(content) + 1.0  # a regular expression may match between all characters
     return growth
 
 

@@ -1,6 +1,7 @@
 """What was measured is not lost: full disks, Ctrl-C, signals, two scans of one target."""
 
 import errno
+import multiprocessing
 import os
 import random
 import resource
@@ -8,18 +9,23 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
 
+import headprobe
 from headprobe.runs.folder import CONTROL_SUMS, Run
 from tests.hostile.driver import OUT, Outcome, Workplace, assert_refused, run_here
 
 STATE = f".{OUT}.unfinished"
+
+ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
@@ -121,58 +127,81 @@ def interrupt_once() -> Callable[[Any, Any], None]:
     return interrupting
 
 
-ENDS_ITSELF = """
-import os, sys, time
-from headprobe.cli.main import main
-from headprobe.measure.loop import _Measurer
-from headprobe.runs.checkpoint import ScanCheckpoint
+@pytest.fixture
+def fork(workplace: Workplace) -> Callable[..., BaseProcess]:
+    """Starts ``headprobe COMMAND`` in a process that has imported the libraries already.
 
-advance, save = _Measurer._advance, ScanCheckpoint.save
+    The process is a fork of a server that has only imported them: threads do not survive a fork.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["headprobe.cli.main", "headprobe.commands.scan"])
+    workplace.patch.setenv("PYTHONPATH", str(ROOT))
 
-def ending(self, state):
-    advance(self, state)
-    if self.done and WAIT:
-        time.sleep(WAIT)
-    elif self.done:
-        os.kill(os.getpid(), NUMBER)
+    def start(command: list[str], err: Path, ending: int | None = None) -> BaseProcess:
+        process = context.Process(
+            target=run_forked, args=(command, dict(os.environ), err, ending), daemon=True
+        )
+        process.start()
+        return process
 
-def saving(self, *arguments):
-    save(self, *arguments)
-    if WAIT:
-        os.kill(os.getpid(), NUMBER)
-
-_Measurer._advance, ScanCheckpoint.save = ending, saving
-main()
-"""
-"""A program that gets a signal when the first passages are measured, or after the first save where
-they take as long as WAIT says."""
+    return start
 
 
-@pytest.mark.parametrize(
-    ("sent", "wait"),
-    [(signal.SIGTERM, 0), (signal.SIGKILL, 10)],
-    ids=lambda sent: getattr(sent, "name", ""),
-)
+def run_forked(command: list[str], env: dict[str, str], err: Path, ending: int | None) -> None:
+    """What the process does: it prints to ``err``, and gets the signal ``ending`` when the first
+    passages are measured (SIGKILL: when they are saved, after what seems a minute)."""
+    from headprobe.cli.main import main
+
+    assert Path(headprobe.__file__).is_relative_to(ROOT)
+    os.environ.clear()
+    os.environ.update(env)
+    for descriptor, path in ((1, os.devnull), (2, err)):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), descriptor)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    sys.argv = ["headprobe", *command]
+    if ending is not None:
+        end_itself(ending)
+    main()
+
+
+def end_itself(number: int) -> None:
+    from headprobe.measure.loop import _Measurer
+    from headprobe.runs.checkpoint import ScanCheckpoint
+
+    advance, save, clock = _Measurer._advance, ScanCheckpoint.save, time.monotonic
+
+    def advancing(self: Any, state: Any) -> None:
+        advance(self, state)
+        if self.done and number == signal.SIGKILL:
+            time.monotonic = lambda: clock() + 60
+        elif self.done:
+            os.kill(os.getpid(), number)
+
+    def saving(self: Any, *arguments: Any) -> None:
+        save(self, *arguments)
+        if number == signal.SIGKILL:
+            os.kill(os.getpid(), number)
+
+    patched: Any = _Measurer
+    patched._advance, patched = advancing, ScanCheckpoint
+    patched.save = saving
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGKILL], ids=lambda sent: sent.name)
 def test_a_process_that_is_ended_in_the_first_minute(
-    workplace: Workplace, sent: signal.Signals, wait: int
+    workplace: Workplace, fork: Callable[..., BaseProcess], sent: signal.Signals
 ) -> None:
     """What was measured is saved, and the line that says so tells how to go on."""
-    command = workplace.scan()
-    program = ENDS_ITSELF.replace("NUMBER", str(int(sent))).replace("WAIT", str(wait))
-    done = subprocess.run(
-        [sys.executable, "-c", program, *command],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-        timeout=300,
-        check=False,
-    )
+    err = workplace.temporary / "err"
+    process = fork(workplace.scan(), err, int(sent))
+    process.join(300)
+    said = err.read_text()
     if sent == signal.SIGTERM:
-        assert done.returncode == 143, done.stderr
+        assert process.exitcode == 143, said
         resume = f"Resume it with headprobe scan --resume {OUT}."
-        assert done.stderr == f"terminated: what was measured is saved. {resume}\n"
+        assert said == f"terminated: what was measured is saved. {resume}\n"
     else:
-        assert done.returncode == -sent, done.stderr
+        assert process.exitcode == -sent, said
     assert not (workplace.here / OUT).exists()
     assert run_here(["scan", "--resume", OUT, "-q"]).code == 0
     assert_same_run(workplace)
@@ -188,7 +217,7 @@ def start(command: list[str]) -> "subprocess.Popen[bytes]":
         [sys.executable, "-c", program, *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 
@@ -216,13 +245,18 @@ def test_signals_at_random_moments(workplace: Workplace, sent: signal.Signals) -
     assert names(workplace.here) - before == {OUT}
 
 
-def test_two_scans_of_one_target(workplace: Workplace) -> None:
+def test_two_scans_of_one_target(workplace: Workplace, fork: Callable[..., BaseProcess]) -> None:
     """One of them wins, the other is refused in one line."""
     command = workplace.scan()
-    children = [start(command) for _ in range(2)]
-    ends = [(child.communicate(timeout=120)[1], child.returncode) for child in children]
+    files = [workplace.temporary / f"err-{number}" for number in range(2)]
+    processes = [fork(command, err) for err in files]
+    for process in processes:
+        process.join(300)
+    ends = [
+        (err.read_text(), process.exitcode) for err, process in zip(files, processes, strict=True)
+    ]
     assert sorted(code for _, code in ends) == [0, 2], ends
-    refused = next(err for err, code in ends if code == 2).decode().splitlines()
+    refused = next(said for said, code in ends if code == 2).splitlines()
     assert_refused(Outcome(2, "", refused[-1]), OUT)
     Run.load(workplace.here / OUT).rows("heads.csv")
     assert not [name for name in names(workplace.here) if name.startswith(f".{OUT}")]

@@ -73,9 +73,9 @@ def test_few_chunks_are_divided_evenly_among_workers(
     """Every worker gets the same number of chunks of similar size, and no passage is left out."""
     corpus, planned, run = corpus_again(), [], abreast.ChunkScheduler.run
 
-    def noting(self, chunks, passed):
+    def noting(self, chunks, *passed):
         planned.extend(chunks)
-        return run(self, chunks, passed)
+        return run(self, chunks, *passed)
 
     monkeypatch.setattr(abreast.ChunkScheduler, "run", noting)
     monkeypatch.setattr("headprobe.measure.loop.SCORED_TOKENS", 1)
@@ -169,6 +169,18 @@ class Slow:
     def quiet(self, *_: object) -> None: ...
 
     residual = begin_layer = attended = end_layer = end = quiet
+
+
+def test_a_round_that_ends_early_counts_what_has_begun_and_no_more() -> None:
+    observer, done = Slow(None, at=0), []
+    scheduler, planned = many_chunks(3, observer)
+    with scheduler:
+        rounds = scheduler.run(planned, lambda chunk, _: done.append(chunk), lambda: len(done) == 2)
+        next(rounds)
+        assert 2 <= len(done) < 3 * abreast.FIRST_ROUND_CHUNKS
+        assert len(observer.begun) == len(done)
+        assert len(list(rounds)) > 0
+    assert done == planned
 
 
 def test_waiting_chunks_do_not_begin_after_a_failure() -> None:
