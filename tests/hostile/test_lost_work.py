@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -141,7 +142,11 @@ def fork(workplace: Workplace) -> Callable[..., BaseProcess]:
         process = context.Process(
             target=run_forked, args=(command, dict(os.environ), err, ending), daemon=True
         )
-        process.start()
+        with pytest.MonkeyPatch.context() as patch:
+            # The server's socket needs a short path, and the folders of tests have long ones
+            patch.delenv("TMPDIR")
+            patch.setattr(tempfile, "tempdir", None)
+            process.start()
         return process
 
     return start
