@@ -31,6 +31,8 @@ from headprobe.roles.roles import judge
 from headprobe.roles.rules import Rules, load_rules
 from headprobe.roles.verdict import Verdict
 
+pytestmark = pytest.mark.xdist_group("near-even heads")
+
 SPREAD = 0.01
 """The standard deviation of all weights."""
 
