@@ -199,9 +199,9 @@ def recovery_cells(lost: Floats, cluster: NDArray[np.int64]) -> dict[str, float]
     label-preserving one, and of its control. ``recovery_above_control_low`` is the lower end of the
     difference between both recoveries.
     """
-    whole, lost_kept, lost_control = lost
-    kept = cluster_ratio(whole - lost_kept, whole, cluster, CONFIDENCE)
-    control = cluster_ratio(whole - lost_control, whole, cluster, CONFIDENCE)
-    above = cluster_ratio(lost_control - lost_kept, whole, cluster, CONFIDENCE)
-    values = (kept.value, kept.low, kept.high, control.value, above.low)
+    whole, with_label, with_control = lost
+    label = cluster_ratio(whole - with_label, whole, cluster, CONFIDENCE)
+    control = cluster_ratio(whole - with_control, whole, cluster, CONFIDENCE)
+    above = cluster_ratio(with_control - with_label, whole, cluster, CONFIDENCE)
+    values = (label.value, label.low, label.high, control.value, above.low)
     return dict(zip(RECOVERY_COLUMNS, values, strict=True))

@@ -4,13 +4,12 @@ On the same text the hits of both runs are paired, instance by instance. On othe
 are independent, and their variances add.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtr
 
-from headprobe.analysis.gains import benjamini_hochberg
 from headprobe.analysis.groups import group_instances
 from headprobe.analysis.intervals import interval, quantile
 from headprobe.arrays import Floats, Ints
@@ -90,16 +89,10 @@ def paired_change(
         )
         for run, index, place in zip((a, b), relations, (place_a, place_b), strict=True)
     )
-    shared = replace(
-        links_a,
-        query=links_a.query[place_a],
-        first=links_a.first[place_a],
-        stop=links_a.stop[place_a],
-    )
-    grouped = group_instances(a.instances, shared, min_form_folds)
-    found = interval(grouped.sums(hits_b - hits_a), grouped.cells, confidence)
-    p = two_sided_p(found.mean / found.error, np.asarray(found.degrees))
-    return Change(found.mean, found.low, found.high, p), len(place_a)
+    grouped = group_instances(a.instances, links_a.take(place_a), min_form_folds)
+    change = interval(grouped.sums(hits_b - hits_a), grouped.cells, confidence)
+    p = two_sided_p(change.mean / change.error, np.asarray(change.degrees))
+    return Change(change.mean, change.low, change.high, p), len(place_a)
 
 
 @dataclass(frozen=True)
@@ -136,11 +129,3 @@ def independent_change(a: Gain, b: Gain, confidence: float) -> Change:
         reach = quantile(degrees, (1 + confidence) / 2) * error
         p = two_sided_p(mean / error, degrees)
     return Change(mean, mean - reach, mean + reach, p)
-
-
-def adjusted(p: Floats) -> Floats:
-    """Benjamini-Hochberg q of ``p`` [N], over the heads that have one."""
-    q = np.full_like(p, np.nan)
-    known = ~np.isnan(p)
-    q[known] = benjamini_hochberg(p[known])
-    return q

@@ -157,8 +157,8 @@ def _add_shares(
     is_whole = rows.scope == "passage" and rows.rule == "any"
     odd = words.odd, np.searchsorted(words.odd, passage_first), np.searchsorted(words.odd, query)
     keys = run.candidate_keys(rows.rule)
-    asked = query[instances.row]
-    folds = run.document_fold[run.passage[asked]], run.form_fold[instances.nearest]
+    query_word = query[instances.row]
+    folds = run.document_fold[run.passage[query_word]], run.form_fold[instances.nearest]
     heads = blocks[-1].heads.stop
     sums = (
         *(each.reshape(-1) for each in (result.expected, result.share_norm)),
@@ -173,7 +173,7 @@ def _add_shares(
             *(is_whole, *profiles, block.profile_until, block.norm_until, block.size, inverses),
         )
         add_target_shares(
-            *(asked, instances.first, instances.stop, instances.targets, words.tokens),
+            *(query_word, instances.first, instances.stop, instances.targets, words.tokens),
             *(instances.row, instances.relation, *folds, FOLDS, *profiles, inverses),
             *(block.size, block.heads.start, heads, *sums),
         )

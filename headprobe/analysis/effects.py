@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from headprobe.analysis.gains import benjamini_hochberg
 from headprobe.analysis.groups import effective_folds
-from headprobe.analysis.intervals import one_sided_p, quantile
+from headprobe.analysis.intervals import delete_one_variance, one_sided_p, quantile
 from headprobe.arrays import Bools, Floats
 
 MIN_NULL_SETS = 19
@@ -48,10 +48,8 @@ def cluster_sums(values: Floats, cluster: NDArray[np.int64]) -> tuple[Floats, Fl
 def mean_effects(sums: Floats, sizes: Floats, confidence: float) -> Effects:
     """Return the means with their intervals, from sums by cluster [F, S] and sizes [F].
 
-    The variance is that of the delete-one jackknife (docs/method.md, Intervals and multiple
-    testing): ``(g-1)/g * sum_j (w_j (theta_j - theta) / (1 - w_j))^2``, with theta_j the mean of
-    cluster j, w_j its share of the units and g the number of clusters. Student's t with the
-    effective number of clusters, minus 1, degrees of freedom.
+    The variance is that of the delete-one jackknife (``intervals.delete_one_variance``). Student's
+    t with the effective number of clusters, minus 1, degrees of freedom.
     """
     total = sizes.sum()
     mean = sums.sum(0) / total
@@ -59,9 +57,7 @@ def mean_effects(sums: Floats, sizes: Floats, confidence: float) -> Effects:
     if len(sizes) < 2 or degrees < 1:
         nothing = np.full_like(mean, np.nan)
         return Effects(mean, nothing, nothing, nothing)
-    share = (sizes / total)[:, None]
-    moved = share * (sums / sizes[:, None] - mean) / (1 - share)
-    error = np.sqrt((len(sizes) - 1) / len(sizes) * (moved**2).sum(0))
+    error = np.sqrt(delete_one_variance(sums, sizes))
     reach = quantile(degrees, (1 + confidence) / 2) * error
     # Without any variation, as for a head that writes nothing, t is not defined
     t = np.divide(mean, error, out=np.zeros_like(mean), where=error > 0)
@@ -125,9 +121,9 @@ def cluster_ratio(
     degrees = effective_folds(sizes) - 1
     if len(sizes) < 2 or degrees < 1:
         return Ratio(value, float("nan"), float("nan"))
-    left = total - sums
-    moved = left[:, 0] / left[:, 1] - value
-    error = float(np.sqrt((len(sizes) - 1) / len(sizes) * (moved**2).sum()))
+    others = total - sums
+    changes = others[:, 0] / others[:, 1] - value
+    error = float(np.sqrt((len(sizes) - 1) / len(sizes) * (changes**2).sum()))
     reach = float(quantile(degrees, (1 + confidence) / 2)) * error
     return Ratio(value, value - reach, value + reach)
 

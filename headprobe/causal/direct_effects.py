@@ -22,7 +22,7 @@ from headprobe.causal.ablation import FlatSequences, Head
 from headprobe.measure.memory import BatchLimits
 from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat, token_losses
-from headprobe.model.heads import ObservedModel, _output_map
+from headprobe.model.heads import ObservedModel, projection_map
 
 TOLERANCE, HALF_TOLERANCE = 1e-4, 2e-2
 """How far, relative to the largest entry, a sum may be from what the model computes, in float32 and
@@ -104,7 +104,7 @@ class DirectEffects:
         self._observed, self._norm = observed, norm
         self._limits = BatchLimits.of(observed.device)
         maps = [
-            _output_map(layer.output, observed.n_heads, observed.head_dim).to(observed.device)
+            projection_map(layer.output, observed.n_heads, observed.head_dim).to(observed.device)
             for layer in observed.layers
         ]
         self._maps = maps
@@ -250,8 +250,9 @@ def _is_norm(norm: FinalNorm, stream: Tensor, last: Tensor) -> bool:
     return _equal(deviation * norm.gain * scale[:, None] + norm.bias, last)
 
 
-def _equal(one: Tensor, other: Tensor) -> bool:
-    largest = float(other.abs().max().clamp(min=1e-6))
+def _equal(one: Tensor, other: Tensor, scale: Tensor | None = None) -> bool:
+    """Whether two tensors are equal up to rounding, relative to ``scale`` or the largest entry."""
+    largest = float((other.abs().max() if scale is None else scale).clamp(min=1e-6))
     tolerance = TOLERANCE if other.dtype == torch.float32 else HALF_TOLERANCE
     return float((one.float() - other.float()).abs().max()) <= tolerance * largest
 
@@ -329,11 +330,6 @@ class _BlockRecorder:
         if float(rest.abs().max()) <= TOLERANCE * float(scale):
             return True
         return any(
-            part.numel() == rest.numel() and _near(part.reshape(rest.shape), rest, scale)
+            part.numel() == rest.numel() and _equal(part.reshape(rest.shape), rest, scale)
             for part in self.parts[layer]
         )
-
-
-def _near(one: Tensor, other: Tensor, scale: Tensor) -> bool:
-    tolerance = TOLERANCE if other.dtype == torch.float32 else HALF_TOLERANCE
-    return float((one - other).abs().max()) <= tolerance * float(scale)

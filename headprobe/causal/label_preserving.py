@@ -68,9 +68,9 @@ class LabelWeights:
         latest = torch.cummax(of_token, 0).values
         own = torch.where(of_token >= 0, of_token, latest + 1)[rows]  # [R]
         other = visible & (word >= 0) & (word < own[:, None])
-        kept, assigned = self._named_weights(number, weights, rows, word, other)
-        rest = (weights * (other & ~assigned)).sum(-1) + kept.missing
-        free = other & ~kept.closed
+        named, assigned = self._named_weights(number, weights, rows, word, other)
+        rest = (weights * (other & ~assigned)).sum(-1) + named.missing
+        free = other & ~named.closed
         distance = (own[:, None] - word).clamp(1, min(MAX_DISTANCE, len(self.profile)))
         tokens = torch.bincount(word[word >= 0], minlength=1)[word.clamp(min=0)]
         likely = torch.where(free, self.profile.to(weights.device)[distance - 1] / tokens, 0.0)
@@ -79,18 +79,18 @@ class LabelWeights:
         likely = torch.where(none, free.float(), likely)
         total = likely.sum(-1, keepdim=True)
         spread = likely * (rest[:, None] / total.clamp(min=torch.finfo(total.dtype).tiny))
-        result = torch.where(other, kept.weights + spread, weights)
+        result = torch.where(other, named.weights + spread, weights)
         # No word is free: the row stays as it is
         return torch.where((total <= 0) & (rest[:, None] > 0), weights, result)
 
     def _named_weights(
         self, number: int, weights: Tensor, rows: Tensor, word: Tensor, other: Tensor
-    ) -> tuple["_Kept", Tensor]:
+    ) -> tuple["_NamedWeights", Tensor]:
         named = self.named.get(number)
         none = torch.zeros_like(other)
         zero = torch.zeros_like(weights)
         if named is None or not len(named.row):
-            return _Kept(zero, none, zero[:, 0]), none
+            return _NamedWeights(zero, none, zero[:, 0]), none
         device, count = weights.device, int(word.max()) + 1
         place = torch.full((int(rows.max()) + 1,), -1, device=device)
         place[rows] = torch.arange(len(rows), device=device)
@@ -105,7 +105,7 @@ class LabelWeights:
         index = word.clamp(min=0)
         assigned = is_named[:, index] & other
         if torch.equal(source, target):
-            return _Kept(weights * assigned, assigned, zero[:, 0]), assigned
+            return _NamedWeights(weights * assigned, assigned, zero[:, 0]), assigned
         # Sums over the tokens of each source, evenly over the tokens of its receiver
         summed = zero.new_zeros(len(rows), count).index_add_(1, index, weights * other, alpha=1.0)
         receives = zero.new_zeros(len(rows), count)
@@ -120,11 +120,11 @@ class LabelWeights:
         given = torch.where(closed, (receives / tokens.clamp(min=1))[:, index], 0.0)
         missing = (weights * other).sum(-1) - (weights * (other & ~assigned)).sum(-1)
         # What the receivers had of their own is spread like the rest
-        return _Kept(given, closed, missing - given.sum(-1)), assigned
+        return _NamedWeights(given, closed, missing - given.sum(-1)), assigned
 
 
 @dataclass(frozen=True)
-class _Kept:
+class _NamedWeights:
     """What a label assigns in the rows of one passage."""
 
     weights: Tensor

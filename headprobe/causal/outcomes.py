@@ -178,9 +178,11 @@ class OutcomeBuilder:
         sequences run once: a pair whose critical words are single tokens takes one sequence.
         """
         sides_of = {pair: self._sides(pair, encoder) for pair in pairs}
-        kept = [pair for pair, (good, bad) in sides_of.items() if not np.array_equal(good, bad)]
-        for group in dict.fromkeys(pair.group for pair in kept):
-            members = [pair for pair in kept if pair.group == group]
+        differing = [
+            pair for pair, (good, bad) in sides_of.items() if not np.array_equal(good, bad)
+        ]
+        for group in dict.fromkeys(pair.group for pair in differing):
+            members = [pair for pair in differing if pair.group == group]
             templates = {name: i for i, name in enumerate(sorted({p.template for p in members}))}
             first, units, signs = len(self._tokens), [], []
             for unit, pair in enumerate(members):
@@ -202,7 +204,7 @@ class OutcomeBuilder:
                     harm=-1,
                 )
             )
-        return len(sides_of) - len(kept)
+        return len(sides_of) - len(differing)
 
     def _sides(self, pair: Pair, encoder: Encoder) -> list[NDArray[np.int32]]:
         sides = []

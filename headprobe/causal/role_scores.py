@@ -64,27 +64,27 @@ class HitCounter(Observer):
             self._first.attended(number, part, weights, scores)
         tile = self._run.flat.tiles[number]
         for place, sequence in enumerate(self._run.sequence_of(tile)):
-            found = self._instances.get(sequence)
-            if found is not None:
-                self._decide(found, tile, place, weights[place])
+            instances = self._instances.get(sequence)
+            if instances is not None:
+                self._decide(instances, tile, place, weights[place])
 
-    def _decide(self, found: PassageInstances, tile: Any, place: int, weights: Tensor) -> None:
+    def _decide(self, instances: PassageInstances, tile: Any, place: int, weights: Tensor) -> None:
         """Decide the instances whose rows the tile has; ``weights`` are [G, T, S, R]."""
         rows, keys = tile.rows[place], tile.keys[place]
-        at = (rows[None] == found.row.to(rows.device)[:, None]).int()
+        at = (rows[None] == instances.row.to(rows.device)[:, None]).int()
         here = at.any(1)
         if not here.any():
             return
         of_rows = weights[..., at.argmax(1)[here]]  # [G, T, S, K]
         heads = of_rows.permute(3, 0, 2, 1).flatten(1, 2)  # [K, H, T]
-        word = found.word.to(keys.device)
+        word = instances.word.to(keys.device)
         of_key = torch.where(keys >= 0, word[keys.clamp(min=0)], -1)
         inside = of_key >= 0
-        words = heads.new_zeros(*heads.shape[:2], found.is_target.shape[1])
+        words = heads.new_zeros(*heads.shape[:2], instances.is_target.shape[1])
         words.index_add_(2, of_key[inside], heads[..., inside])
-        is_target = found.is_target.to(keys.device)[here][:, None]
-        is_other = found.is_candidate.to(keys.device)[here][:, None] & ~is_target
+        is_target = instances.is_target.to(keys.device)[here][:, None]
+        is_other = instances.is_candidate.to(keys.device)[here][:, None] & ~is_target
         best = words.masked_fill(~is_target, -1).amax(-1)
         rival = words.masked_fill(~is_other, -1).amax(-1)
         hits = (best > rival) & (best > 0)  # [K, H]
-        self.hits[self._layer][:, found.numbers[here.cpu()]] = hits.T.to(self.hits)
+        self.hits[self._layer][:, instances.numbers[here.cpu()]] = hits.T.to(self.hits)

@@ -84,15 +84,15 @@ def ablate(
     from headprobe.report.layout import progress_for
 
     named, heads = _split_run(targets or [])
-    found = find_run(named, run, quiet or as_json)
-    chosen = command.choose_sets(found, heads, each, role)
+    measured = find_run(named, run, quiet or as_json)
+    chosen = command.choose_sets(measured, heads, each, role)
     options = command.AblationOptions.of(
         each, by=by.value, null_count=sets, pairs=pairs or (), tokens=tokens
     )
     progress = progress_for(quiet=quiet or as_json)
     try:
         prepared = command.prepare_ablation(
-            found, chosen, options, progress, trust_remote_code=trust_remote_code
+            measured, chosen, options, progress, trust_remote_code=trust_remote_code
         )
         table = None if dry_run else command.ablate(prepared, progress, resume=resume)
     finally:
@@ -141,11 +141,11 @@ def takeover(
     from headprobe.report.takeover import draw_takeover
 
     named, heads = _split_run(targets or [])
-    found = find_run(named, run, quiet or as_json)
+    measured = find_run(named, run, quiet or as_json)
     progress = progress_for(quiet=quiet or as_json)
     try:
         table = command.takeover(
-            found, heads, progress, tokens=tokens, trust_remote_code=trust_remote_code
+            measured, heads, progress, tokens=tokens, trust_remote_code=trust_remote_code
         )
     finally:
         progress.finish()

@@ -84,14 +84,14 @@ def prune(
         overwrite=overwrite,
         trust_remote_code=trust_remote_code,
     )
-    found = find_run(run, run_option, quiet or as_json)
+    measured = find_run(run, run_option, quiet or as_json)
     progress = progress_for(quiet=quiet or as_json)
     try:
-        result = prune_run(found, options, progress)
+        result = prune_run(measured, options, progress)
     finally:
         progress.finish()
     if as_json:
-        print_json(result.values(found))
+        print_json(result.values(measured))
         return
     console = stdout()
     if not options.needs_model:

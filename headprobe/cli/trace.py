@@ -70,15 +70,15 @@ def trace(
     )
     progress = progress_for(quiet=quiet or as_json)
     try:
-        found = run_trace(request, progress)
+        result = run_trace(request, progress)
     finally:
         progress.finish()
     if as_json:
-        print_json(trace_values(found))
+        print_json(trace_values(result))
     elif quiet:
-        print(safe_text(str(found.path)))
+        print(safe_text(str(result.path)))
     else:
-        draw_trace(found, stdout())
+        draw_trace(result, stdout())
 
 
 def report_trace(
@@ -106,17 +106,17 @@ def report_trace(
     if compare is not None:
         what = f"{folder} is a trace, and not a run"
         raise HeadprobeError("--compare", what, "Name the run of one of its steps")
-    found = load_trace(folder)
+    result = load_trace(folder)
     if png is not None:
-        drawn = trace_figures(found, SIZES["slide"])
-        writers = {f"{name}.png": partial(save_figure, figure) for name, figure in drawn}
+        figures = trace_figures(result, SIZES["slide"])
+        writers = {f"{name}.png": partial(save_figure, figure) for name, figure in figures}
         written = write_files(png, writers, overwrite)
         if not quiet:
             print("\n".join(safe_text(str(path)) for path in written))
         return
-    last = Run.load(found.counted[-1].run)
+    last = Run.load(result.counted[-1].run)
     page = folder.absolute()
     target = page_target(last, out or page.with_name(f"{page.name}.html"), overwrite)
-    data = atlas_data(last, head_views(last), rule_changes(last), trace_data(found))
+    data = atlas_data(last, head_views(last), rule_changes(last), trace_data(result))
     write_page(target, draw_atlas(data))
     print(safe_text(str(target)))

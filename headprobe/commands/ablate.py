@@ -99,7 +99,7 @@ def choose_sets(
     sets = _named_sets(run, targets, each)
     if role is None:
         return sets
-    known = {name for row in run.rows(run_folder.CLAIMS) for name in (row.text("role"),)}
+    known = {row.text("role") for row in run.rows(run_folder.CLAIMS)}
     if role not in known:
         raise HeadprobeError(
             f"--role {role}", "no head of the run has it", suggest_names(role, known)
@@ -242,7 +242,8 @@ def prepare_ablation(
     trust_remote_code: bool = False,
     in_memory: InMemoryModel | None = None,
 ) -> PreparedAblation:
-    """Read pairs and probes, and draw the null sets; HeadprobeError for what the user can mend."""
+    """Read pairs and probes, and draw the null sets; HeadprobeError for errors that the user can
+    correct."""
     listed = [pair for path in options.pairs for pair in read_pairs(find_pairs(path))]
     source = measured_source(run, trust_remote_code, in_memory)
     encoder = load_encoder(source)
@@ -293,8 +294,9 @@ def ablate(prepared: PreparedAblation, progress: Progress, *, resume: bool = Fal
         if not state.arrays:
             raise
         state.save()
-        kept = "what is done is kept. Run the same command again with --resume"
-        raise KeyboardInterrupt(kept) from None
+        raise KeyboardInterrupt(
+            "what was measured is saved. Run the same command again with --resume"
+        ) from None
     progress.finish()
     table = pd.DataFrame(rows)[list(COLUMNS)]
     _write(run, table)
@@ -361,13 +363,13 @@ class _Attempt:
                 outcome.name, base, change, outcome.cluster, outcome.harm, chance[outcome.name]
             )
             is_text = outcome.name == LOSS
-            asked = queries if is_text else [None] * len(places)
-            made = outcome_rows(whole, places, usable[outcome.name], asked)
-            if is_text:
-                made = self._with_query_rows(whole, made, places, usable[LOSS], queries)
-            else:
-                made = [self._named(row, each) for row, each in zip(made, self._sets, strict=True)]
-            rows += made
+            of_sets = outcome_rows(
+                whole, places, usable[outcome.name], queries if is_text else [None] * len(places)
+            )
+            named = [self._named(row, each) for row, each in zip(of_sets, self._sets, strict=True)]
+            rows += named
+            if is_text and usable[LOSS]:
+                rows += self._query_rows(whole, named, places, queries)
         add_q(rows)
         return rows
 
@@ -418,7 +420,7 @@ class _Attempt:
         results = InterventionLosses(losses, done)  # type: ignore[arg-type]
         layers = len(self._observed.layers)
         work = sum(layers - each.first_layer for each in interventions) / layers
-        told = AblationProgress(
+        shown = AblationProgress(
             self._progress,
             f"running {len(interventions):,} interventions on {int(scored.lengths.sum()):,} "
             f"tokens, as much work as {work:,.0f} passes",
@@ -427,7 +429,7 @@ class _Attempt:
         )
 
         def advance(count: int) -> None:
-            told.advance(count)
+            shown.advance(count)
             self._state.save_sometimes()
 
         _, ablated = ablated_losses(self._observed, scored, interventions, advance, results)
@@ -440,31 +442,30 @@ class _Attempt:
         tokens = [self._labels.query_tokens(each.heads, each.role) for each in self._sets]
         return [None if each is None else each[units] for each in tokens]
 
-    def _with_query_rows(
+    def _query_rows(
         self,
         whole: OutcomeChange,
-        rows: Sequence[dict[str, Any]],
+        of_text: Sequence[dict[str, Any]],
         places: Sequence[SetPlaces],
-        usable: bool,
         queries: Sequence[NDArray[np.bool_] | None],
     ) -> list[dict[str, Any]]:
-        """Return the rows of ``loss``, then those of ``query-loss``, both with recovery.
+        """Return the rows of ``query-loss``, and add recovery to them and to those of ``loss``.
 
-        ``query-loss`` has a row where the set's relations have enough query rows.
+        A set has such a row if its relations have enough query rows. ``of_text`` are the rows of
+        ``loss``.
         """
-        of_text = [self._named(row, each) for row, each in zip(rows, self._sets, strict=True)]
         parts: dict[int, OutcomeChange] = {}
         of_queries: dict[int, dict[str, Any]] = {}
         for place, units in enumerate(queries):
-            if not usable or units is None or units.sum() < MIN_SIDE_ROWS:
+            if units is None or units.sum() < MIN_SIDE_ROWS:
                 continue
             part = parts[place] = whole.only(units, QUERY_LOSS)
             is_usable = is_above_chance(part.base, part.cluster, 1, part.chance, CONFIDENCE)
             [row] = outcome_rows(part, [places[place]], is_usable, [None])
             of_queries[place] = self._named(row, self._sets[place])
-        if usable and self._prepared.options.by == "mean":
-            self._add_recovery(whole, of_text, parts, of_queries, places)
-        return [*of_text, *of_queries.values()]
+        if self._prepared.options.by == "mean":
+            self._add_recovery(whole, of_text, parts, of_queries, places, queries)
+        return list(of_queries.values())
 
     def _add_recovery(
         self,
@@ -473,6 +474,7 @@ class _Attempt:
         parts: Mapping[int, OutcomeChange],
         of_queries: Mapping[int, dict[str, Any]],
         places: Sequence[SetPlaces],
+        queries: Sequence[NDArray[np.bool_] | None],
     ) -> None:
         """Run the label-preserving ablations of the sets that do harm, and add what they recover.
 
@@ -483,19 +485,18 @@ class _Attempt:
         for place, each in enumerate(self._sets):
             rows = [of_text[place], *([of_queries[place]] if place in of_queries else [])]
             if any(has_effect(row) for row in rows):
-                found = self._labels.interventions(each.heads, each.role, prepared.odd)
-                if found is not None:
-                    pairs[place] = found
+                pair = self._labels.interventions(each.heads, each.role, prepared.odd)
+                if pair is not None:
+                    pairs[place] = pair
         if not pairs:
             return
         text = next(outcome for outcome in prepared.outcomes if outcome.name == LOSS)
         scored, changed = _only(prepared.scored, [text])
         ablated = self._run("labels", scored, [each for pair in pairs.values() for each in pair])
         change = changed[LOSS].values(ablated) - whole.base
-        queries = self._query_units()
         for order, place in enumerate(pairs):
-            kept, control = change[2 * order], change[2 * order + 1]
-            lost = np.stack([whole.change[places[place].own], kept, control])
+            with_label, with_control = change[2 * order], change[2 * order + 1]
+            lost = np.stack([whole.change[places[place].own], with_label, with_control])
             if has_effect(of_text[place]):
                 of_text[place].update(recovery_cells(lost, whole.cluster))
             units = queries[place]

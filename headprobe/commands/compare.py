@@ -12,10 +12,10 @@ from headprobe.analysis.changes import (
     Change,
     Gain,
     MeasuredHits,
-    adjusted,
     independent_change,
     paired_change,
 )
+from headprobe.analysis.effects import adjust
 from headprobe.analysis.matching import (
     Matching,
     equal_seats,
@@ -331,11 +331,11 @@ def _change_columns(
             heads = np.array([i for i, each in enumerate(relations) if each == key])
             pair = a.relation_index(key), b.relation_index(key)
             rules = a.rules
-            found, size = paired_change(
+            paired, size = paired_change(
                 a.hits, b.hits, pair, heads, rules.confidence, rules.min_form_folds
             )
             for name, values in parts.items():
-                values[heads] = getattr(found, name)
+                values[heads] = getattr(paired, name)
             for head in heads.tolist():
                 n[head] = size
         change = Change(**parts)
@@ -350,18 +350,18 @@ def _change_columns(
         "change": _values(change.mean),
         "change_low": _values(change.low),
         "change_high": _values(change.high),
-        "q": _values(adjusted(change.p)),
+        "q": _values(adjust(change.p)),
     }
 
 
 def _gains_of(run: _Measured, relations: Sequence[RelationKey | None]) -> Gain:
     """The gain of each head on its relation."""
-    found = np.full((3, run.count), np.nan)
+    columns = np.full((3, run.count), np.nan)
     for number, key in enumerate(relations):
         if key is not None and key in run.relations:
             row = run.relations[key].iloc[number]
-            found[:, number] = row["gain"], row["gain_high"], run.degrees.get(key, np.nan)
-    return Gain(*found)
+            columns[:, number] = row["gain"], row["gain_high"], run.degrees.get(key, np.nan)
+    return Gain(*columns)
 
 
 def _value(number: float) -> float | None:

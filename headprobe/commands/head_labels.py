@@ -64,7 +64,7 @@ class HeadLabels:
         pairs = run.tally("profile_pairs").astype(np.float64)
         profile = np.divide(sums, pairs, out=np.zeros_like(sums), where=pairs > 0)
         plain = {
-            head: {role: tuple(found) for role, found in roles.items()}
+            head: {role: tuple(numbers) for role, numbers in roles.items()}
             for head, roles in claims.items()
         }
         return cls(corpus, profile.astype(np.float32), plain)
@@ -73,18 +73,18 @@ class HeadLabels:
         """Return the relations of a head: of one role, or of all its roles."""
         roles = self.claims.get(head, {})
         chosen = [roles.get(role, ())] if role else roles.values()
-        return tuple(dict.fromkeys(number for found in chosen for number in found))
+        return tuple(dict.fromkeys(number for numbers in chosen for number in numbers))
 
     def query_tokens(self, heads: Sequence[Head], role: str = "") -> NDArray[np.bool_] | None:
         """[T]: the tokens of the corpus that are query rows of the heads' relations; None where no
         relation tells some rows from others."""
         instances = self.corpus.instances
         numbers = {number for head in heads for number in self.relations(head, role)}
-        asked = [n for n in numbers if instances.judged_relations[n].family not in EVERY_WORD]
-        if not asked:
+        selective = [n for n in numbers if instances.judged_relations[n].family not in EVERY_WORD]
+        if not selective:
             return None
         is_query = np.zeros(int(self.corpus.token_first[-1]), dtype=np.bool_)
-        for number in asked:
+        for number in selective:
             is_query[self._query_token(instances.of(number).query)] = True
         return is_query
 
@@ -132,13 +132,7 @@ class HeadLabels:
         for number in relations:
             links = instances.of(number)
             chosen = np.flatnonzero(np.isin(instances.passage[links.query], passages))
-            some = RelationInstances(
-                links.relation,
-                links.query[chosen],
-                links.first[chosen],
-                links.stop[chosen],
-                links.targets,
-            )
+            some = links.take(chosen)
             passage = instances.passage[some.query]
             targets, candidates = links.targets_of(chosen), candidates_of(instances, some).pairs()
             by_sequence = {}
@@ -171,21 +165,21 @@ class HeadLabels:
             links = instances.of(number)
             chosen = np.flatnonzero(np.isin(instances.passage[links.query], passages))
             receivers = control_words(self.corpus, links, chosen)
-            for instance, found in zip(chosen.tolist(), receivers, strict=True):
+            for instance, pairs in zip(chosen.tolist(), receivers, strict=True):
                 query = int(links.query[instance])
                 passage = int(instances.passage[query])
                 first = int(instances.passage_first[passage])
                 row = int(self.corpus.last_token[query])
-                for target, receiver in found:
+                for target, receiver in pairs:
                     moved = receiver - first if receiver >= 0 else NO_RECEIVER
                     triples[sequence[passage]].setdefault((row, target - first), moved)
         return {
             place: NamedWords(
-                np.array([row for row, _ in found], dtype=np.int64),
-                np.array([word for _, word in found], dtype=np.int64),
-                np.array(list(found.values()), dtype=np.int64),
+                np.array([row for row, _ in receiver_of], dtype=np.int64),
+                np.array([word for _, word in receiver_of], dtype=np.int64),
+                np.array(list(receiver_of.values()), dtype=np.int64),
             )
-            for place, found in triples.items()
+            for place, receiver_of in triples.items()
         }
 
 
@@ -220,23 +214,21 @@ def control_words(
     The receiver of a target is the candidate that is no target and is nearest to it in distance; of
     two equally near ones, that nearer the query. ``NO_RECEIVER`` where there is none.
     """
-    some = RelationInstances(
-        links.relation, links.query[chosen], links.first[chosen], links.stop[chosen], links.targets
-    )
+    some = links.take(chosen)
     index, word = candidates_of(corpus.instances, some).pairs()
     edges = np.searchsorted(index, np.arange(len(chosen) + 1))
-    found = []
+    receivers = []
     for place in range(len(chosen)):
         targets = links.targets[some.first[place] : some.stop[place]]
         candidates = word[edges[place] : edges[place + 1]]
         others = candidates[~np.isin(candidates, targets)]
         if not len(others):
-            found.append([(int(target), NO_RECEIVER) for target in targets])
+            receivers.append([(int(target), NO_RECEIVER) for target in targets])
             continue
         after = np.searchsorted(others, targets)
         later = others[np.minimum(after, len(others) - 1)]
         earlier = others[np.maximum(after - 1, 0)]
         is_later = np.abs(later - targets) <= np.abs(earlier - targets)
-        chosen_words = np.where(is_later, later, earlier)
-        found.append([(int(a), int(b)) for a, b in zip(targets, chosen_words, strict=True)])
-    return found
+        nearest = np.where(is_later, later, earlier)
+        receivers.append([(int(a), int(b)) for a, b in zip(targets, nearest, strict=True)])
+    return receivers

@@ -40,6 +40,7 @@ from headprobe.causal.null_sets import MATCHED_NORM
 from headprobe.causal.outcomes import OutcomeBuilder
 from headprobe.causal.replacements import collect_replacements
 from headprobe.causal.takeover import Request, Response, ResponseMeasurement
+from headprobe.commands.ablate import choose_sets
 from headprobe.commands.ablation_progress import AblationProgress
 from headprobe.commands.causal_text import (
     passage_tokens,
@@ -86,8 +87,6 @@ def choose_heads(run: Run, names: Sequence[str]) -> dict[Head, list[Head]]:
     clusters of repeaters, with their repeaters as partners; the heads that matter most are added
     when the model is loaded (``takeover``).
     """
-    from headprobe.commands.ablate import choose_sets
-
     if names:
         heads = dict.fromkeys(
             head for each in choose_sets(run, names, False) for head in each.heads
@@ -203,12 +202,12 @@ class _Attempt:
         scored = builder.scored()
         heads = list(self._norms)
         ablations = [Ablation((head,), "mean", self._replacements) for head in heads]
-        told = AblationProgress(
+        shown = AblationProgress(
             self._progress,
             f"ablating each of {len(heads):,} heads, to find those that matter most",
             len(heads) * len(scored.sequences),
         )
-        intact, ablated = ablated_losses(self._observed, scored, ablations, told.advance)
+        intact, ablated = ablated_losses(self._observed, scored, ablations, shown.advance)
         order = np.argsort(-(ablated - intact).mean(1), kind="stable")
         return [heads[int(place)] for place in order[:MOST_IMPORTANT]]
 
@@ -227,16 +226,16 @@ class _Attempt:
                 best[number].append(head)
         partners = {}
         for head, known in chosen.items():
-            found = list(known)
+            others = list(known)
             for number in self._labels.relations(head)[:1]:
                 relation = self._corpus.instances.judged_relations[number]
 
                 def gain(other: Head, name: str = relation_name(relation)) -> float:
                     return strength.get((head_name(*other), name), 0.0)
 
-                others = [each for each in best[number] if each != head and each not in found]
-                found += sorted(others, key=gain, reverse=True)[:1]
-            partners[head] = found
+                rest = [each for each in best[number] if each != head and each not in others]
+                others += sorted(rest, key=gain, reverse=True)[:1]
+            partners[head] = others
         return partners
 
     def rows(self, chosen: Mapping[Head, Sequence[Head]]) -> list[dict[str, Any]]:
@@ -257,24 +256,24 @@ class _Attempt:
         losses = self._losses([*((head,) for head in chosen), *((o,) for _, o in pairs), *pairs])
         running = self._running(pairs, rows_of, base, losses)
         responses = self._responses(list(chosen), rows_of, base, losses)
-        made: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for head in chosen:
             cells = dict(responses[head])
             for other in dict.fromkeys([*chosen[head], *cells]):
-                found = running.get((head, other))
+                pair = running.get((head, other))
                 row = self._row(head, other, **cells.get(other, {}))
-                if found is not None:
+                if pair is not None:
                     row |= {
-                        "interaction": found.value,
-                        "interaction_low": found.low,
-                        "interaction_control_q95": found.control_q95,
-                        "controls": found.controls,
+                        "interaction": pair.value,
+                        "interaction_low": pair.low,
+                        "interaction_control_q95": pair.control_q95,
+                        "controls": pair.controls,
                     }
                     # What starts does not run yet, though the pair interacts as well
-                    if found.runs and row["verdict"] != STARTS:
+                    if pair.runs and row["verdict"] != STARTS:
                         row["verdict"] = RUNNING
-                made.append(row)
-        return made
+                rows.append(row)
+        return rows
 
     def _row(self, head: Head, other: Head, **cells: Any) -> dict[str, Any]:
         relations = self._labels.relations(head)[:1]
@@ -294,8 +293,8 @@ class _Attempt:
         units = np.arange(len(self._text.cluster))
         is_query = self._labels.query_tokens([head])
         if is_query is not None:
-            asked = np.flatnonzero(is_query[text_units(self._corpus, self._odd)])
-            units = asked if len(asked) >= MIN_SIDE_ROWS else units
+            at_queries = np.flatnonzero(is_query[text_units(self._corpus, self._odd)])
+            units = at_queries if len(at_queries) >= MIN_SIDE_ROWS else units
         rng = np.random.default_rng(self._run.manifest.seed)
         size = min(MAX_ROWS, len(units))
         return _Rows(units, np.sort(rng.choice(units, size, replace=False)))
@@ -306,13 +305,13 @@ class _Attempt:
         """Return the units' losses [U] without each set of heads."""
         every = list(dict.fromkeys(map(frozenset, sets)))
         ablations = [Ablation(tuple(sorted(heads)), "mean", self._replacements) for heads in every]
-        told = AblationProgress(
+        shown = AblationProgress(
             self._progress,
             f"ablating {len(every):,} heads and pairs on {int(self._scored.lengths.sum()):,} "
             "tokens",
             len(every) * len(self._scored.sequences),
         )
-        _, ablated = ablated_losses(self._observed, self._scored, ablations, told.advance)
+        _, ablated = ablated_losses(self._observed, self._scored, ablations, shown.advance)
         return dict(zip(every, self._text.values(ablated), strict=True))
 
     def _running(
@@ -415,7 +414,7 @@ class _Attempt:
         later = {
             head: tuple(other for other in self._norms if other[0] > head[0]) for head in heads
         }
-        asked = [
+        requests = [
             request
             for head in heads
             for request in (
@@ -423,14 +422,14 @@ class _Attempt:
                 Request(head, rows_of[head].sample, relation[head], later[head], compare=True),
             )
         ]
-        found = self._measure(measurement, asked, "measuring what later heads do")
+        responses = self._measure(measurement, requests, "measuring what later heads do")
         judged: dict[Head, Responders] = {}
         for place, head in enumerate(heads):
-            before, after = found[2 * place : 2 * place + 2]
+            before, after = responses[2 * place : 2 * place + 2]
             harm = (losses[frozenset((head,))] - base)[rows_of[head].sample]
-            request = asked[2 * place]
+            request = requests[2 * place]
             judged[head] = self._judge(measurement, prepared, request, before, after, harm)
-        controls = self._response_controls(measurement, prepared, asked, found, judged)
+        controls = self._response_controls(measurement, prepared, requests, responses, judged)
         cells: dict[Head, dict[Head, dict[str, Any]]] = {}
         for place, head in enumerate(heads):
             responders = judged[head]
@@ -440,7 +439,7 @@ class _Attempt:
             if measurement.has_direct and later[head]:
                 share = norm_share(
                     losses[frozenset((head,))][sample] - base[sample],
-                    found[2 * place + 1].frozen.astype(np.float64) - base[sample],
+                    responses[2 * place + 1].frozen.astype(np.float64) - base[sample],
                     self._text.cluster[sample],
                 )
             cells[head] = {
@@ -465,8 +464,8 @@ class _Attempt:
     def _measure(
         self, measurement: ResponseMeasurement, requests: Sequence[Request], name: str
     ) -> list[Response]:
-        told = AblationProgress(self._progress, name, len(requests) * len(self._scored.sequences))
-        return measurement.run(requests, told.advance)
+        shown = AblationProgress(self._progress, name, len(requests) * len(self._scored.sequences))
+        return measurement.run(requests, shown.advance)
 
     def _judge(
         self,
@@ -503,8 +502,8 @@ class _Attempt:
         self,
         measurement: ResponseMeasurement,
         prepared: Mapping[int, TextInstances],
-        asked: Sequence[Request],
-        found: Sequence[Response],
+        measured: Sequence[Request],
+        measurements: Sequence[Response],
         judged: Mapping[Head, Responders],
     ) -> dict[Head, NDArray[np.float64]]:
         """Return for each ablated head [C, K]: the responders' statistic without control heads.
@@ -512,8 +511,8 @@ class _Attempt:
         Only responders that rise need controls; those of the others are NaN.
         """
         requests, owners = [], []
-        for request, (head, found_by) in zip(asked[1::2], judged.items(), strict=True):
-            ups = zip(request.responders, found_by.rises, strict=True)
+        for request, (head, responders) in zip(measured[1::2], judged.items(), strict=True):
+            ups = zip(request.responders, responders.rises, strict=True)
             rising = [each for each, up in ups if up]
             if rising:
                 last = max(layer for layer, _ in rising)
@@ -523,11 +522,11 @@ class _Attempt:
                     owners.append(head)
         responses = self._measure(measurement, requests, "ablating controls") if requests else []
         tables: dict[Head, list[NDArray[np.float64]]] = {head: [] for head in judged}
-        place_of = {request.ablated: place for place, request in enumerate(asked)}
+        place_of = {request.ablated: place for place, request in enumerate(measured)}
         for head, request, response in zip(owners, requests, responses, strict=True):
-            whole = asked[place_of[head]]
+            whole = measured[place_of[head]]
             keep = [whole.responders.index(each) for each in request.responders]
-            intact = found[place_of[head] - 1]
+            intact = measurements[place_of[head] - 1]
             compared = Response(
                 intact.frozen, intact.without[keep], intact.unmoved[keep], intact.hits
             )

@@ -60,7 +60,7 @@ class Layer:
         (Johnson and Lindenstrauss 1984). Where the residual stream is not wider than ``size``, the
         result is ``W_O`` itself.
         """
-        output_map = _output_map(self.output, *self.norm_map.shape[:2]).to(self.norm_map.device)
+        output_map = projection_map(self.output, *self.norm_map.shape[:2]).to(self.norm_map.device)
         width = output_map.shape[-1]
         if width <= size:
             return output_map
@@ -163,7 +163,7 @@ def _layers(check: CaptureCheck, where: str) -> tuple[Layer, ...]:
     for index, module in enumerate(check.modules):
         output, outputs = check.projections[module], check.outputs[module]
         with refuse_on_error(where, _not_linear(output)):
-            output_map = _output_map(output, heads, width)
+            output_map = projection_map(output, heads, width)
             _check_matrix(where, output, output_map, outputs)
         # QR of each head's W_O^T [E, V] on the CPU, once per load
         triangle = torch.linalg.qr(output_map.transpose(1, 2).cpu(), mode="r").R  # [H, U, V]
@@ -193,7 +193,7 @@ def _not_linear(output: nn.Module) -> str:
     return f"{type(output).__name__}, which receives its heads' outputs, is not a linear projection"
 
 
-def _output_map(output: Any, heads: int, width: int) -> Tensor:
+def projection_map(output: Any, heads: int, width: int) -> Tensor:
     """``W_O`` [H, V, E] of an output projection in float32.
 
     A linear layer's weight is read. Other modules (GPT-2's, quantised, offloaded, with adapters)

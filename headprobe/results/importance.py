@@ -66,7 +66,7 @@ def takeovers_by_head(run: Run) -> Mapping[str, tuple[Row, ...]]:
         for row in run.iterate_rows(TAKEOVER):
             for name in dict.fromkeys((row.text("ablated"), row.text("responder"))):
                 rows[name].append(row)
-    return {name: tuple(found) for name, found in rows.items()}
+    return {name: tuple(members) for name, members in rows.items()}
 
 
 def ablation_values(row: Row) -> dict[str, Any]:
@@ -87,6 +87,8 @@ RUNNING, STARTS, NEITHER, UNUSABLE = "running", "starts", "neither", "unusable"
 def spare_engines(rows: Sequence[Mapping[str, Any]]) -> str:
     """Return in one sentence whether a model has spare engines, from the rows of one call."""
     ablated = dict.fromkeys(row["ablated"] for row in rows)
+    if not rows:
+        return "Spare engines: unknown, because no other head was tested."
     if all(row["verdict"] == UNUSABLE for row in rows):
         return "Spare engines: unknown, because the intact model is not above chance on this text."
     running = [row for row in rows if row["verdict"] == RUNNING]

@@ -135,6 +135,11 @@ class RelationInstances:
         is_target = self.targets[np.minimum(place, len(self.targets) - 1)] == words
         return np.asarray(is_target & (place < self.stop))
 
+    def take(self, chosen: Integers) -> "RelationInstances":
+        """Return the instances ``chosen`` [I']."""
+        query, first, stop = self.query[chosen], self.first[chosen], self.stop[chosen]
+        return RelationInstances(self.relation, query, first, stop, self.targets)
+
     def targets_of(self, chosen: Integers | slice) -> tuple[Integers, Integers]:
         """The targets of the instances ``chosen`` [I'], concatenated: for each [K'] the index of
         its instance within ``chosen``, and its word number."""

@@ -11,7 +11,7 @@ from headprobe.causal.ablation import Ablation, Replacements
 from headprobe.causal.losses import ScoredSequences, ablated_losses, chunks
 from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat
-from headprobe.model.heads import ObservedModel, _output_map, observe_model
+from headprobe.model.heads import ObservedModel, observe_model, projection_map
 from tests.helpers.tiny import ARCHITECTURES, random_ids, tiny_model
 
 HEADS = ((1, 0), (1, 3), (2, 1))
@@ -53,7 +53,7 @@ def operate(observed: ObservedModel, ablation: Ablation) -> None:
         heads = [head for at, head in ablation.heads if at == layer.index]
         if not heads:
             continue
-        maps = _output_map(layer.output, observed.n_heads, width)
+        maps = projection_map(layer.output, observed.n_heads, width)
         bias = sum(ablation.replacements.mean[layer.index, head] @ maps[head] for head in heads)
         is_transposed = not isinstance(layer.output, nn.Linear)  # GPT-2's Conv1D
         with torch.no_grad():
@@ -102,7 +102,7 @@ def test_contributions_of_all_heads_add_up(name: str) -> None:
         run_flat(observed.model.base_model, run.flat, recorder, None)
         expected = dict(results)  # a projection that is no plain matrix is called for its map, too
         for layer in observed.layers:
-            maps = _output_map(layer.output, observed.n_heads, observed.head_dim)
+            maps = projection_map(layer.output, observed.n_heads, observed.head_dim)
             parts = torch.einsum("nhv,hve->nhe", recorder.outputs[layer.index], maps)
             bias = getattr(layer.output, "bias", None)
             total = parts.sum(1) + (0 if bias is None else bias)

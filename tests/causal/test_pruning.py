@@ -17,7 +17,7 @@ from headprobe.causal.pruning import (
     some_sequences,
     weight_magnitude,
 )
-from headprobe.model.heads import ObservedModel, _output_map, observe_model
+from headprobe.model.heads import ObservedModel, observe_model, projection_map
 from tests.helpers.tiny import build, random_ids
 
 SILENT_GROUPS = (2, 0, 1)
@@ -108,7 +108,7 @@ def test_groups_are_chosen_by_the_loss_of_all_chosen_so_far(observed: ObservedMo
 
 def test_scores_choose_the_lowest(observed: ObservedModel) -> None:
     magnitude = weight_magnitude(observed)
-    maps = [_output_map(layer.output, 6, observed.head_dim) for layer in observed.layers]
+    maps = [projection_map(layer.output, 6, observed.head_dim) for layer in observed.layers]
     expected = torch.stack([each.flatten(1).norm(dim=1) for each in maps])
     np.testing.assert_allclose(magnitude, expected, rtol=1e-5, atol=1e-6)
     assert lowest_heads(magnitude, 6) == silent(observed)

@@ -117,3 +117,7 @@ def test_engines_stand_in_different_layers(tmp_path: Path) -> None:
     assert len({ENGINE[0], COPY[0], UNRELATED[0]}) == 3 and BACKUP[0] > ENGINE[0]
     plant_engines(tmp_path / "model", "backup")
     assert ENGINE_DOCUMENTS >= 20
+
+
+def test_no_answer_without_any_other_head() -> None:
+    assert spare_engines([]) == "Spare engines: unknown, because no other head was tested."
