@@ -9,6 +9,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -55,7 +56,7 @@ from headprobe.commands.head_labels import HeadLabels
 from headprobe.commands.measured_model import measured_model, measured_source
 from headprobe.commands.provenance import versions
 from headprobe.errors import HeadprobeError
-from headprobe.format import suggest_names
+from headprobe.format import count, suggest_names
 from headprobe.model.heads import ObservedModel
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import load_encoder
@@ -422,14 +423,15 @@ class _Attempt:
         work = sum(layers - each.first_layer for each in interventions) / layers
         shown = AblationProgress(
             self._progress,
-            f"running {len(interventions):,} interventions on {int(scored.lengths.sum()):,} "
-            f"tokens, as much work as {work:,.0f} passes",
+            f"running {count(len(interventions), 'intervention')} on "
+            f"{int(scored.lengths.sum()):,} tokens, as much work as "
+            f"{count(math.ceil(work), 'pass', 'passes')}",
             len(interventions) * len(scored.sequences),
             int(done.sum()),
         )
 
-        def advance(count: int) -> None:
-            shown.advance(count)
+        def advance(steps: int) -> None:
+            shown.advance(steps)
             self._state.save_sometimes()
 
         _, ablated = ablated_losses(self._observed, scored, interventions, advance, results)

@@ -50,7 +50,7 @@ from headprobe.commands.causal_text import (
 )
 from headprobe.commands.head_labels import HeadLabels, TextInstances
 from headprobe.commands.measured_model import measured_model, measured_source
-from headprobe.format import relation_name
+from headprobe.format import count, relation_name
 from headprobe.model.heads import ObservedModel
 from headprobe.model.in_memory import InMemoryModel
 from headprobe.model.load import load_encoder
@@ -307,8 +307,8 @@ class _Attempt:
         ablations = [Ablation(tuple(sorted(heads)), "mean", self._replacements) for heads in every]
         shown = AblationProgress(
             self._progress,
-            f"ablating {len(every):,} heads and pairs on {int(self._scored.lengths.sum()):,} "
-            "tokens",
+            f"running {count(len(every), 'intervention')} on "
+            f"{int(self._scored.lengths.sum()):,} tokens",
             len(every) * len(self._scored.sequences),
         )
         _, ablated = ablated_losses(self._observed, self._scored, ablations, shown.advance)

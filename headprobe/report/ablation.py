@@ -59,14 +59,14 @@ def draw_ablation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
     columns = [
         Column("set", [clip(row["set"], 40) for row in rows], folds=True),
         Column("outcome", [clip(row["outcome"], 40) for row in rows], folds=True),
-        Column("intact", [_number(row["base"]) for row in rows], rank=4, is_number=True),
+        Column("intact", [f"{row['base']:.3f}" for row in rows], rank=4, is_number=True),
         Column(
             "effect",
             [_number(row["effect"]) if can else "unusable" for row, can in pairs],
             is_number=True,
         ),
-        Column("95 %", [_interval(row) for row in rows], rank=2),
-        numbers("random\n95 %", "random_q95", 5),
+        Column("95 % interval", [_interval(row) for row in rows], rank=2),
+        numbers("random,\n95th pct.", "random_q95", 5),
         Column("p", [_p_words(row) if can else "" for row, can in pairs], rank=3, is_number=True),
         Column(
             "q",
@@ -83,7 +83,12 @@ def draw_ablation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
         columns.append(Column("recovery / control", both, rank=3))
     draw_columns(columns, console)
     console.print("loss: nats per token, higher is harm. Pairs: margin in nats, lower is harm.")
-    console.print("* important: q and the p of every null with 19 sets or more are at most .05")
+    console.print(
+        "p compares the effect with random sets of heads in the same layers. * important: q and p "
+        "are at most .05"
+    )
+    if any(can and row["p"] is None for row, can in pairs):
+        console.print("too few: there are fewer than 19 random sets, so q decides alone")
     if any(row["recovery"] is not None for row in rows):
         console.print(
             "recovery: share of the harm that is undone where heads keep their attention to the "

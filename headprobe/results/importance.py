@@ -95,7 +95,7 @@ def spare_engines(rows: Sequence[Mapping[str, Any]]) -> str:
     starting = [row for row in rows if row["verdict"] == STARTS]
     tested = count(len(ablated), "ablated head")
     if not (running or starting):
-        return f"Spare engines: none was seen among {tested}."
+        return f"Spare engines: none was found ({tested} tested)."
     parts = []
     # A pair in which one head starts interacts in the other direction as well
     started = {frozenset((row["ablated"], row["responder"])) for row in starting}
