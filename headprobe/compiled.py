@@ -26,7 +26,12 @@ def numba_kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     # Sums may be reordered, which vector instructions need. Infinities and NaN keep their meaning,
     # and division by zero is no error.
     fast = {"reassoc", "nsz", "contract"}
-    dispatcher = numba.njit(function, nogil=True, error_model="numpy", fastmath=fast)
+    # A loop that calls another contains a copy of it. Unless that is inlined, the process that
+    # compiles runs the other's own code instead, whose sums can differ in the last digit from those
+    # of a process that loads this loop from the cache.
+    dispatcher = numba.njit(
+        function, nogil=True, error_model="numpy", fastmath=fast, forceinline=True
+    )
     folder = find_folder()
     if folder is not None:
         dispatcher._cache = KernelCache(function, folder)

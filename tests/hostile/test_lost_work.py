@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
-import numpy as np
-import pandas as pd
 import pytest
 
 import headprobe
@@ -47,22 +45,15 @@ def names(folder: Path) -> set[str]:
 
 
 def assert_same_run(workplace: Workplace) -> None:
-    """The run ``out`` has the sums and tables of the run that was never interrupted."""
+    """The run ``out`` has the sums and tables of the run that was never interrupted, also where one
+    of the two processes compiled its loops and the other loaded them."""
     whole = workplace.run()
     for name in CONTROL_SUMS.values():
         (whole / name).unlink(missing_ok=True)
     (whole / "controls.csv").unlink()
     one, other = Run.load(workplace.here / OUT), Run.load(whole)
-    with np.load(one.path / "tallies.npz") as mine, np.load(other.path / "tallies.npz") as theirs:
-        assert mine.files == theirs.files
-        for name in mine.files:
-            # A kernel that was compiled here and one from the cache differ in the last digit
-            numbers = np.issubdtype(mine[name].dtype, np.floating)
-            size = float(np.abs(theirs[name]).max(initial=0)) if numbers else 0.0
-            np.testing.assert_allclose(
-                mine[name], theirs[name], rtol=0, atol=1e-6 * size, err_msg=name
-            )
-    pd.testing.assert_frame_equal(one.heads, other.heads, rtol=1e-4, atol=1e-5)
+    assert (one.path / "tallies.npz").read_bytes() == (other.path / "tallies.npz").read_bytes()
+    assert (one.path / "heads.csv").read_bytes() == (other.path / "heads.csv").read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.9])
