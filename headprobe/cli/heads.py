@@ -1,5 +1,6 @@
 """``headprobe heads`` and ``headprobe show-head``."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -138,7 +139,9 @@ def _heads_and_run(words: "Sequence[str]") -> tuple[list[tuple[int, int]], Path 
             )
     if not heads:
         raise HeadprobeError(
-            "show-head", "no head is named", f"Write headprobe show-head L12H5 {others[0]}"
+            "show-head",
+            "no head is named",
+            f"Write headprobe show-head -r {shlex.quote(others[0])} L12H5",
         )
     if len(others) > 1:
         raise HeadprobeError(others[1], f"{others[0]} is named as the run, too", "Name one run")

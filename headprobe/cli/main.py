@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
@@ -112,7 +113,36 @@ def run(argv: Sequence[str]) -> int:
         )
     except _UsageProblem as problem:
         return _print_error(_one_line(problem), USER)
+    except Exception as error:
+        if (failed := _failed_import(error)) is None:
+            raise
+        return _print_error(str(failed), USER)
     return 0
+
+
+def _failed_import(error: Exception) -> HeadprobeError | None:
+    """Return the error for a library that cannot be imported; None for any other exception.
+
+    Libraries read environment variables while they are imported, and raise for wrong values.
+    """
+    library, is_first = None, False
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        name = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        if name == "headprobe":
+            library, is_first = None, True
+        elif is_first:
+            # Code outside any function runs while a module is imported
+            library = name if frame.f_code.co_name == "<module>" else None
+            is_first = False
+    if library is None:
+        return None
+    lines = (line.strip() for line in str(error).splitlines())
+    what = next(filter(None, lines), type(error).__name__)
+    return HeadprobeError(
+        library,
+        f"cannot be imported ({what})",
+        "Correct the environment variables that it reads, or install it again",
+    )
 
 
 @contextmanager

@@ -82,7 +82,7 @@ def test_every_command_takes_the_run_as_an_argument_and_as_an_option(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["apart"], "show-head: no head is named. Write headprobe show-head L12H5 apart."),
+        (["apart"], "show-head: no head is named. Write headprobe show-head -r apart L12H5."),
         (["L0H0", "apart", "first"], "first: apart is named as the run, too. Name one run."),
         (["L0H0", "nowhere"], "nowhere: neither a head nor the folder of a run. Write heads as"),
         (["L0H0", "five", "six"], "head 'five': not the name of a head."),

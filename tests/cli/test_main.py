@@ -1,6 +1,7 @@
 """What becomes of errors, interrupts and bugs."""
 
 import gc
+import json
 import os
 import signal
 import sys
@@ -168,15 +169,21 @@ def test_user_errors_are_one_escaped_line(
     assert capsys.readouterr().err == "a\\nb\\x1b[31m.conllu:3: not UTF-8. Save it as UTF-8.\n"
 
 
+@pytest.mark.parametrize("bug", [lambda: 1 // 0, lambda: json.loads("{")], ids=["own", "library"])
 def test_bugs_keep_their_traceback(
-    scan_with: Callable[[Scan], list[Any]], monkeypatch: pytest.MonkeyPatch
+    scan_with: Callable[[Scan], list[Any]],
+    monkeypatch: pytest.MonkeyPatch,
+    bug: Callable[[], object],
 ) -> None:
+    """Also what a library raises in a call: only its import may fail in one line."""
+
     def broken(request: Any, progress: Progress) -> Run:
-        raise ZeroDivisionError
+        bug()
+        raise AssertionError
 
     scan_with(broken)
     monkeypatch.setattr(sys, "argv", ["headprobe", "scan", "m"])
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises((ZeroDivisionError, json.JSONDecodeError)):
         main()
 
 
