@@ -18,6 +18,9 @@ from tests.helpers.once import session_folder
 from tests.helpers.progress import Remembering
 
 
+pytestmark = pytest.mark.xdist_group("demo")  # one scan of the demo model serves all
+
+
 @pytest.fixture(scope="session")
 def demo_run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """The bundled model on the bundled probes: the golden case, scanned once for all workers."""

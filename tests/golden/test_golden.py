@@ -18,7 +18,17 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return session_folder(tmp_path_factory) / "golden"
 
 
-@pytest.mark.parametrize("name", CASES)
+OF_DEMO = {"demo", "judge", "show-head"}
+"""Cases that need the scan of the demo model, as the tests of that model do."""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.xdist_group("demo")] if name in OF_DEMO else [])
+        for name in CASES
+    ],
+)
 def test_screens_and_numbers(name: str, root: Path) -> None:
     new = Recording.load(record(name, root))
     found = stored.number_differences(name, new) + stored.screen_differences(name, new)
