@@ -17,7 +17,6 @@ from tests.helpers.checkpoints import SHARED
 from tests.helpers.once import session_folder
 from tests.helpers.progress import Remembering
 
-
 pytestmark = pytest.mark.xdist_group("demo")  # one scan of the demo model serves all
 
 
