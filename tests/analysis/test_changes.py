@@ -9,7 +9,6 @@ from scipy import stats
 from headprobe.analysis.changes import (
     Gain,
     MeasuredHits,
-    adjusted,
     independent_change,
     paired_change,
 )
@@ -83,9 +82,3 @@ def test_instances_are_paired_by_name() -> None:
     assert 0 < n == kept.sum() < len(kept)
     assert not found.mean.any()
     assert (found.p == 1).all()
-
-
-def test_heads_without_p_are_not_counted() -> None:
-    found = adjusted(np.array([0.01, np.nan, 0.04]))
-    assert found[[0, 2]] == pytest.approx([0.02, 0.04])
-    assert np.isnan(found[1])
