@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headprobe.config import python_messages, python_options
+from headprobe.config import STEP_OPTIONS, python_messages, python_options
 from headprobe.errors import HeadprobeError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from headprobe.commands.prune import PruneResult
-    from headprobe.interface import Comparison, Run
+    from headprobe.interface import Comparison, Run, Trace
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.runs.folder import Run as StoredRun
@@ -33,16 +33,18 @@ __all__ = [
     "compare",
     "judge",
     "load",
+    "load_trace",
     "merge",
     "prune",
     "resume",
     "scan",
     "takeover",
+    "trace",
 ]
 __version__ = "0.2.0"
 
 
-@python_options
+@python_options()
 @python_messages
 def scan(
     model: str | os.PathLike[str] | PreTrainedModel | PeftModel | None = None,
@@ -214,6 +216,57 @@ def compare(
 
     runs = [load(run) if isinstance(run, str | os.PathLike) else run for run in (run_a, run_b)]
     return Comparison(compare_runs(*runs, same_model=same_model))
+
+
+@python_options(*STEP_OPTIONS)
+@python_messages
+def trace(
+    checkpoints: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    *,
+    revisions: str | None = None,
+    out: str | os.PathLike[str] | None = None,
+    drop: bool = False,
+    resume: bool = False,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Trace:
+    """Scan the checkpoints of a training and find when roles begin, as ``headprobe trace`` does.
+
+    ``checkpoints`` are folders with the step in their names, or one Hub id together with
+    ``revisions``, a pattern such as ``"step*"``. ``drop`` removes each downloaded revision after
+    its scan, and ``resume`` goes on with the trace in ``out``. Raises HeadprobeError for errors
+    that the user can correct; finished steps stay in the folder.
+    """
+    import os
+    from pathlib import Path
+
+    from headprobe.commands.trace import TraceRequest
+    from headprobe.commands.trace import trace as run_trace
+    from headprobe.config import ScanConfig, check_names
+    from headprobe.interface import Trace, progress_of
+
+    check_names(options, STEP_OPTIONS)
+    named = [checkpoints] if isinstance(checkpoints, str | os.PathLike) else checkpoints
+    request = TraceRequest(
+        tuple(os.fspath(each) for each in named),
+        ScanConfig.from_options(options),
+        revisions,
+        None if out is None else Path(out),
+        drop,
+        resume,
+    )
+    return Trace(run_trace(request, progress_of(progress)))
+
+
+@python_messages
+def load_trace(folder: str | os.PathLike[str]) -> Trace:
+    """Load a trace from its folder, without the models; HeadprobeError where there is none."""
+    from pathlib import Path
+
+    from headprobe.commands.trace_folder import load_trace as load_steps
+    from headprobe.interface import Trace
+
+    return Trace(load_steps(Path(folder)))
 
 
 def ablate(

@@ -12,7 +12,7 @@ import inspect
 import operator
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -332,6 +332,13 @@ class ScanConfig:
         return {label: str(getattr(self, name)) for name, label in labels.items() if label}
 
 
+STEP_OPTIONS = (
+    *("probes", "device", "dtype", "max_passages", "budget", "memory", "rules", "seed"),
+    "trust_remote_code",
+)
+"""The options of a scan that apply to every step of a trace."""
+
+
 def check_names(options: Mapping[str, Any], known: Iterable[str] | None = None) -> None:
     """Raise TypeError unless all ``options`` are ``known``: by default, the keyword arguments of
     ``headprobe.scan``."""
@@ -476,22 +483,27 @@ def _convert(config_field: "Field[Any]", value: Any) -> Any:
     return converted
 
 
-def python_options(function: F) -> F:
-    """Replace ``**options`` of a function by the options of a scan, as keyword arguments.
+def python_options(*names: str) -> Callable[[F], F]:
+    """Replace ``**options`` of a function by the options of a scan, or only by those of these
+    ``names``, as keyword arguments.
 
     Completes the signature and the docstring that ``help`` and notebooks show. Parameters that the
     function declares itself stay as they are.
     """
+    return functools.partial(_with_options, names)
+
+
+def _with_options(names: Sequence[str], function: F) -> F:
     signature = inspect.signature(function)
     own = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    names = {each.name for each in own}
+    declared = {each.name for each in own}
     lines, added = [], []
     for each in fields(ScanConfig):
         option = option_of(each)
-        if not option.python:
+        if not option.python or (names and each.name not in names):
             continue
         lines += [f"{each.name}:", f"    {option.help}"]
-        if each.name in names:
+        if each.name in declared:
             continue
         accepts = _kind(each).accepts if option.parse is None else int | str
         annotation = accepts | None if each.default is None else accepts

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headprobe.config import check_path, python_messages
+from headprobe.errors import HeadprobeError
 from headprobe.runs.folder import Run as StoredRun
 from headprobe.vocabulary import head_name, parse_head
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from headprobe.model.in_memory import InMemoryModel
     from headprobe.progress import Progress
     from headprobe.results.comparison import Comparison as ComparedRuns
+    from headprobe.results.trace import Trace as TracedSteps
     from headprobe.results.views import HeadView
 
 WIDTH = 100
@@ -362,6 +364,83 @@ class Comparison:
         from headprobe.report.comparison import draw_comparison
 
         return _page(lambda console: draw_comparison(self.comparison, console))
+
+    def __repr__(self) -> str:
+        return str(self.summary())
+
+    def _repr_html_(self) -> str:
+        return self.summary().html
+
+
+class Trace:
+    """The checkpoints of a training: what ``headprobe.trace`` and ``load_trace`` return."""
+
+    def __init__(self, trace: "TracedSteps") -> None:
+        self.trace = trace
+        self.path = trace.path
+
+    @cached_property
+    def _tables(self) -> "dict[str, pd.DataFrame]":
+        from headprobe.results.trace import trace_tables
+
+        return trace_tables(self.trace)
+
+    @property
+    def roles(self) -> "pd.DataFrame":
+        """One row per step, head and role (``trace.csv`` in ``docs/output.md``)."""
+        return self._tables["trace.csv"]
+
+    @property
+    def onsets(self) -> "pd.DataFrame":
+        """One row per onset or end of a head's role (``onsets.csv``)."""
+        return self._tables["onsets.csv"]
+
+    @property
+    def steps(self) -> "pd.DataFrame":
+        """One row per step (``steps.csv``)."""
+        return self._tables["steps.csv"]
+
+    @python_messages
+    def run(self, step: int) -> Run:
+        """Return the run of one step. Raises HeadprobeError if it was not measured."""
+        for each in self.trace.steps:
+            if each.step == step:
+                return Run.load(each.run)
+        steps = ", ".join(f"{each.step}" for each in self.trace.steps)
+        raise HeadprobeError(f"step {step}", "is not in the trace", f"Name one of {steps}")
+
+    def summary(self) -> Page:
+        """Return the trace as ``headprobe trace`` prints it."""
+        from headprobe.report.trace import draw_trace
+
+        return _page(lambda console: draw_trace(self.trace, console))
+
+    @python_messages
+    def plot(self, size: str = "page") -> "dict[str, Figure]":
+        """Return matplotlib figures by name: the number of heads with each role, and the loss.
+
+        ``size`` is ``column``, ``page`` or ``slide``. Raises HeadprobeError if matplotlib is not
+        installed.
+        """
+        from headprobe.report.figures import named_size, trace_figures
+
+        return dict(trace_figures(self.trace, named_size(size)))
+
+    @python_messages
+    def report(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write the atlas of the last step, with a slider over all steps, and return its path."""
+        from headprobe.commands.report import page_target, write_page
+        from headprobe.commands.show import head_views, rule_changes
+        from headprobe.report.atlas.data import atlas_data
+        from headprobe.report.atlas.page import draw_atlas
+        from headprobe.report.atlas.views import trace_data
+
+        check_path(path)
+        last = self.run(self.trace.counted[-1].step)
+        target = page_target(last, Path(path), overwrite)
+        data = atlas_data(last, head_views(last), rule_changes(last), trace_data(self.trace))
+        write_page(target, draw_atlas(data))
+        return target
 
     def __repr__(self) -> str:
         return str(self.summary())

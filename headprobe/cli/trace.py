@@ -7,18 +7,12 @@ import typer
 
 from headprobe.cli.printing import AsJson, QuietFolder, checks_paths, print_json, stdout
 from headprobe.cli.scan import check_numba, with_config_options
-from headprobe.config import ScanConfig, check_path
+from headprobe.config import STEP_OPTIONS, ScanConfig, check_path
 from headprobe.errors import HeadprobeError
-
-OPTIONS = (
-    *("probes", "device", "dtype", "max_passages", "budget", "memory", "rules", "seed"),
-    "trust_remote_code",
-)
-"""The options of a scan that apply to every step."""
 
 
 @checks_paths
-@with_config_options(*OPTIONS)
+@with_config_options(*STEP_OPTIONS)
 def trace(
     *,
     models: Annotated[

@@ -1,5 +1,6 @@
 """``headprobe trace``: what is known of a training is read exactly, and steps are measured once."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,12 +8,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
+import pandas as pd
 import pytest
 import torch
 from huggingface_hub import constants
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from transformers import AutoModelForCausalLM
 
+import headprobe
 from headprobe.cli.main import run as command_line
 from headprobe.commands import trace as module
 from headprobe.commands.trace import TraceRequest, step_numbers, trace
@@ -90,6 +93,27 @@ def test_heads_that_are_switched_on_and_off_are_read_exactly(known: Path) -> Non
     assert found.first["coreference"].event.by == 800
     assert all(step.equal_to is None for step in found.steps)
     assert (known / "trace" / "onsets.csv").read_text("utf-8").count("\n") == len(EVENTS) + 1
+
+
+@pytest.mark.xdist_group("trace")
+def test_python_shows_what_the_command_line_writes(known: Path, tmp_path: Path) -> None:
+    found = headprobe.load_trace(known / "trace")
+    for name, table in (("trace", found.roles), ("onsets", found.onsets), ("steps", found.steps)):
+        written = pd.read_csv(known / "trace" / f"{name}.csv")
+        assert list(table.columns) == list(written.columns) and len(table) == len(written)
+    assert str(found.summary()).startswith("5 of 24 heads gain a role")
+    assert set(found.plot()) == {"roles-by-step", "bits-by-step", "onsets"}
+    assert found.run(800).path == known / "trace" / "step800"
+    assert found.report(tmp_path / "atlas.html").read_text("utf-8").startswith("<!doctype html>")
+    with pytest.raises(HeadprobeError, match="step 3: is not in the trace"):
+        found.run(3)
+    with pytest.raises(HeadprobeError, match="overwrite=True"):
+        found.report(tmp_path / "atlas.html")
+    with pytest.raises(TypeError, match="twin"):
+        headprobe.trace([known / "planted" / "step0"], twin=True)
+    assert {"checkpoints", "drop", "max_passages"} <= set(
+        inspect.signature(headprobe.trace).parameters
+    )
 
 
 @pytest.mark.xdist_group("trace")
