@@ -1,5 +1,6 @@
 """What all tests share: skipped tests are counted aloud."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
                 raise pytest.UsageError("pytest-xdist does not group tests with this pytest")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections: each scan asks for a whole one,
+    which would take half of a small scan's time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
