@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
@@ -69,6 +70,16 @@ def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator
 def nothing_remembered(state_folders: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test knows the run that another test wrote last."""
     monkeypatch.setenv(STATE_VARIABLE, next(state_folders))
+
+
+@pytest.fixture(autouse=True)
+def threads_are_restored() -> Iterator[None]:
+    """A scan that another test started with other threads could not be resumed."""
+    threads = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert after == threads
 
 
 @pytest.fixture(scope="session")
