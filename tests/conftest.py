@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
+from torch import get_num_threads, set_num_threads  # as they are before tests patch them
 
 from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
@@ -75,10 +75,10 @@ def nothing_remembered(state_folders: Iterator[str], monkeypatch: pytest.MonkeyP
 @pytest.fixture(autouse=True)
 def threads_are_restored() -> Iterator[None]:
     """A scan that another test started with other threads could not be resumed."""
-    threads = torch.get_num_threads()
+    threads = get_num_threads()
     yield
-    after = torch.get_num_threads()
-    torch.set_num_threads(threads)
+    after = get_num_threads()
+    set_num_threads(threads)
     assert after == threads
 
 
