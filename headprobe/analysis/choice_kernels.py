@@ -84,6 +84,7 @@ def choose_by_distance(
 
 @numba_kernel
 def choose_by_category(
+    order: Ints,
     query: Ints,
     first: Ints,
     usable: NDArray[np.bool_],
@@ -100,11 +101,14 @@ def choose_by_category(
     Candidates are those of ``choose_by_distance``. The best is in the category with the largest of
     ``values`` [U * K * B]; the nearer of equal ones. Only the nearest candidate of each category
     can be the best, so the others are skipped.
+
+    The queries are gone through in the ``order`` [Q], which should be that of their part of speech:
+    its values then stay in the processor's cache.
     """
     wide, of_query = U(heads), U(len(values) // N_UPOS)
     latest = np.full((bins[-1] + 1) * N_UPOS, -1, np.int64)
     best = np.empty(heads, values.dtype)
-    for q in range(len(query)):
+    for q in order:
         to, row = U(q) * wide, U(upos[query[q]]) * of_query
         for h in range(wide):
             best[h] = -1

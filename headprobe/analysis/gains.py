@@ -521,7 +521,7 @@ def _lift(
     def sums(by_document: NDArray[Any], by_form: NDArray[Any]) -> ShareSums:
         """The sums of the relation from those of its members, [R', F, ...]."""
         both = (
-            np.asarray(of_fold[members].sum(0), dtype=np.float64).reshape(FOLDS, -1)
+            np.asarray(of_fold[members].sum(0, dtype=np.float64)).reshape(FOLDS, -1)
             for of_fold in (by_document, by_form)
         )
         return ShareSums(*both)

@@ -35,6 +35,7 @@ preference for labels that agrees over any split.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple, TypeVar
 
@@ -47,6 +48,7 @@ from headprobe.analysis.distance_control import Distances, write_hits
 from headprobe.analysis.evidence import divide, floats
 from headprobe.analysis.kernels import (
     CELLS,
+    CHUNK,
     HEADS,
     add_expected,
     add_offered,
@@ -54,6 +56,7 @@ from headprobe.analysis.kernels import (
     count_columns,
     count_pairs,
     head_blocks,
+    sort_by_column,
 )
 from headprobe.arrays import Floats, Ints, Singles
 from headprobe.compiled import in_threads
@@ -249,28 +252,56 @@ def _count_entries(rows: _Rows) -> _Entries:
     return entries
 
 
+class _Runs(NamedTuple):
+    """The entries of some rows by chunk of rows, then by column (``kernels.sort_by_column``)."""
+
+    first_run: Ints
+    """[chunks + 1]"""
+    edges: Ints
+    """[runs + 1]"""
+    columns: NDArray[np.int16]
+    """[runs]"""
+    row_in_chunk: NDArray[np.uint8]
+    """[entries]"""
+    counts: NDArray[np.int32]
+    """[entries]"""
+
+
+def _by_column(rows: Ints, entries: _Entries) -> _Runs:
+    count = int((entries.edges[rows + 1] - entries.edges[rows]).sum())
+    chunks = -(-len(rows) // CHUNK)
+    most_runs = min(count, chunks * _COLUMNS)
+    runs = _Runs(
+        np.empty(chunks + 1, np.int64),
+        np.empty(most_runs + 1, np.int64),
+        np.empty(most_runs, np.int16),
+        np.empty(count, np.uint8),
+        np.empty(count, np.int32),
+    )
+    sort_by_column(rows, *entries, *runs)
+    return runs
+
+
 def _fit(sums: Floats, pairs: Ints, rows: _Rows) -> Singles:
     """[Y, N]: preferences of each head, by Hunter's iteration; the largest per query UPOS is 1."""
-    entries = _count_entries(rows)
+    entries, blocks = _count_entries(rows), head_blocks(sums.shape[1], HEADS)
     preferences = np.zeros((DISTANCE_BINS, len(UPOS), len(UPOS), sums.shape[1]), dtype=np.float32)
     by_query = sums.reshape(preferences.shape)
     met = pairs.reshape(preferences.shape[:3]).astype(np.float32)
 
-    def offered(query: int, weights: Singles) -> Singles:
-        total = np.zeros(weights.size)
-        add_offered(rows.by_upos[query], *entries, weights.reshape(-1), weights.shape[1], total)
-        return total.reshape(weights.shape).astype(np.float32)
+    def fit(query: int, runs: _Runs, some: slice) -> None:
+        got = by_query[:, query, :, some].reshape(_COLUMNS, -1).astype(np.float32)
+        fitted = _scaled(_ratio(got, met[:, query].reshape(-1, 1)))
+        for _ in range(ITERATIONS):
+            offered = np.zeros(fitted.size)
+            weights, heads = fitted.reshape(-1), fitted.shape[1]
+            add_offered(rows.by_upos[query], *entries, *runs, weights, heads, offered)
+            fitted = _scaled(_ratio(got, offered.reshape(fitted.shape).astype(np.float32)))
+        preferences[:, query, :, some] = fitted.reshape(DISTANCE_BINS, len(UPOS), -1)
 
-    def fit(some: slice) -> None:
-        # Rows whose queries differ in part of speech share no category: each is fitted by itself.
-        for query in np.unique(rows.upos).tolist():
-            got = by_query[:, query, :, some].reshape(_COLUMNS, -1).astype(np.float32)
-            fitted = _scaled(_ratio(got, met[:, query].reshape(-1, 1)))
-            for _ in range(ITERATIONS):
-                fitted = _scaled(_ratio(got, offered(query, fitted)))
-            preferences[:, query, :, some] = fitted.reshape(DISTANCE_BINS, len(UPOS), -1)
-
-    in_threads(head_blocks(sums.shape[1], HEADS), fit)
+    # Rows whose queries differ in part of speech share no category: each is fitted by itself.
+    for query in np.unique(rows.upos).tolist():
+        in_threads(blocks, partial(fit, query, _by_column(rows.by_upos[query], entries)))
     return preferences.reshape(CATEGORIES, -1)
 
 
@@ -380,11 +411,12 @@ def _choose(rows: Candidates, blocks: Sequence[_Block]) -> Distances:
     instances, query = rows.instances, rows.query
     upos, keys = instances.upos_number.astype(np.int64), instances.candidate_keys(rows.rule)
     distance = np.empty((len(query), blocks[-1].heads.stop), dtype=np.int32)
+    order = np.argsort(upos[query], kind="stable")
 
     def choose(block: _Block) -> None:
         heads = block.values.shape[-1]
         chosen = np.empty((len(query), heads), dtype=np.int32)
-        words = query, rows.scope_first, instances.usable, upos, *keys
+        words = order, query, rows.scope_first, instances.usable, upos, *keys
         values, into = block.values.reshape(-1), chosen.reshape(-1)
         choose_by_category(*words, _BINS, values, heads, into)
         distance[:, block.heads] = chosen

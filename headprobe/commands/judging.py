@@ -214,6 +214,11 @@ class RunSums:
     n_kv_heads: Sequence[int]
     token: Callable[[int], str]
 
+    def rounded(self) -> "RunSums":
+        """The sums as a run folder holds them, so that judging the folder again changes nothing."""
+        controls = [replace(each, tallies=each.tallies.rounded()) for each in self.controls]
+        return replace(self, tallies=self.tallies.rounded(), controls=controls)
+
     def bits(self, draft: BitsNote | None) -> BitsNote:
         """Return the model's loss on the scored passages, which ``draft`` counts."""
         bits, characters = float(self.tallies["bits"]), int(self.tallies["characters"])
@@ -240,6 +245,7 @@ def write_run(
 
     ``draft`` returns the manifest without the values that follow from the sums.
     """
+    sums = sums.rounded()
     _check_finite(target, sums)
     bits = sums.bits(draft().bits_per_character)
     if warning := text_warning(bits, rules):

@@ -32,14 +32,11 @@ from headprobe.model.forward import PassObserver
 from headprobe.model.heads import ObservedModel
 from headprobe.runs.instances import Instances
 from headprobe.runs.sketch import sketched_words
-from headprobe.runs.sums import Tallies
+from headprobe.runs.sums import BY_ROW, Tallies
 
 WEIGHTS_PER_THREAD = 1 << 18
 """Attention weights that a thread of a CPU processes at a time. With their scores and intermediate
 results they should fit in its cache of some megabytes."""
-
-_NARROW = frozenset({"example_weight", "sampled_kept", "sketch"})
-"""Arrays by row, which are kept as narrow as they are."""
 
 
 class StatisticsCollector(PassObserver):
@@ -172,7 +169,7 @@ class StatisticsCollector(PassObserver):
         for statistic in self._statistics:
             for name, tensor in statistic.sums().items():
                 array = tensor.cpu().numpy()
-                keep = array.dtype.kind in "iu" or name in _NARROW
+                keep = array.dtype.kind in "iu" or name in BY_ROW
                 arrays[name] = np.array(array if keep else array.astype(np.float64), order="C")
         return Tallies(arrays)
 

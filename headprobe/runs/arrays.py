@@ -1,4 +1,4 @@
-"""Reading ``.npz`` files: the arrays of a file are declared, and checked before they are used.
+"""Reading and writing ``.npz`` files: arrays are declared, and checked before they are used.
 
 A run may come from anywhere, and its files may be damaged. So each array is declared once: its
 kind, its axes and the range of its values. ``read_arrays`` checks the header of each array before
@@ -34,6 +34,9 @@ _SURROGATES = (0xD800, 0xDFFF)
 """Code points that are not characters, the first and the last of them."""
 
 _LAST_CHARACTER = 0x10FFFF
+
+_LEVEL = 1
+"""Level of compression. Level 6 saves another 1 % of the bits of hits, in 2.6 times the time."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,20 @@ def read_any_arrays(path: Path, only: Collection[str] | None = None) -> dict[str
     with _open(path) as archive:
         members = [info.filename.removesuffix(".npy") for info in archive.infolist()]
         return {name: _read(archive, name, "iufbU", None, {}) for name in only or members}
+
+
+def write_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], compressed: Collection[str]
+) -> None:
+    """Write ``arrays`` to an ``.npz`` file, those named in ``compressed`` with deflate."""
+    # The mode and the method are those of an archive; the level of a single member is not public.
+    modes: tuple[Literal["w", "a"], ...] = ("w", "a")
+    for mode, method in zip(modes, (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED), strict=True):
+        with zipfile.ZipFile(path, mode, method, compresslevel=_LEVEL) as archive:
+            for name, array in arrays.items():
+                if (name in compressed) == (method == zipfile.ZIP_DEFLATED):
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                        np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 @contextmanager

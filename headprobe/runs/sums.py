@@ -13,7 +13,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.runs.arrays import Declared, Kind, read_any_arrays, read_arrays
+from headprobe.runs.arrays import (
+    Declared,
+    Kind,
+    read_any_arrays,
+    read_arrays,
+    write_arrays,
+)
 from headprobe.runs.instances import Instances
 from headprobe.runs.sketch import sketched_words
 from headprobe.vocabulary import (
@@ -117,7 +123,11 @@ OPTIONAL = frozenset({"sketch"})
 """Arrays that runs of earlier versions lack."""
 
 HALF = frozenset({"sketch"})
-"""Arrays of half precision; all others of floating-point numbers have at least 32 bits."""
+"""Arrays of half precision; all others of floating-point numbers are saved in single precision."""
+
+BY_ROW = HALF | {"example_weight", "sampled_kept"}
+"""Arrays of floating-point numbers whose rows are filled once, so that they add in any precision;
+all others are added in double precision."""
 
 _SIGNED = frozenset({"output_sum", "affinity", "cosine", "entropy", "bits"})
 """The arrays whose numbers may be below zero, entropy and bits by rounding."""
@@ -137,8 +147,8 @@ _PRESENT = ".met"
 
 @dataclass(frozen=True)
 class Tallies:
-    """Sums by name (``AXES``), float64 and int64, and bits, uint8. ``a + b`` are the sums over both
-    texts."""
+    """Sums by name (``AXES``): float64 while measuring, float32 once saved, int64, and bits, uint8.
+    ``a + b`` are the sums over both texts."""
 
     arrays: Mapping[str, NDArray[Any]]
 
@@ -154,7 +164,13 @@ class Tallies:
         for name, array in self.arrays.items():
             if array.shape != other[name].shape:
                 raise ValueError(f"{name} has the shapes {array.shape} and {other[name].shape}")
-        return Tallies({name: array + other[name] for name, array in self.arrays.items()})
+        return Tallies(
+            {name: _add(name, array, other[name]) for name, array in self.arrays.items()}
+        )
+
+    def rounded(self) -> "Tallies":
+        """The sums as ``save`` writes them, so that a scan judges the numbers that it saves."""
+        return Tallies({name: _rounded(name, array) for name, array in self.arrays.items()})
 
     def first_spoiled(self) -> str | None:
         """The name of an array that holds NaN or infinity; None if all are finite."""
@@ -162,19 +178,22 @@ class Tallies:
         return next(spoiled, None)
 
     def save(self, path: Path) -> None:
-        """Write all arrays to one uncompressed ``.npz`` file, without pickles.
+        """Write all arrays to one ``.npz`` file, without pickles.
 
-        The digits of sums are nearly random, so compression takes long and saves little. Instead,
-        rows of zeros are left out (``SPARSE``).
+        Sums are rounded to single precision, that of the weights they add. Their digits
+        are nearly random, so compression takes long and saves little; instead, rows of zeros are
+        left out (``SPARSE``). Bits, counts and the arrays ``HALF`` are compressed.
         """
         arrays: dict[str, NDArray[Any]] = {}
-        for name, array in self.arrays.items():
+        for name, sums in self.arrays.items():
+            array = _rounded(name, sums)
             if name in SPARSE:
                 present = np.asarray(array.any(axis=(-2, -1)))
                 arrays |= {name + _PRESENT: present, name: array[present]}
             else:
                 arrays[name] = _narrow(array)
-        np.savez(path, **arrays)  # type: ignore[arg-type]
+        compressed = [n for n, array in arrays.items() if n in HALF or array.dtype.kind != "f"]
+        write_arrays(path, arrays, compressed)
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -258,14 +277,12 @@ def axis_sizes(layers: int, heads: int, instances: Instances | None = None) -> d
 def least_bytes(sizes: Mapping[str, int]) -> int:
     """The bytes that a run's sums take at least, as far as the ``sizes`` of their axes are known.
 
-    Counts may be saved in one byte each, and the kinds of word pairs that a text does not have are
-    left out.
+    Arrays that are compressed do not count, nor the kinds of word pairs that a text does not have.
     """
     return sum(
-        math.prod(sizes[axis] for axis in axes)
-        * (1 if name in COUNTS else 2 if name in HALF else 4)
+        math.prod(sizes[axis] for axis in axes) * 4
         for name, axes in AXES.items()
-        if name not in SPARSE and set(axes) <= sizes.keys()
+        if name not in COUNTS | HALF | SPARSE.keys() and set(axes) <= sizes.keys()
     )
 
 
@@ -327,6 +344,21 @@ def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
     whole = np.zeros((*present.shape, *array.shape[1:]), array.dtype)
     whole[present] = array
     return whole
+
+
+def _rounded(name: str, array: NDArray[Any]) -> NDArray[Any]:
+    """Floating-point numbers in the precision in which they are saved; counts, and numbers that
+    stand alone, unchanged."""
+    if array.dtype.kind != "f" or array.ndim == 0:
+        return array
+    with np.errstate(over="ignore"):  # infinity is reported by `first_spoiled`
+        return array.astype(np.float16 if name in HALF else np.float32, copy=False)
+
+
+def _add(name: str, one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    if one.dtype.kind != "f" or name in BY_ROW:
+        return np.asarray(one + other)
+    return np.asarray(np.add(one, other, dtype=np.float64))
 
 
 def _narrow(array: NDArray[Any]) -> NDArray[Any]:

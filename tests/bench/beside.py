@@ -162,6 +162,7 @@ def everything(count: int, layers: int, heads: int, folder: Path) -> Measured:
     asked.save(folder / "instances.npz")
     tallies(asked, layers, heads).save(folder / "tallies.npz")
     title = f"of {len(asked.form):,} words, {layers * heads:,} heads, {RELATIONS} relations"
+    yield f"MB of sums on disk {title}", (folder / "tallies.npz").stat().st_size / 1e6, 150
     yield from _judged_apart(folder, title, most_seconds=30, most_mib=1536)
 
 

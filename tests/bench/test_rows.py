@@ -25,6 +25,8 @@ def test_judging_many_words_with_many_heads(
     assert target == 30 and (found > 0).all()
     parts = [rows[what][0] for what in rows if what.startswith("s for ")]
     assert found == pytest.approx(sum(parts))
+    (saved,) = [what for what in rows if what.startswith("MB of sums on disk")]
+    assert rows[saved][0] > 0 and rows[saved][1] == 150
     (memory,) = [what for what in rows if what.startswith("MiB")]
     assert rows[memory][0] > 0 and rows[memory][1] == 1536
 
