@@ -1,10 +1,12 @@
 """What all tests share: skipped tests are counted aloud."""
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from headprobe.commands.scan import scan
 from headprobe.config import ScanConfig
@@ -25,6 +27,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("xdist_group") and "@" not in item.nodeid:
                 raise pytest.UsageError("pytest-xdist does not group tests with this pytest")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what is imported by now out of garbage collections: each scan asks for a whole one,
+    which would take half of a small scan's time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(trylast=True)
@@ -61,6 +70,16 @@ def state_folders(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Iterator
 def nothing_remembered(state_folders: Iterator[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """No test knows the run that another test wrote last."""
     monkeypatch.setenv(STATE_VARIABLE, next(state_folders))
+
+
+@pytest.fixture(autouse=True)
+def threads_are_restored() -> Iterator[None]:
+    """A scan that another test started with other threads could not be resumed."""
+    threads = torch.get_num_threads()
+    yield
+    after = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    assert after == threads
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The provenance of a run, for its manifest: model, tokenizer, versions, memory."""
 
+import functools
 import hashlib
 import platform
 import sys
@@ -76,8 +77,13 @@ def versions() -> dict[str, str]:
     return {
         "headprobe": headprobe.__version__,
         "python": platform.python_version(),
-        **{name: metadata.version(name) for name in _PACKAGES},
+        **_package_versions(),
     }
+
+
+@functools.cache
+def _package_versions() -> dict[str, str]:
+    return {name: metadata.version(name) for name in _PACKAGES}
 
 
 def describe_model(

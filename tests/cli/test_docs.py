@@ -91,7 +91,7 @@ def test_docs_starts_quickly_and_without_torch() -> None:
         subprocess.run([*COMMAND, "glossary"], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-    assert min(times) < 0.3, times  # processor time: other work on the machine slows the clock's
+    assert min(times) < 0.6, times  # processor time: other work on the machine slows the clock's
 
 
 def test_help_names_the_documentation(

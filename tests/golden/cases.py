@@ -124,11 +124,6 @@ def plain_text(case: Recorder) -> None:
     case.keep("run")
 
 
-def selftest(case: Recorder) -> None:
-    """Planted heads."""
-    case.headprobe("selftest", "--quick")
-
-
 def texts(case: Recorder) -> None:
     """Commands that measure nothing."""
     case.headprobe("--help")
@@ -152,7 +147,6 @@ CASES: Mapping[str, Callable[[Recorder], None]] = {
     "resumed": resumed,
     "yaml-probe": yaml_probe,
     "plain-text": plain_text,
-    "selftest": selftest,
     "texts": texts,
 }
 
