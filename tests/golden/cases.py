@@ -82,9 +82,9 @@ def show_head(case: Recorder) -> None:
     """One head of the demo: for people, for machines, and on a text of one's own."""
     shutil.copytree(case.prepared("demo") / "run", case.folder / "run")
     text = "The animal didn't cross the street because it was too tired."
-    case.headprobe("show-head", "L2H4", "-r", "run")
-    case.headprobe("show-head", "L2H4", "-r", "run", "--json")
-    case.headprobe("show-head", "L2H4", "-r", "run", "--text", text)
+    case.headprobe("show-head", "L2H7", "-r", "run")
+    case.headprobe("show-head", "L2H7", "-r", "run", "--json")
+    case.headprobe("show-head", "L2H7", "-r", "run", "--text", text)
     case.headprobe("show-head", "L9H9", "-r", "run", code=2)
 
 
