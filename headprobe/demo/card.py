@@ -49,17 +49,18 @@ instructions.
 {command}
 ```
 
-{start_note}Muon for the matrices, AdamW for embeddings and norms; constant rates, then a linear
-decay over the last {decay:.0%}; sequences of {half} tokens and, from {long_from:.0%} of the
-budget on, of {context}, each inside one document.
-{pronoun_note}
+The model learned to predict the next token and nothing else. `torch.optim.Muon` trained the
+matrices, `torch.optim.AdamW` the embeddings and norms; constant learning rates, then a linear decay
+over the last {decay:.0%}; sequences of {half} tokens and, from {long_from:.0%} of the budget on, of
+{context}, each inside one document.
+
 `loss.csv` holds the loss curve (train loss in nats per token, held-out loss in bits per
 character).
 
 ## Text
 
 Main corpus, {repeat} times the short documents; then {extra_share:.0%} of its amount in spans of
-the extra corpus, drawn anew in every pass.{tales_note}
+the extra corpus, drawn anew in every pass.
 
 | corpus | source | licence | documents | megabytes |
 | --- | --- | --- | --- | --- |
@@ -70,28 +71,6 @@ the extra corpus, drawn anew in every pass.{tales_note}
 Greedy, from "{prompt}":
 
 > {sample}
-"""
-
-START_NOTE = """\
-The weights did not begin at random, but as those of a model trained before, `{start}`; tokens,
-steps and hours are of this run alone.
-
-"""
-
-TALES_NOTE = """
-
-And {tales_share:.0%} of it in tales made by a small grammar (`headprobe.demo.tales`, {tales:,}
-documents): a red kite belonged to Anna, somebody always sang, and later "her" is followed by "red
-kite". They are there because the next word of ordinary text hardly depends on whom a pronoun stands
-for, and so small a model on so little text would not learn it. No probe sentence is among them."""
-
-PRONOUN_NOTE = """
-Beside the next token, the row of every pronoun learned two more things through matrices that were
-thrown away afterwards: the names and content words of the following 64 tokens (weight
-{look_ahead}), and the last earlier word of the same person in another form with the token before
-it, "his" for "he", "me" for "I" (weight {recall}). This needs no annotation but a list of
-pronouns; it asks pronoun rows to know whom they stand for. Keep it in mind when comparing this
-model's coreference heads with those of models trained on next tokens alone.
 """
 
 
@@ -157,9 +136,6 @@ def write_card(
     config = model.config
     sample = greedy_text(model, tokenizer, PROMPT, SAMPLE_TOKENS)
     rows = [row for one in (*settings.corpora, *settings.extra) for row in licence_rows(one)]
-    helped = settings.look_ahead > 0 or settings.recall > 0
-    note = PRONOUN_NOTE.format(look_ahead=settings.look_ahead, recall=settings.recall)
-    tales = TALES_NOTE.format(tales_share=settings.tales_share, tales=settings.tales)
     card = CARD.format(
         parameters=sum(p.numel() for p in model.parameters()),
         layers=config.num_hidden_layers,
@@ -180,11 +156,8 @@ def write_card(
         command=command,
         decay=1.0 - DECAY_FROM,
         long_from=settings.long_from,
-        pronoun_note=note if helped else "",
         repeat=settings.repeat_short,
         extra_share=settings.extra_share if settings.extra else 0.0,
-        start_note=START_NOTE.format(start=settings.start.name) if settings.start else "",
-        tales_note=tales if settings.tales_share > 0 else "",
         sources="\n".join(rows),
         prompt=PROMPT,
         sample=sample.replace("\n", "\n> "),

@@ -9,18 +9,16 @@ from pathlib import Path
 from headprobe.errors import HeadprobeError
 
 # What a resumed run must share with its beginning; the budget and the paths may change.
-FIXED = ("seed", "rate", "embedding_rate", "look_ahead", "recall", "extra_share", "tales",
-         "tales_share", "repeat_short", "long_from", "tokens_per_step", "pieces")  # fmt: skip
+FIXED = ("seed", "rate", "embedding_rate", "extra_share", "repeat_short", "long_from",
+         "tokens_per_step", "pieces")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Settings:
-    """A run's budget (minutes or tokens), text and learning rates; ``start`` is the folder of a
-    model to go on from instead of random weights."""
+    """The budget (minutes or tokens), text and learning rates of a training run."""
 
     corpora: tuple[Path, ...]
     out: Path
-    start: Path | None = None
     extra: tuple[Path, ...] = ()
     held_out: Path | None = None
     minutes: float | None = None
@@ -28,11 +26,7 @@ class Settings:
     seed: int = 0
     rate: float = 6e-3
     embedding_rate: float = 4e-3
-    look_ahead: float = 0.1
-    recall: float = 0.1
     extra_share: float = 0.5
-    tales: int = 25000
-    tales_share: float = 0.5
     repeat_short: int = 2
     long_from: float = 0.7
     tokens_per_step: int = 8192
@@ -51,10 +45,6 @@ class Settings:
             )
         if (self.minutes or self.tokens or 0) <= 0:
             raise HeadprobeError("--minutes/--tokens", "not above zero", "Give a larger budget")
-        if self.start is not None and not (self.start / "model.safetensors").is_file():
-            raise HeadprobeError(
-                str(self.start), "holds no trained model", "Give the folder final/ of a run"
-            )
         if self.tokens_per_step < 512 or self.tokens_per_step % 512:
             raise HeadprobeError(
                 "--tokens-per-step", "not a multiple of 512, the context", "Give 8192, say"

@@ -10,7 +10,6 @@ from tokenizers import Tokenizer
 
 from headprobe.demo.corpus import TokenisedCorpus, index_sentences, read_documents, tokenise
 from headprobe.demo.settings import Settings
-from headprobe.demo.tales import Teller
 from headprobe.demo.tokenizer import save_tokenizer, train_tokenizer
 from headprobe.demo.trainer import Text
 from headprobe.errors import HeadprobeError
@@ -53,10 +52,7 @@ def prepare_text(settings: Settings, say: Callable[[str], None]) -> Text:
     else:
         withheld = _read((settings.held_out,))
     path = settings.out / "tokenizer.json"
-    if settings.start is not None:
-        tokenizer = Tokenizer.from_file(str(settings.start / "tokenizer.json"))
-        save_tokenizer(tokenizer, settings.out)
-    elif path.is_file():
+    if path.is_file():
         tokenizer = Tokenizer.from_file(str(path))
     else:
         say(f"learning {settings.pieces:,} pieces from {len(documents):,} documents")
@@ -69,12 +65,6 @@ def prepare_text(settings: Settings, say: Callable[[str], None]) -> Text:
     if settings.extra:
         extra = _kept_or_made(folder / "extra.npz", lambda: _read(settings.extra), tokenizer)
         others.append((extra, settings.extra_share))
-    if settings.tales_share > 0:
-        teller = Teller(settings.seed)
-        tales = _kept_or_made(
-            folder / "tales.npz", lambda: list(teller.documents(settings.tales)), tokenizer
-        )
-        others.append((tales, settings.tales_share))
     held_out = _kept_or_made(folder / "held_out.npz", lambda: withheld, tokenizer)
     say(
         f"text: {len(main.tokens):,} tokens, beside them "

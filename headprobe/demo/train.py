@@ -85,8 +85,7 @@ def train(settings: Settings, display: Display, *, resume: bool = False, command
             )
             display.line(
                 f"step {trainer.steps:,} · {trainer.tokens:,} tokens · {fraction:.1%} · "
-                f"train loss {mean:.3f} · held out {bits:.4f} bits per character · "
-                "look ahead {:.2f} · recall {:.2f}".format(*trainer.pronoun_losses)
+                f"train loss {mean:.3f} · held out {bits:.4f} bits per character"
             )
         if fraction >= 1.0:
             break
@@ -125,17 +124,13 @@ def command_line(
     out: Annotated[Path, typer.Option(help="Folder of the run.")],
     minutes: Annotated[float | None, typer.Option(help="Train this long.")] = None,
     tokens: Annotated[int | None, typer.Option(help="Train on this many tokens.")] = None,
-    start: Annotated[Path | None, typer.Option(help="Go on from this trained model.")] = None,
     extra: Annotated[list[Path] | None, typer.Option(help="Text to mix in.")] = None,
     extra_share: Annotated[float, typer.Option(help="Extra spans per main span.")] = 0.5,
-    tales_share: Annotated[float, typer.Option(help="Spans of tales per main span.")] = 0.5,
     held_out: Annotated[Path | None, typer.Option(help="Text for the held-out loss.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the weights and of the order.")] = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where DIR stopped.")] = False,
     rate: Annotated[float, typer.Option(help="Learning rate of the matrices.")] = 6e-3,
     embedding_rate: Annotated[float, typer.Option(help="... of embeddings, norms.")] = 4e-3,
-    look_ahead: Annotated[float, typer.Option(help="Weight of looking ahead.")] = 0.1,
-    recall: Annotated[float, typer.Option(help="Weight of recalling.")] = 0.1,
     long_from: Annotated[float, typer.Option(help="Full context from this fraction on.")] = 0.7,
     tokens_per_step: Annotated[int, typer.Option(help="Tokens of one batch.")] = 8192,
     pieces: Annotated[int, typer.Option(help="Size of the vocabulary.")] = 4096,
@@ -145,7 +140,6 @@ def command_line(
     settings = Settings(
         corpora=tuple(corpus),
         out=out,
-        start=start,
         extra=tuple(extra or ()),
         held_out=held_out,
         minutes=minutes,
@@ -153,10 +147,7 @@ def command_line(
         seed=seed,
         rate=rate,
         embedding_rate=embedding_rate,
-        look_ahead=look_ahead,
-        recall=recall,
         extra_share=extra_share,
-        tales_share=tales_share,
         long_from=long_from,
         tokens_per_step=tokens_per_step,
         pieces=pieces,

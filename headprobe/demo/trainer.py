@@ -9,18 +9,15 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_model, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
 from headprobe.demo.architecture import CONTEXT, build_model, demo_config
 from headprobe.demo.corpus import IGNORED, Stream, TokenisedCorpus
-from headprobe.demo.muon import Muon
-from headprobe.demo.pronoun_rows import PronounRows
 from headprobe.demo.schedule import rate_factor, sequence_length
 from headprobe.demo.settings import Settings
 
@@ -46,24 +43,21 @@ class Trainer:
         torch.manual_seed(settings.seed)
         self.vocabulary = text.tokenizer.get_vocab_size()
         self.model = build_model(demo_config(self.vocabulary), self.device)
-        if settings.start is not None:
-            load_model(self.model, settings.start / "model.safetensors")
-        counts = torch.from_numpy(np.bincount(text.main.tokens, minlength=self.vocabulary))
-        width = self.model.config.hidden_size
-        self.pronoun_rows = PronounRows(text.tokenizer, counts, width).to(self.device)
         self.stream = Stream(text.main, text.others, settings.repeat_short, settings.seed)
         named = dict(self.model.named_parameters())
         inner = {name: p for name, p in named.items() if p.ndim == 2 and "embed" not in name}
-        self.matrices = [*inner.values(), *self.pronoun_rows.parameters()]
+        self.matrices = list(inner.values())
         self.others = [p for name, p in named.items() if name not in inner]
-        self.muon = Muon(self.matrices, lr=settings.rate)
+        # The learning rate means the same as AdamW's (Liu et al. 2025, arXiv:2502.16982)
+        self.muon = torch.optim.Muon(
+            self.matrices, lr=settings.rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"
+        )
         self.adam = torch.optim.AdamW(
             self.others, lr=settings.embedding_rate, betas=(0.9, 0.98), weight_decay=0.0
         )
         self.steps = self.tokens = 0
         self.loss_sum, self.loss_count = 0.0, 0
-        self.pronoun_losses = (math.nan, math.nan)
-        self._losses = torch.compile(self._run, dynamic=False) if settings.compiled else self._run
+        self._loss = torch.compile(self._run, dynamic=False) if settings.compiled else self._run
         held = Stream(text.held_out, (), 1, seed=1)
         self._held = [held.next(HELD_OUT_ROWS, CONTEXT // 2) for _ in range(HELD_OUT_BATCHES)]
         rows = [row[row != IGNORED].tolist() for batch in self._held for row in batch]
@@ -72,11 +66,11 @@ class Trainer:
     def _autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, torch.bfloat16)
 
-    def _run(self, tokens: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """tokens [B, T], targets [B, T - 1] -> mean loss in nats, last hidden states [B, T, C]."""
+    def _run(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Return the mean cross-entropy, in nats, of tokens [B, T] with targets [B, T - 1]."""
         hidden = self.model.model(input_ids=tokens, use_cache=False).last_hidden_state
         scores = functional.linear(hidden[:, :-1], self.model.lm_head.weight).flatten(0, 1).float()
-        return functional.cross_entropy(scores, targets.flatten(), ignore_index=IGNORED), hidden
+        return functional.cross_entropy(scores, targets.flatten(), ignore_index=IGNORED)
 
     def step(self, fraction: float) -> None:
         """One optimiser step; `fraction` of the budget is spent."""
@@ -89,15 +83,11 @@ class Trainer:
         self.muon.param_groups[0]["lr"] = kept.rate * factor
         self.adam.param_groups[0]["lr"] = kept.embedding_rate * factor
         with self._autocast():
-            loss, hidden = self._losses(tokens.clamp(min=0), tokens[:, 1:].contiguous())
-            total = loss
-            if kept.look_ahead > 0 or kept.recall > 0:
-                ahead, recall = self.pronoun_rows(hidden, tokens, self.model.lm_head.weight)
-                total = loss + kept.look_ahead * ahead + kept.recall * recall
-                self.pronoun_losses = (ahead.item(), recall.item())
-        total.backward()
+            loss = self._loss(tokens.clamp(min=0), tokens[:, 1:].contiguous())
+        loss.backward()
         nn.utils.clip_grad_norm_(self.others, 1.0)
-        for optimiser in (self.muon, self.adam):
+        optimisers: tuple[torch.optim.Optimizer, ...] = (self.muon, self.adam)
+        for optimiser in optimisers:
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
         self.steps += 1
@@ -119,7 +109,7 @@ class Trainer:
             tokens = torch.from_numpy(batch).to(self.device)
             targets = tokens[:, 1:].contiguous()
             with self._autocast():
-                loss, _ = self._losses(tokens.clamp(min=0), targets)
+                loss = self._loss(tokens.clamp(min=0), targets)
             nats += loss.item() * int((targets != IGNORED).sum())
         return nats / math.log(2) / self._held_characters
 
@@ -132,7 +122,6 @@ class Trainer:
     def save(self, path: Path, seconds: float) -> None:
         """Write the whole state to `path` in one rename: a kill leaves the old or the new one."""
         tensors = {f"model.{name}": p.detach() for name, p in self.model.named_parameters()}
-        tensors |= {f"pronoun.{n}": p.detach() for n, p in self.pronoun_rows.named_parameters()}
         tensors["random"] = torch.get_rng_state()
         for slot, optimiser, parameter in self._slots():
             for key, value in optimiser.state[parameter].items():
@@ -158,8 +147,6 @@ class Trainer:
         with torch.no_grad():
             for name, parameter in self.model.named_parameters():
                 parameter.copy_(kept[f"model.{name}"])
-            for name, parameter in self.pronoun_rows.named_parameters():
-                parameter.copy_(kept[f"pronoun.{name}"])
         torch.set_rng_state(kept["random"])
         for slot, optimiser, parameter in self._slots():
             start = slot + "."

@@ -73,7 +73,6 @@ def settings(corpus: Path, tmp_path: Path) -> Settings:
         tokens=20 * 400,
         tokens_per_step=512,
         pieces=320,
-        tales=10,
         report_steps=5,
         compiled=False,
     )

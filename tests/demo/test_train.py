@@ -86,15 +86,6 @@ def test_killed_training_resumes_to_the_same_weights(
     assert curves[0] == curves[1]
 
 
-def test_training_continues_from_a_trained_model(settings: Settings) -> None:
-    first = train(settings, Display())
-    second = replace(settings, out=settings.out.with_name("second"), start=first, seed=1)
-    train(second, Display())
-    begun = second.out / "checkpoints" / "step-000000"
-    for name in ("model.safetensors", "tokenizer.json"):
-        assert (begun / name).read_bytes() == (first / name).read_bytes(), name
-
-
 def test_bad_input_gives_a_one_line_error(settings: Settings) -> None:
     with pytest.raises(HeadprobeError, match="exactly one budget"):
         train(replace(settings, minutes=1.0), Display())
@@ -107,8 +98,6 @@ def test_bad_input_gives_a_one_line_error(settings: Settings) -> None:
     settings.keep()
     with pytest.raises(HeadprobeError, match="--seed: is 1, but this run began with 0"):
         train(replace(settings, seed=1), Display(), resume=True)
-    with pytest.raises(HeadprobeError, match=r"holds no trained model\. Give the folder final/"):
-        train(replace(settings, out=settings.out.with_name("third"), start=settings.out), Display())
 
 
 def test_learning_rate_warms_up_stays_and_decays() -> None:

@@ -12,6 +12,8 @@ from tests.helpers.once import once
 TINY = str(REPOSITORY / "tests" / "data" / "tiny.conllu")
 EXAMPLES = REPOSITORY / "configs" / "examples"
 PROBES = ("-p", TINY, "-p", "natural")
+DEMO_PASSAGES = "300"
+"""A third of the bundled sets."""
 
 OTHER_RULES = """\
 # Stricter than the packaged rules in some points, more lenient in others.
@@ -62,8 +64,9 @@ def gpt_oss(case: Recorder) -> None:
 
 
 def demo(case: Recorder) -> None:
-    """The bundled model on the bundled sets with both controls."""
-    case.headprobe("scan", "--twin", "--shuffle", *FIXED, "-o", "run")
+    """The bundled model on a sample of the bundled sets, with both controls."""
+    sample = ("--max-passages", DEMO_PASSAGES)
+    case.headprobe("scan", "--twin", "--shuffle", *sample, *FIXED, "-o", "run")
     case.keep("run")
 
 
@@ -79,9 +82,9 @@ def show_head(case: Recorder) -> None:
     """One head of the demo: for people, for machines, and on a text of one's own."""
     shutil.copytree(case.prepared("demo") / "run", case.folder / "run")
     text = "The animal didn't cross the street because it was too tired."
-    case.headprobe("show-head", "L2H4", "-r", "run")
-    case.headprobe("show-head", "L2H4", "-r", "run", "--json")
-    case.headprobe("show-head", "L2H4", "-r", "run", "--text", text)
+    case.headprobe("show-head", "L2H7", "-r", "run")
+    case.headprobe("show-head", "L2H7", "-r", "run", "--json")
+    case.headprobe("show-head", "L2H7", "-r", "run", "--text", text)
     case.headprobe("show-head", "L9H9", "-r", "run", code=2)
 
 
