@@ -31,8 +31,8 @@ GREY = "#e3e5e9"
 """Colour of heads without a role."""
 
 MAPS = 6
-"""Relations drawn as heat maps, by the largest lower end of a gain: the best relation of each family
-first, so that every family with a gain has a map, then the best of the others."""
+"""Relations drawn as heat maps, by the largest lower end of a gain: the best relation of each
+family first, so that every family with a gain has a map, then the best of the others."""
 
 HEADS_SHOWN = 16
 """Heads of a role that are drawn with their intervals and profiles."""
@@ -138,6 +138,7 @@ def _style(size: Size) -> Iterator[None]:
             "axes.spines.right": False,
             "axes.linewidth": 0.6,
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.w_pad": 0.06,
         }
     ):
         yield
@@ -339,7 +340,9 @@ def _label(view: HeadView, row: Row, size: Size) -> str:
     """The name of a head and what it looks for, in lines of at most 60 % of the width."""
     words = f"{view.head.text('name')}  {clip(relation_words(*_key(row)), 44)}"
     character = 0.55 * size.text / 72  # the mean width in inches
-    return "\n".join(textwrap.wrap(words, int(0.6 * size.width / character)))
+    return "\n".join(
+        textwrap.wrap(words, int(0.6 * size.width / character), break_on_hyphens=False)
+    )
 
 
 def _distances(data: RunFigures, role: str, size: Size) -> "Figure":
