@@ -12,13 +12,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from headprobe.causal.ablation import Ablation, By, FlatSequences, Head, Replacements
 from headprobe.causal.losses import ScoredSequences, ablated_losses
 from headprobe.errors import HeadprobeError
-from headprobe.model.attention import Observer
+from headprobe.model.attention import NAME, Observer
 from headprobe.model.heads import ObservedModel
+from headprobe.model.load import ATTENTION
 from headprobe.model.load_errors import is_out_of_memory, out_of_memory
 from headprobe.model.surgery import (
     REMEDY,
@@ -211,6 +213,36 @@ def stock_losses(model: PreTrainedModel, scored: ScoredSequences) -> NDArray[np.
     return losses
 
 
+def stock_losses_without(
+    observed: ObservedModel, heads: Sequence[Head], scored: ScoredSequences
+) -> NDArray[np.float32]:
+    """Return the losses [M] as transformers computes them where ``heads`` write nothing.
+
+    The losses of an ablation are the same but for rounding. In half precision, and without heads
+    that the model needs, a token's rounding can exceed a nat, because transformers rounds its
+    probabilities and ablations do not. A smaller model rounds as this one does.
+    """
+    width = observed.head_dim
+    handles = []
+    for layer in observed.layers:
+        here = [head for at, head in heads if at == layer.index]
+
+        def silence(_: nn.Module, inputs: tuple[Tensor, ...], here: list[int] = here) -> Tensor:
+            outputs = inputs[0].clone()  # [..., H * V]
+            for head in here:
+                outputs[..., head * width : (head + 1) * width] = 0
+            return outputs
+
+        handles.append(layer.output.register_forward_pre_hook(silence))
+    try:
+        observed.model.set_attn_implementation(ATTENTION)
+        return stock_losses(observed.model, scored)
+    finally:
+        observed.model.set_attn_implementation(NAME)
+        for handle in handles:
+            handle.remove()
+
+
 def some_sequences(scored: ScoredSequences, tokens: int) -> tuple[ScoredSequences, int]:
     """Return the first sequences, with at least ``tokens`` scored tokens where there are so many,
     and the number M' of scored tokens, which are the first of the M of ``scored``."""
@@ -254,8 +286,7 @@ def removal_layout(losses: RemovalLosses, count: int, where: str) -> Joint:
         for head in heads_of_group(observed, layer, group)
     ]
     text, _ = some_sequences(losses.scored, CHECKED_TOKENS)
-    ablation = Ablation(tuple(heads), "zero", losses.replacements)
-    _, [expected] = ablated_losses(observed, text, [ablation])
+    expected = stock_losses_without(observed, heads, text)
     layouts: tuple[Joint, ...] = ("parts", "groups")
     for layout in layouts:
         smaller = smaller_model(observed, count, where)

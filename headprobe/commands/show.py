@@ -64,7 +64,8 @@ def head_views(run: Run, only: tuple[int, int] | None = None) -> Iterator[HeadVi
             run=run.path,
             head=row,
             relations=rows[run_folder.RELATIONS],
-            profile=_profile(profiles[head]),
+            profile=_profile(profiles[head], MIN_REST_SHARE),
+            full_profile=_profile(profiles[head], 0.0),
             examples=examples.take(head),
             domains=rows.get(run_folder.DOMAINS, ()),
             ablation=ablation.get(head_name(*head), ()),
@@ -111,14 +112,19 @@ def _of_example(example: Mapping[str, Any]) -> tuple[int, int]:
     return example["layer"], example["head"]
 
 
-def _profile(sums: "NDArray[Any]") -> tuple[tuple[str, float], ...]:
-    """Ranges of word distance and their shares of ``sums`` [D]."""
+def _profile(sums: "NDArray[Any]", rest_share: float) -> tuple[tuple[str, float], ...]:
+    """Ranges of word distance and their shares of ``sums`` [D].
+
+    The last range is open if it begins where the share of the remaining distances is at most
+    ``rest_share``. With 0 the heads of a run have the same ranges: a head lacks only those to which
+    it gives nothing.
+    """
     total = float(sums.sum())
     if total <= 0:
         return ()
     ranges = [(distance, distance) for distance in range(1, min(EXACT_DISTANCES, len(sums)) + 1)]
     first = EXACT_DISTANCES + 1
-    while first <= len(sums) and sums[first - 1 :].sum() > MIN_REST_SHARE * total:
+    while first <= len(sums) and sums[first - 1 :].sum() > rest_share * total:
         last = min(2 * (first - 1), len(sums))
         ranges.append((first, last))
         first = last + 1

@@ -5,6 +5,7 @@ dependency (``headprobe[figures]``). Text from outside is never parsed as mathem
 """
 
 import io
+import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,10 +31,14 @@ GREY = "#e3e5e9"
 """Colour of heads without a role."""
 
 MAPS = 6
-"""Relations drawn as heat maps: those whose best head has the largest lower end of the gain."""
+"""Relations drawn as heat maps, by the largest lower end of a gain: the best relation of each
+family first, so that every family with a gain has a map, then the best of the others."""
 
 HEADS_SHOWN = 16
 """Heads of a role that are drawn with their intervals and profiles."""
+
+PALE = 0.005
+"""Share of attention below which a range of distances at the end of a profile is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,10 @@ def save_figure(figure: "Figure", path: Path) -> None:
         ".pdf": {"Creator": "headprobe", "CreationDate": None},
     }
     with mpl.rc_context({"svg.fonttype": "path", "svg.hashsalt": "headprobe"}):
-        figure.savefig(path, metadata=notes.get(path.suffix), dpi=200, bbox_inches="tight")
+        # Without the default padding, which makes the file wider than the figure
+        figure.savefig(
+            path, metadata=notes.get(path.suffix), dpi=200, bbox_inches="tight", pad_inches=0.02
+        )
 
 
 @contextmanager
@@ -130,6 +138,7 @@ def _style(size: Size) -> Iterator[None]:
             "axes.spines.right": False,
             "axes.linewidth": 0.6,
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.w_pad": 0.06,
         }
     ):
         yield
@@ -266,7 +275,9 @@ def _relations_to_map(data: RunFigures) -> list[_Key]:
             low = row.number("gain_low")
             if low is not None:
                 best[_key(row)] = max(low, best.get(_key(row), low))
-    return sorted(best, key=lambda key: -best[key])[:MAPS]
+    by_gain = sorted(best, key=lambda key: -best[key])
+    of_family = {key[0]: key for key in reversed(by_gain)}
+    return sorted(by_gain, key=lambda key: key != of_family[key[0]])[:MAPS]
 
 
 def _heat_map(data: RunFigures, key: _Key, size: Size) -> "Figure":
@@ -282,7 +293,10 @@ def _heat_map(data: RunFigures, key: _Key, size: Size) -> "Figure":
             if _key(row) == key and gain is not None:
                 gains[y][x] = gain
     image = grid.axes.imshow(gains, cmap="Blues", vmin=0, aspect="equal")
-    grid.figure.colorbar(image, ax=grid.axes, shrink=0.8, label="gain over the best baseline")
+    # Beside the squares, which need not fill the height of the figure
+    wide = grid.cell * columns
+    bar = grid.axes.inset_axes((1 + 0.08 / wide, 0, 0.1 / wide, 1))
+    grid.figure.colorbar(image, cax=bar, label="gain over the best baseline")
     grid.axes.set_title(clip(relation_words(*key), 60))
     return grid.figure
 
@@ -304,7 +318,9 @@ def _claims(data: RunFigures, role: str) -> list[tuple[HeadView, Row]]:
 def _gains(data: RunFigures, role: str, size: Size) -> "Figure":
     """The gains of the heads of a role, with their intervals."""
     claims = _claims(data, role)
-    figure, axes = _new_figure(size.width, (0.17 * len(claims) + 0.75) * size.text / 7)
+    labels = [_label(view, row, size) for view, row in claims]
+    height = 0.75 + sum(0.17 + 0.11 * label.count("\n") for label in labels)
+    figure, axes = _new_figure(size.width, height * size.text / 7)
     for place, (_, row) in enumerate(claims):
         low, high, gain = (row.number(name) for name in ("gain_low", "gain_high", "gain"))
         if low is not None and high is not None:
@@ -312,25 +328,33 @@ def _gains(data: RunFigures, role: str, size: Size) -> "Figure":
         if gain is not None:
             axes.plot([gain], [place], "o", color="#222222", markersize=size.text / 3)
     axes.axvline(0, color="#999999", linewidth=0.6)
-    labels = [f"{view.head.text('name')}  {_words(row)}" for view, row in claims]
     axes.set_yticks(range(len(claims)), labels)
     axes.set_ylim(len(claims) - 0.4, -0.6)
-    axes.set_xlabel("gain over the best baseline (95 % interval)")
+    # Centred, these words would be wider than a column
+    axes.set_xlabel("gain over the best baseline (95 % interval)", loc="right")
     axes.set_title(clip(role, 40))
     return figure
 
 
-def _words(row: Row) -> str:
-    return clip(relation_words(*_key(row)), 44)
+def _label(view: HeadView, row: Row, size: Size) -> str:
+    """The name of a head and what it looks for, in lines of at most 60 % of the width."""
+    words = f"{view.head.text('name')}  {clip(relation_words(*_key(row)), 44)}"
+    character = 0.55 * size.text / 72  # the mean width in inches
+    return "\n".join(
+        textwrap.wrap(words, int(0.6 * size.width / character), break_on_hyphens=False)
+    )
 
 
 def _distances(data: RunFigures, role: str, size: Size) -> "Figure":
     """How far back the heads of a role look: shares of attention by distance in words."""
     views = list({id(view): view for view, _ in _claims(data, role)}.values())
-    found = dict.fromkeys(name for view in views for name, _ in view.profile)
-    names = sorted(found, key=lambda name: int(name.split("–")[0].rstrip("+")))
+    profiles = [dict(view.full_profile) for view in views]
+    # Some heads look further back than others; ranges too pale to be seen are left out at the end
+    names: list[str] = max((list(profile) for profile in profiles), key=len)
+    while len(names) > 1 and all(each.get(names[-1], 0.0) < PALE for each in profiles):
+        names.pop()
     figure, axes = _new_figure(size.width, (0.17 * len(views) + 1.0) * size.text / 7)
-    shares = [[dict(view.profile).get(name, 0.0) for name in names] for view in views]
+    shares = [[profile.get(name, 0.0) for name in names] for profile in profiles]
     image = axes.imshow(shares, cmap="Blues", vmin=0, aspect="auto")
     axes.set_xticks(range(len(names)), names, rotation=45)
     axes.set_yticks(range(len(views)), [view.head.text("name") for view in views])

@@ -268,7 +268,9 @@ class HeadView:
     """Its rows of ``relations.csv``."""
     profile: tuple[tuple[str, float], ...]
     """Ranges of word distance (``1``, ``9–16``), and the share of the head's stripped attention in
-    each."""
+    each. Distances with little attention form one last range (``65+``)."""
+    full_profile: tuple[tuple[str, float], ...]
+    """The same without an open range at the end: ranges that can be compared between heads."""
     examples: tuple[Mapping[str, Any], ...]
     """Its lines of ``examples.jsonl``."""
     domains: tuple[Row, ...] = ()

@@ -1,6 +1,7 @@
 """Figures show the run's numbers, have the width of a column, and read no text as mathematics."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,47 @@ def test_figures_have_the_width_they_are_for(run: Run, size: str) -> None:
         width, height = figure.get_size_inches()  # type: ignore[attr-defined]
         assert width <= SIZES[size].width + 0.01, name
         assert height < 9, name
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_files_are_not_wider_than_their_size(run: Run, tmp_path: Path, size: str) -> None:
+    """Words beside or below the axes made the files of a column a quarter wider."""
+    for name, figure in drawn(run, size).items():
+        save_figure(figure, tmp_path / f"{name}.svg")  # type: ignore[arg-type]
+        found = re.search(r'width="([\d.]+)pt"', (tmp_path / f"{name}.svg").read_text("utf-8"))
+        assert found and float(found[1]) <= 72 * SIZES[size].width + 1, name
+
+
+def test_profiles_of_heads_are_drawn_by_the_same_ranges(run: Run) -> None:
+    """An open range of some heads (65+) was a column beside those of others (65-128)."""
+    profiles = ({"1": 0.5, "9–16": 0.49, "17–32": 0.01}, {"1": 1.0}, {"1": 0.996, "9–16": 0.004})
+    views = [
+        replace(view, profile=(("1", 0.9), ("9+", 0.1)), full_profile=tuple(profile.items()))
+        for view in head_views(run)
+        for profile in profiles
+    ]
+    found = dict(figures(RunFigures("a model", views), SIZES["column"]))
+    drawn = [figure for name, figure in found.items() if name.startswith("distances-")]
+    assert drawn
+    for figure in drawn:
+        labels = [label.get_text() for label in figure.axes[0].get_xticklabels()]
+        assert labels == ["1", "9–16", "17–32"]
+
+
+def test_ranges_without_an_open_end_are_those_of_all_heads(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    for view in head_views(run):
+        names = [name for name, _ in view.full_profile]
+        assert not any(name.endswith("+") for name in names)
+        assert sum(share for _, share in view.full_profile) == pytest.approx(1)
+
+
+def test_every_family_has_a_map(run: Run) -> None:
+    """The best relations of all were often of one or two families."""
+    names = [name for name in drawn(run) if name.startswith("map-")]
+    best = run.relations.sort_values("gain_low", ascending=False).drop_duplicates("family")
+    first = [f"map-{row.relation}-{row.looks_to}" for row in best.itertuples()]
+    assert names[: len(first)] == first
 
 
 def test_tall_models_lie_sideways_on_slides(tmp_path: Path) -> None:
