@@ -106,7 +106,7 @@ def sort_by_column(
     ``run_edges[u + 1]`` of ``row_in_chunk`` and ``run_counts``, and the column ``run_columns[u]``;
     chunk c has the runs ``first_run[c]`` to ``first_run[c + 1]``. Returns the number of runs.
     """
-    n_columns = 1
+    n_columns: Any = 1
     for place in range(len(rows)):
         for e in range(edges[rows[place]], edges[rows[place] + 1]):
             n_columns = max(n_columns, np.int64(columns[e]) + 1)
