@@ -13,24 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headprobe.analysis.effects import (
+    CausalThresholds,
     NullComparison,
     adjust,
     cluster_ratio,
     cluster_sums,
     compare_with_null,
     mean_effects,
+    min_sets,
     selectivity,
 )
 from headprobe.arrays import Bools, Floats
-
-CONFIDENCE = 0.95
-"""Confidence level of the intervals."""
-
-SIGNIFICANT = 0.05
-"""The largest p and q with which an effect counts."""
-
-MIN_SIDE_ROWS = 50
-"""Rows of text that are needed among the query rows of a relation, and among the others."""
 
 NOTHING = float("nan")
 
@@ -83,7 +76,11 @@ class SetPlaces:
 
 
 def is_above_chance(
-    base: Floats, cluster: NDArray[np.int64], harm: int, chance: float, confidence: float
+    base: Floats,
+    cluster: NDArray[np.int64],
+    harm: int,
+    chance: float,
+    thresholds: CausalThresholds,
 ) -> bool:
     """Return whether the intact model is above chance, judged by clusters.
 
@@ -92,7 +89,7 @@ def is_above_chance(
     """
     better: Floats = chance - base if harm > 0 else (base > chance).astype(np.float64) - 0.5
     sums, sizes = cluster_sums(better[None], cluster)
-    return bool(mean_effects(sums, sizes, confidence).p[0] <= SIGNIFICANT)
+    return bool(mean_effects(sums, sizes, thresholds.confidence).p[0] <= thresholds.max_p)
 
 
 def outcome_rows(
@@ -100,6 +97,7 @@ def outcome_rows(
     places: Sequence[SetPlaces],
     usable: bool,
     queries: Sequence[Bools | None],
+    thresholds: CausalThresholds,
 ) -> list[dict[str, Any]]:
     """Return the row of each set, without ``q`` and ``important`` (``add_q``).
 
@@ -113,13 +111,13 @@ def outcome_rows(
         row["accuracy"] = float((outcome.base > 0).mean()) if outcome.harm < 0 else NOTHING
         if usable:
             change = outcome.change[place.all]
-            row |= _effect_cells(outcome, change, place, is_query)
+            row |= _effect_cells(outcome, change, place, is_query, thresholds)
         else:
             row |= dict.fromkeys(("ablated", "effect", "effect_low", "effect_high"), NOTHING)
             row |= dict.fromkeys(("selectivity", "selectivity_p"), NOTHING)
             row |= {"matched_selectivity_p": NOTHING, "p_effect": NOTHING}
             for prefix, null, exact in zip(PREFIXES, place.nulls, place.exact, strict=True):
-                nothing = compare_with_null(NOTHING, np.zeros(0), exact)
+                nothing = compare_with_null(NOTHING, np.zeros(0), exact, min_sets(thresholds.max_p))
                 row |= _null_cells(prefix, nothing, outcome.harm)
                 row[f"{prefix}sets"] = len(null)
         row["usable"] = usable
@@ -128,31 +126,36 @@ def outcome_rows(
 
 
 def _effect_cells(
-    outcome: OutcomeChange, change: Floats, place: SetPlaces, is_query: Bools | None
+    outcome: OutcomeChange,
+    change: Floats,
+    place: SetPlaces,
+    is_query: Bools | None,
+    thresholds: CausalThresholds,
 ) -> dict[str, Any]:
     """The cells of one set; ``change`` [S', U] are its own change and those of its null sets."""
     sums, sizes = cluster_sums(change, outcome.cluster)
-    effects = mean_effects(sums, sizes, CONFIDENCE)
+    confidence, fewest = thresholds.confidence, min_sets(thresholds.max_p)
+    effects = mean_effects(sums, sizes, confidence)
     harm = outcome.harm * effects.mean
     selective = np.full(len(change), np.nan)
     if is_query is not None:
-        selective = selectivity(change, is_query, MIN_SIDE_ROWS)
+        selective = selectivity(change, is_query, thresholds.min_rows)
     cells: dict[str, Any] = {
         "ablated": float(outcome.base.mean() + effects.mean[0]),
         "effect": float(effects.mean[0]),
         "effect_low": float(effects.low[0]),
         "effect_high": float(effects.high[0]),
         "selectivity": float(selective[0]),
-        "p_effect": float(mean_effects(outcome.harm * sums, sizes, CONFIDENCE).p[0]),
+        "p_effect": float(mean_effects(outcome.harm * sums, sizes, confidence).p[0]),
     }
     start = 1
     for prefix, null, exact in zip(PREFIXES, place.nulls, place.exact, strict=True):
         of_null = slice(start, start + len(null))
         start += len(null)
         cells |= _null_cells(
-            prefix, compare_with_null(float(harm[0]), harm[of_null], exact), outcome.harm
+            prefix, compare_with_null(float(harm[0]), harm[of_null], exact, fewest), outcome.harm
         )
-        compared = compare_with_null(float(selective[0]), selective[of_null], exact)
+        compared = compare_with_null(float(selective[0]), selective[of_null], exact, fewest)
         cells[f"{prefix}selectivity_p"] = compared.p
     return cells
 
@@ -167,9 +170,10 @@ def _null_cells(prefix: str, null: NullComparison, harm: int) -> dict[str, Any]:
     }
 
 
-def add_q(rows: Sequence[dict[str, Any]]) -> None:
+def add_q(rows: Sequence[dict[str, Any]], max_p: float) -> None:
     """Add ``q`` and ``important`` to the rows of one call: Benjamini-Hochberg over the rows of each
-    outcome. A row is important by q and by every null that has enough sets."""
+    outcome. A row is important if q and the p of every null with enough sets are at most
+    ``max_p``."""
     for outcome in dict.fromkeys(row["outcome"] for row in rows):
         members = [row for row in rows if row["outcome"] == outcome]
         q = adjust(np.array([row.pop("p_effect") for row in members]))
@@ -177,7 +181,7 @@ def add_q(rows: Sequence[dict[str, Any]]) -> None:
             row["q"] = float(value)
             nulls = [row[f"{prefix}p"] for prefix in PREFIXES]
             row["important"] = bool(
-                value <= SIGNIFICANT and all(math.isnan(p) or p <= SIGNIFICANT for p in nulls)
+                value <= max_p and all(math.isnan(p) or p <= max_p for p in nulls)
             )
 
 
@@ -192,7 +196,7 @@ RECOVERY_COLUMNS = (
 )
 
 
-def recovery_cells(lost: Floats, cluster: NDArray[np.int64]) -> dict[str, float]:
+def recovery_cells(lost: Floats, cluster: NDArray[np.int64], confidence: float) -> dict[str, float]:
     """Return the columns on recovery: (L_mean - L_kept) / (L_mean - L_intact).
 
     ``lost`` [3, U] are the changes against the intact model: of the mean ablation, of the
@@ -200,8 +204,8 @@ def recovery_cells(lost: Floats, cluster: NDArray[np.int64]) -> dict[str, float]
     difference between both recoveries.
     """
     whole, with_label, with_control = lost
-    label = cluster_ratio(whole - with_label, whole, cluster, CONFIDENCE)
-    control = cluster_ratio(whole - with_control, whole, cluster, CONFIDENCE)
-    above = cluster_ratio(with_control - with_label, whole, cluster, CONFIDENCE)
+    label = cluster_ratio(whole - with_label, whole, cluster, confidence)
+    control = cluster_ratio(whole - with_control, whole, cluster, confidence)
+    above = cluster_ratio(with_control - with_label, whole, cluster, confidence)
     values = (label.value, label.low, label.high, control.value, above.low)
     return dict(zip(RECOVERY_COLUMNS, values, strict=True))

@@ -3,7 +3,9 @@
 See ``docs/causal.md``. Clusters are document folds, or templates of minimal pairs.
 """
 
+import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,12 +15,36 @@ from headprobe.analysis.groups import effective_folds
 from headprobe.analysis.intervals import delete_one_variance, one_sided_p, quantile
 from headprobe.arrays import Bools, Floats
 
-MIN_NULL_SETS = 19
-"""With fewer null sets there is no p: with 19, the smallest is .05."""
-
 TOO_FEW = "too few"
 EXACT = "exact"
 SAMPLED = "sampled"
+
+
+class CausalThresholds(Protocol):
+    """The thresholds of the rules file that effects depend on."""
+
+    @property
+    def confidence(self) -> float:
+        """Confidence level of the two-sided intervals."""
+
+    @property
+    def max_p(self) -> float:
+        """The largest p and q with which an effect counts."""
+
+    @property
+    def min_rows(self) -> int:
+        """Rows of text that are needed among the query rows of a relation, and among the others."""
+
+    @property
+    def min_share(self) -> float:
+        """The smallest share of the harm that counts as takeover: of the harm of both heads that is
+        more than the sum, and of the harm of one head that another's reaction saves. Also the
+        smallest rise of a role score."""
+
+
+def min_sets(max_p: float) -> int:
+    """Return the fewest null sets with which a p can be as small as ``max_p``: 19 for .05."""
+    return math.ceil(1 / max_p - 1e-9) - 1
 
 
 @dataclass(frozen=True)
@@ -78,11 +104,14 @@ class NullComparison:
     """(1 + the number of null sets that do as much harm) / (sets + 1); NaN for too few."""
 
 
-def compare_with_null(harm: float, null_harm: Floats, exact: bool) -> NullComparison:
-    """Compare the harm of a set with that of its null sets [N]; harm is positive."""
+def compare_with_null(harm: float, null_harm: Floats, exact: bool, fewest: int) -> NullComparison:
+    """Compare the harm of a set with that of its null sets [N]; harm is positive.
+
+    There is no p with fewer than ``fewest`` sets (``min_sets``).
+    """
     count = len(null_harm)
     median, q95 = np.quantile(null_harm, [0.5, 0.95]) if count else (np.nan, np.nan)
-    if count < MIN_NULL_SETS or np.isnan(harm):
+    if count < fewest or np.isnan(harm):
         return NullComparison(TOO_FEW, count, float(median), float(q95), float("nan"))
     p = (1 + int((null_harm >= harm).sum())) / (count + 1)
     return NullComparison(EXACT if exact else SAMPLED, count, float(median), float(q95), p)

@@ -16,31 +16,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headprobe.analysis.ablation import CONFIDENCE, SIGNIFICANT
 from headprobe.analysis.effects import (
-    MIN_NULL_SETS,
+    CausalThresholds,
     Effects,
     adjust,
     cluster_ratio,
     cluster_sums,
     mean_effects,
+    min_sets,
 )
 from headprobe.analysis.intervals import one_sided_p
 from headprobe.arrays import Bools, Floats
 
-MIN_CONTROLS = MIN_NULL_SETS
-"""The fewest controls that a 95th percentile is taken of."""
 
-
-MIN_SHARE = 0.10
-"""The smallest share of the harm that counts as takeover: of the harm of both heads that is more
-than the sum, and of the harm of one head that another's reaction saves. Also the smallest rise of a
-role score."""
-
-
-def clustered(values: Floats, cluster: NDArray[np.int64]) -> Effects:
+def clustered(values: Floats, cluster: NDArray[np.int64], confidence: float) -> Effects:
     """Return the means of ``values`` [S, U] with intervals over clusters."""
-    return mean_effects(*cluster_sums(values, cluster), CONFIDENCE)
+    return mean_effects(*cluster_sums(values, cluster), confidence)
 
 
 def interaction(loss: Floats, loss_a: Floats, loss_b: Floats, loss_ab: Floats) -> Floats:
@@ -61,22 +52,24 @@ class Running:
     """Whether the second head already does the work of the first."""
 
 
-def is_material(effect: Effects, joint: Effects) -> bool:
+def is_material(effect: Effects, joint: Effects, min_share: float) -> bool:
     """Return whether an interaction is a material part of the ``joint`` harm of both heads, which
     must be above 0 itself; others need no controls."""
     low = float(effect.low[0])
-    return bool(joint.low[0] > 0 and low > max(0.0, MIN_SHARE * float(joint.mean[0])))
+    return bool(joint.low[0] > 0 and low > max(0.0, min_share * float(joint.mean[0])))
 
 
-def judge_interaction(effect: Effects, joint: Effects, controls: Floats) -> Running:
+def judge_interaction(
+    effect: Effects, joint: Effects, controls: Floats, thresholds: CausalThresholds
+) -> Running:
     """Judge one interaction by its lower end and by the interactions of its controls [C].
 
     ``joint`` is the harm of ablating both heads.
     """
     value, low = float(effect.mean[0]), float(effect.low[0])
-    enough = len(controls) >= MIN_CONTROLS
+    enough = len(controls) >= min_sets(thresholds.max_p)
     q95 = float(np.quantile(controls, 0.95)) if enough else float("nan")
-    runs = enough and is_material(effect, joint) and value > q95
+    runs = enough and is_material(effect, joint, thresholds.min_share) and value > q95
     return Running(value, low, q95, len(controls), bool(runs))
 
 
@@ -102,14 +95,16 @@ class Responders:
     """[K]: whether the role score is the stronger evidence."""
     q: Floats
     """[K]: Benjamini-Hochberg over the responders, of twice the smaller of both one-sided p."""
+    thresholds: CausalThresholds
 
     @property
     def rises(self) -> Bools:
         """[K]: whether a head's score or direct effect rises materially."""
-        role = self.change_low > MIN_SHARE
-        saved = (self.carried_low > 0) & (self.reaction_low > MIN_SHARE * self.carried)
+        share = self.thresholds.min_share
+        role = self.change_low > share
+        saved = (self.carried_low > 0) & (self.reaction_low > share * self.carried)
         direct = (self.direct > 0) & (self.reaction_low > 0) & saved
-        return np.asarray((self.q <= SIGNIFICANT) & (role | direct))
+        return np.asarray((self.q <= self.thresholds.max_p) & (role | direct))
 
     @property
     def statistic(self) -> Floats:
@@ -126,6 +121,7 @@ def judge_responders(
     after: Floats | None,
     instance_cluster: NDArray[np.int64],
     count: int,
+    thresholds: CausalThresholds,
 ) -> Responders:
     """Judge the K = ``count`` responders of one ablation.
 
@@ -138,15 +134,15 @@ def judge_responders(
     direct_mean, direct_low, p_direct = nothing, nothing, nothing
     reaction_mean, reaction_low, carried, carried_low = nothing, nothing, nothing, nothing
     if reaction is not None and reaction.shape[1]:
-        effect = clustered(reaction, cluster)
+        effect = clustered(reaction, cluster, thresholds.confidence)
         reaction_mean, reaction_low = effect.mean, effect.low
-        effect = clustered(reaction + harm, cluster)
+        effect = clustered(reaction + harm, cluster, thresholds.confidence)
         carried, carried_low = effect.mean, effect.low
     if direct is not None and direct.shape[1]:
-        effect = clustered(direct, cluster)
+        effect = clustered(direct, cluster, thresholds.confidence)
         direct_mean, direct_low, p_direct = effect.mean, effect.low, _p_of(effect, direct)
     if before is not None and after is not None and before.shape[1]:
-        effect = clustered(after - before, instance_cluster)
+        effect = clustered(after - before, instance_cluster, thresholds.confidence)
         change_low, p_role = effect.low, _p_of(effect, after - before)
         top1_before, top1_after = before.mean(1), after.mean(1)
     p = np.stack([p_direct, p_role])
@@ -166,6 +162,7 @@ def judge_responders(
         carried_low,
         by_role,
         adjust(both),
+        thresholds,
     )
 
 
@@ -190,14 +187,14 @@ def starts(responders: Responders, controls: Floats) -> Started:
     """Judge which responders start.
 
     ``controls`` [C, K] are the same statistic of the responders when control heads are ablated; NaN
-    where a control is not in an earlier layer than the responder. With fewer than ``MIN_CONTROLS``
+    where a control is not in an earlier layer than the responder. With fewer than ``min_sets``
     there is no verdict. A responder that rises is the best of many, so a percentile is not enough:
     its p is that of one more value from the controls' distribution (Student's t of a prediction
     interval), adjusted over all responders.
     """
     count = (~np.isnan(controls)).sum(0)
     q95, p = np.full(controls.shape[1], np.nan), np.ones(controls.shape[1])
-    for place in np.flatnonzero(count >= MIN_CONTROLS):
+    for place in np.flatnonzero(count >= min_sets(responders.thresholds.max_p)):
         known = controls[~np.isnan(controls[:, place]), place]
         q95[place] = np.quantile(known, 0.95)
         spread = known.std(ddof=1) * np.sqrt(1 + 1 / len(known))
@@ -205,16 +202,18 @@ def starts(responders: Responders, controls: Floats) -> Started:
         if above > 0:
             p[place] = one_sided_p(len(known) - 1, np.array([above / spread]))[0] if spread else 0
     q = adjust(p)
-    above_controls = (responders.statistic > q95) & (q <= SIGNIFICANT)
+    above_controls = (responders.statistic > q95) & (q <= responders.thresholds.max_p)
     return Started(np.asarray(responders.rises & above_controls), q95, q)
 
 
-def norm_share(change: Floats, frozen: Floats, cluster: NDArray[np.int64]) -> float:
+def norm_share(
+    change: Floats, frozen: Floats, cluster: NDArray[np.int64], confidence: float
+) -> float:
     """Return which share of the harm [N] the final norm repairs by its own scale.
 
     ``change`` is the change of the loss, ``frozen`` that with the norm's scale as in the intact
     run: (frozen - change) / frozen. NaN unless the lower end of ``frozen`` is above 0.
     """
-    if not len(frozen) or not clustered(frozen[None], cluster).low[0] > 0:
+    if not len(frozen) or not clustered(frozen[None], cluster, confidence).low[0] > 0:
         return float("nan")
-    return cluster_ratio(frozen - change, frozen, cluster, CONFIDENCE).value
+    return cluster_ratio(frozen - change, frozen, cluster, confidence).value

@@ -15,9 +15,6 @@ import numpy as np
 
 from headprobe.causal.ablation import Head
 
-MATCHED_NORM = 0.25
-"""How far the logarithms of output norms of matched heads may differ."""
-
 ENUMERATED = 20_000
 """Up to so many assignments of matched heads are enumerated; of more, sets are drawn."""
 
@@ -65,15 +62,19 @@ def matched_sets(
     with_role: Collection[Head],
     count: int,
     rng: np.random.Generator,
+    distance: float,
 ) -> NullSets:
-    """Return up to ``count`` sets in which each head of ``tested`` is replaced by a matched one."""
+    """Return up to ``count`` sets in which each head of ``tested`` is replaced by a matched one.
+
+    The logarithms of output norms of matched heads differ by at most ``distance``.
+    """
     taken = set(tested) | set(with_role)
     options = [
         [
             (layer, other)
             for other in range(n_heads)
             if (layer, other) not in taken
-            and _similar(output_norm[layer, other], output_norm[layer, head])
+            and _similar(output_norm[layer, other], output_norm[layer, head], distance)
         ]
         for layer, head in tested
     ]
@@ -93,8 +94,8 @@ def matched_sets(
     return NullSets(_distinct(draw, count), exact=False)
 
 
-def _similar(one: float, other: float) -> bool:
-    return one > 0 and other > 0 and abs(math.log(one / other)) <= MATCHED_NORM
+def _similar(one: float, other: float, distance: float) -> bool:
+    return one > 0 and other > 0 and abs(math.log(one / other)) <= distance
 
 
 def _joined(parts: Sequence[tuple[Head, ...]]) -> tuple[Head, ...]:

@@ -22,6 +22,10 @@ from headprobe.model.attention import Observer
 from headprobe.model.forward import run_flat
 from headprobe.model.heads import ObservedModel
 
+CHECK_TOKENS = 64
+"""The tokens on which it is checked that heads have direct effects: the check keeps what every
+module returns, which for whole chunks of text were gigabytes."""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -77,9 +81,15 @@ class ResponseMeasurement:
     counts: Mapping[int, int]
     """The number of instances of each relation."""
     has_direct: bool = field(default=False, init=False)
-    """Whether the model's heads have direct effects, known after the first chunk."""
+    """Whether the model's heads have direct effects."""
     _direct: DirectEffects | None = field(default=None, init=False)
-    _is_checked: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        start = self.scored.sequences[0][:CHECK_TOKENS]
+        with torch.inference_mode():
+            [run] = chunks(self.observed, [start], 1)
+            self._direct = DirectEffects.of(self.observed, run, self.replacements.mean)
+        self.has_direct = self._direct is not None
 
     def run(
         self, requests: Sequence[Request], advance: Callable[[int], None] = lambda _: None
@@ -91,9 +101,6 @@ class ResponseMeasurement:
         layers = sorted({each.ablated[0] for each in requests if each.ablated is not None})
         for run in chunks(observed, self.scored.sequences, len(layers) or 1):
             with torch.inference_mode():
-                if not self._is_checked:
-                    self._direct = DirectEffects.of(observed, run, self.replacements.mean)
-                    self.has_direct, self._is_checked = self._direct is not None, True
                 start = ResumablePass(observed, run, layers)
                 intact = None if self._direct is None else self._scales(self._direct, run)
                 before: Tensor | None = None

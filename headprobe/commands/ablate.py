@@ -21,8 +21,6 @@ import torch
 from numpy.typing import NDArray
 
 from headprobe.analysis.ablation import (
-    CONFIDENCE,
-    MIN_SIDE_ROWS,
     RECOVERY_COLUMNS,
     OutcomeChange,
     SetPlaces,
@@ -63,6 +61,7 @@ from headprobe.model.load import load_encoder
 from headprobe.progress import Progress
 from headprobe.results.tables import write_csv
 from headprobe.results.views import AblationPlan
+from headprobe.roles.rules import run_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.files import atomic_write
 from headprobe.runs.fingerprint import Fingerprint
@@ -328,6 +327,7 @@ class _Attempt:
         self._prepared, self._observed = prepared, observed
         self._state, self._progress = state, progress
         self._labels = HeadLabels.of(prepared.run, prepared.corpus)
+        self._thresholds = run_rules(prepared.run).causal
         self._number = {heads: place for place, heads in enumerate(prepared.interventions)}
 
     def rows(self) -> list[dict[str, Any]]:
@@ -343,7 +343,7 @@ class _Attempt:
                 outcome.cluster,
                 outcome.harm,
                 chance[outcome.name],
-                CONFIDENCE,
+                self._thresholds,
             )
             for outcome in prepared.outcomes
         }
@@ -365,13 +365,17 @@ class _Attempt:
             )
             is_text = outcome.name == LOSS
             of_sets = outcome_rows(
-                whole, places, usable[outcome.name], queries if is_text else [None] * len(places)
+                whole,
+                places,
+                usable[outcome.name],
+                queries if is_text else [None] * len(places),
+                self._thresholds,
             )
             named = [self._named(row, each) for row, each in zip(of_sets, self._sets, strict=True)]
             rows += named
             if is_text and usable[LOSS]:
                 rows += self._query_rows(whole, named, places, queries)
-        add_q(rows)
+        add_q(rows, self._thresholds.max_p)
         return rows
 
     @property
@@ -459,11 +463,11 @@ class _Attempt:
         parts: dict[int, OutcomeChange] = {}
         of_queries: dict[int, dict[str, Any]] = {}
         for place, units in enumerate(queries):
-            if units is None or units.sum() < MIN_SIDE_ROWS:
+            if units is None or units.sum() < self._thresholds.min_rows:
                 continue
             part = parts[place] = whole.only(units, QUERY_LOSS)
-            is_usable = is_above_chance(part.base, part.cluster, 1, part.chance, CONFIDENCE)
-            [row] = outcome_rows(part, [places[place]], is_usable, [None])
+            is_usable = is_above_chance(part.base, part.cluster, 1, part.chance, self._thresholds)
+            [row] = outcome_rows(part, [places[place]], is_usable, [None], self._thresholds)
             of_queries[place] = self._named(row, self._sets[place])
         if self._prepared.options.by == "mean":
             self._add_recovery(whole, of_text, parts, of_queries, places, queries)
@@ -496,14 +500,15 @@ class _Attempt:
         scored, changed = _only(prepared.scored, [text])
         ablated = self._run("labels", scored, [each for pair in pairs.values() for each in pair])
         change = changed[LOSS].values(ablated) - whole.base
+        confidence = self._thresholds.confidence
         for order, place in enumerate(pairs):
             with_label, with_control = change[2 * order], change[2 * order + 1]
             lost = np.stack([whole.change[places[place].own], with_label, with_control])
             if has_effect(of_text[place]):
-                of_text[place].update(recovery_cells(lost, whole.cluster))
+                of_text[place].update(recovery_cells(lost, whole.cluster, confidence))
             units = queries[place]
             if place in parts and units is not None and has_effect(of_queries[place]):
-                cells = recovery_cells(lost[:, units], parts[place].cluster)
+                cells = recovery_cells(lost[:, units], parts[place].cluster, confidence)
                 of_queries[place].update(cells)
 
 
@@ -553,6 +558,7 @@ def _null_sets(run: Run, sets: Sequence[HeadSet], count: int) -> list[tuple[Null
     """Return the null sets of each set: by layer, and matched by output norm besides."""
     rows, rng = run.rows(run_folder.HEADS), np.random.default_rng(run.manifest.seed)
     n_heads = run.manifest.model.n_heads
+    distance = run_rules(run).causal.matched_norm
     places = [(row.whole("layer"), row.whole("head")) for row in rows]
     norms = {at: row.number("output_norm") or 0.0 for at, row in zip(places, rows, strict=True)}
     nulls = []
@@ -565,7 +571,7 @@ def _null_sets(run: Run, sets: Sequence[HeadSet], count: int) -> list[tuple[Null
         nulls.append(
             (
                 layer_sets(each.heads, n_heads, count, rng),
-                matched_sets(each.heads, n_heads, norms, with_role, count, rng),
+                matched_sets(each.heads, n_heads, norms, with_role, count, rng, distance),
             )
         )
     return nulls

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -243,7 +244,8 @@ def _notes(a: _Measured, b: _Measured, one_model: bool) -> list[str]:
                 "Scan its model again",
             )
     notes = []
-    if a.run.manifest.rules_sha256 != b.run.manifest.rules_sha256:
+    # Causal thresholds, which files of earlier versions lack, have no part in a comparison
+    if replace(a.rules, causal=b.rules.causal) != b.rules:
         notes.append(
             "The runs were judged by different rules. To apply the same ones: headprobe judge RUN "
             "--rules FILE."

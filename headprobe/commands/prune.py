@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 import headprobe
-from headprobe.analysis.ablation import CONFIDENCE, is_above_chance
+from headprobe.analysis.ablation import is_above_chance
 from headprobe.analysis.effects import cluster_sums, mean_effects
 from headprobe.batching.corpus import Corpus
 from headprobe.causal.ablation import Ablation, Head, Replacements
@@ -50,6 +50,7 @@ from headprobe.model.load import CheckpointSource, load_encoder
 from headprobe.model.surgery import Joint, check_surgery, has_output_bias
 from headprobe.progress import Progress
 from headprobe.results.pruning import REMOVE, verdicts
+from headprobe.roles.rules import run_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.folder import Run
 from headprobe.runs.head_mask import HeadMask, Replacement, check_mask_target, write_mask
@@ -457,8 +458,9 @@ class _Pruning:
         )
         intact, ablated = ablated_losses(observed, scored, every, self.progress.advance)
         base = outcome.values(intact)
+        thresholds = run_rules(self.run).causal
         chance = math.log(observed.model.config.get_text_config().vocab_size)
-        if not is_above_chance(base, outcome.cluster, 1, chance, CONFIDENCE):
+        if not is_above_chance(base, outcome.cluster, 1, chance, thresholds):
             self.progress.warn(
                 f"the intact model's loss of {base.mean():.2f} nats is not shown to be below that "
                 "of a uniform guess: losses on this text do not say which heads it needs"
@@ -468,7 +470,7 @@ class _Pruning:
         for name, members in sets.items():
             mine = change[first : first + len(members)]
             first += len(members)
-            row = _loss_row(name, mine, change[0], base, outcome)
+            row = _loss_row(name, mine, change[0], base, outcome, thresholds.confidence)
             self.losses.append({**row, "heads": len(chosen), "by": by})
         without: NDArray[np.float32] = ablated[0]
         return without
@@ -554,11 +556,12 @@ def _loss_row(
     chosen: NDArray[np.float64],
     base: NDArray[np.float64],
     outcome: Outcome,
+    confidence: float,
 ) -> dict[str, Any]:
     """The row of some sets with changes [S, U] of the loss, which are averaged, beside those [U]
     of the chosen set; intervals are over document folds."""
     average = change.mean(0)
-    effect = mean_effects(*cluster_sums(average[None], outcome.cluster), CONFIDENCE)
+    effect = mean_effects(*cluster_sums(average[None], outcome.cluster), confidence)
     row = {
         "set": name,
         "sets": len(change),
@@ -569,7 +572,7 @@ def _loss_row(
         "effect_min": float(change.mean(1).min()),
         "effect_max": float(change.mean(1).max()),
     }
-    excess = mean_effects(*cluster_sums((average - chosen)[None], outcome.cluster), CONFIDENCE)
+    excess = mean_effects(*cluster_sums((average - chosen)[None], outcome.cluster), confidence)
     nothing = dict.fromkeys(("excess", "excess_low", "excess_high"))
     return row | (nothing if name == CHOSEN else _interval("excess", excess))
 

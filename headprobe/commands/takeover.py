@@ -20,9 +20,9 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from headprobe.analysis.ablation import CONFIDENCE, MIN_SIDE_ROWS, is_above_chance
+from headprobe.analysis.ablation import is_above_chance
+from headprobe.analysis.effects import min_sets
 from headprobe.analysis.takeover import (
-    MIN_CONTROLS,
     Responders,
     Running,
     clustered,
@@ -36,7 +36,6 @@ from headprobe.analysis.takeover import (
 from headprobe.batching.corpus import Corpus
 from headprobe.causal.ablation import Ablation, Head, Replacements
 from headprobe.causal.losses import ablated_losses
-from headprobe.causal.null_sets import MATCHED_NORM
 from headprobe.causal.outcomes import OutcomeBuilder
 from headprobe.causal.replacements import collect_replacements
 from headprobe.causal.takeover import Request, Response, ResponseMeasurement
@@ -57,6 +56,7 @@ from headprobe.model.load import load_encoder
 from headprobe.progress import Progress
 from headprobe.results.importance import NEITHER, RUNNING, STARTS, UNUSABLE, single_effects
 from headprobe.results.tables import write_csv
+from headprobe.roles.rules import run_rules
 from headprobe.runs import folder as run_folder
 from headprobe.runs.files import atomic_write
 from headprobe.runs.folder import Run
@@ -183,6 +183,7 @@ class _Attempt:
         self._run, self._corpus, self._odd = run, corpus, odd
         self._observed, self._replacements, self._progress = observed, replacements, progress
         self._labels = HeadLabels.of(run, corpus)
+        self._thresholds = run_rules(run).causal
         builder = OutcomeBuilder()
         builder.add_text(corpus, odd)
         self._scored, [self._text] = builder.scored(), builder.outcomes
@@ -245,7 +246,7 @@ class _Attempt:
         base = self._text.values(intact)
         vocabulary = self._observed.model.config.get_text_config().vocab_size
         chance = float(np.log(vocabulary))
-        if not is_above_chance(base, self._text.cluster, 1, chance, CONFIDENCE):
+        if not is_above_chance(base, self._text.cluster, 1, chance, self._thresholds):
             return [
                 self._row(head, other, verdict=UNUSABLE)
                 for head, partners in chosen.items()
@@ -294,7 +295,7 @@ class _Attempt:
         is_query = self._labels.query_tokens([head])
         if is_query is not None:
             at_queries = np.flatnonzero(is_query[text_units(self._corpus, self._odd)])
-            units = at_queries if len(at_queries) >= MIN_SIDE_ROWS else units
+            units = at_queries if len(at_queries) >= self._thresholds.min_rows else units
         rng = np.random.default_rng(self._run.manifest.seed)
         size = min(MAX_ROWS, len(units))
         return _Rows(units, np.sort(rng.choice(units, size, replace=False)))
@@ -330,18 +331,24 @@ class _Attempt:
             every = interaction(base, one, two, both)
             return np.asarray(every[rows_of[head].units])
 
+        confidence, min_share = self._thresholds.confidence, self._thresholds.min_share
         effects = {
-            pair: clustered(units(*pair)[None], self._text.cluster[rows_of[pair[0]].units])
+            pair: clustered(
+                units(*pair)[None], self._text.cluster[rows_of[pair[0]].units], confidence
+            )
             for pair in pairs
         }
         joint = {
             (head, other): clustered(
                 (losses[frozenset((head, other))] - base)[None, rows_of[head].units],
                 self._text.cluster[rows_of[head].units],
+                confidence,
             )
             for head, other in pairs
         }
-        doubtful = [pair for pair, effect in effects.items() if is_material(effect, joint[pair])]
+        doubtful = [
+            pair for pair, effect in effects.items() if is_material(effect, joint[pair], min_share)
+        ]
         controls = {
             (head, other): self._controls(other, {head, other}, len(self._observed.layers))
             for head, other in doubtful
@@ -360,6 +367,7 @@ class _Attempt:
                 effect,
                 joint[pair],
                 np.array([units(pair[0], each).mean() for each in controls.get(pair, ())]),
+                self._thresholds,
             )
             for pair, effect in effects.items()
         }
@@ -367,8 +375,9 @@ class _Attempt:
     def _controls(self, head: Head, taken: set[Head], below: int) -> list[Head]:
         """Return heads that can take the place of ``head``: of its layer, else of the nearest ones.
 
-        At least ``MIN_CONTROLS`` where there are so many in the layers before ``below``. Matched
-        ones (``MATCHED_NORM``) come first; none is in the cluster of a head in ``taken``.
+        At least ``min_sets`` where there are so many in the layers before ``below``. Those with a
+        similar output norm (``matched_norm``) come first; none is in the cluster of a head in
+        ``taken``.
         """
         clusters = {self._cluster[each] for each in taken} - {""}
         free = [
@@ -377,20 +386,22 @@ class _Attempt:
             if each not in taken and each[0] < below and self._cluster[each] not in clusters
         ]
 
+        matched = self._thresholds.matched_norm
+
         def distance(each: Head) -> float:
             one, other = self._norms[each], self._norms[head]
             return abs(float(np.log(one / other))) if one > 0 and other > 0 else np.inf
 
-        own = [each for each in free if each[0] == head[0] and distance(each) <= MATCHED_NORM]
+        own = [each for each in free if each[0] == head[0] and distance(each) <= matched]
         order = sorted(
             (each for each in free if each not in own),
             key=lambda each: (
-                distance(each) > MATCHED_NORM,
+                distance(each) > matched,
                 abs(each[0] - head[0]),
                 distance(each),
             ),
         )
-        return [*own, *order][: max(MIN_CONTROLS, len(own))]
+        return [*own, *order][: max(min_sets(self._thresholds.max_p), len(own))]
 
     def _responses(
         self,
@@ -441,6 +452,7 @@ class _Attempt:
                     losses[frozenset((head,))][sample] - base[sample],
                     responses[2 * place + 1].frozen.astype(np.float64) - base[sample],
                     self._text.cluster[sample],
+                    self._thresholds.confidence,
                 )
             cells[head] = {
                 other: {
@@ -496,6 +508,7 @@ class _Attempt:
             hits_after,
             cluster,
             len(request.responders),
+            self._thresholds,
         )
 
     def _response_controls(

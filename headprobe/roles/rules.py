@@ -19,6 +19,7 @@ from headprobe.errors import HeadprobeError
 from headprobe.format import clip, suggest_names
 from headprobe.resources import configs_folder
 from headprobe.runs.files import read_or_fail
+from headprobe.runs.folder import RULES, Run
 from headprobe.vocabulary import DUPLICATE, INDUCTION, MIXED, NONE, POSITIONAL, REDUNDANT, UNNAMED
 
 RESERVED = (POSITIONAL, DUPLICATE, INDUCTION, UNNAMED, REDUNDANT, MIXED, NONE)
@@ -93,6 +94,18 @@ class RepeaterRule:
 
 
 @dataclass(frozen=True, slots=True)
+class CausalRule:
+    """Thresholds of ablations, takeover and pruning (docs/causal.md)."""
+
+    confidence: float
+    max_p: float
+    min_rows: int
+    min_share: float
+    matched_norm: float
+    max_harm: float
+
+
+@dataclass(frozen=True, slots=True)
 class SinkRule:
     """Thresholds of sinks."""
 
@@ -122,6 +135,7 @@ class Rules:
     unnamed: UnnamedRule
     idle: IdleRule
     repeater: RepeaterRule
+    causal: CausalRule
     sinks: SinkRule
 
     @property
@@ -162,6 +176,13 @@ def load_rules(path: Path | None = None) -> Rules:
     if path is not None:
         values = _overlay(values, _read(path))
     return _rules(values, str(path or default))
+
+
+def run_rules(run: Run) -> Rules:
+    """Return the rules that judged a run last; rules that its file does not name, as those of a run
+    of an earlier version, are as packaged."""
+    path = run.path / RULES
+    return load_rules(path if path.exists() else None)
 
 
 class _DuplicateKey(Exception):  # noqa: N818
@@ -263,6 +284,7 @@ _GROUPS: Mapping[str, type] = {
     "unnamed": UnnamedRule,
     "idle": IdleRule,
     "repeater": RepeaterRule,
+    "causal": CausalRule,
     "sinks": SinkRule,
 }
 """The groups of ``Rules``, by their keys in rules files."""
@@ -346,6 +368,9 @@ def _typed(kind: type[_Kind], values: dict[str, Any], where: str, prefix: str) -
         raise HeadprobeError(where, what, "Give it a value") from error
 
 
+_PROBABILITIES = ("confidence", "power", "causal.confidence", "causal.max_p")
+"""Rules that must be between 0 and 1."""
+
 _LARGEST = 1e9
 """No threshold comes near it."""
 
@@ -365,7 +390,7 @@ def _check(kind: Any, value: object, where: str, name: str) -> None:
     fits, remedy = checks.get(kind, (True, ""))
     if not fits:
         raise HeadprobeError(where, f"'{name}' is {_shown(value)}", f"Give {remedy}")
-    if name in ("confidence", "power") and not 0 < float(value) < 1:  # type: ignore[arg-type]
+    if name in _PROBABILITIES and not 0 < float(value) < 1:  # type: ignore[arg-type]
         raise HeadprobeError(where, f"'{name}' is {_shown(value)}", "Give a number between 0 and 1")
 
 

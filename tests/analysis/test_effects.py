@@ -10,6 +10,7 @@ from headprobe.analysis.effects import (
     cluster_sums,
     compare_with_null,
     mean_effects,
+    min_sets,
     selectivity,
 )
 
@@ -36,11 +37,16 @@ def test_no_effect_has_p_one_half_and_one_cluster_has_no_interval() -> None:
 
 def test_p_of_null_sets_counts_ties_as_harm() -> None:
     null = np.arange(19.0)
-    assert compare_with_null(100.0, null, exact=True).p == pytest.approx(1 / 20)
-    assert compare_with_null(18.0, null, exact=True).p == pytest.approx(2 / 20)
-    few = compare_with_null(100.0, null[:18], exact=True)
+    assert compare_with_null(100.0, null, exact=True, fewest=19).p == pytest.approx(1 / 20)
+    assert compare_with_null(18.0, null, exact=True, fewest=19).p == pytest.approx(2 / 20)
+    few = compare_with_null(100.0, null[:18], exact=True, fewest=19)
     assert few.kind == TOO_FEW
     assert np.isnan(few.p)
+
+
+def test_so_many_null_sets_that_p_can_be_small_enough() -> None:
+    assert [min_sets(p) for p in (0.05, 0.01, 0.5, 0.03)] == [19, 99, 1, 33]
+    assert all(1 / (min_sets(p) + 1) <= p < 1 / min_sets(p) for p in (0.05, 0.01, 0.03, 0.2))
 
 
 def test_selectivity_needs_rows_on_both_sides() -> None:

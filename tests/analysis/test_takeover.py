@@ -11,8 +11,10 @@ from headprobe.analysis.takeover import (
     norm_share,
     starts,
 )
+from headprobe.roles.rules import load_rules
 
 CLUSTER = np.repeat(np.arange(10), 8)
+RULE = load_rules().causal
 
 
 def noisy(mean: float, count: int = 1, seed: int = 0) -> np.ndarray:
@@ -36,8 +38,9 @@ def test_interaction_is_what_the_single_effects_leave() -> None:
     ids=["runs", "as controls", "few controls", "immaterial", "less than the sum", "no harm"],
 )
 def test_running(mean: float, joint: float, controls: np.ndarray, runs: bool) -> None:
-    whole = clustered(noisy(joint, seed=3), CLUSTER)
-    assert judge_interaction(clustered(noisy(mean), CLUSTER), whole, controls).runs == runs
+    whole = clustered(noisy(joint, seed=3), CLUSTER, 0.95)
+    effect = clustered(noisy(mean), CLUSTER, 0.95)
+    assert judge_interaction(effect, whole, controls, RULE).runs == runs
 
 
 def test_a_head_starts_by_its_reaction_or_by_its_role() -> None:
@@ -49,7 +52,9 @@ def test_a_head_starts_by_its_reaction_or_by_its_role() -> None:
     before = (rng.random((6, len(CLUSTER))) < 0.3).astype(float)
     after = before.copy()
     after[4] = 1
-    found = judge_responders(direct, reaction, noisy(0.5)[0], CLUSTER, before, after, CLUSTER, 6)
+    found = judge_responders(
+        direct, reaction, noisy(0.5)[0], CLUSTER, before, after, CLUSTER, 6, RULE
+    )
     controls = np.zeros((19, 6))
     controls[:, 3] = 0.9
     started = starts(found, controls)
@@ -58,7 +63,7 @@ def test_a_head_starts_by_its_reaction_or_by_its_role() -> None:
     assert found.top1_after[4] == 1 > found.top1_before[4]
     assert not starts(found, controls[:18]).starts.any()  # too few controls
     harmless = judge_responders(
-        direct, reaction, noisy(-0.6)[0], CLUSTER, before, after, CLUSTER, 6
+        direct, reaction, noisy(-0.6)[0], CLUSTER, before, after, CLUSTER, 6, RULE
     )
     assert starts(harmless, controls).starts.tolist() == [False] * 4 + [True, False]
 
@@ -67,7 +72,9 @@ def test_the_best_of_many_responders_must_stand_out_among_controls() -> None:
     """A rise just above the 95th percentile is what the best of many has by chance."""
     many = 20
     direct = noisy(0.5, many)
-    found = judge_responders(direct, direct, noisy(0.5)[0], CLUSTER, None, None, CLUSTER, many)
+    found = judge_responders(
+        direct, direct, noisy(0.5)[0], CLUSTER, None, None, CLUSTER, many, RULE
+    )
     controls = np.random.default_rng(4).normal(0, 0.33, (19, many))
     started = starts(found, controls)
     assert (found.statistic > started.control_q95).any()
@@ -77,13 +84,15 @@ def test_the_best_of_many_responders_must_stand_out_among_controls() -> None:
 
 def test_heads_that_do_not_change_have_no_evidence() -> None:
     nothing = np.zeros((2, len(CLUSTER)))
-    found = judge_responders(nothing, nothing, nothing[0], CLUSTER, None, None, CLUSTER, 2)
+    found = judge_responders(nothing, nothing, nothing[0], CLUSTER, None, None, CLUSTER, 2, RULE)
     assert found.q.tolist() == [1, 1]
     assert np.isnan(found.top1_before).all()
-    assert judge_responders(None, None, nothing[0], CLUSTER, None, None, CLUSTER, 0).q.shape == (0,)
+    assert judge_responders(
+        None, None, nothing[0], CLUSTER, None, None, CLUSTER, 0, RULE
+    ).q.shape == (0,)
 
 
 def test_share_of_the_norm_needs_harm() -> None:
     frozen = noisy(1.0)[0]
-    assert norm_share(frozen * 0.6, frozen, CLUSTER) == pytest.approx(0.4)
-    assert np.isnan(norm_share(noisy(0.0)[0], noisy(0.0)[0], CLUSTER))
+    assert norm_share(frozen * 0.6, frozen, CLUSTER, 0.95) == pytest.approx(0.4)
+    assert np.isnan(norm_share(noisy(0.0)[0], noisy(0.0)[0], CLUSTER, 0.95))

@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from headprobe.causal.ablation import Ablation
+from headprobe.causal import direct_effects
+from headprobe.causal.ablation import Ablation, FlatSequences
 from headprobe.causal.direct_effects import DirectEffects, FinalNorm, find_final_norm
 from headprobe.causal.losses import ScoredSequences, chunks
-from headprobe.causal.takeover import Request, ResponseMeasurement
-from headprobe.model.heads import observe_model
+from headprobe.causal.takeover import CHECK_TOKENS, Request, ResponseMeasurement
+from headprobe.model.heads import ObservedModel, observe_model
 from tests.causal.test_ablation import replacements, scored
 from tests.helpers.tiny import ARCHITECTURES, random_ids, tiny_model
 
@@ -127,3 +128,26 @@ def test_the_ablated_heads_own_term_is_gone() -> None:
     ablation = Ablation(((1, 2),), "mean", replacements(observed))
     assert ablation.first_layer == 1
     assert isinstance(measurement._direct, DirectEffects)
+
+
+def test_the_check_takes_few_tokens_and_finds_the_same_norm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It keeps what every module returns, so it does not run on whole chunks of text."""
+    observed = observe_model(tiny_model("llama-gqa"), "tiny", random_ids(24))
+    ids = random_ids(300, 3).numpy()
+    text = ScoredSequences((ids,), np.zeros(1, np.int64), np.zeros(1, np.int64), ids[1:2])
+    tokens = []
+    original = direct_effects.find_final_norm
+
+    def find(observed: ObservedModel, run: FlatSequences) -> FinalNorm | None:
+        tokens.append(run.flat.token_ids.shape[1])
+        return original(observed, run)
+
+    monkeypatch.setattr(direct_effects, "find_final_norm", find)
+    measurement = ResponseMeasurement(observed, text, replacements(observed), {}, {})
+    assert tokens == [CHECK_TOKENS]
+    [whole] = chunks(observed, text.sequences, 1)
+    norm = original(observed, whole)
+    assert measurement._direct is not None and norm is not None
+    assert torch.equal(measurement._direct._norm.gain, norm.gain)

@@ -31,7 +31,7 @@ def test_all_sets_where_few_exist() -> None:
 def test_matched_sets_avoid_the_role_and_other_norms() -> None:
     norms = {(layer, head): 1.0 + head / 40 for layer in range(4) for head in range(8)}
     norms[1, 1] = 9.0
-    null = matched_sets(TESTED, 8, norms, [(1, 3)], 99, np.random.default_rng(0))
+    null = matched_sets(TESTED, 8, norms, [(1, 3)], 99, np.random.default_rng(0), 0.25)
     used = {head for heads in null.sets for head in heads}
     assert null.sets
     assert not used & {(1, 1), (1, 3), *TESTED}

@@ -16,6 +16,7 @@ from headprobe.cli.main import run as run_command
 from headprobe.commands import prune as command
 from headprobe.errors import HeadprobeError
 from headprobe.resources import DEMO_MODEL
+from headprobe.roles.rules import load_rules
 from headprobe.runs.folder import Run
 from headprobe.runs.head_mask import HeadMask
 
@@ -31,7 +32,8 @@ def scanned(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture
 def judged(scanned: Run, tmp_path: Path) -> Run:
-    """The run with measured effects: L0H0 does no harm, its key/value head does, L1H3 does."""
+    """The run with measured effects: L0H0 does no harm, its key/value head does, L1H3 does; of L1H2
+    it is not known."""
     folder = tmp_path / "judged"
     shutil.copytree(scanned.path, folder)
     (folder / "ablation.csv").write_text(
@@ -41,8 +43,10 @@ def judged(scanned: Run, tmp_path: Path) -> Run:
         "L0H1,L0H1,zero,loss,0.001,-0.001,0.003,false\n"
         "L1H3,L1H3,mean,loss,0.05,0.04,0.06,true\n"
         "L1H3,L1H3,zero,loss,-0.01,-0.02,0.01,true\n"
+        "L1H2,L1H2,zero,loss,0.001,-0.01,0.012,true\n"
+        "L2H0,L2H0,zero,loss,0.005,0.002,0.009,true\n"
         "group:L0G0,L0H0;L0H1,zero,loss,0.02,0.01,0.03,true\n"
-        "group:L1G0,L1H0;L1H1,zero,loss,0.00,-0.01,0.01,true\n",
+        "group:L1G0,L1H0;L1H1,zero,loss,0.00,-0.01,0.009,true\n",
         "utf-8",
     )
     return Run.load(folder)
@@ -75,10 +79,28 @@ def test_verdicts_follow_from_measured_effects(
     assert heads["L0H1"]["verdict"] == "keep"  # its outcome is unusable
     assert heads["L1H3"]["verdict"] == "keep"
     assert "+0.0500" in heads["L1H3"]["reason"]
+    assert heads["L1H2"]["verdict"] == "measure"  # no harm is shown, but nor is that it is small
+    assert heads["L2H0"]["verdict"] == "remove"  # harm is shown, and that it is small
     assert groups["L0G0"]["verdict"] == "keep"
     assert groups["L1G0"]["verdict"] == "remove"
     assert values["losses"] == []
     assert values["saved"] is None
+
+
+def test_the_mask_of_verdicts_follows_the_margin_of_the_rules(
+    judged: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mask = tmp_path / "mask.json"
+
+    def removed() -> list[tuple[int, int]]:
+        prune(judged, capsys, "--mask", str(mask), "--overwrite")
+        keep = json.loads(mask.read_text("utf-8"))["keep_heads"]
+        return [(at, h) for at, row in enumerate(keep) for h, stays in enumerate(row) if not stays]
+
+    assert removed() == [(0, 0), (1, 0), (1, 1), (2, 0)]
+    rules = load_rules()
+    replace(rules, causal=replace(rules.causal, max_harm=0.02)).save(judged.path / "rules.yaml")
+    assert removed() == [(0, 0), (1, 0), (1, 1), (1, 2), (2, 0)]
 
 
 def test_idle_heads_and_repeaters_without_a_measurement(
@@ -87,24 +109,17 @@ def test_idle_heads_and_repeaters_without_a_measurement(
     folder = tmp_path / "run"
     shutil.copytree(scanned.path, folder)
     frame = Run.load(folder).heads
-    for name, column, value in (
-        ("L0H2", "idle", True),
-        ("L0H3", "idle", True),
-        ("L2H1", "repeater_of", "L1H1"),
-    ):
+    for name, column, value in (("L0H2", "idle", True), ("L2H1", "repeater_of", "L1H1")):
         frame.loc[frame["name"] == name, column] = value
     from headprobe.results.tables import write_csv
 
     write_csv(frame, folder / "heads.csv")
-    values = prune(Run.load(folder), capsys, "--mask", str(tmp_path / "mask.json"))
+    values = prune(Run.load(folder), capsys)
     heads = {row["name"]: (row["verdict"], row["reason"]) for row in values["heads"]}
-    assert heads["L0H2"] == ("remove", "idle")
+    assert heads["L0H2"] == ("measure", "idle; effect not measured")
     assert heads["L2H1"] == ("measure", "repeats L1H1; effect not measured")
-    groups = {row["name"]: row["verdict"] for row in values["groups"]}
-    assert groups["L0G1"] == "remove"
-    mask = json.loads((tmp_path / "mask.json").read_text("utf-8"))
-    assert [h for h, stays in enumerate(mask["keep_heads"][0]) if not stays] == [2, 3]
-    assert mask["keep_groups"][0][1] is False
+    error = refused(Run.load(folder), capsys, "--mask", str(tmp_path / "mask.json"))
+    assert "no head can go" in error and "ablate --each" in error
 
 
 def test_groups_are_removed_and_the_checkpoint_loads(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -235,6 +236,20 @@ def test_pairs_differ_in_one_word_and_are_balanced(phenomenon: str) -> None:
     templates = Counter(p["template"] for p in pairs)
     assert max(critical.values()) <= 1.2 * min(critical.values()) or phenomenon == "pronoun"
     assert max(templates.values()) <= 1.2 * min(templates.values())
+    assert len(templates) >= 20
+
+
+def test_pronoun_pairs_are_balanced_by_template() -> None:
+    """A bias for one gender, or for the person named first or last, is worth nothing."""
+    lines = (CONFIGS / "pairs" / "pronoun.jsonl").read_text("utf-8").splitlines()
+    pairs = [json.loads(line) for line in lines]
+    genders = Counter((p["template"], p["critical"] in ("he", "him", "his")) for p in pairs)
+    assert len(genders) == 100 and set(genders.values()) == {2}
+    cue_first = Counter(p["good"].index(p["cue"]) < p["good"].index(p["distractor"]) for p in pairs)
+    assert cue_first == {True: 100, False: 100}
+    for pair in pairs:
+        before = re.split(rf"\b{pair['critical']}\b", pair["good"])[0]
+        assert pair["cue"] in before and pair["distractor"] in before, pair
 
 
 def _reaches_root(document: Document, at: int) -> bool:

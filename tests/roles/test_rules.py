@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from headprobe.errors import HeadprobeError
 from headprobe.resources import configs_folder
@@ -44,6 +45,16 @@ def test_a_rules_file_can_define_a_role(write) -> None:
     assert mine.roles["denier"] == RoleRule("negation") and "syntax" in mine.roles
     mine = load_rules(write("roles: {negation: {family: user, relation: negation}}"))
     assert mine.roles["negation"] == RoleRule("user", "negation")
+
+
+def test_rules_of_earlier_versions_take_the_packaged_causal_rules(tmp_path: Path) -> None:
+    """The file of a run names all rules that its version had."""
+    load_rules().save(tmp_path / "now.yaml")
+    values = yaml.safe_load((tmp_path / "now.yaml").read_text("utf-8"))
+    assert values.pop("causal")["max_harm"] == 0.01
+    (tmp_path / "then.yaml").write_text(yaml.safe_dump(values | {"margin": 0.2}), "utf-8")
+    then = load_rules(tmp_path / "then.yaml")
+    assert then.margin == 0.2 and then.causal == load_rules().causal
 
 
 def test_changed_lists_the_differences_from_other_rules(write) -> None:
@@ -95,6 +106,8 @@ def test_the_hash_depends_on_values_only(write) -> None:
         ("margin:", "'margin' is None"),
         ("max_q: -1", "'max_q' is -1"),
         ("power: 1", "'power' is 1. Give a number between 0 and 1"),
+        ("causal: {max_p: 0}", "'causal.max_p' is 0. Give a number between 0 and 1"),
+        ("causal: {max_hram: 0}", r"'causal.max_hram'\. Did you mean max_harm"),
         ("confidence: 95", "'confidence' is 95. Give a number between 0 and 1"),
         ("roles: {syntax: {strict: 1}}", "'roles.syntax.strict' is 1. Give true or false"),
         ("- 1", "has no rules"),

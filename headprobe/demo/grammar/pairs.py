@@ -1,21 +1,26 @@
 """Minimal pairs for causal checks: two sentences that differ in one word.
 
 Three phenomena: `agreement` (verb with its subject across a noun of the other number),
-`reflexive` (with its subject, across another person) and `pronoun` (a gendered pronoun that
-only the subject can own, across a person of the other gender). The words come from the probes'
+`reflexive` (with its subject, across another person) and `pronoun` (a gendered pronoun whose only
+possible antecedent stands beside a person of the other gender). The words come from the probes'
 lexicon. Good and bad share every word before the critical one, so a model is asked at one position.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from random import Random
 
 from headprobe.demo.grammar.cast import PRONOUNS, Decks
 from headprobe.demo.grammar.lexicon import load_lexicon
 from headprobe.demo.grammar.notation import WORD
+from headprobe.demo.grammar.pair_frames import (
+    AGREEMENT_FRAMES,
+    PRONOUN_FRAMES,
+    REFLEXIVE_FRAMES,
+)
 from headprobe.demo.grammar.tree import sounds_like_vowel
 from headprobe.errors import HeadprobeError
 
@@ -29,6 +34,7 @@ THINGS = (
     "boat/boats island/islands", "tree/trees house/houses", "note/notes calendar/calendars",
     "stain/stains carpet/carpets", "stone/stones garden/gardens",
 )  # fmt: skip
+VERBS = {"is": "are", "are": "is", "was": "were", "were": "was"}
 BETWEEN = ("near", "behind", "beside", "next to")
 STATES = (
     "old", "new", "beautiful", "very old", "too small", "rather ugly", "difficult to see",
@@ -37,7 +43,7 @@ STATES = (
 )  # fmt: skip
 REFLEXIVE_VERBS = (
     "blamed", "admired", "trusted", "criticised", "described", "defended", "hated", "praised",
-    "introduced", "prepared", "hurt", "protected", "convinced", "photographed", "watched",
+    "introduced", "prepared", "hurt", "protected", "corrected", "photographed", "watched",
 )  # fmt: skip
 OPPOSITE = {"she": "he", "he": "she"}
 # Only the subject can own these: "Anna, a friend of Tom, lost her way", never "his".
@@ -46,7 +52,7 @@ ACTS = (
     "did {poss} best", "shook {poss} head", "cleared {poss} throat", "took {poss} time",
     "made up {poss} mind", "bit {poss} lip", "lost {poss} balance", "caught {poss} breath",
     "stood {poss} ground", "crossed {poss} fingers", "raised {poss} eyebrows", "bowed {poss} head",
-    "came on {poss} own", "shrugged {poss} shoulders", "licked {poss} lips", "wiped {poss} brow",
+    "lost {poss} nerve", "shrugged {poss} shoulders", "licked {poss} lips", "gritted {poss} teeth",
 )  # fmt: skip
 STATES_OF_MIND = ("late", "tired", "right", "ill", "first", "angry", "wrong", "happy", "lucky")
 
@@ -77,7 +83,11 @@ class _Draft:
 
 
 class PairWriter:
-    """Drafts pairs from decks, so that words and both values of every feature rotate."""
+    """Drafts pairs from decks, so that words and both values of every feature rotate.
+
+    A phenomenon goes through its frames in turns, and every frame through the forms of the
+    critical word.
+    """
 
     def __init__(self, seed: int) -> None:
         self._rng = Random(f"pairs {seed}")
@@ -86,82 +96,79 @@ class PairWriter:
 
     def write(self) -> Iterator[Pair]:
         """All pairs, phenomenon by phenomenon."""
-        makers = {
-            "agreement": self._agreement,
-            "reflexive": self._reflexive,
-            "pronoun": self._pronoun,
-        }
-        for phenomenon, make in makers.items():
-            yield from self._series(phenomenon, make)
+        yield from self._series(
+            "agreement", AGREEMENT_FRAMES, ("is", "are", "was", "were"), self._agreement
+        )
+        yield from self._series(
+            "reflexive", REFLEXIVE_FRAMES, ("she", "he", "they"), self._reflexive
+        )
+        yield from self._series("pronoun", PRONOUN_FRAMES, ("she", "he"), self._pronoun)
 
-    def _series(self, phenomenon: str, make: Callable[[int], _Draft]) -> Iterator[Pair]:
+    def _series(
+        self,
+        phenomenon: str,
+        frames: Mapping[str, str],
+        forms: Sequence[str],
+        make: Callable[[str, str, str], _Draft],
+    ) -> Iterator[Pair]:
         seen: set[str] = set()
-        number = attempts = 0
-        while number < PER_PHENOMENON:
-            attempts += 1
-            if attempts > 50 * PER_PHENOMENON:
+        kinds: list[tuple[str, str]] = []
+        for turn in range(-(-PER_PHENOMENON // len(frames))):
+            deck = [(name, forms[(at + turn) % len(forms)]) for at, name in enumerate(frames)]
+            self._rng.shuffle(deck)
+            kinds += deck
+        for number, (name, form) in enumerate(kinds[:PER_PHENOMENON], start=1):
+            for _ in range(50):
+                draft = make(f"{phenomenon}-{name}", frames[name], form)
+                good = _sentence(draft.frame.replace("__", draft.critical))
+                if good not in seen:
+                    break
+            else:
                 raise HeadprobeError(phenomenon, "too few words", "Lengthen the lists")
-            draft = make(number)
-            good = _sentence(draft.frame.replace("__", draft.critical))
-            bad = _sentence(draft.frame.replace("__", draft.rival))
-            if good in seen:
-                continue
             seen.add(good)
-            number += 1
+            bad = _sentence(draft.frame.replace("__", draft.rival))
             yield Pair(
                 f"{phenomenon}-{number:03d}", phenomenon, draft.template, good, bad,
                 draft.critical, draft.rival, draft.cue, draft.distractor,
             )  # fmt: skip
 
-    def _agreement(self, number: int) -> _Draft:
-        singular = number % 2 == 0
+    def _agreement(self, template: str, frame: str, form: str) -> _Draft:
+        rival = VERBS[form]
+        singular = form in ("is", "was")
         head, other = self._decks.draw("things", THINGS).split()
         cue = head.split("/")[not singular]
         distractor = other.split("/")[singular]
-        state = self._decks.draw("states", STATES)
-        tense = self._decks.draw("tense", ("is are", "was were"))
-        good, bad = tense.split() if singular else reversed(tense.split())
         between = self._decks.draw("between", BETWEEN)
-        person = self._job(cue_only=True)
-        template = self._decks.draw("agreement", ("pp", "relative", "opener", "embedded"))
-        frames = {
-            "pp": f"the {cue} {between} the {distractor} __ {state}.",
-            "relative": f"the {cue} that the {person} saw {between} the {distractor} __ {state}.",
-            "opener": f"in spite of the rain, the {cue} {between} the {distractor} __ {state}.",
-            "embedded": f"the {person} knows that the {cue} {between} the {distractor} __ {state}.",
-        }
-        return _Draft(f"agreement-{template}", frames[template], good, bad, cue, distractor)
+        filled = frame.format(
+            thing=f"the {cue} {between} the {distractor}",
+            cue=cue,
+            other=distractor,
+            between=between,
+            person=self._job(cue_only=True),
+            state=self._decks.draw("states", STATES),
+        )
+        return _Draft(template, filled, form, rival, cue, distractor)
 
-    def _reflexive(self, number: int) -> _Draft:
-        takes = ("she", "he", "they")[number % 3]
+    def _reflexive(self, template: str, frame: str, takes: str) -> _Draft:
         cue, distractor, rival = self._people(takes)
         verb = self._decks.draw("reflexive verbs", REFLEXIVE_VERBS)
-        template = self._decks.draw("reflexive", ("relative", "beside", "said", "after"))
-        frames = {
-            "relative": f"{cue}, who knew {distractor}, {verb} __.",
-            "beside": f"{cue} from the house behind {distractor}'s garden {verb} __.",
-            "said": f"{distractor} said that {cue} {verb} __.",
-            "after": f"after a talk with {distractor}, {cue} {verb} __.",
-        }
+        filled = frame.format(cue=cue, other=distractor, verb=verb)
         good, bad = PRONOUNS[takes]["refl"], PRONOUNS[rival]["refl"]
-        return _Draft(f"reflexive-{template}", frames[template], good, bad, cue, distractor)
+        return _Draft(template, filled, good, bad, cue, distractor)
 
-    def _pronoun(self, number: int) -> _Draft:
-        takes = ("she", "he")[number % 2]
+    def _pronoun(self, template: str, frame: str, takes: str) -> _Draft:
         cue, distractor, rival = self._people(takes, names_only=True)
-        template = self._decks.draw("pronoun", ("friend", "while", "watched", "after", "tag"))
-        act = self._decks.draw("acts", ACTS).format(poss="__")
-        state = self._decks.draw("states of mind", STATES_OF_MIND)
-        frames = {
-            "friend": f"{cue}, a friend of {distractor}, {act}.",
-            "while": f"while {distractor} was asleep, {cue} {act}.",
-            "watched": f"{distractor} watched as {cue} {act}.",
-            "after": f"after a quarrel with {distractor}, {cue} {act}.",
-            "tag": f"{cue}, who knows {distractor}, was {state}, wasn't __?",
-        }
-        case = "nom" if template == "tag" else "poss"
+        if "{act}" in frame:
+            frame = frame.replace("{act}", self._decks.draw("acts", ACTS))
+        [case] = [case for case in ("nom", "acc", "poss") if f"{{{case}}}" in frame]
+        filled = frame.format(
+            cue=cue,
+            other=distractor,
+            state=self._decks.draw("states of mind", STATES_OF_MIND),
+            **{case: "__"},
+        )
         good, bad = PRONOUNS[takes][case], PRONOUNS[rival][case]
-        return _Draft(f"pronoun-{template}", frames[template], good, bad, cue, distractor)
+        return _Draft(template, filled, good, bad, cue, distractor)
 
     def _people(self, takes: str, names_only: bool = False) -> tuple[str, str, str]:
         """Who the word belongs to, who stands in between, and the wrong pronoun."""
