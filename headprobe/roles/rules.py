@@ -5,6 +5,7 @@ single values. The dataclasses mirror the file's structure, and a hash of the va
 rules in manifests.
 """
 
+import functools
 import hashlib
 import json
 import re
@@ -172,7 +173,7 @@ def load_rules(path: Path | None = None) -> Rules:
     Raises HeadprobeError where the file cannot be read or holds something that is not a rule.
     """
     default = configs_folder() / "roles.yaml"
-    values = _read(default)
+    values = _read_packaged(default)
     if path is not None:
         values = _overlay(values, _read(path))
     return _rules(values, str(path or default))
@@ -183,6 +184,12 @@ def run_rules(run: Run) -> Rules:
     of an earlier version, are as packaged."""
     path = run.path / RULES
     return load_rules(path if path.exists() else None)
+
+
+@functools.cache
+def _read_packaged(path: Path) -> dict[str, Any]:
+    """The values of the packaged rules, which do not change while a process runs."""
+    return _read(path)
 
 
 class _DuplicateKey(Exception):  # noqa: N818
