@@ -22,7 +22,9 @@ pytestmark = pytest.mark.xdist_group("ablate")
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return headprobe.scan(out=tmp_path_factory.mktemp("ablate") / "run", max_passages=12)
+    return headprobe.scan(
+        out=tmp_path_factory.mktemp("ablate") / "run", probes=["natural"], max_passages=12
+    )
 
 
 @pytest.fixture

@@ -22,12 +22,14 @@ from headprobe.runs.head_mask import HeadMask
 
 pytestmark = pytest.mark.xdist_group("prune")
 
-QUICK = ("--tokens", "200", "--sets", "2")
+QUICK = ("--tokens", "80", "--sets", "2")
 
 
 @pytest.fixture(scope="module")
 def scanned(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return headprobe.scan(out=tmp_path_factory.mktemp("prune") / "run", max_passages=12)
+    return headprobe.scan(
+        out=tmp_path_factory.mktemp("prune") / "run", probes=["natural"], max_passages=6
+    )
 
 
 @pytest.fixture

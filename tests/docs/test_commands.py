@@ -24,8 +24,8 @@ from headprobe.probes.relations import MAKERS
 from headprobe.resources import DEMO_MODEL, configs_folder
 from tests.docs.markdown import PAGES, ROOT, blocks
 
-PASSAGES = 12
-"""Passages that a scan measures here."""
+FEWER = {"scan": ("--max-passages", "12"), "ablate": ("--sets", "2")}
+"""Options that make commands quick here: passages to measure, random sets."""
 
 DOCUMENTS = 30
 """Documents of ``treebank.conllu``."""
@@ -56,8 +56,7 @@ def execute(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(line: str) -> str:
         program, *words = shlex.split(line)
         assert program == "headprobe", f"cannot be executed here, say why not: {line}"
-        if words[:1] == ["scan"]:
-            words += ["--max-passages", str(PASSAGES)]
+        words += FEWER.get(words[0], ())
         monkeypatch.setattr(sys, "argv", [program, *words])
         with pytest.raises(SystemExit) as left:
             main()
