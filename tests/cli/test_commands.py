@@ -173,7 +173,7 @@ def test_json_output_is_parseable(folder: Path) -> None:
     assert isinstance(head["head"]["sink"], float)
     assert head["head"]["idle"] is False
     assert len(head["relations"]) == 6
-    assert abs(sum(each["share"] for each in head["profile"]) - 1) < 1e-9
+    assert abs(sum(each["share"] for each in head["profile"]) - 1) < 1e-6
 
 
 @pytest.mark.parametrize("kind", ["file", "link", "folder"])
