@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe.format import clip, count, safe_text
-from headprobe.report.layout import LABEL
+from headprobe.report.layout import LABEL, filled
+from headprobe.runs.head_mask import HeadMask
+from headprobe.vocabulary import head_name
 
 KEEP = "keep"
 """The verdict that is counted and not listed."""
@@ -73,6 +75,24 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             _span(row, "excess"),
         )
     console.print(table)
+
+
+def draw_chosen(mask: HeadMask, console: Console) -> None:
+    """Print the heads that go, layer by layer."""
+    by_layer: dict[int, list[int]] = {}
+    for layer, head in mask.removed:
+        by_layer.setdefault(layer, []).append(head)
+    total = count(len(mask.removed), "head")
+    if mask.groups_removed:
+        total += f", {count(mask.groups_removed, 'KV group')} per layer"
+    console.print(Text(f"chosen: {total}", style=LABEL))
+    if not by_layer:
+        return
+    names = [
+        " ".join([head_name(layer, heads[0]), *(f"H{head}" for head in heads[1:])])
+        for layer, heads in by_layer.items()
+    ]
+    console.print(Text(filled(names, console.width)))
 
 
 def draw_saved(saved: Any, mask: Path | None, console: Console) -> None:

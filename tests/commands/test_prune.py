@@ -107,6 +107,16 @@ def test_idle_heads_and_repeaters_without_a_measurement(
     assert mask["keep_groups"][0][1] is False
 
 
+def test_the_chosen_heads_are_printed(scanned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    values = prune(scanned, capsys, "--groups", "1", *QUICK)
+    assert run_command(["prune", str(scanned.path), "--groups", "1", *QUICK, "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 KV group per layer" in shown
+    for layer, row in enumerate(values["keep_heads"]):
+        first, *rest = [head for head, stays in enumerate(row) if not stays]
+        assert " ".join([f"L{layer}H{first}", *(f"H{head}" for head in rest)]) in shown
+
+
 def test_groups_are_removed_and_the_checkpoint_loads(
     scanned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
