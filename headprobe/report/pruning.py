@@ -78,21 +78,14 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
 
 
 def draw_chosen(mask: HeadMask, console: Console) -> None:
-    """Print the heads that go, layer by layer."""
-    by_layer: dict[int, list[int]] = {}
-    for layer, head in mask.removed:
-        by_layer.setdefault(layer, []).append(head)
-    total = count(len(mask.removed), "head")
+    """Print the heads that go, as ``headprobe ablate`` takes them."""
+    names = [head_name(layer, head) for layer, head in mask.removed]
+    total = count(len(names), "head")
     if mask.groups_removed:
         total += f", {count(mask.groups_removed, 'KV group')} per layer"
     console.print(Text(f"chosen: {total}", style=LABEL))
-    if not by_layer:
-        return
-    names = [
-        " ".join([head_name(layer, heads[0]), *(f"H{head}" for head in heads[1:])])
-        for layer, heads in by_layer.items()
-    ]
-    console.print(Text(filled(names, console.width)))
+    if names:
+        console.print(Text(filled(names, console.width, " ")))
 
 
 def draw_saved(saved: Any, mask: Path | None, console: Console) -> None:
