@@ -162,9 +162,16 @@ def load(run: str | os.PathLike[str]) -> Run:
     """Load a run from its folder, without the model; HeadprobeError where there is none."""
     from pathlib import Path
 
+    from headprobe.commands.trace_folder import is_trace
+    from headprobe.errors import HeadprobeError
     from headprobe.interface import Run
 
-    return Run.load(Path(run))
+    folder = Path(run)
+    if is_trace(folder):
+        raise HeadprobeError(
+            str(folder), "is a trace, not a run", "Load it with headprobe.load_trace"
+        )
+    return Run.load(folder)
 
 
 @python_messages
@@ -263,9 +270,14 @@ def load_trace(folder: str | os.PathLike[str]) -> Trace:
     """Load a trace from its folder, without the models; HeadprobeError where there is none."""
     from pathlib import Path
 
+    from headprobe.commands.trace_folder import is_trace
     from headprobe.commands.trace_folder import load_trace as load_steps
+    from headprobe.errors import HeadprobeError
     from headprobe.interface import Trace
+    from headprobe.runs.folder import MANIFEST
 
+    if not is_trace(Path(folder)) and (Path(folder) / MANIFEST).is_file():
+        raise HeadprobeError(str(folder), "is a run, not a trace", "Load it with headprobe.load")
     return Trace(load_steps(Path(folder)))
 
 

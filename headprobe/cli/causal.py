@@ -17,6 +17,7 @@ from headprobe.cli.printing import (
     stdout,
 )
 from headprobe.config import MAX_NUMBER
+from headprobe.errors import HeadprobeError
 
 
 class By(StrEnum):
@@ -26,6 +27,13 @@ class By(StrEnum):
     ZERO = "zero"
     RESAMPLE = "resample"
     UNIFORM = "uniform"
+
+
+def _check_tokens(tokens: int | None) -> int | None:
+    """Return the number; HeadprobeError where no text can have as many tokens."""
+    if tokens is not None and not 1 <= tokens < MAX_NUMBER:
+        raise HeadprobeError(f"--tokens {tokens}", "no such amount of text", "Give 1 or more")
+    return tokens
 
 
 @checks_paths
@@ -63,8 +71,7 @@ def ablate(
         int | None,
         typer.Option(
             metavar="N",
-            min=1,
-            max=MAX_NUMBER,
+            callback=_check_tokens,
             help="Tokens of text to measure losses on [default: 5,000; with --each 10,000].",
         ),
     ] = None,
@@ -127,7 +134,7 @@ def takeover(
     tokens: Annotated[
         int,
         typer.Option(
-            metavar="N", min=1, max=MAX_NUMBER, help="Tokens of text to measure losses on."
+            metavar="N", callback=_check_tokens, help="Tokens of text to measure losses on."
         ),
     ] = 4_000,
     trust_remote_code: TrustRemoteCode = False,

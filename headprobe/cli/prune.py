@@ -70,7 +70,7 @@ def prune(
     from headprobe.commands.prune import PruneOptions
     from headprobe.commands.prune import prune as prune_run
     from headprobe.report.layout import progress_for
-    from headprobe.report.pruning import draw_losses, draw_saved, draw_verdicts
+    from headprobe.report.pruning import draw_chosen, draw_losses, draw_saved, draw_verdicts
 
     options = PruneOptions(
         groups=groups,
@@ -96,5 +96,7 @@ def prune(
     console = stdout()
     if not options.needs_model:
         draw_verdicts(result.group_rows, result.head_rows, console)
+    elif result.mask is not None:
+        draw_chosen(result.mask, console)
     draw_losses(result.loss_rows, console)
     draw_saved(result.saved, mask, console)

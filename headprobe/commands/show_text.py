@@ -143,7 +143,7 @@ def _run_text(
 def _align_text(text: str, encoder: Encoder, context: int | None) -> Corpus:
     sentence = plain_sentence(text, "--text")
     if not sentence.words:
-        raise HeadprobeError("--text", "has no word", "Give a sentence")
+        raise HeadprobeError("text", "has no word", "Give a sentence")
     document = Document("text", "", (sentence,), "--text", annotated=False)
     skipped: list[Skipped] = []
     room = (context or 1 << 20) - len(encoder.start)

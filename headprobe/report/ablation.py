@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 
-from headprobe.format import MISSING, clip, p_value, safe_text
+from headprobe.format import MISSING, clip, count, p_value, safe_text
 from headprobe.report.layout import LABEL, Column, draw_columns, title
 from headprobe.results.views import AblationPlan, HeadView
 from headprobe.runs.tables import Row
@@ -42,7 +42,8 @@ def draw_ablation_plan(plan: AblationPlan, console: Console) -> None:
         f"minimal pairs   {plan.pairs:,} ({plan.pair_tokens:,} tokens): "
         f"{clip(', '.join(plan.outcomes[1:]), 200) or 'none'}"
     )
-    console.print(f"work            as much as {plan.passes:,.0f} passes of the whole model")
+    passes = count(math.ceil(plan.passes), "pass", "passes")
+    console.print(f"work            as much as {passes} of the whole model")
 
 
 def draw_ablation(rows: Sequence[Mapping[str, Any]], console: Console) -> None:

@@ -58,7 +58,10 @@ def _one_model(comparison: Comparison) -> str:
         f"(kappa {numbers.fraction(comparison.kappa)})"
     )
     if named:
-        sentence += f": of the {len(named):,} that A names, B gives {kept:,} the same role"
+        sentence += (
+            f": of the {len(named):,} with a role in A, {kept:,} "
+            f"{'has' if kept == 1 else 'have'} the same role in B"
+        )
     return f"{sentence}. {_changes(comparison)}"
 
 
@@ -104,7 +107,7 @@ def _two_models(comparison: Comparison) -> str:
     )
     if named:
         sentence += (
-            f"; of the {len(named):,} that A names, {len(of_named):,} "
+            f"; of the {len(named):,} with a role in A, {len(of_named):,} "
             f"{'has' if len(of_named) == 1 else 'have'} one, "
             f"and {same:,} of these {'holds' if same == 1 else 'hold'} the same role"
         )
@@ -236,9 +239,9 @@ def _draw_only(comparison: Comparison, console: Console) -> None:
 def _draw_counterparts(comparison: Comparison, console: Console) -> None:
     """Print the counterpart of each named head, the most similar first."""
     named = sorted(comparison.named, key=lambda head: (not head.matched, -(head.affinity or 0)))
-    console.print(title("counterparts", "of the heads that A names, by where they look"))
+    console.print(title("counterparts", "of the heads with a role in A, by where they look"))
     if not named:
-        console.print(Text("A names no head", style=LABEL))
+        console.print(Text("no head of A has a role", style=LABEL))
         return
     shown = named[:LISTED_HEADS]
     draw_columns(

@@ -9,7 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from headprobe.format import clip, count, safe_text
-from headprobe.report.layout import LABEL
+from headprobe.report.layout import LABEL, filled
+from headprobe.runs.head_mask import HeadMask
+from headprobe.vocabulary import head_name
 
 KEEP = "keep"
 """The verdict that is counted and not listed."""
@@ -73,6 +75,17 @@ def draw_losses(rows: Sequence[Mapping[str, Any]], console: Console) -> None:
             _span(row, "excess"),
         )
     console.print(table)
+
+
+def draw_chosen(mask: HeadMask, console: Console) -> None:
+    """Print the heads that go, as ``headprobe ablate`` takes them."""
+    names = [head_name(layer, head) for layer, head in mask.removed]
+    total = count(len(names), "head")
+    if mask.groups_removed:
+        total += f", {count(mask.groups_removed, 'KV group')} per layer"
+    console.print(Text(f"chosen: {total}", style=LABEL))
+    if names:
+        console.print(Text(filled(names, console.width, " ")))
 
 
 def draw_saved(saved: Any, mask: Path | None, console: Console) -> None:

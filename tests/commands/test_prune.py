@@ -124,6 +124,20 @@ def test_idle_heads_and_repeaters_without_a_measurement(
     assert "no head can go" in error and "ablate --each" in error
 
 
+def test_the_chosen_heads_are_printed(scanned: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    values = prune(scanned, capsys, "--groups", "1", *QUICK)
+    assert run_command(["prune", str(scanned.path), "--groups", "1", *QUICK, "-q"]) == 0
+    shown = capsys.readouterr().out
+    assert "1 KV group per layer" in shown
+    chosen = [
+        f"L{layer}H{head}"
+        for layer, row in enumerate(values["keep_heads"])
+        for head, stays in enumerate(row)
+        if not stays
+    ]
+    assert " ".join(chosen) in " ".join(shown.split())
+
+
 def test_groups_are_removed_and_the_checkpoint_loads(
     scanned: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

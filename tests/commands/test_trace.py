@@ -102,6 +102,10 @@ def test_python_shows_what_the_command_line_writes(known: Path, tmp_path: Path) 
         written = pd.read_csv(known / "trace" / f"{name}.csv")
         assert list(table.columns) == list(written.columns) and len(table) == len(written)
     assert str(found.summary()).startswith("5 of 24 heads gain a role")
+    with pytest.raises(HeadprobeError, match=r"is a trace, not a run\. .*headprobe\.load_trace"):
+        headprobe.load(known / "trace")
+    with pytest.raises(HeadprobeError, match=r"is a run, not a trace\. .*headprobe\.load"):
+        headprobe.load_trace(found.run(800).path)
     assert set(found.plot()) == {"roles-by-step", "bits-by-step", "onsets"}
     assert found.run(800).path == known / "trace" / "step800"
     assert found.report(tmp_path / "atlas.html").read_text("utf-8").startswith("<!doctype html>")

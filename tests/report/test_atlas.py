@@ -178,6 +178,9 @@ def test_search_and_sorting_reduce_and_order_the_table(page: Page) -> None:
     page.keyboard.type("coreference")
     assert 0 < rows.count() < everything
     assert page.locator("#grid .faded").count() == everything - rows.count()
+    first = rows.first.locator("td").first.inner_text()
+    page.keyboard.press("Enter")
+    assert page.locator("article h2").inner_text().startswith(first)
     page.keyboard.press("Escape")
     assert rows.count() == everything
     page.get_by_role("button", name="sink").click()

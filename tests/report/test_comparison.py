@@ -80,9 +80,9 @@ def page(comparison: Comparison, width: int = 100) -> str:
 
 def test_two_models_are_answered_in_a_sentence() -> None:
     assert answer(TWO_MODELS) == (
-        "2 of the 4 heads of A have a counterpart in B; of the 2 that A names, 2 have one, and 1 "
-        "of these holds the same role. Equal seats hold equal roles no more often than chance "
-        "(1, expected 0.5, p .400)."
+        "2 of the 4 heads of A have a counterpart in B; of the 2 with a role in A, 2 have one, "
+        "and 1 of these holds the same role. Equal seats hold equal roles no more often than "
+        "chance (1, expected 0.5, p .400)."
     )
     lines = page(TWO_MODELS).splitlines()
     assert " ".join(lines[: lines.index("")]) == answer(TWO_MODELS)
@@ -99,8 +99,9 @@ def test_without_a_twin_nothing_is_called_a_match() -> None:
 
 def test_one_model_on_two_texts() -> None:
     assert answer(ONE_MODEL) == (
-        "2 of 4 heads have the same role in both runs (kappa .20): of the 2 that A names, B gives "
-        "1 the same role. The gain of 1 head changes clearly (q < .05), by -.300 at most (L0H0)."
+        "2 of 4 heads have the same role in both runs (kappa .20): of the 2 with a role in A, 1 "
+        "has the same role in B. The gain of 1 head changes clearly (q < .05), by -.300 at most "
+        "(L0H0)."
     )
     shown = page(ONE_MODEL)
     assert "L0H0  pronoun → its antecedent" in shown

@@ -165,7 +165,7 @@ function drawLegend(scaled, largest, view) {
   if (scaled) {
     const steps = [0, 0.25, 0.5, 0.75, 1].map((step) => {
       const bar = shape("svg", { width: 26, height: 14, "aria-hidden": "true" },
-        shape("rect", { width: 26, height: 14, class: "step", fill: "currentColor", "fill-opacity": Math.max(0.04, step) }));
+        shape("rect", { width: 26, height: 14, "fill-opacity": Math.max(0.04, step) }));
       return element("li", { class: "step" }, bar);
     });
     legend.replaceChildren(element("li", {}, "0"), ...steps, element("li", {}, scaled.print(largest)));
@@ -556,6 +556,7 @@ function start() {
   select.addEventListener("change", drawGrid);
   const search = document.getElementById("search");
   search.addEventListener("input", filter);
+  search.addEventListener("keydown", (event) => { if (event.key === "Enter" && search.value && matching.size) open(order.find((number) => matching.has(number)), event.shiftKey); });
   const help = document.getElementById("help");
   const toggle = () => { help.hidden = !help.hidden; document.getElementById("help-button").setAttribute("aria-expanded", String(!help.hidden)); };
   document.getElementById("help-button").addEventListener("click", toggle);
