@@ -123,7 +123,12 @@ OPTIONAL = frozenset({"sketch"})
 """Arrays that runs of earlier versions lack."""
 
 HALF = frozenset({"sketch"})
-"""Arrays of half precision; all others of floating-point numbers are saved in single precision."""
+"""Arrays of half precision; all others of floating-point numbers but ``DOUBLE`` are saved in single
+precision."""
+
+DOUBLE = frozenset({"share_by_document", "share_by_form"})
+"""Arrays that are saved in double precision: in a head that looks at its targets and nothing else,
+a share just below 1 would be rounded to 1, which has no lift."""
 
 BY_ROW = HALF | {"example_weight", "sampled_kept"}
 """Arrays of floating-point numbers whose rows are filled once, so that they add in any precision;
@@ -180,9 +185,9 @@ class Tallies:
     def save(self, path: Path) -> None:
         """Write all arrays to one ``.npz`` file, without pickles.
 
-        Sums are rounded to single precision, that of the weights they add. Their digits
-        are nearly random, so compression takes long and saves little; instead, rows of zeros are
-        left out (``SPARSE``). Bits, counts and the arrays ``HALF`` are compressed.
+        Sums are rounded to single precision, that of the weights they add, except for ``DOUBLE``.
+        Their digits are nearly random, so compression takes long and saves little; instead, rows of
+        zeros are left out (``SPARSE``). Bits, counts and the arrays ``HALF`` are compressed.
         """
         arrays: dict[str, NDArray[Any]] = {}
         for name, sums in self.arrays.items():
@@ -349,7 +354,7 @@ def _restored(name: str, found: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
 def _rounded(name: str, array: NDArray[Any]) -> NDArray[Any]:
     """Floating-point numbers in the precision in which they are saved; counts, and numbers that
     stand alone, unchanged."""
-    if array.dtype.kind != "f" or array.ndim == 0:
+    if array.dtype.kind != "f" or array.ndim == 0 or name in DOUBLE:
         return array
     with np.errstate(over="ignore"):  # infinity is reported by `first_spoiled`
         return array.astype(np.float16 if name in HALF else np.float32, copy=False)

@@ -76,3 +76,11 @@ def test_nothing_is_written_of_kinds_that_no_text_has(tmp_path: Path) -> None:
         Tallies(dict.fromkeys(SPARSE, sums)).save(tmp_path / "sums.npz")
         bytes_of[share] = (tmp_path / "sums.npz").stat().st_size
     assert 20 * bytes_of[0] < bytes_of[1] > 120_000
+
+
+def test_a_share_just_below_one_stays_below_it() -> None:
+    """A share of 1 has no lift, so that a head with a perfect one would lose its role."""
+    almost = np.full((1, 4, 1, 1), 10 - 1e-9)
+    saved = Tallies({"share_by_document": almost, "share": almost}).rounded()
+    assert (saved["share_by_document"] < 10).all()
+    assert (saved["share"] == 10).all()
