@@ -56,7 +56,7 @@ def assert_same_run(workplace: Workplace) -> None:
     assert (one.path / "heads.csv").read_bytes() == (other.path / "heads.csv").read_bytes()
 
 
-@pytest.mark.parametrize("share", [0.001, 0.05, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.3, 0.9])
 def test_a_full_disk_at_the_end(workplace: Workplace, share: float) -> None:
     """One line; nothing but the saved sums is left; the same command or --resume succeeds then."""
     command = workplace.scan()
@@ -101,6 +101,15 @@ class Usage:
     free = 1
 
 
+@pytest.fixture
+def heeds_ctrl_c() -> Iterator[None]:
+    """As in a terminal: processes in the background of a shell ignore Ctrl-C."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_ctrl_c_in_the_first_minute_keeps_what_was_measured(workplace: Workplace) -> None:
     workplace.patch.setattr("headprobe.measure.loop._Measurer._advance", interrupt_once())
     outcome = run_here(workplace.scan())

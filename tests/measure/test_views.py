@@ -61,6 +61,7 @@ def test_numba_view_equals_torch_view(
     monkeypatch.setattr("headprobe.measure.numba_view.MIN_PARALLEL_WEIGHTS", 0)
     monkeypatch.setattr("headprobe.batching.layout.MAX_PADDING_WEIGHTS", 0)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", lambda _: None)  # scans restore their number
     encoder = Encoder(toy_tokenizer(), "toy")
     passages = passages_of(PROBES, encoder, 90, most=8)
     run(tiny_model(name), passages, encoder, BatchLimits(tokens=300, scores=scores))
