@@ -51,7 +51,9 @@ def compare(
     from headprobe.commands.compare import compare_runs, comparison_target
     from headprobe.commands.export import check_export, write_files
     from headprobe.commands.show import find_run
+    from headprobe.format import safe_text
     from headprobe.report.comparison import answer, draw_comparison
+    from headprobe.report.layout import LABEL, draw_line
     from headprobe.results.comparison import COMPARE, COMPARE_JSON, comparison_values
 
     runs = [find_run(path, lambda _: None) for path in (run_a, run_b)]
@@ -63,15 +65,18 @@ def compare(
     for folder, names in targets.items():
         check_export(folder, names, overwrite)
     comparison = compare_runs(*runs, same_model=same_model)
+    writers, written = _writers(comparison), []
     for folder, names in targets.items():
-        writers = _writers(comparison)
-        write_files(folder, {name: writers[name] for name in names}, overwrite)
+        written += write_files(folder, {name: writers[name] for name in names}, overwrite)
     if as_json:
         print_json(comparison_values(comparison))
     elif quiet:
         print(answer(comparison))
     else:
-        draw_comparison(comparison, stdout())
+        console = stdout()
+        draw_comparison(comparison, console)
+        for path in written:
+            draw_line(console, ("written  ", LABEL), safe_text(str(path)))
 
 
 def _writers(comparison: "Comparison") -> "dict[str, Writer]":

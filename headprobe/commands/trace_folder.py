@@ -66,7 +66,7 @@ class TraceNote:
     def load(cls, folder: Path) -> Self:
         """Read it; HeadprobeError where it is missing or damaged."""
         missing = HeadprobeError(
-            str(folder), "is not the folder of a trace (no trace.json)", "Name one with -o DIR"
+            str(folder), "is not the folder of a trace (no trace.json)", "Name the folder of one"
         )
         with read_or_fail(folder / NOTE, _REMEDY, "not a readable trace", missing) as path:
             note: Self = build_value(cls, read_json(path))

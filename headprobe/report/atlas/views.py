@@ -105,7 +105,11 @@ def trace_data(trace: Trace) -> Json:
         "section": section(
             "The training",
             trace_answer(trace),
-            trace.warnings,
+            (
+                "The slider colours the grid by the roles at a step. The table and the pages of "
+                f"heads are those of the last one, step {trace.counted[-1].step:,}.",
+                *trace.warnings,
+            ),
             (("head", ""), ("role", ""), ("event", ""), ("after step", "number"), ("by", "number")),
             (
                 (
