@@ -36,7 +36,8 @@ def row_values(table: "pd.DataFrame") -> list[dict[str, Any]]:
 def draw_ablation_plan(plan: AblationPlan, console: Console) -> None:
     """Print what an ablation would run."""
     console.print(f"sets of heads   {clip(', '.join(plan.sets), 200)}")
-    console.print(f"interventions   {plan.interventions:,}, with the random sets")
+    random = count(max(0, plan.interventions - len(plan.sets)), "random set")
+    console.print(f"interventions   {plan.interventions:,}, with {random}")
     console.print(f"text            {plan.text_tokens:,} tokens")
     console.print(
         f"minimal pairs   {plan.pairs:,} ({plan.pair_tokens:,} tokens): "
