@@ -460,7 +460,8 @@ function filter() {
   data.heads.forEach((head, number) => {
     const roles = [kindOf(head).name, ...head.roles];
     const about = head.relations.filter((row) => row.role).map((row) => data.relations[row.relation].words);
-    const text = [head.name, ...roles, head.reason, ...about].join(" ").toLowerCase();
+    // the reason of a head without a role is of the relation that it misses
+    const text = [head.name, ...roles, head.roles.length ? head.reason : "", ...about].join(" ").toLowerCase();
     const matches = (word) => (kinds.has(word) ? roles.includes(word) : /^l\d+h\d+$/.test(word) ? head.name.toLowerCase() === word : text.includes(word));
     if (words.every(matches)) matching.add(number);
   });
