@@ -34,7 +34,10 @@ def paper_tables(run: Run) -> Mapping[str, "pd.DataFrame"]:
 
 
 def to_latex(table: "pd.DataFrame") -> str:
-    """Return a LaTeX table with booktabs rules; long ones break across pages (longtable)."""
+    """Return a LaTeX table with booktabs rules; long ones break across pages (longtable).
+
+    A comment in the first line names the packages that it needs.
+    """
     environment = "longtable" if len(table) > LONG else None
     columns = "".join("r" if name in NUMBERS else "l" for name in table.columns)
     text = (
@@ -47,7 +50,9 @@ def to_latex(table: "pd.DataFrame") -> str:
             environment=environment,
         )
     )
-    return text.replace("→", r"$\rightarrow$").replace("–", "--")
+    packages = ",".join(["booktabs", *filter(None, [environment])])
+    body = text.replace("→", r"$\rightarrow$").replace("–", "--")
+    return f"% needs \\usepackage{{{packages}}}\n{body}"
 
 
 def to_markdown(table: "pd.DataFrame") -> str:
