@@ -388,17 +388,23 @@ class Trace:
     @property
     def roles(self) -> "pd.DataFrame":
         """One row per step, head and role (``trace.csv`` in ``docs/output.md``)."""
-        return self._tables["trace.csv"]
+        from headprobe.results.trace import TRACE
+
+        return self._tables[TRACE]
 
     @property
     def onsets(self) -> "pd.DataFrame":
         """One row per onset or end of a head's role (``onsets.csv``)."""
-        return self._tables["onsets.csv"]
+        from headprobe.results.trace import ONSETS
+
+        return self._tables[ONSETS]
 
     @property
     def steps(self) -> "pd.DataFrame":
         """One row per step (``steps.csv``)."""
-        return self._tables["steps.csv"]
+        from headprobe.results.trace import STEPS
+
+        return self._tables[STEPS]
 
     @python_messages
     def run(self, step: int) -> Run:

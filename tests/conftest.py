@@ -30,8 +30,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave what is imported by now out of garbage collections: each scan asks for a whole one,
-    which would take half of a small scan's time."""
+    """Exclude imported modules from garbage collections. Each scan runs a full one, which would
+    take half of the time of a small scan."""
     gc.collect()
     gc.freeze()
 

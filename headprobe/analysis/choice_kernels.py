@@ -102,8 +102,8 @@ def choose_by_category(
     ``values`` [U * K * B]; the nearer of equal ones. Only the nearest candidate of each category
     can be the best, so the others are skipped.
 
-    The queries are gone through in the ``order`` [Q], which should be that of their part of speech:
-    its values then stay in the processor's cache.
+    Queries are visited in ``order`` [Q]. If they are sorted by part of speech, the values that they
+    need stay in the processor's cache.
     """
     wide, of_query = U(heads), U(len(values) // N_UPOS)
     latest = np.full((bins[-1] + 1) * N_UPOS, -1, np.int64)

@@ -177,8 +177,8 @@ def _order(roles: Iterable[str]) -> list[str]:
 def _draw_changes(comparison: Comparison, console: Console) -> None:
     """Print the heads that changed clearly, the largest changes first."""
     clear = _clear_changes(comparison)
-    what = "top1 on the same instances" if comparison.text == "same" else "the gain"
-    console.print(title("changes", f"change: that of {what}; q < .05 over all heads"))
+    what = "top1 on the same instances" if comparison.text == "same" else "gain"
+    console.print(title("changes", f"differences in {what}; q < .05 over all heads"))
     if not clear:
         console.print(Text("none", style=LABEL))
         return
